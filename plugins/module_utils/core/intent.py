@@ -1,0 +1,182 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What the operator wants of a move: the words, their defaults, and how a guest's own meet those of the run.
+
+The words are those of docs/contracts.md, "Intent". Values may come from YAML, from the command line (``-e`` makes
+everything a string) or from an attribute in a guest's XML, so ``"200"`` and ``"yes"`` are understood.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing as t
+
+DEFAULTS: dict[str, t.Any] = {
+    "max_downtime_ms": 500,
+    "max_slowdown_pct": None,
+    "deadline_s": None,
+    "allow_postcopy": False,
+    "allow_suspend": False,
+    "allow_shutdown": False,
+    "allow_storage_copy": False,
+    "bandwidth_mib_s": None,
+    "encryption": "required",
+}
+
+#: QEMU refuses a longer switchover (2000 s).
+MAX_DOWNTIME_MS = 2_000_000
+#: libvirt counts bytes per second in 63 bits and refuses what does not fit.
+MAX_BANDWIDTH_MIB_S = 8_796_093_022_207
+
+#: word: (lowest, highest or None, may be null, what the number means)
+_NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
+    "max_downtime_ms": (1, MAX_DOWNTIME_MS, False, "milliseconds"),
+    "max_slowdown_pct": (0, 100, True, "per cent"),
+    "deadline_s": (1, None, True, "seconds"),
+    "bandwidth_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
+}
+_PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy")
+_ENCRYPTION = ("required", "off")
+
+_TRUE = ("true", "yes", "on", "1")
+_FALSE = ("false", "no", "off", "0")
+_NULL = ("", "null", "none", "any", "~")
+
+
+class IntentError(ValueError):
+    """An intent that makes no sense; its text is for the operator."""
+
+
+def stated(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:
+    """Check the words given and return only those, as plain values, in the order of ``DEFAULTS``.
+
+    A permission, ``max_downtime_ms`` or ``encryption`` that is null counts as not said. ``whose`` (for example
+    ``"guest web1"``) goes in front of an error's text.
+
+    >>> stated({"max_downtime_ms": "200", "allow_postcopy": "yes", "encryption": None})
+    {'max_downtime_ms': 200, 'allow_postcopy': True}
+    """
+    prefix = f"{whose}: " if whose else ""
+    if mapping is None:
+        return {}
+    if not isinstance(mapping, t.Mapping):
+        raise IntentError(f"{prefix}the intent must be a mapping of words to values, not {_shown(mapping)}")
+    for word in mapping:
+        if word not in DEFAULTS:
+            raise IntentError(prefix + _unknown_word(word))
+    result: dict[str, t.Any] = {}
+    for word in DEFAULTS:
+        if word not in mapping:
+            continue
+        try:
+            value = _value(word, mapping[word])
+        except IntentError as exc:
+            raise IntentError(f"{prefix}{exc}") from None
+        if value is not None or _may_be_null(word):
+            result[word] = value
+    return result
+
+
+def normalise(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:
+    """Check an intent and fill in what is not said with the defaults."""
+    return {**DEFAULTS, **stated(mapping, whose=whose)}
+
+
+def merge(
+    run: t.Mapping[str, t.Any] | None,
+    guest: t.Mapping[str, t.Any] | None,
+    *,
+    whose: str | None = None,
+) -> dict[str, t.Any]:
+    """The intent for one guest: its own words win over those of the run, and what neither says is the default.
+
+    Where the run *says* no (a permission that is false, encryption that is required), no guest can say yes: so pass
+    the run's intent as the operator stated it, not with its defaults filled in.
+
+    >>> merge({"allow_postcopy": False}, {"allow_postcopy": True, "max_downtime_ms": 50})["allow_postcopy"]
+    False
+    >>> merge({}, {"allow_postcopy": True})["allow_postcopy"]
+    True
+    """
+    of_run = stated(run)
+    of_guest = stated(guest, whose=whose)
+    result = {**DEFAULTS, **of_run, **of_guest}
+    for word in _PERMISSIONS:
+        if of_run.get(word) is False:
+            result[word] = False
+    if of_run.get("encryption") == "required":
+        result["encryption"] = "required"
+    return result
+
+
+def _may_be_null(word: str) -> bool:
+    return word in _NUMBERS and _NUMBERS[word][2]
+
+
+def _value(word: str, value: t.Any) -> t.Any:
+    if isinstance(value, str):
+        value = value.strip()
+        if value.lower() in _NULL and _may_be_null(word):
+            return None
+    if value is None:
+        return None
+    if word in _NUMBERS:
+        return _number(word, value)
+    if word in _PERMISSIONS:
+        return _permission(word, value)
+    return _encryption(word, value)
+
+
+def _number(word: str, value: t.Any) -> int:
+    lowest, highest, nullable, unit = _NUMBERS[word]
+    number: int | None = None
+    if isinstance(value, bool):
+        pass
+    elif isinstance(value, int):
+        number = value
+    elif isinstance(value, float) and value.is_integer():
+        number = int(value)
+    elif isinstance(value, str):
+        try:
+            number = int(value, 10)
+        except ValueError:
+            pass
+    if number is None or number < lowest or (highest is not None and number > highest):
+        span = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
+        none = ", or null for no limit" if nullable else ""
+        raise IntentError(f"{word} must be a whole number {span} ({unit}){none}, not {_shown(value)}")
+    return number
+
+
+def _permission(word: str, value: t.Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, (int, str)):
+        text = str(value).lower()
+        if text in _TRUE:
+            return True
+        if text in _FALSE:
+            return False
+    raise IntentError(f"{word} must be true or false, not {_shown(value)}")
+
+
+def _encryption(word: str, value: t.Any) -> str:
+    # YAML 1.1 reads a bare `off` as false
+    if value is False:
+        return "off"
+    if isinstance(value, str) and value.lower() in _ENCRYPTION:
+        return value.lower()
+    raise IntentError(f"{word} must be 'required' or 'off', not {_shown(value)}")
+
+
+def _unknown_word(word: t.Any) -> str:
+    near = difflib.get_close_matches(str(word), DEFAULTS, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"the words are {', '.join(DEFAULTS)}"
+    return f"unknown intent {_shown(word)}: {hint}"
+
+
+def _shown(value: t.Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
