@@ -1,0 +1,66 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the one place that turns errors into a module's failure.
+
+from __future__ import annotations
+
+import socket
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError, require_libvirt
+
+# Must be kept in sync with plugins/doc_fragments/connection.py.
+CONNECTION_ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "uri": {"type": "str", "default": "qemu:///system"},
+    "name": {"type": "str"},
+    "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+}
+
+
+def run(module: AnsibleModule, body: t.Callable[[], dict[str, t.Any]]) -> t.NoReturn:
+    """Run a module's body and end the module with what it returns, or with why it could not.
+
+    Args:
+        module: the Ansible module; it ends here in every case.
+        body: does the work and returns the module's result. Its exceptions that carry a ``refusal`` (VirtError among
+            them) and those of libvirt become a failure; any other is a bug and keeps its traceback.
+    """
+    require_libvirt(module)
+    try:
+        result = body()
+    except Exception as error:  # pylint: disable=broad-except
+        why = _explained(error)
+        if why is None:
+            raise
+        fail(module, why)
+    module.exit_json(**result)
+
+
+def fail(module: AnsibleModule, why: VirtError | Refusal, **result: t.Any) -> t.NoReturn:
+    """End the module with a reason and a remedy; ``result`` is added to what it returns."""
+    refused = why.refusal if isinstance(why, VirtError) else why
+    module.fail_json(msg=sentence(refused), refusal=dict(refused), **result)
+
+
+def host_name(module: AnsibleModule) -> str:
+    """The host's name in the inventory, or what the host calls itself."""
+    return module.params.get("name") or socket.gethostname()
+
+
+def _explained(error: Exception) -> Refusal | None:
+    carried = getattr(error, "refusal", None)
+    if isinstance(carried, dict) and {"code", "reason", "remedy"} <= set(carried):
+        return t.cast(Refusal, carried)
+    if isinstance(error, connection.libvirt.libvirtError):
+        return refusal(
+            "libvirt_error",
+            f"libvirt says: {error}",
+            "see the log of libvirt on that host: journalctl -u libvirtd -u virtqemud",
+        )
+    return None
