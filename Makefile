@@ -1,0 +1,120 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# Every name below is meant for people; the work is done by the scripts in tests/tools.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+JOBS ?= $(shell nproc)
+SUDO := $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# What the tools keep, they keep under build/.
+COLLECTIONS := $(CURDIR)/build/collections
+LINK := $(COLLECTIONS)/ansible_collections/kvmops/cluster
+export PATH := $(BIN):$(PATH)
+export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
+export ANSIBLE_HOME := $(CURDIR)/build/ansible
+export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
+export PYTHONDONTWRITEBYTECODE := 1
+
+# The lab, the demo and the benches are Python packages in tests/, and need root.
+SCENARIO ?=
+HOST ?= h1
+NAME ?= overhead
+OUT ?=
+ROOT := $(SUDO) env PATH=$(BIN):$(PATH) PYTHONPATH=$(CURDIR)/tests \
+	ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) $(BIN)/python
+OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
+
+.PHONY: help
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
+
+##
+.PHONY: tools
+tools: $(VENV)/.stamp $(LINK) ## Make .venv and the link that shows this checkout as a collection
+
+$(VENV)/.stamp: tests/requirements/controller.txt tests/requirements/dev.txt
+	@tests/tools/venv $(VENV) tests/requirements/dev.txt $(PYTHON)
+
+$(LINK):
+	@mkdir -p $(@D) && ln -sfn ../../../.. $@
+
+.PHONY: check
+check: tools ## The fast part of the tests: lint, types, units (no root, no lab)
+	@$(MAKE) --jobs=$(JOBS) --keep-going --output-sync=target lint types units
+
+.PHONY: lint lint-ansible lint-python lint-files
+lint: lint-ansible lint-python lint-files ## Style: ruff, ansible-lint, yamllint, licences, changelog
+lint-ansible: tools
+	@tests/tools/lint ansible
+lint-python: tools
+	@tests/tools/lint python
+lint-files: tools
+	@tests/tools/lint files
+
+.PHONY: types
+types: tools ## Types: mypy, strict on the pure core and the lab
+	@tests/tools/types
+
+.PHONY: units
+units: tools ## Unit tests
+	@tests/tools/units $(ARGS)
+
+.PHONY: format
+format: tools ## Put the Python code into shape
+	@ruff check --fix --quiet . || true
+	@ruff format .
+
+.PHONY: sanity
+sanity: tools ## ansible-test sanity, on every Python that is here
+	@tests/tools/sanity $(ARGS)
+
+.PHONY: build
+build: tools ## The collection as a file, in build/
+	@tests/tools/build
+
+.PHONY: import-check
+import-check: build ## Would Galaxy take that file? (galaxy-importer)
+	@tests/tools/import-check $(PYTHON)
+
+.PHONY: integration
+integration: tools ## Integration tests, on the lab (root)
+	@mkdir -p build/junit
+	@$(ROOT) -m pytest tests/integration -q --junit-xml=build/junit/integration.xml $(ARGS)
+
+.PHONY: test
+test: ## Everything: check, sanity, import-check, integration
+	@tests/tools/test check sanity import-check integration
+
+##
+.PHONY: demo
+demo: tools ## Drain a busy host of a small cluster on this machine, and bring everything home (root)
+	@$(ROOT) -m demo $(OPTIONS)
+
+.PHONY: bench
+bench: tools ## Measure: make bench NAME=overhead [SCENARIO=file] [OUT=file] (root)
+	@$(ROOT) -m bench $(NAME) $(OPTIONS) $(if $(OUT),--out $(OUT))
+
+.PHONY: lab-up lab-down lab-reset lab-status lab-ssh
+lab-up: tools ## Start a cluster on this machine [SCENARIO=file] (root)
+	@$(ROOT) -m lab up $(OPTIONS)
+lab-down: tools ## Stop it, leaving nothing behind
+	@$(ROOT) -m lab down
+lab-reset: tools ## Stop it and start it afresh [SCENARIO=file]
+	@$(ROOT) -m lab reset $(OPTIONS)
+lab-status: tools ## What runs where
+	@$(ROOT) -m lab status
+lab-ssh: tools ## A shell on a host [HOST=h1]
+	@$(ROOT) -m lab ssh $(HOST)
+
+.PHONY: clean
+clean: ## Stop the lab and remove .venv and build/
+	@tests/tools/clean
