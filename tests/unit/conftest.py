@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import sys
+import typing as t
 from pathlib import Path
 
 import pytest
@@ -17,3 +19,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Say what to do when the link is missing; otherwise every import would fail one by one."""
     if not (LINK / "galaxy.yml").is_file():
         raise pytest.UsageError(f"{LINK} is missing: run 'make tools' first.")
+    # Before anything imports libvirt: unit tests never meet the real one.
+    from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt
+
+    sys.modules["libvirt"] = fake_libvirt
+
+
+@pytest.fixture
+def cluster() -> t.Any:
+    """An empty cluster of fake hosts; the first one added is the one that qemu:///system leads to."""
+    from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt
+
+    return fake_libvirt.reset()
