@@ -1,0 +1,147 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What became of a move, judged from what both libvirtds say and from nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+
+@dataclasses.dataclass(frozen=True)
+class Side:
+    """A guest as one host's libvirtd shows it.
+
+    Attributes:
+        host: the host's name.
+        reachable: whether its libvirtd answered.
+        state: C(running), C(paused), C(shutoff), C(crashed), ... or C(absent).
+        state_reason: libvirt's reason in one word, such as C(migrated) or C(postcopy_failed).
+        persistent: whether a definition is kept there.
+        migrating: whether a migration job is at work on it there.
+        error: why the host did not answer, in words.
+    """
+
+    host: str
+    reachable: bool
+    state: str = "absent"
+    state_reason: str = ""
+    persistent: bool = False
+    migrating: bool = False
+    error: str = ""
+
+    @property
+    def active(self) -> bool:
+        """Whether a QEMU process holds the guest there."""
+        return self.state not in ("absent", "shutoff")
+
+    def words(self) -> str:
+        """The side in words, for a message."""
+        if not self.reachable:
+            return f"{self.host} does not answer ({self.error})"
+        if self.state == "absent":
+            return f"unknown on {self.host}"
+        reason = f" ({self.state_reason})" if self.state_reason else ""
+        return f"{self.state}{reason} on {self.host}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What both sides together mean.
+
+    Attributes:
+        kind: C(moved), C(stayed), C(in_flight), C(resume_source), C(ended) or C(unclear).
+        reason: in one sentence.
+        remedy: what a person must look at, for C(unclear) and C(ended).
+    """
+
+    kind: str
+    reason: str
+    remedy: str = ""
+
+
+def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool = False) -> Verdict:
+    """Judge a move.
+
+    Args:
+        name: the guest, for the texts.
+        source: what the source's libvirtd says.
+        destination: what the destination's says.
+        suspended_by_us: whether this move stopped the guest to finish, so that it is ours to let it go on.
+
+    C(moved): runs at the destination, and the source has let go.
+    C(stayed): runs at the source, and the destination has nothing of it.
+    C(in_flight): a migration job is still at work; wait and look again.
+    C(resume_source): stopped at the source by a migration that is over, and the destination has nothing.
+    C(ended): the guest runs on neither side, and neither side holds its memory.
+    C(unclear): only a person can tell; touch nothing.
+    """
+    seen = f"{name} is {source.words()} and {destination.words()}"
+    look = f"virsh domstate --reason {shown(name)}"
+    if not source.reachable or not destination.reachable:
+        return _half_blind(source, destination, seen, look)
+    if source.migrating or destination.migrating:
+        return Verdict("in_flight", seen)
+    if "postcopy" in source.state_reason or "postcopy" in destination.state_reason:
+        return Verdict(
+            "unclear",
+            f"post-copy broke off: {seen}, and each side holds a part of its memory",
+            f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
+        )
+    if source.active and destination.active:
+        return Verdict("unclear", seen, f"start and destroy nothing; compare {look} on both hosts")
+    if destination.active:
+        return _at_destination(destination, seen, look)
+    if source.active:
+        return _at_source(source, seen, look, suspended_by_us)
+    return Verdict("ended", f"{seen}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
+
+
+def _half_blind(source: Side, destination: Side, seen: str, look: str) -> Verdict:
+    if source.reachable and source.migrating:
+        return Verdict("in_flight", seen)
+    # A guest that runs at the source untouched by a migration cannot run elsewhere: QEMU stops it before handing over.
+    if source.reachable and source.state == "running" and "postcopy" not in source.state_reason:
+        return Verdict("stayed", seen)
+    silent = " and ".join(side.host for side in (source, destination) if not side.reachable)
+    return Verdict("unclear", seen, f"bring {silent} back, then compare {look} on both hosts; start nothing until then")
+
+
+def _at_destination(destination: Side, seen: str, look: str) -> Verdict:
+    if destination.state == "running":
+        return Verdict("moved", seen)
+    if destination.state == "paused" and destination.state_reason in ("migration", "starting_up"):
+        return Verdict("in_flight", seen)
+    return Verdict("unclear", seen, f"see why it does not run: {look} on {destination.host}")
+
+
+def _at_source(source: Side, seen: str, look: str, suspended_by_us: bool) -> Verdict:
+    if source.state == "running":
+        return Verdict("stayed", seen)
+    ours = ("migration", "unknown", "user") if suspended_by_us else ("migration", "unknown")
+    if source.state == "paused" and source.state_reason in ours:
+        return Verdict("resume_source", seen)
+    return Verdict("unclear", seen, f"see why it does not run: {look} on {source.host}")
+
+
+def shown(name: str) -> str:
+    """A guest's name as it can be typed in a shell.
+
+    >>> shown("web 1")
+    "'web 1'"
+    """
+    if name and all(char.isalnum() or char in "-_.@+" for char in name):
+        return name
+    return "'" + name.replace("'", "'\\''") + "'"
+
+
+def definition_faults(name: str, source: Side, destination: Side, *, persistent_before: bool) -> t.List[str]:
+    """What is wrong with the definitions after a move, in words: one at the destination, none left at the source."""
+    faults = []
+    if persistent_before and not destination.persistent:
+        faults.append(f"{name} has no persistent definition on {destination.host}")
+    if source.state == "shutoff" and source.persistent:
+        faults.append(f"{name} is still defined on {source.host}")
+    return faults

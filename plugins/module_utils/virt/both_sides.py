@@ -1,0 +1,153 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: asks both libvirtds what became of a guest.
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, judge
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+
+#: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
+#: destination daemon was seen to show the half-made guest for 6 s; libvirt notices a dead link after 30 s.
+PATIENCE_S = 45.0
+#: A migration that is still at work is looked at again this often.
+LOOK_S = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Endpoint:
+    """One host of a move: its name and how to reach its libvirtd from here."""
+
+    host: str
+    uri: str
+
+
+def look(connection: t.Any, host: str, uuid: str) -> Side:
+    """What one libvirtd says of a guest.
+
+    Args:
+        connection: an open connection to that libvirtd.
+        host: the host's name.
+        uuid: the guest's UUID.
+    """
+    libvirt = virt.libvirt
+    try:
+        domain = connection.lookupByUUIDString(uuid)
+        state, reason = domain.state()
+        return Side(
+            host=host,
+            reachable=True,
+            state=state_word(state),
+            state_reason=reason_word(state, reason),
+            persistent=bool(domain.isPersistent()),
+            migrating=is_migrating(domain),
+        )
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return Side(host=host, reachable=True)
+        return Side(host=host, reachable=False, error=str(error))
+
+
+def is_migrating(domain: t.Any) -> bool:
+    """Whether a migration is at work on the guest, here as its source or as its destination."""
+    libvirt = virt.libvirt
+    try:
+        job = domain.jobStats()
+    except libvirt.libvirtError as error:
+        # A destination answers "statistics are available only on the source host" while a guest comes in.
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
+            return True
+        # A guest that has just stopped has no job.
+        if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
+            return False
+        raise
+    migrations = (libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)
+    running = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
+    return job.get("type") in running and job.get("operation") in migrations
+
+
+def look_afresh(endpoint: Endpoint, uuid: str) -> Side:
+    """What a libvirtd says of a guest over a new connection, since an old one may have died with the daemon."""
+    try:
+        with virt.connect(endpoint.uri, read_only=True) as connection:
+            return look(connection, endpoint.host, uuid)
+    except virt.VirtError as error:
+        return Side(host=endpoint.host, reachable=False, error=error.refusal["reason"])
+
+
+def settle(
+    name: str,
+    uuid: str,
+    source: Endpoint,
+    destination: Endpoint,
+    *,
+    suspended_by_us: bool = False,
+    patience_s: float = PATIENCE_S,
+    clock: t.Callable[[], float] = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+    watching: t.Callable[[Side, Side], None] | None = None,
+) -> tuple[Verdict, Side, Side]:
+    """Look at both sides until they agree, or until patience ends.
+
+    A migration that is still in flight is awaited as long as it lasts: its own deadline ends it, not this wait.
+
+    Args:
+        watching: called after each look at a move that is in flight.
+    """
+    end = clock() + patience_s
+    while True:
+        here, there = look_afresh(source, uuid), look_afresh(destination, uuid)
+        verdict = judge(name, here, there, suspended_by_us=suspended_by_us)
+        if verdict.kind == "in_flight" and here.migrating:
+            end = clock() + patience_s
+            if watching:
+                watching(here, there)
+        elif verdict.kind in ("moved", "stayed"):
+            return verdict, here, there
+        if clock() >= end:
+            return verdict, here, there
+        sleep(LOOK_S)
+
+
+def mend_definitions(endpoints: tuple[Endpoint, Endpoint], uuid: str, definition: str | None) -> list[str]:
+    """Bring the definitions into order after a move that both sides confirm: one there, none here.
+
+    Args:
+        endpoints: source and destination.
+        uuid: the guest, which runs at the destination.
+        definition: the persistent XML that the source had before, or None for a transient guest.
+
+    Returns: what was done, in words; empty when all was right.
+    """
+    source, destination = endpoints
+    done = []
+    if definition is not None:
+        with virt.connect(destination.uri, read_only=False) as connection:
+            domain = connection.lookupByUUIDString(uuid)
+            if domain.isActive() and not domain.isPersistent():
+                connection.defineXML(definition)
+                done.append(f"defined it on {destination.host}")
+    with virt.connect(source.uri, read_only=False) as connection, contextlib.suppress(virt.libvirt.libvirtError):
+        domain = connection.lookupByUUIDString(uuid)
+        # Only a definition without a guest behind it may go.
+        if not domain.isActive() and domain.isPersistent():
+            domain.undefineFlags(virt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+            done.append(f"removed its definition on {source.host}")
+    return done
+
+
+def resume_source(source: Endpoint, uuid: str) -> None:
+    """Let a guest go on that a failed migration left stopped. Only after the destination was seen to have none of it.
+
+    Raises: libvirt.libvirtError when it cannot go on.
+    """
+    with virt.connect(source.uri, read_only=False) as connection:
+        connection.lookupByUUIDString(uuid).resume()
