@@ -1,0 +1,260 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Can this guest go from this host to that one? A pure function over two snapshots.
+
+What only the destination itself can tell (its CPU's every feature, its free ports, a bridge's name) is asked over the
+path, not here. A value a host could not tell (null) is no reason to refuse: libvirt asks again before it moves anything.
+"""
+
+from __future__ import annotations
+
+import shlex
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving as _leaving
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import room, versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Intent,
+    Snapshot,
+    is_off,
+    is_open,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+
+
+def refusals(
+    domain: Domain,
+    source: Snapshot,
+    destination: Snapshot,
+    intent: Intent,
+    *,
+    reserve_bytes: int = 0,
+) -> list[Refusal]:
+    """Every reason why this guest cannot go there now; empty when it can.
+
+    ``intent`` is complete (``intent.merge``). ``reserve_bytes`` is what must stay free at the destination.
+    """
+    return [
+        *_leaving.leaving(domain, source, intent),
+        *arriving(domain, source, destination, intent),
+        *room.no_room(destination["host"], room.room_of(destination), domain, reserve_bytes),
+    ]
+
+
+def arriving(domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent) -> list[Refusal]:
+    """What the destination has against this guest, room apart."""
+    same = _same_host(source, destination)
+    if same:
+        return [same]
+    found = [
+        closed(destination),
+        _leaving.old_libvirt(destination),
+        _leaving.not_live(destination),
+        _leaving.no_tls(destination, intent),
+        _clash(domain, destination),
+        _machine(domain, source, destination) or _cpu(domain, source, destination),
+    ]
+    found.extend(_disk(domain, disk, source, destination, intent) for disk in domain.get("disks") or [])
+    return [refused for refused in found if refused]
+
+
+def closed(destination: Snapshot) -> Refusal | None:
+    """The destination is cordoned or in maintenance."""
+    if is_open(destination):
+        return None
+    record, host = destination["maintenance"], destination["host"]
+    about = ", ".join(str(record[key]) for key in ("owner", "reason") if record.get(key))
+    since = f" since {record['since']}" if record.get("since") else ""
+    code, what = ("maintenance", "in maintenance") if record["state"] == "maintenance" else ("cordoned", "cordoned")
+    return refusal(
+        code,
+        f"{host} is {what}{since}{f' ({about})' if about else ''}",
+        f"open {host} again (host_maintenance with state: active), or choose another host",
+    )
+
+
+def _same_host(source: Snapshot, destination: Snapshot) -> Refusal | None:
+    uuid = source.get("host_uuid")
+    if source["host"] == destination["host"]:
+        return refusal(
+            "same_host", f"source and destination are the same host ({source['host']})", "choose another destination"
+        )
+    if uuid and uuid == destination.get("host_uuid"):
+        return refusal(
+            "same_host",
+            f"{source['host']} and {destination['host']} say they are the same host (UUID {uuid})",
+            "if they are two machines, give each libvirtd its own host_uuid in /etc/libvirt/libvirtd.conf "
+            "(virtqemud.conf) and restart it",
+        )
+    return None
+
+
+def _clash(domain: Domain, destination: Snapshot) -> Refusal | None:
+    host, name, uuid = destination["host"], domain["name"], domain["uuid"]
+    for other in destination.get("domains") or []:
+        if other["uuid"] == uuid and not is_off(other):
+            return refusal(
+                "running_twice",
+                f"a guest with the UUID of {name} ({uuid}) is active on {host} as well",
+                "stop nothing yet: look at both guests and find out which one holds the live state",
+            )
+        if other["uuid"] == uuid and other["name"] != name:
+            return refusal(
+                "uuid_clash",
+                f"{host} has defined the UUID of {name} ({uuid}) under another name, {other['name']}",
+                f"remove that definition on {host} (virsh undefine {shlex.quote(other['name'])}) if it is a left-over",
+            )
+        if other["name"] == name and other["uuid"] != uuid:
+            return refusal(
+                "name_clash",
+                f"{host} already has another guest called {name} (UUID {other['uuid']})",
+                f"rename one of the two (virsh domrename, while it is off), or choose another host than {host}",
+            )
+    return None
+
+
+def _emulators(domain: Domain, snapshot: Snapshot) -> list[t.Mapping[str, t.Any]] | None:
+    """The host's emulators of the domain's kind; None when the host could not tell any."""
+    emulators = snapshot.get("emulators")
+    if emulators is None:
+        return None
+    return [
+        emulator
+        for emulator in emulators
+        if emulator.get("type") == domain.get("type") and emulator.get("arch") == domain.get("arch")
+    ]
+
+
+def _machine(domain: Domain, source: Snapshot, destination: Snapshot) -> Refusal | None:
+    emulators, host = _emulators(domain, destination), destination["host"]
+    if emulators is None:
+        return None
+    if not emulators:
+        kvm = domain.get("type") == "kvm"
+        return refusal(
+            "emulator",
+            f"{host} offers no {'KVM' if kvm else domain.get('type')} for {domain.get('arch')}",
+            f"load the KVM module on {host} and look that virtualisation is on in its firmware (virt-host-validate)"
+            if kvm
+            else f"install QEMU for {domain.get('arch')} on {host}",
+        )
+    machines = [machine for emulator in emulators for machine in emulator.get("machines") or []]
+    if domain.get("machine") in machines or (not machines and not _is_older(source, destination)):
+        return None
+    here, there = ((snapshot.get("versions") or {}).get("qemu") or "?" for snapshot in (source, destination))
+    return refusal(
+        "machine_type",
+        f"{host} (QEMU {there}) does not know the machine type {domain.get('machine')} of {domain['name']}, "
+        f"which runs on QEMU {here}",
+        f"upgrade QEMU on {host}, or choose a host with QEMU {here} or later"
+        if _is_older(source, destination)
+        else f"choose a host whose QEMU still has {domain.get('machine')}, or restart the guest with a newer type",
+    )
+
+
+def _is_older(source: Snapshot, destination: Snapshot) -> bool:
+    here, there = (versions.parsed((snapshot.get("versions") or {}).get("qemu")) for snapshot in (source, destination))
+    return here is not None and there is not None and there < here
+
+
+def _cpu(domain: Domain, source: Snapshot, destination: Snapshot) -> Refusal | None:
+    cpu = domain.get("cpu") or {}
+    if domain.get("type") == "kvm" and cpu.get("mode") in ("host-passthrough", "maximum"):
+        return _host_cpu(domain, cpu["mode"], source, destination)
+    if cpu.get("mode") != "custom" or not cpu.get("model"):
+        return None
+    emulators = _emulators(domain, destination) or []
+    usable = [emulator["cpu_models_usable"] for emulator in emulators if emulator.get("cpu_models_usable") is not None]
+    if not usable or any(cpu["model"] in models for models in usable):
+        return None
+    return refusal(
+        "cpu_model",
+        f"the CPU of {destination['host']} cannot be a {cpu['model']}, which {domain['name']} has",
+        f"choose a host with a CPU of that kind, or restart {domain['name']} with a CPU model that all hosts can be "
+        "(virsh hypervisor-cpu-baseline)",
+    )
+
+
+def _host_cpu(domain: Domain, mode: str, source: Snapshot, destination: Snapshot) -> Refusal | None:
+    """libvirt does not check these modes: the guest would crash at the first instruction the new CPU lacks."""
+    here, there = source.get("cpu") or {}, destination.get("cpu") or {}
+    remedy = (
+        f"choose a host with the same CPU as {source['host']}, or restart {domain['name']} with a CPU model that all "
+        "hosts can be (virsh hypervisor-cpu-baseline)"
+    )
+    if not here.get("model") or (here.get("model"), here.get("vendor")) != (there.get("model"), there.get("vendor")):
+        return refusal(
+            "cpu_host_differs",
+            f"{domain['name']} has the very CPU of {source['host']} ({mode}, {here.get('model') or 'unknown'}), but "
+            f"{destination['host']} has another ({there.get('model') or 'unknown'})",
+            remedy,
+        )
+    lacking = sorted(set(here.get("features") or []) - set(there.get("features") or []))
+    if lacking and there.get("features"):
+        return refusal(
+            "cpu_host_differs",
+            f"{domain['name']} has the very CPU of {source['host']} ({mode}), but {destination['host']} lacks "
+            f"{listed(lacking)}",
+            remedy,
+        )
+    return None
+
+
+def _disk(
+    domain: Domain, disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot, intent: Intent
+) -> Refusal | None:
+    where = disk.get("source")
+    if not where or disk.get("shared") is None:
+        return None
+    if disk["shared"]:
+        return _not_mounted(disk, source, destination)
+    what = f"disk {disk['target']} ({where}) is on local storage"
+    what += f" ({disk['shared_why']})" if disk.get("shared_why") else ""
+    if disk.get("readonly"):
+        return refusal(
+            "unshared_media",
+            f"{what}, and read-only media are not copied",
+            f"take it out (virsh change-media {shlex.quote(domain['name'])} {disk['target']} --eject), or put it on "
+            "shared storage",
+        )
+    if disk.get("shareable"):
+        return refusal(
+            "unshared_shareable_disk",
+            f"{what}, and disks that several guests share are not copied",
+            "put it on shared storage, or detach it",
+        )
+    if not intent.get("allow_storage_copy"):
+        return refusal("unshared_disk", what, "put it on shared storage, or permit copying it with allow_storage_copy")
+    return None
+
+
+def _not_mounted(disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot) -> Refusal | None:
+    """A file on a shared file system that the destination has not mounted at the same place."""
+    path = str(disk["source"])
+    here = _mount_of(path, source)
+    if disk.get("type") != "file" or here is None or destination.get("mounts") is None:
+        return None
+    there = _mount_of(path, destination)
+    if there is not None and there.get("source") == here.get("source"):
+        return None
+    instead = f" ({there['source']} is mounted there)" if there and there.get("path") == here.get("path") else ""
+    return refusal(
+        "storage_unreachable",
+        f"disk {disk['target']} ({path}) is on {here['source']}, which {destination['host']} has not mounted at "
+        f"{here['path']}{instead}",
+        f"mount {here['source']} at {here['path']} on {destination['host']}",
+    )
+
+
+def _mount_of(path: str, snapshot: Snapshot) -> t.Mapping[str, t.Any] | None:
+    """The mount a path lies on: the deepest of those above it."""
+    above = [
+        mount
+        for mount in snapshot.get("mounts") or []
+        if path == mount["path"] or path.startswith(mount["path"].rstrip("/") + "/")
+    ]
+    return max(above, key=lambda mount: len(mount["path"]), default=None)

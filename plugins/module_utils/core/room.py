@@ -1,0 +1,128 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""How much room a guest needs and a host has, in ordinary memory and in huge pages.
+
+A host's room is what it could give to new guests *if every guest it already runs used all it was promised*: memory
+that is free only because a guest has not touched it yet is not counted. Guests never fit by luck.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_bytes
+
+#: QEMU's own heap, stacks and device models.
+OVERHEAD_BYTES = 64 * MIB
+#: Each vCPU's thread, its KVM state and its share of the device queues.
+OVERHEAD_PER_VCPU_BYTES = 8 * MIB
+#: Page tables: 8 bytes for each 4 KiB page in the host's and again in the nested tables.
+PAGE_TABLES_SHARE = 256
+
+
+class Room(t.NamedTuple):
+    """What one host can still take. ``memory_bytes`` is None when the host could not say."""
+
+    memory_bytes: t.Optional[int]
+    huge_pages: t.Mapping[int, int]
+
+
+def overhead_bytes(domain: Domain) -> int:
+    """What QEMU needs beside the guest's memory."""
+    memory = int(domain["memory_bytes"])
+    return OVERHEAD_BYTES + int(domain.get("vcpus") or 1) * OVERHEAD_PER_VCPU_BYTES + memory // PAGE_TABLES_SHARE
+
+
+def need_bytes(domain: Domain) -> int:
+    """Ordinary memory a guest needs at its destination; a guest on huge pages needs only the overhead there."""
+    memory = 0 if domain.get("hugepage_bytes") else int(domain["memory_bytes"])
+    return memory + overhead_bytes(domain)
+
+
+def need_pages(domain: Domain) -> int:
+    """Huge pages of its size a guest needs at its destination."""
+    size = domain.get("hugepage_bytes")
+    return -(-int(domain["memory_bytes"]) // int(size)) if size else 0
+
+
+def room_of(snapshot: Snapshot) -> Room:
+    """What a host can still take, by its snapshot."""
+    capacity = snapshot.get("capacity") or {}
+    pages: dict[int, int] = {}
+    for cell in capacity.get("cells") or []:
+        for page in cell.get("pages") or []:
+            pages[page["size_bytes"]] = pages.get(page["size_bytes"], 0) + int(page.get("free") or 0)
+    available = capacity.get("available_bytes")
+    if available is None:
+        return Room(None, pages)
+    running = [domain for domain in snapshot.get("domains") or [] if not is_off(domain)]
+    return Room(int(available) - sum(_untouched_bytes(domain) for domain in running), pages)
+
+
+def after_taking(room: Room, domain: Domain) -> Room:
+    """The room left once a guest has come."""
+    memory = None if room.memory_bytes is None else room.memory_bytes - need_bytes(domain)
+    pages = dict(room.huge_pages)
+    size = domain.get("hugepage_bytes")
+    if size:
+        pages[size] = pages.get(size, 0) - need_pages(domain)
+    return Room(memory, pages)
+
+
+def free_in_pool(room: Room, domain: Domain) -> int:
+    """Free bytes of the kind of memory this guest lives in."""
+    size = domain.get("hugepage_bytes")
+    return room.huge_pages.get(size, 0) * size if size else (room.memory_bytes or 0)
+
+
+def no_room(host: str, room: Room, domain: Domain, reserve_bytes: int = 0) -> list[Refusal]:
+    """Why a guest does not fit on a host with this much room; empty when it does."""
+    if room.memory_bytes is None:
+        return [
+            refusal(
+                "memory_unknown",
+                f"{host} did not say how much memory it has available",
+                f"take a new snapshot of {host}, and look at /proc/meminfo there if that does not help",
+            )
+        ]
+    refused = []
+    if room.memory_bytes - need_bytes(domain) < reserve_bytes:
+        refused.append(_no_memory(host, room.memory_bytes, domain, reserve_bytes))
+    size = domain.get("hugepage_bytes")
+    if size and room.huge_pages.get(size, 0) < need_pages(domain):
+        refused.append(_no_huge_pages(host, room.huge_pages.get(size, 0), domain, size))
+    return refused
+
+
+def _no_memory(host: str, has: int, domain: Domain, reserve_bytes: int) -> Refusal:
+    need, reserve = need_bytes(domain), ""
+    if reserve_bytes:
+        reserve = f", and {human_bytes(reserve_bytes)} must stay free"
+    return refusal(
+        "memory",
+        f"{host} has room for {human_bytes(max(has, 0))} of guests, but {domain['name']} needs {human_bytes(need)} "
+        f"({human_bytes(overhead_bytes(domain))} of it for QEMU itself){reserve}",
+        f"free {human_bytes(need + reserve_bytes - has)} on {host}, or add a host"
+        + (", or lower the reserve" if 0 < need <= has else ""),
+    )
+
+
+def _no_huge_pages(host: str, free: int, domain: Domain, size: int) -> Refusal:
+    need = need_pages(domain)
+    return refusal(
+        "huge_pages",
+        f"{host} has {free} free huge pages of {human_bytes(size)}, but {domain['name']} needs {need}",
+        f"reserve {need - free} more on {host} (/sys/kernel/mm/hugepages/hugepages-{size // 1024}kB/nr_hugepages)",
+    )
+
+
+def _untouched_bytes(domain: Domain) -> int:
+    """Memory promised to a running guest that its host still counts as available."""
+    rss = (domain.get("balloon") or {}).get("rss_bytes")
+    if rss is None or domain.get("hugepage_bytes"):
+        return 0
+    return max(0, int(domain["memory_bytes"]) - int(rss))
