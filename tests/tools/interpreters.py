@@ -37,7 +37,7 @@ def real_path(command: Path, version: str) -> str:
         done = subprocess.run([command, "-I", "-c", code], capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    said, _, path = done.stdout.strip().partition(" ")
+    said, dummy, path = done.stdout.strip().partition(" ")
     return path if done.returncode == 0 and said == version else ""
 
 
