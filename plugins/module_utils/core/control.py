@@ -21,7 +21,6 @@ ROUNDS_TO_GIVE_UP = 6
 SECONDS_TO_GIVE_UP = 5.0
 #: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s.
 SILENCE_S = 5.0
-#: A switchover reached by post-copy or by stopping the guest is awaited this long before the job is called stuck.
 MIB = 1024 * 1024
 
 
@@ -102,6 +101,11 @@ class Control:
         if sample.iteration > self._iteration:
             return self._on_round(sample)
         return None
+
+    def not_done(self, reaction: Reaction) -> None:
+        """The reaction could not be carried out; the control is free to want it, or another, again."""
+        if reaction.action in ("start_postcopy", "suspend"):
+            self._finishing = False
 
     def _past_deadline(self, sample: Sample) -> bool:
         deadline = self._decision.deadline_s

@@ -1,0 +1,65 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What became of one step of a plan (docs/contracts.md, "Step result")."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+
+OUTCOMES = ("moved", "already_there", "would_move", "refused", "failed", "unclear", "not_started")
+#: Outcomes that leave nothing to do.
+GOOD = ("moved", "already_there", "would_move")
+
+
+def step_result(
+    step: t.Mapping[str, t.Any],
+    outcome: str,
+    *,
+    refusals: t.Sequence[Refusal] = (),
+    error: str | None = None,
+    strategy: str | None = None,
+    reason: str | None = None,
+    started_at: str | None = None,
+    finished_at: str | None = None,
+    total_s: float | None = None,
+    bytes_sent: int | None = None,
+    downtime_ms: int | None = None,
+    iterations: int | None = None,
+) -> dict[str, t.Any]:
+    """Build a step's result. What is not known stays None.
+
+    Args:
+        step: the plan's step.
+        outcome: one of L(OUTCOMES).
+        refusals: why nothing was tried.
+        error: what went wrong and what to do, in words.
+        strategy, reason: how it was moved and why so.
+        started_at, finished_at: UTC times.
+        total_s: from the decision to move it until both sides agreed.
+        bytes_sent: on the wire.
+        downtime_ms: how long the guest stood still.
+        iterations: rounds of pre-copy.
+    """
+    if outcome not in OUTCOMES:
+        raise ValueError(f"unknown outcome {outcome!r}")
+    return {
+        "step": step["id"],
+        "guest": dict(step["guest"]),
+        "source": step["source"],
+        "destination": step["destination"],
+        "outcome": outcome,
+        "refusals": list(refusals),
+        "error": error,
+        "strategy": strategy,
+        "reason": reason,
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "total_s": None if total_s is None else round(total_s, 2),
+        "bytes": bytes_sent,
+        "downtime_ms": downtime_ms,
+        "iterations": iterations,
+    }

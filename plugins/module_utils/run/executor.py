@@ -1,0 +1,135 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: carries out one host's steps of a plan in a rolling window.
+
+from __future__ import annotations
+
+import threading
+import traceback
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+
+Step = t.Dict[str, t.Any]
+Result = t.Dict[str, t.Any]
+
+#: Outcomes after which a step that waits for this one may start.
+DONE = ("moved", "already_there")
+
+
+class Mover(t.Protocol):
+    """Moves one guest. It raises nothing that it can put into the result."""
+
+    def move(self, step: Step, transferred: t.Callable[[], None]) -> Result:
+        """Carry out a step; call ``transferred`` once its memory is over and the link is free."""
+
+
+class Executor:
+    """Runs steps in their order, so many at a time in transfer, the ends of one overlapping the start of the next.
+
+    Args:
+        mover: moves a guest.
+        journal, progress: where it is told.
+        window: guests in transfer at once.
+        stopping: when set, no further step is started.
+    """
+
+    def __init__(
+        self,
+        mover: Mover,
+        journal: Journal,
+        progress: Progress,
+        *,
+        window: int,
+        stopping: threading.Event,
+    ) -> None:
+        self._mover = mover
+        self._journal = journal
+        self._progress = progress
+        self._transfers = threading.Semaphore(window)
+        self._stopping = stopping
+        self._ended = threading.Condition()
+        self._results: dict[str, Result] = {}
+
+    def run(self, steps: t.Sequence[Step]) -> list[Result]:
+        """Carry out the steps; returns one result a step, in their order. One failure stops no other step."""
+        threads = []
+        ids = {step["id"] for step in steps}
+        for step in steps:
+            waits_for = [name for name in step.get("after") or [] if name in ids]
+            self._await_results(waits_for)
+            self._transfers.acquire()
+            if self._stopping.is_set():
+                self._transfers.release()
+                break
+            blocked = self._held_up_by(step, waits_for)
+            if blocked:
+                self._transfers.release()
+                self._record(step, blocked)
+                continue
+            thread = threading.Thread(target=self._step, args=(step,), name=step["id"], daemon=True)
+            thread.start()
+            threads.append(thread)
+        for thread in threads:
+            thread.join()
+        return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
+
+    def _step(self, step: Step) -> None:
+        slot = _Once(self._transfers.release)
+        try:
+            result = self._mover.move(step, slot)
+        except Exception as error:  # pylint: disable=broad-except
+            # A mistake of ours in one step must not hide what became of the others, nor of this guest.
+            result = step_result(step, "unclear", error=f"{type(error).__name__}: {error}")
+            self._journal.write("step.broken", step=step, traceback=traceback.format_exc())
+        finally:
+            slot()
+        self._record(step, result)
+
+    def _record(self, step: Step, result: Result) -> None:
+        self._journal.write("step.finished", step=step, result=result)
+        with self._ended:
+            self._results[step["id"]] = result
+            self._ended.notify_all()
+
+    def _await_results(self, ids: t.Sequence[str]) -> None:
+        # Only steps that stand earlier in the list can be awaited: each of them has been started by now, and ends.
+        with self._ended:
+            self._ended.wait_for(lambda: self._stopping.is_set() or all(name in self._results for name in ids))
+
+    def _held_up_by(self, step: Step, ids: t.Sequence[str]) -> Result | None:
+        with self._ended:
+            undone = [name for name in ids if self._results.get(name, {}).get("outcome") not in DONE]
+        if not undone:
+            return None
+        why = refusal(
+            "after_failed",
+            f"it may only move after {', '.join(undone)}, which did not move",
+            "mend what stopped that one, then make a new plan",
+        )
+        self._progress.write("refused", why["reason"], step=step)
+        return step_result(step, "refused", refusals=[why])
+
+    def _not_started(self, step: Step) -> Result:
+        return step_result(step, "not_started", error="the run was stopped before its turn")
+
+
+class _Once:
+    """Calls something the first time it is called itself."""
+
+    def __init__(self, action: t.Callable[[], None]) -> None:
+        self._action = action
+        self._lock = threading.Lock()
+        self._done = False
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._done:
+                return
+            self._done = True
+        self._action()

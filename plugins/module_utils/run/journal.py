@@ -1,0 +1,98 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what a run did, in lines that survive a crash (docs/contracts.md, "Journal").
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import threading
+import typing as t
+
+SCHEMA = "kvmops.journal/1"
+
+
+def utc_now() -> str:
+    """The time of now as the contracts write it."""
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class Journal:
+    """Append-only JSON lines, one an event.
+
+    Args:
+        path: the file; made if missing, continued if there.
+        plan: the plan's id, on every line.
+    """
+
+    def __init__(self, path: str, plan: str) -> None:
+        self.path = path
+        self._plan = plan
+        self._lock = threading.Lock()
+        entries = read(path)
+        self._sequence = entries[-1]["seq"] if entries else 0
+        self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
+        self._end_torn_line()
+
+    def write(self, event: str, *, step: dict[str, t.Any] | None = None, durable: bool = True, **data: t.Any) -> None:
+        """Write one event.
+
+        Args:
+            event: its name from the contract.
+            step: the plan's step it belongs to, if any.
+            durable: wait until it is on disk. Every change of state is durable, and written before it is acted on.
+            data: what else is known, plain JSON.
+        """
+        with self._lock:
+            self._sequence += 1
+            line = {
+                "schema": SCHEMA,
+                "seq": self._sequence,
+                "at": utc_now(),
+                "plan": self._plan,
+                "step": step["id"] if step else None,
+                "guest": step["guest"]["name"] if step else None,
+                "uuid": step["guest"]["uuid"] if step else None,
+                "event": event,
+                "data": data,
+            }
+            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            if durable:
+                os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Write out what is pending and close the file."""
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+    def _end_torn_line(self) -> None:
+        """A line that a crash cut off must not swallow the next one."""
+        with open(self.path, "rb") as existing:
+            existing.seek(0, os.SEEK_END)
+            if existing.tell() == 0:
+                return
+            existing.seek(-1, os.SEEK_END)
+            if existing.read(1) != b"\n":
+                self._file.write(b"\n")
+
+
+def read(path: str) -> list[dict[str, t.Any]]:
+    """The events of a journal in order; lines that are not whole are left out. A missing file has none."""
+    try:
+        with open(path, "rb") as file:
+            lines = file.read().split(b"\n")
+    except FileNotFoundError:
+        return []
+    return [entry for entry in map(_parsed, lines) if entry is not None]
+
+
+def _parsed(line: bytes) -> dict[str, t.Any] | None:
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return None
+    return entry if isinstance(entry, dict) and isinstance(entry.get("seq"), int) else None

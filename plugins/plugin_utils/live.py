@@ -1,0 +1,188 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the controller half of a long module. Starts it as an asynchronous job, shows what it
+# reports while it works, and carries on through lost connections.
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import time
+import typing as t
+import uuid
+
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import FollowedFile, color_of, phrase
+
+display = Display()
+
+#: The job is ended by its own rules; this only keeps a forgotten one from living for ever.
+JOB_LIMIT_S = 30 * 24 * 3600
+POLL_S = 1.0
+#: A job that ended without a last word, such as one that was killed, is noticed after so long.
+JOB_LOOK_S = 15.0
+#: How long a host may not answer before the controller stops watching. The job on the host goes on.
+LOST_S = 300.0
+#: ansible-playbook gives its workers ten seconds after an interrupt.
+PARTING_S = 8.0
+
+
+class Interrupted(BaseException):
+    """The operator pressed Ctrl-C, or the controller is being stopped."""
+
+
+class LiveAction(ActionBase):  # type: ignore[misc]
+    """Runs the module of the same name as an asynchronous job and shows its progress.
+
+    Subclasses say what an interrupt means with C(INTERRUPT_NOTE).
+    """
+
+    _supports_check_mode = True
+    _supports_async = False
+    _supports_diff = True
+
+    #: Shown on an interrupt, after the job was told to stop.
+    INTERRUPT_NOTE = ""
+
+    def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """The module's arguments; a subclass may fill some in on the controller."""
+        return dict(self._task.args)
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        task_vars = task_vars or {}
+        result: dict[str, t.Any] = super().run(tmp, task_vars)
+        arguments = self.module_arguments(task_vars)
+        if self._task.check_mode:
+            return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
+        host = str(task_vars.get("inventory_hostname", ""))
+        job = _Job(self, arguments, task_vars, host)
+        old = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return {**result, **job.follow()}
+        except Interrupted:
+            job.part(self.INTERRUPT_NOTE)
+            # The worker's own handling of a signal is to end at once; all that was to be said has been said.
+            os._exit(1)
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
+    raise Interrupted()
+
+
+class _Job:
+    """One asynchronous job on one host."""
+
+    def __init__(
+        self, action: LiveAction, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], host: str
+    ) -> None:
+        self._action = action
+        self._vars = task_vars
+        self._host = host
+        state_dir = arguments.get("state_dir") or "/var/lib/kvmops"
+        self._link = f"{state_dir}/progress-{uuid.uuid4().hex}"
+        self._file = FollowedFile()
+        self._arguments = {**arguments, "progress_path": self._link}
+        self._job_id = ""
+        self._pid: int | None = None
+        self._ended = False
+
+    def follow(self) -> dict[str, t.Any]:
+        """Start the job, show its progress, and return the module's result."""
+        started = self._start()
+        if "ansible_job_id" not in started:
+            return started
+        self._job_id = started["ansible_job_id"]
+        seen_at = looked_at = time.monotonic()
+        while True:
+            time.sleep(POLL_S)
+            try:
+                self._show_news()
+                if self._ended or time.monotonic() - looked_at >= JOB_LOOK_S:
+                    looked_at = time.monotonic()
+                    status = self._status()
+                    if status.get("finished"):
+                        return self._finish(status)
+                seen_at = time.monotonic()
+            except AnsibleConnectionFailure as error:
+                self._lost(error, time.monotonic() - seen_at)
+
+    def part(self, note: str) -> None:
+        """Tell the job to stop, as far as the host can be reached in the time left."""
+        signal.signal(signal.SIGALRM, _interrupt)
+        signal.alarm(int(PARTING_S))
+        try:
+            self._show_news()
+            if self._pid:
+                self._shell(f"kill -TERM {self._pid}")
+            display.warning(f"{self._host}: interrupted. {note}")
+        except (Interrupted, AnsibleError):
+            display.warning(f"{self._host}: interrupted, and the host could not be told: what runs there goes on.")
+        finally:
+            signal.alarm(0)
+
+    def _start(self) -> dict[str, t.Any]:
+        task = self._action._task
+        before, task.async_val = task.async_val, JOB_LIMIT_S
+        try:
+            return self._action._execute_module(module_args=self._arguments, task_vars=self._vars, wrap_async=True)
+        finally:
+            task.async_val = before
+
+    def _show_news(self) -> None:
+        # A single command reads the file from where we are; the link is missing until the job has made it.
+        out = self._shell(f"tail -c +{self._file.offset + 1} {shlex.quote(self._link)} 2>/dev/null || true")
+        for line in self._file.feed(out):
+            self._show(line)
+
+    def _show(self, line: dict[str, t.Any]) -> None:
+        if line.get("phase") == "job":
+            self._pid = line.get("pid")
+            return
+        if line.get("phase") == "end":
+            self._ended = True
+            return
+        if line.get("level", 0) > display.verbosity:
+            return
+        display.display(phrase(self._host, line), color=color_of(line))
+
+    def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
+        if quiet_s >= LOST_S:
+            raise AnsibleError(
+                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). What was started there goes on by itself:"
+                " when the host answers again, run the same playbook and it will carry on from there."
+            ) from error
+        display.warning(f"{self._host} does not answer ({error}); its moves go on by themselves. Trying again.")
+        self._action._connection.reset()
+
+    def _status(self) -> dict[str, t.Any]:
+        return self._async_status("status")
+
+    def _finish(self, status: dict[str, t.Any]) -> dict[str, t.Any]:
+        self._show_news()
+        self._async_status("cleanup")
+        self._shell(f"rm -f {shlex.quote(self._link)}")
+        for key in ("ansible_job_id", "started", "finished", "results_file"):
+            status.pop(key, None)
+        return status
+
+    def _async_status(self, mode: str) -> dict[str, t.Any]:
+        # The directory of asynchronous jobs is a shell option that async_wrapper has used as well.
+        directory = self._action.get_shell_option("async_dir", default="~/.ansible_async")
+        return self._action._execute_module(
+            module_name="ansible.builtin.async_status",
+            module_args={"jid": self._job_id, "mode": mode, "_async_dir": directory},
+            task_vars=self._vars,
+        )
+
+    def _shell(self, command: str) -> str:
+        return str(self._action._low_level_execute_command(command).get("stdout", ""))
+

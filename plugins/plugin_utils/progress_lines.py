@@ -1,0 +1,52 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: progress lines as a host writes them and as a person reads them.
+
+from __future__ import annotations
+
+import json
+import typing as t
+
+_COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yellow", "switchover": "cyan"}
+
+
+class FollowedFile:
+    """Puts together whole lines from a file that is read in pieces while it grows."""
+
+    def __init__(self) -> None:
+        #: Bytes of whole lines read so far; reading goes on behind them.
+        self.offset = 0
+
+    def feed(self, text: str) -> list[dict[str, t.Any]]:
+        """Take what was read from ``offset`` on and return the whole lines in it; the rest is read again."""
+        whole, newline, _rest = text.rpartition("\n")
+        if not newline:
+            return []
+        self.offset += len((whole + newline).encode())
+        return [line for line in map(_parsed, whole.splitlines()) if line is not None]
+
+
+def phrase(host: str, line: dict[str, t.Any]) -> str:
+    """A progress line for a person.
+
+    >>> phrase("h1", {"guest": "web1", "destination": "h2", "phase": "pre-copy", "message": "42 %"})
+    'h1: web1 -> h2 | pre-copy   | 42 %'
+    """
+    if not line.get("guest"):
+        return f"{host}: {line.get('message', '')}"
+    return f"{host}: {line['guest']} -> {line.get('destination')} | {line.get('phase', ''):<10} | {line.get('message', '')}"
+
+
+def color_of(line: dict[str, t.Any]) -> str | None:
+    """Ansible's colour for a line, or None for the terminal's own."""
+    return _COLORS.get(str(line.get("phase")))
+
+
+def _parsed(text: str) -> dict[str, t.Any] | None:
+    try:
+        line = json.loads(text)
+    except ValueError:
+        return None
+    return line if isinstance(line, dict) else None
