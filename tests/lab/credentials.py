@@ -1,0 +1,68 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys and certificates of a lab, made for it and of no use anywhere else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .addresses import Networks
+from .command import run
+from .scenario import HostPlan
+from .settings import Settings
+
+DAYS = "3650"
+
+
+def ensure_ssh(settings: Settings, networks: Networks) -> None:
+    """Make the key that opens all hosts, and the one that all hosts show."""
+    folder = settings.ssh_key.parent
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name in ("id_ed25519", "host_ed25519"):
+        if not (folder / name).exists():
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"kvmops-lab-{name}", "-f", folder / name])
+    shown = (folder / "host_ed25519.pub").read_text(encoding="ascii").strip()
+    places = [f"{networks.migration.subnet}.*", f"{networks.management.subnet}.*", "h*"]
+    settings.known_hosts.write_text(f"{','.join(places)} {shown}\n", encoding="ascii")
+
+
+def ensure_authority(settings: Settings) -> Path:
+    """Make the lab's own certificate authority; return its folder."""
+    folder = settings.state / "pki"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not (folder / "ca-cert.pem").exists():
+        _make_key(folder / "ca-key.pem")
+        run(
+            ["openssl", "req", "-x509", "-new", "-key", folder / "ca-key.pem", "-days", DAYS, "-subj", "/CN=kvmops lab"]
+            + ["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", folder / "ca-cert.pem"]
+        )
+    return folder
+
+
+def _make_key(path: Path) -> None:
+    run(["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", path])
+
+
+def ensure_certificate(settings: Settings, networks: Networks, host: HostPlan) -> tuple[Path, Path]:
+    """Return certificate and key of a host, good as server and as client, for its name and both its addresses."""
+    folder = ensure_authority(settings)
+    certificate, key = folder / f"{host.name}-cert.pem", folder / f"{host.name}-key.pem"
+    if certificate.exists() and key.exists():
+        return certificate, key
+    request, wishes = folder / f"{host.name}.csr", folder / f"{host.name}.cnf"
+    addresses = [networks.migration.host(host.number), networks.management.host(host.number)]
+    wishes.write_text(
+        "basicConstraints=CA:FALSE\n"
+        "keyUsage=critical,digitalSignature,keyEncipherment\n"
+        "extendedKeyUsage=serverAuth,clientAuth\n"
+        f"subjectAltName=DNS:{host.name},{','.join(f'IP:{address}' for address in addresses)}\n",
+        encoding="ascii",
+    )
+    _make_key(key)
+    run(["openssl", "req", "-new", "-key", key, "-subj", f"/CN={host.name}", "-out", request])
+    run(
+        ["openssl", "x509", "-req", "-in", request, "-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem"]
+        + ["-CAcreateserial", "-days", DAYS, "-extfile", wishes, "-out", certificate]
+    )
+    return certificate, key

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Things that go wrong, on demand. Each has a way back: `mend` for the network, `power_on` for a host."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import network
+from .addresses import Network
+from .command import run
+from .errors import LabError
+
+if TYPE_CHECKING:
+    from .cluster import Lab
+
+MIGRATION_PORTS = "49152-49215"
+TABLE = "kvmops_lab"
+RULES = f"""
+table inet {TABLE} {{
+    chain incoming {{ type filter hook input priority 0; tcp dport {MIGRATION_PORTS} drop; tcp sport {MIGRATION_PORTS} drop; }}
+    chain outgoing {{ type filter hook output priority 0; tcp dport {MIGRATION_PORTS} drop; tcp sport {MIGRATION_PORTS} drop; }}
+}}
+"""
+
+
+class Fault:
+    """The faults of a lab."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    # ---- network -----------------------------------------------------------------------------------------------------
+
+    def _networks(self, which: str) -> list[Network]:
+        networks = self._lab.networks
+        chosen = [each for each in networks.all if which in (each.purpose, "all")]
+        if not chosen:
+            raise LabError(f"no network {which!r}", "Use migration, management, guests or all.")
+        return chosen
+
+    def cut_link(self, host: str, which: str = "migration") -> None:
+        """Pull a host's cable out of a network: migration (also libvirt between hosts), management, guests or all."""
+        self._lab.host(host)
+        for each in self._networks(which):
+            run(["ip", "link", "set", each.link(self._lab.settings.prefix, host), "down"])
+
+    def slow_link(self, host: str, mbit: float, both: bool = False) -> None:
+        """Limit the migration traffic into a host, and with `both` also into all others, that is out of it."""
+        self._lab.host(host)
+        names = list(self._lab.hosts) if both else [host]
+        for name in names:
+            network.limit(self._lab.settings, self._lab.networks.migration, name, mbit)
+
+    def cut_migration(self, host: str) -> None:
+        """Break the migration connections of a host, running ones too, while everything else still works."""
+        self._lab.host(host)
+        space = self._lab.settings.network_namespace(host)
+        inside = ["ip", "netns", "exec", space]
+        run([*inside, "nft", "-f", "-"], given=RULES)
+        for side in ("sport", "dport"):
+            run([*inside, "ss", "-K", "-t", f"{side} >= :49152 and {side} <= :49215"], check=False)
+
+    def mend(self, host: str) -> None:
+        """Undo every network fault of a host."""
+        lab = self._lab
+        lab.host(host)
+        for each in lab.networks.all:
+            run(["ip", "link", "set", each.link(lab.settings.prefix, host), "up"])
+        space = lab.settings.network_namespace(host)
+        run(["ip", "netns", "exec", space, "nft", "delete", "table", "inet", TABLE], check=False)
+        for name, each_host in lab.hosts.items():
+            network.limit(lab.settings, lab.networks.migration, name, each_host.plan.link_mbit)
+
+    # ---- hosts -------------------------------------------------------------------------------------------------------
+
+    def power_off(self, host: str) -> None:
+        """Shut a host down in good order."""
+        self._lab.host(host).power_off()
+
+    def crash(self, host: str) -> None:
+        """Take the power from a host: all its guests die with it, at once."""
+        self._lab.host(host).kill()
+
+    def power_on(self, host: str) -> None:
+        """Start a host again and wait until it answers. Its guests stay off, as on a real host."""
+        machine = self._lab.host(host)
+        machine.start(self._lab.scenario)
+        machine.wait_ready()
+
+    def reboot(self, host: str) -> None:
+        """Reboot a host from inside and wait until it answers again."""
+        machine = self._lab.host(host)
+        before = machine.boot_id()
+        machine.ssh("systemctl reboot")
+        machine.wait_other_boot(before)
+        machine.wait_ready()
+
+    # ---- processes ---------------------------------------------------------------------------------------------------
+
+    def kill_daemon(self, host: str, signal: str = "KILL") -> None:
+        """Kill a host's libvirtd; systemd starts it again when somebody asks for it. The guests run on."""
+        self._lab.host(host).ssh(f"systemctl kill --kill-whom=main --signal={signal} libvirtd.service", check=True)
+
+    def kill_qemu(self, host: str, guest: str, signal: str = "KILL") -> None:
+        """Kill the QEMU of one guest on one host."""
+        self._lab.guest(guest)
+        self._lab.host(host).ssh(f"kill -{signal} $(cat /run/libvirt/qemu/{guest}.pid)", check=True)

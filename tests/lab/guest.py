@@ -1,0 +1,80 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guests of a running lab: define, start, find, and remove them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from . import guest_xml
+from .addresses import Networks, guest_uuid
+from .host import Host
+from .scenario import GuestPlan
+
+CLEAR_ALL = """
+for name in $(virsh -q list --all --name); do
+    virsh -q destroy "$name" >/dev/null 2>&1
+    virsh -q undefine "$name" --nvram --managed-save --snapshots-metadata --checkpoints-metadata >/dev/null 2>&1 ||
+        virsh -q undefine "$name" >/dev/null 2>&1
+done
+rm -f {disks}/*.qcow2 {shared}/*.qcow2 {consoles}/*.log
+virsh -q list --all --name
+"""
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest: where it answers and where it belongs."""
+
+    plan: GuestPlan
+    networks: Networks
+    instance: int
+
+    @property
+    def name(self) -> str:
+        return self.plan.name
+
+    @property
+    def home(self) -> str:
+        """The host that the scenario puts it on."""
+        return self.plan.host
+
+    @property
+    def address(self) -> str:
+        return self.networks.guests.guest(self.plan.number)
+
+    @property
+    def uuid(self) -> str:
+        return guest_uuid(self.instance, self.name)
+
+
+def start_script(guests: Iterable[Guest], host: Host, *, kvm: bool) -> str:
+    """Return the shell script that defines and starts guests on a host; it stops at the first that fails."""
+    lines = ["set -e", "exec 2>&1"]
+    for guest in guests:
+        plan = guest.plan
+        xml = guest_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm)
+        place = f"/run/lab-{plan.name}.xml"
+        if plan.disk_mib:
+            disk = shlex.quote(guest_xml.disk_place(plan, host.plan))
+            lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
+        lines += [f"printf %s {shlex.quote(xml)} > {place}", f"virsh -q define {place}", f"virsh -q start {plan.name}"]
+    return "\n".join(lines)
+
+
+def clear_script() -> str:
+    """Return the shell script that removes every guest from a host and prints those that would not go."""
+    from . import rootfs
+
+    return CLEAR_ALL.format(disks=rootfs.DISK_PLACE, shared=rootfs.SHARED_PLACE, consoles=rootfs.CONSOLE_PLACE)
+
+
+def running_on(host: Host, timeout: float = 15.0) -> set[str]:
+    """Return the guests that a host's libvirtd shows as running."""
+    if not host.is_running():
+        return set()
+    out = host.ssh("virsh -q list --state-running --name", check=True, timeout=timeout).stdout
+    return set(out.split())

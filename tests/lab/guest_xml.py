@@ -1,0 +1,114 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest's libvirt definition. Built as a tree, so that no name can break it."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+from . import rootfs
+from .addresses import Networks, guest_mac, guest_seed, guest_uuid
+from .network import GUEST_BRIDGE
+from .scenario import GuestPlan, HostPlan
+from .settings import METADATA_NAMESPACE
+
+# Exists on every QEMU from 7.2 to 11.1, so that guests can move between all releases.
+MACHINE = "pc-q35-7.2"
+
+
+def disk_place(guest: GuestPlan, host: HostPlan) -> str:
+    """Return where a guest's disk lies, inside the hosts."""
+    folder = rootfs.SHARED_PLACE if host.storage == "shared" else rootfs.DISK_PLACE
+    return f"{folder}/{guest.name}.qcow2"
+
+
+def console_place(guest: GuestPlan) -> str:
+    return f"{rootfs.CONSOLE_PLACE}/{guest.name}.log"
+
+
+def kernel_arguments(guest: GuestPlan, networks: Networks) -> str:
+    """Return the kernel command line; the agent reads the words that begin with lab."""
+    words = [
+        "console=ttyS0",
+        "quiet",
+        "panic=-1",
+        "init_on_free=1",
+        "transparent_hugepage=never",
+        f"lab.name={guest.name}",
+        f"lab.address={networks.guests.guest(guest.number)}",
+        f"lab.seed={guest_seed(guest.name)}",
+        f"lab.touched_mib={guest.touched_mib}",
+        f"lab.hot_mib={guest.hot_mib}",
+        f"lab.pages_per_s={guest.pages_per_s}",
+        f"lab.pattern={guest.pattern}",
+    ]
+    if guest.disk_mib:
+        words.append("lab.disk=/dev/vda")
+    return " ".join(words)
+
+
+def _child(parent: ET.Element, tag: str, text: str | None = None, **attributes: str) -> ET.Element:
+    element = ET.SubElement(parent, tag, attributes)
+    element.text = text
+    return element
+
+
+def definition(guest: GuestPlan, host: HostPlan, networks: Networks, *, instance: int, kvm: bool) -> str:
+    """Return the XML that defines a guest on its home host."""
+    ET.register_namespace("kvmops", METADATA_NAMESPACE)
+    domain = ET.Element("domain", type="kvm" if kvm else "qemu")
+    _child(domain, "name", guest.name)
+    _child(domain, "uuid", guest_uuid(instance, guest.name))
+    _add_metadata(domain, guest)
+    _child(domain, "memory", str(guest.memory_mib), unit="MiB")
+    _child(domain, "vcpu", str(guest.vcpus))
+    system = _child(domain, "os")
+    _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
+    _child(system, "kernel", f"{rootfs.BOOT_PLACE}/vmlinuz")
+    _child(system, "initrd", f"{rootfs.BOOT_PLACE}/initrd.gz")
+    _child(system, "cmdline", kernel_arguments(guest, networks))
+    _child(_child(domain, "features"), "acpi")
+    if not kvm:
+        cpu = _child(domain, "cpu", mode="custom", match="exact", check="none")
+        _child(cpu, "model", "qemu64", fallback="forbid")
+    for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "preserve")):
+        _child(domain, event, action)
+    _add_devices(domain, guest, host, instance)
+    return ET.tostring(domain, encoding="unicode")
+
+
+def _add_metadata(domain: ET.Element, guest: GuestPlan) -> None:
+    marks = {"home": guest.host}
+    if guest.group:
+        marks["group"] = guest.group
+    element = _child(_child(domain, "metadata"), f"{{{METADATA_NAMESPACE}}}guest", **marks)
+    if guest.policy:
+        intent = {key: _word(value) for key, value in guest.policy.items()}
+        _child(element, f"{{{METADATA_NAMESPACE}}}intent", **intent)
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, instance: int) -> None:
+    devices = _child(domain, "devices")
+    _child(devices, "emulator", "/usr/bin/qemu-system-x86_64")
+    if guest.disk_mib:
+        disk = _child(devices, "disk", type="file", device="disk")
+        _child(disk, "driver", name="qemu", type="qcow2", cache="none")
+        _child(disk, "source", file=disk_place(guest, host))
+        _child(disk, "target", dev="vda", bus="virtio")
+    cable = _child(devices, "interface", type="bridge")
+    _child(cable, "source", bridge=GUEST_BRIDGE)
+    _child(cable, "mac", address=guest_mac(instance, guest.number))
+    _child(cable, "model", type="virtio")
+    serial = _child(devices, "serial", type="file")
+    _child(serial, "source", path=console_place(guest), append="on")
+    _child(serial, "target", port="0")
+    # Free pages are reported, so that what a guest no longer uses is not carried along.
+    balloon = _child(devices, "memballoon", model="virtio", freePageReporting="on")
+    _child(balloon, "stats", period="2")
+    # Without these, libvirt adds USB controllers and a sound of its own liking.
+    _child(devices, "controller", type="usb", model="none")

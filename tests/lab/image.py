@@ -1,0 +1,160 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Base images of the hosts: Debian with systemd, sshd, libvirtd and QEMU, made once a release and then shared."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from . import mount
+from .command import run
+from .errors import LabError
+from .settings import Settings
+
+FIRST = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
+PACKAGES = (
+    "openssh-server",
+    "python3",
+    "python3-libvirt",
+    "libvirt-daemon-system",
+    "libvirt-clients",
+    "qemu-system-x86",
+    "qemu-utils",
+    "iproute2",
+    "rsync",
+)
+# Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
+REVISION = "1"
+ROOM_MIB = 4096
+
+Say = Callable[[str], None]
+
+
+def mirror() -> str:
+    """Return the Debian mirror that this machine itself uses."""
+    folder = Path("/etc/apt")
+    for path in [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]:
+        if path.suffix not in (".list", ".sources") or not path.is_file():
+            continue
+        for address in re.findall(r"^(?:URIs:|deb )\s*(?:\[[^]]*\]\s*)?(\S+)", path.read_text(encoding="utf-8"), re.M):
+            if address.rstrip("/").endswith("/debian"):
+                return str(address).rstrip("/")
+    raise LabError("no Debian mirror in /etc/apt", "The lab makes Debian hosts; run it on a Debian machine.")
+
+
+def path_of(settings: Settings, release: str) -> Path:
+    return settings.cache / "images" / release
+
+
+def ensure(settings: Settings, release: str, say: Say) -> Path:
+    """Return the base image of a release; made when it is missing."""
+    image = path_of(settings, release)
+    mark = image.with_suffix(".revision")
+    if mark.exists() and mark.read_text(encoding="ascii") == REVISION:
+        return image
+    _check_room(settings.cache)
+    say(f"image {release}: making it (once, about a minute)")
+    draft = image.with_suffix(".draft")
+    _discard(settings, draft)
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    packages = settings.cache / "packages" / release
+    packages.mkdir(parents=True, exist_ok=True)
+    _bootstrap(release, draft, packages)
+    say(f"image {release}: adding libvirt and QEMU")
+    _install(draft, packages)
+    mark.unlink(missing_ok=True)
+    _discard(settings, image)
+    draft.rename(image)
+    mark.write_text(REVISION, encoding="ascii")
+    return image
+
+
+def _check_room(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free >> 20
+    if free < ROOM_MIB:
+        raise LabError(
+            f"{folder}: {free} MiB free, a base image needs up to {ROOM_MIB}",
+            "Make room, or point KVMOPS_LAB_CACHE at a larger disk.",
+        )
+
+
+def _discard(settings: Settings, folder: Path) -> None:
+    """Delete an image, after whatever a killed run left mounted in it."""
+    for place in mount.of_lab(settings):
+        if place.is_relative_to(folder):
+            mount.unmount(place)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _bootstrap(release: str, root: Path, packages: Path) -> None:
+    run(
+        [
+            "debootstrap",
+            "--variant=minbase",
+            f"--include={','.join(FIRST)}",
+            f"--cache-dir={packages}",
+            release,
+            root,
+            mirror(),
+        ],
+        environment=_plain_environment(),
+    )
+
+
+def _plain_environment() -> dict[str, str]:
+    return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
+
+
+def _install(root: Path, packages: Path) -> None:
+    # Nothing may be started while packages are configured in a folder that is not running.
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
+    policy.chmod(0o755)
+    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
+    _copy_apt_options(root)
+    archives = root / "var/cache/apt/archives"
+    run(["mount", "--bind", packages, archives])
+    try:
+        for words in (
+            ["apt-get", "update"],
+            ["apt-get", "install", "-y", "--no-install-recommends", "-o", "APT::Keep-Downloaded-Packages=true", *PACKAGES],
+        ):
+            run(["chroot", root, *words], environment=_plain_environment())
+    finally:
+        mount.unmount(archives)
+    policy.unlink()
+    for host_key in (root / "etc/ssh").glob("ssh_host_*"):
+        host_key.unlink()
+
+
+def _copy_apt_options(root: Path) -> None:
+    """Take over how this machine's apt reaches the mirror (a proxy, a frozen date), but none of its hooks."""
+    lines = run(["apt-config", "dump"]).stdout.splitlines()
+    kept = [line for line in lines if line.startswith(("Acquire::http", "Acquire::Check-"))]
+    (root / "etc/apt/apt.conf.d/90lab").write_text("\n".join(kept) + "\n", encoding="utf-8")
+
+
+def remove(settings: Settings, release: str) -> None:
+    """Forget a base image."""
+    image = path_of(settings, release)
+    image.with_suffix(".revision").unlink(missing_ok=True)
+    _discard(settings, image)
+
+
+def versions(image: Path) -> dict[str, str]:
+    """Return the versions of libvirt and QEMU in an image, from its package database."""
+    found: dict[str, str] = {}
+    status = (image / "var/lib/dpkg/status").read_text(encoding="utf-8")
+    for paragraph in status.split("\n\n"):
+        name = re.search(r"^Package: (.*)$", paragraph, re.M)
+        version = re.search(r"^Version: (?:\d+:)?([0-9.]+)", paragraph, re.M)
+        if name and version and name[1] in ("libvirt-daemon", "qemu-system-x86"):
+            found["libvirt" if "libvirt" in name[1] else "qemu"] = version[1].rstrip(".")
+    return found
+
+

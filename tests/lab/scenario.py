@@ -1,0 +1,198 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scenarios: which hosts and guests a lab shall have. Read from YAML, checked against a schema, then by reason."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from .addresses import MOST_GUESTS
+from .errors import LabError
+from .settings import SOURCES
+
+SCHEMA = SOURCES / "scenario.schema.json"
+DEFAULT = SOURCES / "scenarios" / "default.yml"
+
+# A guest that has touched everything still needs this for its kernel.
+GUEST_OVERHEAD_MIB = 56
+
+
+@dataclass(frozen=True)
+class HostPlan:
+    """What one host shall be."""
+
+    name: str
+    number: int
+    release: str
+    memory_mib: int
+    link_mbit: int
+    storage: str
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """What one guest shall be and do."""
+
+    name: str
+    number: int
+    host: str
+    memory_mib: int
+    touched_mib: int
+    hot_mib: int
+    pages_per_s: int
+    vcpus: int
+    pattern: str
+    disk_mib: int | None
+    group: str | None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """All hosts and guests of a lab."""
+
+    hosts: tuple[HostPlan, ...]
+    guests: tuple[GuestPlan, ...]
+
+    def host(self, name: str) -> HostPlan:
+        return next(host for host in self.hosts if host.name == name)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+    @staticmethod
+    def from_json(text: str) -> Scenario:
+        data = json.loads(text)
+        return Scenario(
+            hosts=tuple(HostPlan(**host) for host in data["hosts"]),
+            guests=tuple(GuestPlan(**guest) for guest in data["guests"]),
+        )
+
+
+def load(path: Path) -> Scenario:
+    """Read a scenario file."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LabError(f"{path}: {error.strerror}", "Give the path of a scenario file, or none for the default.") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise LabError(f"{where}: not YAML: {getattr(error, 'problem', error)}", "Correct the scenario file.") from None
+    return parse(data, str(path))
+
+
+def parse(data: Any, origin: str = "scenario") -> Scenario:
+    """Turn the content of a scenario file into a scenario, or say in one line what is wrong where."""
+    _check_schema(data, origin)
+    hosts = tuple(_hosts(data["hosts"]))
+    guests = tuple(_guests(data.get("guests", []), origin))
+    _check_sense(hosts, guests, origin)
+    return Scenario(hosts, guests)
+
+
+def _check_schema(data: Any, origin: str) -> None:
+    schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
+    validator = jsonschema.Draft202012Validator(schema)
+    errors = sorted(validator.iter_errors(data), key=lambda error: [str(part) for part in error.absolute_path])
+    if errors:
+        raise _wrong(origin, _place(errors[0].absolute_path), errors[0].message)
+
+
+def _place(path: Iterable[str | int]) -> str:
+    """Return a path such as guests[2].hot_mib.
+
+    >>> _place(["guests", 2, "hot_mib"])
+    'guests[2].hot_mib'
+    """
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".")
+
+
+def _wrong(origin: str, place: str, message: str) -> LabError:
+    return LabError(
+        f"{origin}: {place + ': ' if place else ''}{message}",
+        f"Correct the scenario; {SCHEMA.name} says what may stand there.",
+    )
+
+
+def _each(value: Any, count: int, default: Any) -> list[Any]:
+    """Spread an option that is one value for all hosts, or a list of one a host."""
+    if isinstance(value, list):
+        return value
+    return [default if value is None else value] * count
+
+
+def _hosts(data: Mapping[str, Any]) -> Iterable[HostPlan]:
+    count = data.get("count", 3)
+    releases = _each(data.get("release"), count, "trixie")
+    for number, release in enumerate(releases[:count], start=1):
+        yield HostPlan(
+            name=f"h{number}",
+            number=number,
+            release=release,
+            memory_mib=data.get("memory_mib", 4096),
+            link_mbit=data.get("link_mbit", 0),
+            storage=data.get("storage", "separate"),
+        )
+
+
+def _guests(data: Iterable[Mapping[str, Any]], origin: str) -> Iterable[GuestPlan]:
+    number = 0
+    for position, entry in enumerate(data):
+        count = entry.get("count")
+        names = [entry["name"]] if count is None else [f"{entry['name']}{i}" for i in range(1, count + 1)]
+        for name in names:
+            number += 1
+            yield _guest(name, number, entry, f"{origin}: guests[{position}]")
+
+
+def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> GuestPlan:
+    memory = entry.get("memory_mib", 192)
+    touched = entry.get("touched_mib", 32)
+    hot = entry.get("hot_mib", 0)
+    if touched + GUEST_OVERHEAD_MIB > memory:
+        raise _wrong(
+            origin, "touched_mib", f"{touched} MiB and the guest's own {GUEST_OVERHEAD_MIB} do not fit into {memory}"
+        )
+    if hot > touched:
+        raise _wrong(origin, "hot_mib", f"{hot} is more than touched_mib, {touched}")
+    disk = entry.get("disk")
+    return GuestPlan(
+        name=name,
+        number=number,
+        host=entry["host"],
+        memory_mib=memory,
+        touched_mib=touched,
+        hot_mib=hot,
+        pages_per_s=entry.get("pages_per_s", 0),
+        vcpus=entry.get("vcpus", 1),
+        pattern=entry.get("pattern", "sparse"),
+        disk_mib=None if disk in (None, "none") else int(disk),
+        group=entry.get("group"),
+        policy=dict(entry.get("policy", {})),
+    )
+
+
+def _check_sense(hosts: tuple[HostPlan, ...], guests: tuple[GuestPlan, ...], origin: str) -> None:
+    """Check what a schema cannot say."""
+    known = {host.name for host in hosts}
+    seen: set[str] = set()
+    if len(guests) > MOST_GUESTS:
+        raise _wrong(origin, "guests", f"{len(guests)} guests; the address range has room for {MOST_GUESTS}")
+    for guest in guests:
+        if guest.host not in known:
+            raise _wrong(origin, f"guest {guest.name}: host", f"{guest.host!r} is not one of {', '.join(sorted(known))}")
+        if guest.name in seen:
+            raise _wrong(origin, f"guest {guest.name}", "the name is used twice")
+        seen.add(guest.name)
