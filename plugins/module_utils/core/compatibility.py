@@ -4,8 +4,9 @@
 
 """Can this guest go from this host to that one? A pure function over two snapshots.
 
-What only the destination itself can tell (its CPU's every feature, its free ports, a bridge's name) is asked over the
-path, not here. A value a host could not tell (null) is no reason to refuse: libvirt asks again before it moves anything.
+What only the destination itself can tell (every feature of its CPU, its free ports, a bridge's name) is asked over
+the path, not here. A value a host could not tell (null) is no reason to refuse: libvirt asks again before it moves
+anything.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ class Step(t.TypedDict):
     memory_bytes: int
     intent: dict[str, t.Any]
     reason: str
-    strategy: t.Optional[str]
-    forecast: t.Optional[dict[str, t.Any]]
+    strategy: str | None
+    forecast: dict[str, t.Any] | None
     after: list[str]
 
 
@@ -60,8 +60,8 @@ class Goal(t.TypedDict):
 
 class PlanHost(t.TypedDict):
     host_uuid: str
-    connect_uri: t.Optional[str]
-    migration_address: t.Optional[str]
+    connect_uri: str | None
+    migration_address: str | None
 
 
 class Plan(t.TypedDict):
@@ -88,9 +88,11 @@ def is_off(domain: Domain) -> bool:
 
 
 def plain_state(domain: Domain) -> str:
-    """The state of a domain without the spaces some tools put in (``shut off``, ``in shutdown``)."""
+    """The state of a domain in one word, also where a tool writes ``shut off`` or ``in shutdown``."""
     state = str(domain.get("state") or "unknown").lower().replace(" ", "").replace("_", "").replace("-", "")
-    return {"inshutdown": "shutdown", "idle": "blocked"}.get(state, state)
+    return {"inshutdown": "shutdown", "shuttingdown": "shutdown", "idle": "running", "blocked": "running"}.get(
+        state, state
+    )
 
 
 def metadata_of(domain: Domain) -> t.Mapping[str, t.Any]:

@@ -10,8 +10,11 @@ everything a string) or from an attribute in a guest's XML, so ``"200"`` and ``"
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
 DEFAULTS: dict[str, t.Any] = {
     "max_downtime_ms": 500,
@@ -47,6 +50,10 @@ _NULL = ("", "null", "none", "any", "~")
 
 class IntentError(ValueError):
     """An intent that makes no sense; its text is for the operator."""
+
+    @property
+    def refusal(self) -> Refusal:
+        return refusal("intent", str(self), "correct it; docs/contracts.md lists the words and what they take")
 
 
 def stated(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:
@@ -139,10 +146,8 @@ def _number(word: str, value: t.Any) -> int:
     elif isinstance(value, float) and value.is_integer():
         number = int(value)
     elif isinstance(value, str):
-        try:
+        with contextlib.suppress(ValueError):
             number = int(value, 10)
-        except ValueError:
-            pass
     if number is None or number < lowest or (highest is not None and number > highest):
         span = f"from {lowest} to {highest}" if highest is not None else f"of at least {lowest}"
         none = ", or null for no limit" if nullable else ""

@@ -129,13 +129,27 @@ def tls_crash(domain: Domain, source: Snapshot, intent: Intent) -> Refusal | Non
 
 def _state(domain: Domain) -> Refusal | None:
     state, why = plain_state(domain), str(domain.get("state_reason") or "")
-    if state in ("running", "blocked"):
-        return None
+    if state == "running":
+        return _half_arrived(domain, why)
     if state == "paused":
         return _paused(domain, why)
     code, what, remedy = _STATES.get(state, _STATES["unknown"])
     because = f" ({why})" if why and why != "unknown" else ""
     return refusal(code, f"{domain['name']} {what}{because}", remedy.format(guest=shlex.quote(domain["name"])))
+
+
+def _half_arrived(domain: Domain, why: str) -> Refusal | None:
+    """Running, but still fetching its memory from where it came from."""
+    if not why.startswith("postcopy"):
+        return None
+    if "failed" in why:
+        _word, code, _what, remedy = _PAUSED[0]
+        return refusal(code, f"{domain['name']} is in the middle of a post-copy that broke", remedy)
+    return refusal(
+        "already_migrating",
+        f"{domain['name']} is still fetching its memory (post-copy)",
+        f"wait for that migration (virsh domjobinfo {shlex.quote(domain['name'])})",
+    )
 
 
 def _paused(domain: Domain, why: str) -> Refusal:

@@ -27,7 +27,7 @@ PAGE_TABLES_SHARE = 256
 class Room(t.NamedTuple):
     """What one host can still take. ``memory_bytes`` is None when the host could not say."""
 
-    memory_bytes: t.Optional[int]
+    memory_bytes: int | None
     huge_pages: t.Mapping[int, int]
 
 

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""From a goal to wishes: which guests should leave, and where each may go."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Off,
+    Snapshot,
+    guest_of,
+    is_off,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Wish
+
+
+def drain(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> list[Wish]:
+    """Every guest that is not shut off leaves these hosts for any of the others."""
+    candidates = tuple(sorted(host for host in snapshots if host not in hosts))
+    return [
+        Wish(domain, host, candidates) for host in hosts for domain in _guests(snapshots[host]) if not is_off(domain)
+    ]
+
+
+def off(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> list[Off]:
+    """Guests that are shut off on these hosts: nothing to move, but they cannot start while the host is away."""
+    return [
+        {"guest": guest_of(domain), "host": host}
+        for host in hosts
+        for domain in _guests(snapshots[host])
+        if is_off(domain)
+    ]
+
+
+def _guests(snapshot: Snapshot) -> list[Domain]:
+    return sorted(snapshot.get("domains") or [], key=lambda domain: (domain["name"], domain["uuid"]))

@@ -1,0 +1,115 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""The report: a plan and what came of it, side by side, with what an operator must do now."""
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT, Plan, Stay, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
+
+#: Outcomes after which a guest is where the plan wants it.
+GOOD = ("moved", "already_there")
+
+
+def join(
+    plan: Plan,
+    results_by_host: t.Mapping[str, t.Sequence[t.Mapping[str, t.Any]]],
+    *,
+    started_at: str,
+    finished_at: str,
+) -> dict[str, t.Any]:
+    """Join a plan with the step results of each source host; a step without a result has not started."""
+    results = {result["step"]: result for of_host in results_by_host.values() for result in of_host}
+    guests = [_row(step, results.get(step["id"])) for step in plan["steps"]]
+    stuck = [stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])]
+    return {
+        "schema": REPORT,
+        "plan": plan["id"],
+        "goal": dict(plan["goal"]),
+        "started_at": started_at,
+        "finished_at": finished_at,
+        "total_s": _seconds_between(started_at, finished_at),
+        "ok": not stuck and all(row["outcome"] in GOOD for row in guests),
+        "bytes": sum(row["bytes"] or 0 for row in guests),
+        "guests": guests,
+        "stays": [dict(stay) for stay in plan["stays"]],
+        "todo": _todo(plan, stuck, guests),
+    }
+
+
+def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
+    got = result or {"outcome": "not_started"}
+    return {
+        "guest": step["guest"]["name"],
+        "uuid": step["guest"]["uuid"],
+        "source": step["source"],
+        "destination": step["destination"],
+        "outcome": got["outcome"],
+        "total_s": got.get("total_s"),
+        "bytes": got.get("bytes"),
+        "downtime_ms": got.get("downtime_ms"),
+        "strategy": got.get("strategy") or step["strategy"],
+        "reason": got.get("reason") or step["reason"],
+        "forecast": step["forecast"],
+        "refusals": list(got.get("refusals") or []),
+        "error": got.get("error"),
+    }
+
+
+def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list[str]:
+    """Sentences in the order of urgency: what may be lost, what failed, what was refused, what is left over."""
+    todo = [_unclear(row) for row in guests if row["outcome"] == "unclear"]
+    todo.extend(_failed(row) for row in guests if row["outcome"] == "failed")
+    todo.extend(_refused(row) for row in guests if row["outcome"] == "refused")
+    for stay in stuck:
+        todo.extend(
+            f"{stay['guest']['name']} stays on {stay['host']}: {_end(sentence(refused))}"
+            for refused in stay["refusals"]
+        )
+    waiting = len(stuck) + sum(row["outcome"] not in GOOD for row in guests)
+    if waiting:
+        todo.append(_again(plan, waiting))
+    return todo
+
+
+def _unclear(row: t.Mapping[str, t.Any]) -> str:
+    return (
+        f"Look at {row['guest']} on both {row['source']} and {row['destination']} before anything else, and destroy "
+        f"neither: it is not clear which of them holds it{_because(row)}."
+    )
+
+
+def _failed(row: t.Mapping[str, t.Any]) -> str:
+    return f"{row['guest']} still runs on {row['source']}: its move to {row['destination']} failed{_because(row)}."
+
+
+def _refused(row: t.Mapping[str, t.Any]) -> str:
+    why = "; ".join(sentence(refused) for refused in row["refusals"]) or row["error"] or "no reason was given"
+    return f"{row['guest']} was not moved to {row['destination']}: {_end(why)}"
+
+
+def _again(plan: Plan, waiting: int) -> str:
+    kind, hosts = plan["goal"]["kind"], ", ".join(plan["goal"]["hosts"])
+    count = "1 guest has" if waiting == 1 else f"{waiting} guests have"
+    return f"Then run the {kind} of {hosts} again: {count} not moved."
+
+
+def _because(row: t.Mapping[str, t.Any]) -> str:
+    return f" ({str(row['error']).rstrip('.')})" if row["error"] else ""
+
+
+def _end(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _seconds_between(start: str, end: str) -> float | None:
+    try:
+        first, last = (datetime.datetime.fromisoformat(at.replace("Z", "+00:00")) for at in (start, end))
+        return round((last - first).total_seconds(), 3)
+    except (ValueError, TypeError):
+        return None

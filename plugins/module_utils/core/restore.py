@@ -1,0 +1,69 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What belongs home: the guests that left a host and are still wanted there."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Snapshot,
+    is_off,
+    metadata_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Wish
+
+#: A guest that left, as its UUID alone or as a row of a report, a step of a plan or a step result.
+Left = t.Union[str, t.Mapping[str, t.Any]]
+
+
+def restore(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t.Iterable[Left] = ()) -> list[Wish]:
+    """Wishes that bring guests back to these hosts, by home host and by the host they are on.
+
+    A guest is wanted on a host when its metadata says that this is its home; when it says nothing, then if the guest
+    is among those that left. A home elsewhere wins over having been here.
+    """
+    gone = list(left)
+    wishes: list[Wish] = []
+    for home in hosts:
+        uuids = left_from(home, gone)
+        for host in sorted(set(snapshots) - {home}):
+            guests = sorted(snapshots[host].get("domains") or [], key=lambda domain: (domain["name"], domain["uuid"]))
+            wishes.extend(
+                Wish(guest, host, (home,), _why(guest, home)) for guest in guests if _wanted(guest, home, uuids)
+            )
+    return wishes
+
+
+def left_from(host: str, left: t.Iterable[Left]) -> set[str]:
+    """UUIDs of the guests that were moved away from a host.
+
+    Rows of a report and step results count when they say so: their source is this host and they moved. A step of a
+    plan, which has no outcome, counts as moved.
+    """
+    return {_uuid(row) for row in left if isinstance(row, str) or _moved_from(host, row)}
+
+
+def _moved_from(host: str, row: t.Mapping[str, t.Any]) -> bool:
+    return row.get("source", host) == host and row.get("outcome", "moved") in ("moved", "already_there", "unclear")
+
+
+def _uuid(row: Left) -> str:
+    if isinstance(row, str):
+        return row
+    guest = row.get("guest")
+    return str(row.get("uuid") or (guest["uuid"] if isinstance(guest, t.Mapping) else guest))
+
+
+def _wanted(guest: Domain, home: str, left: t.Collection[str]) -> bool:
+    if is_off(guest):
+        return False
+    own = metadata_of(guest).get("home")
+    return own == home if own else guest["uuid"] in left
+
+
+def _why(guest: Domain, home: str) -> str:
+    return f"{home} is its home" if metadata_of(guest).get("home") == home else f"it was moved away from {home}"
