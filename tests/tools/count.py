@@ -4,7 +4,7 @@
 
 """Count the tests in the JUnit files of a folder, and say so in one line.
 
-    count.py FOLDER     prints "N passed, M failed, K skipped"; exit status 1 if any failed or none ran
+count.py FOLDER     prints "N passed, M failed, K skipped"; exit status 1 if any failed or none ran
 """
 
 from __future__ import annotations
