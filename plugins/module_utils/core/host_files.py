@@ -1,0 +1,179 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Pure parsers for what a host says about itself in files: qemu.conf, /proc/self/mountinfo, /proc/meminfo."""
+
+from __future__ import annotations
+
+import re
+import typing as t
+
+#: File systems that several hosts can have mounted at once and keep coherent.
+SHARED_TYPES = frozenset(
+    (
+        "nfs",
+        "nfs4",
+        "cifs",
+        "smb3",
+        "ceph",
+        "gfs",
+        "gfs2",
+        "ocfs2",
+        "gpfs",
+        "lustre",
+        "beegfs",
+        "afs",
+        "glusterfs",
+        "fuse.glusterfs",
+        "fuse.ceph",
+        "fuse.ceph-fuse",
+        "fuse.quobyte",
+        "fuse.moosefs",
+        "fuse.mfs",
+        "fuse.saunafs",
+        "fuse.lizardfs",
+        "fuse.beegfs",
+        "fuse.juicefs",
+        "vxfs",
+        "weka",
+        "wekafs",
+        "prl_fs",
+    )
+)
+
+#: File systems that hold no guest's disk.
+PSEUDO_TYPES = frozenset(
+    (
+        "autofs",
+        "binfmt_misc",
+        "bpf",
+        "cgroup",
+        "cgroup2",
+        "configfs",
+        "debugfs",
+        "devpts",
+        "devtmpfs",
+        "efivarfs",
+        "fusectl",
+        "fuse.gvfsd-fuse",
+        "fuse.lxcfs",
+        "hugetlbfs",
+        "mqueue",
+        "nsfs",
+        "proc",
+        "pstore",
+        "ramfs",
+        "rpc_pipefs",
+        "securityfs",
+        "selinuxfs",
+        "squashfs",
+        "sysfs",
+        "tracefs",
+    )
+)
+
+#: The first libvirt that reads shared_filesystems in qemu.conf.
+LIBVIRT_SHARED_FILESYSTEMS = (10, 10, 0)
+
+Setting = t.Union[str, int, list[str]]
+
+_STRING = r'"((?:[^"\\]|\\.)*)"'
+_COMMENT = r"#[^\n]*"
+_SETTING = re.compile(
+    rf'^[ \t]*(\w+)\s*=\s*(?:{_STRING}|(-?\d+)|\[((?:{_STRING}|{_COMMENT}|[^\]"#])*)\])', re.MULTILINE
+)
+_ITEM = re.compile(f"{_COMMENT}|{_STRING}")
+
+
+def qemu_conf(text: str) -> dict[str, Setting]:
+    """The settings of a libvirt configuration file; what cannot be read is left out.
+
+    >>> qemu_conf('user = "root"\\n#group = "kvm"\\nshared_filesystems = [\\n  "/a", # one ]\\n  "/b"\\n]\\nmax = 1\\n')
+    {'user': 'root', 'shared_filesystems': ['/a', '/b'], 'max': 1}
+    """
+    settings: dict[str, Setting] = {}
+    for found in _SETTING.finditer(text):
+        key, string, number, items = found.group(1, 2, 3, 4)
+        if string is not None:
+            settings[key] = _unquoted(string)
+        elif number is not None:
+            settings[key] = int(number)
+        else:
+            # An item without a string is a comment.
+            settings[key] = [_unquoted(item) for item in _ITEM.findall(items or "") if item]
+    return settings
+
+
+def _unquoted(string: str) -> str:
+    return re.sub(r"\\(.)", r"\1", string)
+
+
+class Mount(t.TypedDict):
+    path: str
+    type: str
+    source: str
+    shared: bool
+
+
+def mounts(mountinfo: str, overrides: t.Sequence[str] = ()) -> list[Mount]:
+    """The mounts that can hold a guest's disk, in the order of their paths.
+
+    Args:
+        mountinfo: the text of /proc/self/mountinfo.
+        overrides: directories that the operator declared shared (shared_filesystems in qemu.conf). Each is listed
+            under a source that says so, because device names may differ between hosts that share it.
+    """
+    found: dict[str, Mount] = {}
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, tail = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 5 or len(tail) < 2 or tail[0] in PSEUDO_TYPES:
+            continue
+        path = _unescaped(fields[4])
+        # The later mount lies on top of the earlier one.
+        found[path] = {
+            "path": path,
+            "type": tail[0],
+            "source": _unescaped(tail[1]),
+            "shared": tail[0] in SHARED_TYPES,
+        }
+    for directory in overrides:
+        path = directory.rstrip("/") or "/"
+        below = mount_of(path, list(found.values()))
+        found[path] = {
+            "path": path,
+            "type": below["type"] if below else "unknown",
+            "source": f"{path} (shared_filesystems)",
+            "shared": True,
+        }
+    return [found[path] for path in sorted(found)]
+
+
+def mount_of(path: str, among: t.Sequence[Mount]) -> Mount | None:
+    """The mount a path lies on: the deepest of those above it."""
+    above = [m for m in among if path == m["path"] or path.startswith(m["path"].rstrip("/") + "/")]
+    return max(above, key=lambda m: len(m["path"]), default=None)
+
+
+def meminfo(text: str) -> dict[str, int]:
+    """/proc/meminfo in bytes; counts (HugePages_*) stay counts.
+
+    >>> meminfo("MemAvailable:    2048 kB\\nHugePages_Total:       3\\n")
+    {'MemAvailable': 2097152, 'HugePages_Total': 3}
+    """
+    result = {}
+    for line in text.splitlines():
+        found = re.match(r"(\S+):\s+(\d+)( kB)?", line)
+        if found:
+            result[found.group(1)] = int(found.group(2)) * (1024 if found.group(3) else 1)
+    return result
+
+
+def _unescaped(text: str) -> str:
+    """Mountinfo writes blanks as octal numbers.
+
+    >>> _unescaped("/my\\\\040guests")
+    '/my guests'
+    """
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
