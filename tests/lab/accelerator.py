@@ -8,6 +8,7 @@ So a guest is booted with it once, in a base image, and has a few seconds to rea
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -65,7 +66,5 @@ def _boots(settings: Settings, image: Path) -> bool:
 
 
 def _kill(trial: subprocess.Popen[str]) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(trial.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

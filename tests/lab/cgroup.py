@@ -9,6 +9,7 @@ of a killed run are lost. On a machine with the old hierarchies there is one suc
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -64,17 +65,13 @@ def remove(name: str, patience: float = 10.0) -> None:
     deadline = time.monotonic() + patience
     while (pids := members(name)) and time.monotonic() < deadline:
         for pid in pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
         time.sleep(0.05)
     for hierarchy in _hierarchies():
         for group in _below(hierarchy / name):
-            try:
+            with contextlib.suppress(OSError):
                 group.rmdir()
-            except OSError:
-                pass
 
 
 def of_lab(settings: Settings) -> list[str]:

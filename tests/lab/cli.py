@@ -14,11 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from . import prerequisites, protocol, ssh
+from . import prerequisites, ssh, status
 from .cluster import Lab, in_parallel, take_down
 from .errors import LabError
-from .guest import running_on
-from .image import path_of, versions
 from .leftovers import leftovers
 from .settings import from_environment
 
@@ -109,7 +107,7 @@ def _ssh(options: argparse.Namespace) -> int:
     words = [*ssh.command(lab.settings, lab.host(options.host).address), *options.words]
     if not options.words:
         words.insert(1, "-t")
-    os.execvp(words[0], words)
+    os.execvp(words[0], words)  # noqa: S606 - the shell is at the other end
 
 
 def _probe(options: argparse.Namespace) -> int:
@@ -137,69 +135,9 @@ def _fault(options: argparse.Namespace) -> int:
     return 0
 
 
-def _state() -> dict[str, Any]:
-    lab = Lab.load()
-
-    def ask(name: str) -> set[str] | None:
-        try:
-            return running_on(lab.hosts[name], timeout=8)
-        except LabError:
-            return None
-
-    shown = dict(zip(lab.hosts, in_parallel(ask, lab.hosts), strict=True))
-    replies = in_parallel(lambda guest: protocol.ask(guest.address), lab.guests.values())
-    hosts = {
-        name: {
-            "state": "off" if not host.is_running() else "unreachable" if shown[name] is None else "running",
-            "release": host.plan.release,
-            **versions(path_of(lab.settings, host.plan.release)),
-            "address": host.address,
-            "migration_address": host.migration_address,
-            "link_mbit": host.plan.link_mbit,
-            "guests": sorted(shown[name] or ()),
-        }
-        for name, host in lab.hosts.items()
-    }
-    guests = {
-        guest.name: {
-            "home": guest.home,
-            "where": [name for name in lab.hosts if guest.name in (shown[name] or ())],
-            "address": guest.address,
-            "alive": reply is not None,
-            "pages_written": reply.pages_written if reply else None,
-            "bad_pages": reply.pages_bad if reply else None,
-        }
-        for guest, reply in zip(lab.guests.values(), replies, strict=True)
-    }
-    return {"hosts": hosts, "guests": guests}
-
-
-def table(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as a table with aligned columns; the first row is the heading."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows)
-
-
 def _status(options: argparse.Namespace) -> int:
-    state = _state()
-    if options.json:
-        print(json.dumps(state, indent=1))
-        return 0
-    rows = [["HOST", "STATE", "RELEASE", "LIBVIRT", "QEMU", "ADDRESS", "MIGRATION", "LINK"]]
-    for name, host in state["hosts"].items():
-        link = f"{host['link_mbit']} Mbit/s" if host["link_mbit"] else "no limit"
-        rows.append(
-            [name, host["state"], host["release"], host.get("libvirt", "?"), host.get("qemu", "?")]
-            + [host["address"], host["migration_address"], link]
-        )
-    print(table(rows), end="\n\n")
-    rows = [["GUEST", "HOME", "RUNS ON", "ADDRESS", "ALIVE", "PAGES WRITTEN", "BAD"]]
-    for name, guest in state["guests"].items():
-        rows.append(
-            [name, guest["home"], ",".join(guest["where"]) or "nowhere", guest["address"]]
-            + ["yes" if guest["alive"] else "NO", str(guest["pages_written"] or 0), str(guest["bad_pages"] or 0)]
-        )
-    print(table(rows))
+    state = status.gather(Lab.load())
+    print(json.dumps(state, indent=1) if options.json else status.tables(state))
     return 0
 
 

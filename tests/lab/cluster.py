@@ -13,8 +13,22 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from . import accelerator, boot_image, cgroup, credentials, guest_xml, image, inventory, mount, network, prerequisites
-from . import process, protocol, scenario, ssh
+from . import (
+    accelerator,
+    boot_image,
+    cgroup,
+    credentials,
+    guest_xml,
+    image,
+    inventory,
+    mount,
+    network,
+    prerequisites,
+    process,
+    protocol,
+    scenario,
+    ssh,
+)
 from .addresses import Networks, networks
 from .errors import LabError
 from .fault import Fault
@@ -244,13 +258,8 @@ class Lab:
                 lab.fault.mend(name)
             lab._start_hosts(say)
             lab._clear_guests(say)
-            for place in forget:
-                in_parallel(lambda host, place=place: host.forget(place), lab.hosts.values())  # type: ignore[misc]
-            known = boot_image.ensure_programs, boot_image.ensure
-            for make in known:
-                make(self.settings)
-            kvm = accelerator.kvm_works(self.settings, image.path_of(self.settings, wanted.hosts[0].release))
-            lab._start_guests(say, kvm=kvm)
+            in_parallel(lambda host: host.forget(forget), lab.hosts.values())
+            lab._start_guests(say, kvm=lab._make_images(say))
         return lab
 
     def write_inventory(self, path: Path | None = None) -> Path:

@@ -38,7 +38,9 @@ def run(
     except FileNotFoundError:
         raise LabError(f"{words[0]} is not installed", "Run `up` again: it installs what it needs.") from None
     except subprocess.TimeoutExpired:
-        raise LabError(f"{shlex.join(words)[:200]}: no end after {timeout:g} s", "See what it is waiting for.") from None
+        raise LabError(
+            f"{shlex.join(words)[:200]}: no end after {timeout:g} s", "See what it is waiting for."
+        ) from None
     if check and done.returncode:
         raise LabError(f"{shlex.join(words)[:200]}: exit status {done.returncode}: {last_words(done)}")
     return done

@@ -33,10 +33,8 @@ def ensure_authority(settings: Settings) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not (folder / "ca-cert.pem").exists():
         _make_key(folder / "ca-key.pem")
-        run(
-            ["openssl", "req", "-x509", "-new", "-key", folder / "ca-key.pem", "-days", DAYS, "-subj", "/CN=kvmops lab"]
-            + ["-addext", "keyUsage=critical,keyCertSign,cRLSign", "-out", folder / "ca-cert.pem"]
-        )
+        about = ["-days", DAYS, "-subj", "/CN=kvmops lab", "-addext", "keyUsage=critical,keyCertSign,cRLSign"]
+        run(["openssl", "req", "-x509", "-new", "-key", folder / "ca-key.pem", *about, "-out", folder / "ca-cert.pem"])
     return folder
 
 
@@ -61,8 +59,6 @@ def ensure_certificate(settings: Settings, networks: Networks, host: HostPlan) -
     )
     _make_key(key)
     run(["openssl", "req", "-new", "-key", key, "-subj", f"/CN={host.name}", "-out", request])
-    run(
-        ["openssl", "x509", "-req", "-in", request, "-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem"]
-        + ["-CAcreateserial", "-days", DAYS, "-extfile", wishes, "-out", certificate]
-    )
+    signer: list[str | Path] = ["-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem", "-CAcreateserial"]
+    run(["openssl", "x509", "-req", "-in", request, *signer, "-days", DAYS, "-extfile", wishes, "-out", certificate])
     return certificate, key

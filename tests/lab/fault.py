@@ -19,8 +19,16 @@ MIGRATION_PORTS = "49152-49215"
 TABLE = "kvmops_lab"
 RULES = f"""
 table inet {TABLE} {{
-    chain incoming {{ type filter hook input priority 0; tcp dport {MIGRATION_PORTS} drop; tcp sport {MIGRATION_PORTS} drop; }}
-    chain outgoing {{ type filter hook output priority 0; tcp dport {MIGRATION_PORTS} drop; tcp sport {MIGRATION_PORTS} drop; }}
+    chain incoming {{
+        type filter hook input priority 0
+        tcp dport {MIGRATION_PORTS} drop
+        tcp sport {MIGRATION_PORTS} drop
+    }}
+    chain outgoing {{
+        type filter hook output priority 0
+        tcp dport {MIGRATION_PORTS} drop
+        tcp sport {MIGRATION_PORTS} drop
+    }}
 }}
 """
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 NS_PER_MS = 1_000_000
 LARGEST = 10
@@ -56,7 +57,7 @@ def resolution_ms(sent: Sequence[int], period_ms: float) -> float:
 
     The largest gaps are left out on purpose; they are what is being measured.
     """
-    steps = sorted(later - earlier for earlier, later in zip(sent, sent[1:], strict=False))
+    steps = sorted(later - earlier for earlier, later in pairwise(sent))
     if not steps:
         return period_ms
     return round(max(period_ms, steps[int(len(steps) * 0.99)] / NS_PER_MS), 3)

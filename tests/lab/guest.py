@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from . import guest_xml
+from . import guest_xml, rootfs
 from .addresses import Networks, guest_uuid
 from .host import Host
 from .scenario import GuestPlan
@@ -67,8 +67,6 @@ def start_script(guests: Iterable[Guest], host: Host, *, kvm: bool) -> str:
 
 def clear_script() -> str:
     """Return the shell script that removes every guest from a host and prints those that would not go."""
-    from . import rootfs
-
     return CLEAR_ALL.format(disks=rootfs.DISK_PLACE, shared=rootfs.SHARED_PLACE, consoles=rootfs.CONSOLE_PLACE)
 
 

@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import cgroup, mount, network, process, rootfs, ssh, supervisor
@@ -83,7 +84,9 @@ class Host:
         problem = "no answer"
         while time.monotonic() < deadline:
             try:
-                done = self.ssh("virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket", timeout=10)
+                done = self.ssh(
+                    "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket", timeout=10
+                )
             except LabError as error:
                 problem = error.what
                 continue
@@ -131,6 +134,7 @@ class Host:
                 raise LabError(f"{self.name}: no reboot within {patience:g} s", "Look at its console.log.")
             time.sleep(0.1)
 
-    def forget(self, place: str) -> None:
-        """Delete a file or folder on the host."""
-        self.ssh(f"rm -rf -- {shlex.quote(place)}", check=True)
+    def forget(self, places: Sequence[str]) -> None:
+        """Delete files or folders on the host."""
+        if places:
+            self.ssh(f"rm -rf -- {shlex.join(places)}", check=True)

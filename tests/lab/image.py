@@ -122,7 +122,15 @@ def _install(root: Path, packages: Path) -> None:
     try:
         for words in (
             ["apt-get", "update"],
-            ["apt-get", "install", "-y", "--no-install-recommends", "-o", "APT::Keep-Downloaded-Packages=true", *PACKAGES],
+            [
+                "apt-get",
+                "install",
+                "-y",
+                "--no-install-recommends",
+                "-o",
+                "APT::Keep-Downloaded-Packages=true",
+                *PACKAGES,
+            ],
         ):
             run(["chroot", root, *words], environment=_plain_environment())
     finally:
@@ -156,5 +164,3 @@ def versions(image: Path) -> dict[str, str]:
         if name and version and name[1] in ("libvirt-daemon", "qemu-system-x86"):
             found["libvirt" if "libvirt" in name[1] else "qemu"] = version[1].rstrip(".")
     return found
-
-

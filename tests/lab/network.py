@@ -29,7 +29,7 @@ NAMESPACES = Path("/run/netns")
 
 def check_range(settings: Settings, networks: Networks) -> None:
     """Refuse to begin when the machine already uses one of the addresses for something else."""
-    ours = [ipaddress.ip_network(f"{network.subnet}.0/24") for network in networks.all]
+    ours = [ipaddress.IPv4Network(f"{network.subnet}.0/24") for network in networks.all]
     for link in json.loads(run(["ip", "-json", "-4", "address"]).stdout):
         if link["ifname"].startswith(settings.prefix):
             continue
@@ -41,9 +41,9 @@ def check_range(settings: Settings, networks: Networks) -> None:
 
 
 def _refuse_overlap(ours: list[ipaddress.IPv4Network], theirs: str, link: str) -> None:
-    network = ipaddress.ip_network(theirs, strict=False)
+    network = ipaddress.IPv4Network(theirs, strict=False)
     for own in ours:
-        if network.version == 4 and own.overlaps(network):
+        if own.overlaps(network):
             raise LabError(
                 f"the address range {own} is taken: {link} has {theirs}",
                 "Set KVMOPS_LAB_INSTANCE to another number (1-15), or free the range.",

@@ -65,7 +65,9 @@ def ensure_packages(say: Say) -> None:
     if not packages:
         return
     if not shutil.which("apt-get"):
-        raise LabError(f"missing: {', '.join(packages)}", "The lab installs them on Debian only; install them yourself.")
+        raise LabError(
+            f"missing: {', '.join(packages)}", "The lab installs them on Debian only; install them yourself."
+        )
     say(f"installing {' '.join(packages)}")
     install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     # No service of these packages is wanted on the machine itself.

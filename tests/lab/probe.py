@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Watch guests from outside while something is done to them.
 
-    with lab.probe(["g1", "g2"]) as probe:
-        probe.mark()
-        …
-        print(probe.records()["g1"]["downtime_ms"])
+with lab.probe(["g1", "g2"]) as probe:
+    probe.mark()
+    …
+    print(probe.records()["g1"]["downtime_ms"])
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ A process id alone says nothing after a while; together with the time the proces
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -68,10 +69,8 @@ def wait_gone(record: Path, patience: float) -> bool:
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-    except ProcessLookupError:
-        pass
 
 
 def children(pid: int) -> list[int]:

@@ -45,7 +45,13 @@ MASKED = (
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
 )
-SOCKETS = ("libvirtd.socket", "libvirtd-ro.socket", "libvirtd-admin.socket", "libvirtd-tcp.socket", "libvirtd-tls.socket")
+SOCKETS = (
+    "libvirtd.socket",
+    "libvirtd-ro.socket",
+    "libvirtd-admin.socket",
+    "libvirtd-tcp.socket",
+    "libvirtd-tls.socket",
+)
 
 
 def prepare(settings: Settings, networks: Networks, scenario: Scenario, host: HostPlan) -> None:
@@ -160,5 +166,3 @@ def _write_certificates(root: Path, settings: Settings, networks: Networks, host
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         target.chmod(mode)
-
-

@@ -82,7 +82,9 @@ def load(path: Path) -> Scenario:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise LabError(f"{path}: {error.strerror}", "Give the path of a scenario file, or none for the default.") from None
+        raise LabError(
+            f"{path}: {error.strerror}", "Give the path of a scenario file, or none for the default."
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -192,7 +194,9 @@ def _check_sense(hosts: tuple[HostPlan, ...], guests: tuple[GuestPlan, ...], ori
         raise _wrong(origin, "guests", f"{len(guests)} guests; the address range has room for {MOST_GUESTS}")
     for guest in guests:
         if guest.host not in known:
-            raise _wrong(origin, f"guest {guest.name}: host", f"{guest.host!r} is not one of {', '.join(sorted(known))}")
+            raise _wrong(
+                origin, f"guest {guest.name}: host", f"{guest.host!r} is not one of {', '.join(sorted(known))}"
+            )
         if guest.name in seen:
             raise _wrong(origin, f"guest {guest.name}", "the name is used twice")
         seen.add(guest.name)
