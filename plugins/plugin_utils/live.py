@@ -27,6 +27,8 @@ JOB_LIMIT_S = 30 * 24 * 3600
 POLL_S = 1.0
 #: A job that ended without a last word, such as one that was killed, is noticed after so long.
 JOB_LOOK_S = 15.0
+#: A job that has not said a word yet may have failed at its first step.
+SILENT_JOB_LOOK_S = 2.0
 #: How long a host may not answer before the controller stops watching. The job on the host goes on.
 LOST_S = 300.0
 #: ansible-playbook gives its workers ten seconds after an interrupt.
@@ -106,7 +108,7 @@ class _Job:
             time.sleep(POLL_S)
             try:
                 self._show_news()
-                if self._ended or time.monotonic() - looked_at >= JOB_LOOK_S:
+                if self._ended or time.monotonic() - looked_at >= (JOB_LOOK_S if self._pid else SILENT_JOB_LOOK_S):
                     looked_at = time.monotonic()
                     status = self._status()
                     if status.get("finished"):

@@ -21,7 +21,8 @@ class FollowedFile:
 
     def feed(self, text: str) -> list[dict[str, t.Any]]:
         """Take what was read from ``offset`` on and return the whole lines in it; the rest is read again."""
-        whole, newline, _rest = text.rpartition("\n")
+        # Through a terminal, which ssh without pipelining has, every line ends in two characters; the file has one.
+        whole, newline, _rest = text.replace("\r\n", "\n").rpartition("\n")
         if not newline:
             return []
         self.offset += len((whole + newline).encode())

@@ -63,6 +63,9 @@ class Progress:
             "level": level,
             "message": message,
         }
+        self._raw(line)
+
+    def _raw(self, line: dict[str, t.Any]) -> None:
         with self._lock:
             if self._file and not self._file.closed:
                 self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
@@ -78,8 +81,13 @@ class Progress:
             self._last[step["id"]] = (phase, now)
             return True
 
-    def close(self) -> None:
-        """Close the file; later lines go nowhere."""
+    def begin(self, pid: int) -> None:
+        """Say whom to signal."""
+        self._raw({"schema": SCHEMA, "at": utc_now(), "phase": "job", "pid": pid})
+
+    def end(self) -> None:
+        """Say that no line will follow, and close the file; later lines go nowhere."""
+        self._raw({"schema": SCHEMA, "at": utc_now(), "phase": "end"})
         with self._lock:
             if self._file:
                 self._file.close()

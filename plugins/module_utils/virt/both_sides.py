@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, judge
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
 
 #: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
@@ -74,16 +75,16 @@ def is_migrating(domain: t.Any) -> bool:
     return job.get("type") in running and job.get("operation") in migrations
 
 
-def look_afresh(endpoint: Endpoint, uuid: str) -> Side:
-    """What a libvirtd says of a guest over a new connection, since an old one may have died with the daemon."""
+def look_at(connections: Connections, endpoint: Endpoint, uuid: str) -> Side:
+    """What one libvirtd says of a guest, over a link that is opened again if its daemon was restarted."""
     try:
-        with virt.connect(endpoint.uri, read_only=True) as connection:
-            return look(connection, endpoint.host, uuid)
+        return look(connections.get(endpoint.uri).connection, endpoint.host, uuid)
     except virt.VirtError as error:
         return Side(host=endpoint.host, reachable=False, error=error.refusal["reason"])
 
 
 def settle(
+    connections: Connections,
     name: str,
     uuid: str,
     source: Endpoint,
@@ -104,7 +105,7 @@ def settle(
     """
     end = clock() + patience_s
     while True:
-        here, there = look_afresh(source, uuid), look_afresh(destination, uuid)
+        here, there = look_at(connections, source, uuid), look_at(connections, destination, uuid)
         verdict = judge(name, here, there, suspended_by_us=suspended_by_us)
         if verdict.kind == "in_flight" and here.migrating:
             end = clock() + patience_s
@@ -117,37 +118,30 @@ def settle(
         sleep(LOOK_S)
 
 
-def mend_definitions(endpoints: tuple[Endpoint, Endpoint], uuid: str, definition: str | None) -> list[str]:
+def mend_definitions(
+    connections: Connections, source: Endpoint, destination: Endpoint, uuid: str, definition: str | None
+) -> list[str]:
     """Bring the definitions into order after a move that both sides confirm: one there, none here.
 
     Args:
-        endpoints: source and destination.
+        connections: writable ones.
+        source, destination: the hosts.
         uuid: the guest, which runs at the destination.
         definition: the persistent XML that the source had before, or None for a transient guest.
 
     Returns: what was done, in words; empty when all was right.
     """
-    source, destination = endpoints
     done = []
     if definition is not None:
-        with virt.connect(destination.uri, read_only=False) as connection:
-            domain = connection.lookupByUUIDString(uuid)
-            if domain.isActive() and not domain.isPersistent():
-                connection.defineXML(definition)
-                done.append(f"defined it on {destination.host}")
-    with virt.connect(source.uri, read_only=False) as connection, contextlib.suppress(virt.libvirt.libvirtError):
-        domain = connection.lookupByUUIDString(uuid)
+        there = connections.get(destination.uri).connection
+        domain = there.lookupByUUIDString(uuid)
+        if domain.isActive() and not domain.isPersistent():
+            there.defineXML(definition)
+            done.append(f"defined it on {destination.host}")
+    with contextlib.suppress(virt.libvirt.libvirtError):
+        domain = connections.get(source.uri).connection.lookupByUUIDString(uuid)
         # Only a definition without a guest behind it may go.
         if not domain.isActive() and domain.isPersistent():
             domain.undefineFlags(virt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
             done.append(f"removed its definition on {source.host}")
     return done
-
-
-def resume_source(source: Endpoint, uuid: str) -> None:
-    """Let a guest go on that a failed migration left stopped. Only after the destination was seen to have none of it.
-
-    Raises: libvirt.libvirtError when it cannot go on.
-    """
-    with virt.connect(source.uri, read_only=False) as connection:
-        connection.lookupByUUIDString(uuid).resume()

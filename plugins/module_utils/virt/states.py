@@ -13,7 +13,7 @@ _STATES = {
     "VIR_DOMAIN_RUNNING": "running",
     "VIR_DOMAIN_BLOCKED": "running",
     "VIR_DOMAIN_PAUSED": "paused",
-    "VIR_DOMAIN_SHUTDOWN": "shutting_down",
+    "VIR_DOMAIN_SHUTDOWN": "shutdown",
     "VIR_DOMAIN_SHUTOFF": "shutoff",
     "VIR_DOMAIN_CRASHED": "crashed",
     "VIR_DOMAIN_PMSUSPENDED": "pmsuspended",
@@ -22,7 +22,7 @@ _STATES = {
 _REASON_PREFIXES = {
     "running": "VIR_DOMAIN_RUNNING_",
     "paused": "VIR_DOMAIN_PAUSED_",
-    "shutting_down": "VIR_DOMAIN_SHUTDOWN_",
+    "shutdown": "VIR_DOMAIN_SHUTDOWN_",
     "shutoff": "VIR_DOMAIN_SHUTOFF_",
     "crashed": "VIR_DOMAIN_CRASHED_",
 }

@@ -1,0 +1,45 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import getpass
+import json
+import socket
+import typing as t
+
+from ansible.errors import AnsibleError
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
+
+
+class ActionModule(LiveAction):
+    """Carries out one host's steps of a plan and shows how they go."""
+
+    INTERRUPT_NOTE = (
+        "No further guest is started there; the one that is moving completes its move. Run the same playbook again to"
+        " carry on."
+    )
+
+    def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        arguments = {"name": task_vars.get("inventory_hostname"), "owner": _operator(), **self._task.args}
+        path = arguments.pop("plan_path", None)
+        if path:
+            arguments["plan"] = self._read(path)
+        return arguments
+
+    def _read(self, path: str) -> dict[str, t.Any]:
+        try:
+            with open(self._loader.path_dwim(path), encoding="utf-8") as file:
+                plan = plans.read(file.read())
+        except OSError as error:
+            raise AnsibleError(f"The plan {path} cannot be read: {error.strerror}.") from error
+        except plans.PlanError as error:
+            raise AnsibleError(f"The plan {path} cannot be used: {error}") from error
+        return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan)))
+
+
+def _operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"

@@ -1,0 +1,180 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: one run on one source host: takes the lease or follows the run that has it.
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import signal
+import threading
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor, Mover, Result, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
+    Lease,
+    RunDirectory,
+    RunError,
+    holder,
+    is_held,
+    read_json,
+    take_lease,
+    write_durably,
+)
+
+RESULT_SCHEMA = "kvmops.result/1"
+#: A run that is followed is looked at again this often.
+FOLLOW_S = 0.5
+TAKE_ATTEMPTS = 3
+TAKE_AGAIN_S = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a run is asked to do.
+
+    Attributes:
+        plan: the whole plan.
+        steps: those of this host, in order.
+        owner: who asked, for those who find the host busy.
+        state_dir: where this host keeps its records.
+        progress_path: where the controller expects a link to the live lines, or None.
+        window: guests in transfer at once.
+    """
+
+    plan: dict[str, t.Any]
+    steps: list[Step]
+    owner: str
+    state_dir: str
+    progress_path: str | None
+    window: int
+
+
+@dataclasses.dataclass
+class Stop:
+    """How far a run is to be stopped: the first signal ends it after the guests in flight, the second aborts them."""
+
+    stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
+    aborting: threading.Event = dataclasses.field(default_factory=threading.Event)
+
+    def on_signal(self, _number: int, _frame: t.Any) -> None:
+        """Take a signal."""
+        if self.stopping.is_set():
+            self.aborting.set()
+        self.stopping.set()
+
+
+MoverFactory = t.Callable[[Journal, Progress, Stop], t.ContextManager[Mover]]
+
+
+def run(request: Request, make_mover: MoverFactory, stop: Stop) -> dict[str, t.Any]:
+    """Carry out a host's steps, or follow the run that is at it already.
+
+    Returns: C(results) (a step result each) and C(run) (plan, attached, journal).
+
+    Raises: RunError when another plan is being carried out here.
+    """
+    plan_id = request.plan["id"]
+    directory = RunDirectory(request.state_dir, plan_id)
+    while True:
+        lease = _take(request, plan_id)
+        if lease:
+            return _carry_out(request, directory, lease, make_mover, stop)
+        if holder(request.state_dir).get("plan") != plan_id:
+            raise busy(request.state_dir)
+        result = follow(request.state_dir, request.progress_path)
+        if result is not None:
+            return result
+        # The run that was followed died without a result: its plan is carried on from what both sides say.
+
+
+def _take(request: Request, plan_id: str) -> Lease | None:
+    # Somebody who only looks whether the lease is held holds it for that moment, so a first no is not the last word.
+    for _attempt in range(TAKE_ATTEMPTS):
+        lease = take_lease(request.state_dir, plan_id, request.owner)
+        if lease:
+            return lease
+        time.sleep(TAKE_AGAIN_S)
+    return None
+
+
+def busy(state_dir: str) -> RunError:
+    """Another run moves guests away from this host."""
+    who = holder(state_dir)
+    return RunError(
+        refusal(
+            "busy",
+            f"plan {who.get('plan')} of {who.get('owner')} is being carried out here since {who.get('since')}"
+            f" (process {who.get('pid')})",
+            "wait for its end (plan_apply with attach_only: true shows it), then make a new plan",
+        )
+    )
+
+
+def follow(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | None:
+    """Wait for the end of the run that is at work here and return its result, or None if it died without one."""
+    directory = RunDirectory(state_dir, str(holder(state_dir).get("plan", "")) or "unknown")
+    _link(directory.progress, progress_path)
+    while is_held(state_dir):
+        time.sleep(FOLLOW_S)
+    document = read_json(directory.result)
+    if not isinstance(document, dict) or document.get("schema") != RESULT_SCHEMA:
+        return None
+    return {"results": document["results"], "run": {**document["run"], "attached": True}}
+
+
+def _carry_out(
+    request: Request, directory: RunDirectory, lease: Lease, make_mover: MoverFactory, stop: Stop
+) -> dict[str, t.Any]:
+    directory.make(request.plan)
+    journal = Journal(directory.journal, request.plan["id"])
+    progress = Progress(directory.progress)
+    _link(directory.progress, request.progress_path)
+    progress.begin(os.getpid())
+    try:
+        journal.write("run.started", owner=request.owner, pid=os.getpid(), steps=[step["id"] for step in request.steps])
+        with _signals(stop), make_mover(journal, progress, stop) as mover:
+            executor = Executor(mover, journal, progress, window=request.window, stopping=stop.stopping)
+            results = executor.run(request.steps)
+        return _conclude(request, directory, journal, results)
+    finally:
+        progress.end()
+        journal.close()
+        lease.release()
+
+
+def _conclude(
+    request: Request, directory: RunDirectory, journal: Journal, results: list[Result]
+) -> dict[str, t.Any]:
+    run_record = {"plan": request.plan["id"], "attached": False, "journal": directory.journal, "finished_at": utc_now()}
+    journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
+    write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})
+    return {"results": results, "run": run_record}
+
+
+@contextlib.contextmanager
+def _signals(stop: Stop) -> t.Iterator[None]:
+    """Take the signals that ask a run to stop. A hangup is none of them: a run outlives the session that began it."""
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, stop.on_signal),
+        signal.SIGINT: signal.signal(signal.SIGINT, stop.on_signal),
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _link(progress: str, link: str | None) -> None:
+    if link:
+        with contextlib.suppress(FileExistsError):
+            os.symlink(progress, link)

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: connections that are kept for a whole run and made again when they have died.
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
+
+
+@dataclasses.dataclass
+class Link:
+    """An open connection, and what its libvirtd says unasked."""
+
+    connection: t.Any
+    events: EventStream
+    closing: contextlib.ExitStack
+
+    def close(self) -> None:
+        """End it; a dead one as well."""
+        self.events.close()
+        self.closing.close()
+
+
+class Connections:
+    """One link to each libvirtd of a run. Opening one costs an ssh login, so it is done once.
+
+    Args:
+        read_only: of all of them, for check mode.
+    """
+
+    def __init__(self, *, read_only: bool) -> None:
+        self._read_only = read_only
+        self._lock = threading.Lock()
+        self._links: dict[str, Link] = {}
+        self._opening: dict[str, threading.Lock] = {}
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, *_exception: t.Any) -> None:
+        self.close()
+
+    def get(self, uri: str) -> Link:
+        """The link to a libvirtd, opened or opened again as needed.
+
+        Raises: VirtError when it cannot be reached.
+        """
+        with self._lock:
+            gate = self._opening.setdefault(uri, threading.Lock())
+        # A slow host must hold up only those who want that host.
+        with gate:
+            link = self._links.get(uri)
+            if link and _alive(link):
+                return link
+            self._forget(uri)
+            link = self._open(uri)
+            with self._lock:
+                self._links[uri] = link
+            return link
+
+    def close(self) -> None:
+        """End all of them."""
+        for uri in list(self._links):
+            self._forget(uri)
+
+    def _forget(self, uri: str) -> None:
+        with self._lock:
+            link = self._links.pop(uri, None)
+        if link:
+            with contextlib.suppress(virt.libvirt.libvirtError):
+                link.close()
+
+    def _open(self, uri: str) -> Link:
+        with contextlib.ExitStack() as stack:
+            connection = stack.enter_context(virt.connect(uri, read_only=self._read_only))
+            events = EventStream(connection)
+            return Link(connection, events, stack.pop_all())
+
+
+def _alive(link: Link) -> bool:
+    try:
+        return bool(link.connection.isAlive())
+    except virt.libvirt.libvirtError:
+        return False

@@ -1,0 +1,133 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what the modules that move guests have in common.
+
+from __future__ import annotations
+
+import difflib
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Display, Recorder, Step, Telling
+
+MIB = 1024 * 1024
+
+
+def settings(parameters: t.Mapping[str, t.Any], name: str, hosts: t.Mapping[str, t.Mapping[str, t.Any]]) -> Settings:
+    """What all moves of a run share, from a module's parameters.
+
+    Args:
+        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib) and C(incoming_limit).
+        name: this host's name.
+        hosts: by name, how to reach each destination.
+
+    Raises: VirtError for a number that makes no sense.
+    """
+    for option, least in (("reserve_mib", 0), ("incoming_limit", 1), ("window", 1)):
+        value = parameters.get(option, least)
+        if value < least:
+            raise virt.VirtError(
+                refusal(
+                    "bad_option",
+                    f"{option} is {value}, and {least} is the least it can be",
+                    f"set {option} to {least} or more",
+                )
+            )
+    return Settings(
+        source=Endpoint(name, parameters["uri"]),
+        state_dir=parameters["state_dir"],
+        destinations=hosts,
+        reserve_bytes=parameters["reserve_mib"] * MIB,
+        incoming_limit=parameters["incoming_limit"],
+    )
+
+
+def host_uuid(connections: Connections, shared: Settings) -> str | None:
+    """This host's UUID as its own libvirtd gives it."""
+    connection = connections.get(shared.source.uri).connection
+    return capabilities.host_uuid(capabilities.parse(connection.getCapabilities()))
+
+
+def find_guest(connections: Connections, shared: Settings, wanted: str, target: str) -> dict[str, str]:
+    """Name and UUID of a guest that is on this host or at its destination.
+
+    Args:
+        wanted: its name or UUID.
+        target: the destination's name.
+
+    Raises: VirtError when neither host knows it.
+    """
+    places = {shared.source.host: shared.source.uri, target: shared.destinations[target]["connect_uri"]}
+    known: list[str] = []
+    for uri in places.values():
+        connection = connections.get(uri).connection
+        domain = _lookup(connection, wanted)
+        if domain is not None:
+            return {"name": domain.name(), "uuid": domain.UUIDString()}
+        known.extend(other.name() for other in connection.listAllDomains())
+    close = difflib.get_close_matches(wanted, known, n=1)
+    raise virt.VirtError(
+        refusal(
+            "unknown_guest",
+            f"there is no guest {wanted[:200]} on {', nor on '.join(places)}",
+            f"did you mean {close[0]}?" if close else f"see what runs where: virsh list --all on {shared.source.host}",
+        )
+    )
+
+
+def _lookup(connection: t.Any, wanted: str) -> t.Any:
+    libvirt = virt.libvirt
+    # A guest may be named like a UUID, so its name is tried first.
+    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
+        try:
+            return lookup(wanted)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
+                raise
+    return None
+
+
+class _NoDisplay:
+    """Shows nothing, for check mode."""
+
+    def write(self, phase: str, message: str, *, step: Step | None = None, level: int = 0, **figures: t.Any) -> None:
+        """Show nothing."""
+
+    def due(self, step: Step, phase: str) -> bool:
+        """Never."""
+        return False
+
+
+def silent(now: t.Callable[[], str]) -> Telling:
+    """Tells nobody, for check mode."""
+    return Telling(None, _NoDisplay(), now)
+
+
+def telling(journal: Recorder | None, progress: Display, now: t.Callable[[], str]) -> Telling:
+    """Tells the journal and those who watch."""
+    return Telling(journal, progress, now)
+
+
+def diff(results: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """Where each guest that moves is before and after, for Ansible's diff mode."""
+    moving = [one for one in results if one["outcome"] in ("moved", "would_move")]
+    return {
+        "before": {one["guest"]["name"]: one["source"] for one in moving},
+        "after": {one["guest"]["name"]: one["destination"] for one in moving},
+    }
+
+
+def summary(undone: t.Sequence[t.Mapping[str, t.Any]], total: int) -> str:
+    """One sentence for each guest that did not move as wanted."""
+    reasons = []
+    for one in undone:
+        why = "; ".join(sentence(refused) for refused in one["refusals"]) or one["error"] or one["outcome"]
+        reasons.append(f"{one['guest']['name']} ({one['outcome']}): {why}")
+    return f"{len(undone)} of {total} guests did not move. " + " | ".join(reasons)

@@ -1,0 +1,153 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what happens during a move, in words and figures, for whoever keeps or shows it.
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
+    Reaction,
+    Sample,
+    mib,
+    percent_done,
+    seconds_left,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+
+Step = t.Dict[str, t.Any]
+
+
+class Recorder(t.Protocol):
+    """Keeps events. C(run.journal.Journal) is one."""
+
+    def write(self, event: str, *, step: Step | None = None, durable: bool = True, **data: t.Any) -> None:
+        """Keep one event."""
+
+
+class Display(t.Protocol):
+    """Shows lines. C(run.progress.Progress) is one."""
+
+    def write(self, phase: str, message: str, *, step: Step | None = None, level: int = 0, **figures: t.Any) -> None:
+        """Show one line."""
+
+    def due(self, step: Step, phase: str) -> bool:
+        """Whether the next figure of this guest is worth a line."""
+
+
+class Telling:
+    """Tells the journal first and those who watch second, so that nothing is seen that is not on record.
+
+    Args:
+        journal: keeps events; None keeps none.
+        progress: shows lines.
+        now: the time of now as the contracts write it.
+    """
+
+    def __init__(self, journal: Recorder | None, progress: Display, now: t.Callable[[], str]) -> None:
+        self._journal = journal
+        self._progress = progress
+        self.now = now
+
+    def tell(self, step: Step, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
+        """One event of a step."""
+        if self._journal:
+            self._journal.write(event, step=step, **data)
+        self._progress.write(phase, message, step=step, level=level)
+
+    def watcher(self, step: Step, decision: Decision, transferred: t.Callable[[], None]) -> MoveWatcher:
+        """Someone who watches one migration."""
+        return MoveWatcher(self, step, decision, transferred)
+
+    def adopted(self, step: Step, domain: t.Any) -> t.Callable[[], None]:
+        """Something to call now and then while another's migration is awaited."""
+        watcher = MoveWatcher(self, step, None, lambda: None)
+
+        def watch() -> None:
+            # It may end at any moment, and then there is nothing left to show.
+            with contextlib.suppress(virt.libvirt.libvirtError):
+                job = domain.jobStats()
+                sample = Sample(
+                    at_s=float(job.get("time_elapsed", 0)) / 1000,
+                    iteration=int(job.get("memory_iteration", 0)),
+                    remaining_bytes=int(job.get("memory_remaining", 0)),
+                    processed_bytes=int(job.get("memory_processed", 0)),
+                    bytes_per_s=int(job.get("memory_bps", 0)),
+                )
+                watcher.sampled(sample, int(job.get("memory_total", 0)))
+
+        return watch
+
+    def figures(self, step: Step, phase: str, sample: Sample, total_bytes: int, *, fresh_round: bool) -> None:
+        """Show where a move stands, if the last line is old enough."""
+        # libvirt knows no rate in the first moments, and a line without one helps nobody.
+        due = sample.bytes_per_s > 0 and self._progress.due(step, phase)
+        if not due and not fresh_round:
+            return
+        eta = seconds_left(sample)
+        self._progress.write(
+            phase,
+            _figures_in_words(phase, sample, total_bytes, eta),
+            step=step,
+            level=0 if due else 1,
+            percent=percent_done(sample, total_bytes),
+            rate_bytes_per_s=sample.bytes_per_s,
+            remaining_bytes=sample.remaining_bytes + sample.disk_remaining_bytes,
+            iteration=sample.iteration,
+            eta_s=eta,
+        )
+
+
+class MoveWatcher:
+    """Watches one migration for L(Telling)."""
+
+    def __init__(
+        self, telling: Telling, step: Step, decision: Decision | None, transferred: t.Callable[[], None]
+    ) -> None:
+        self._telling = telling
+        self._step = step
+        self._phase = "pre-copy"
+        self._transferred = transferred
+        self._iteration = 0
+
+    def sampled(self, sample: Sample, total_bytes: int) -> None:
+        """New statistics."""
+        phase = "disks" if sample.disk_remaining_bytes and not sample.processed_bytes else self._phase
+        if phase == "pre-copy" and total_bytes == 0:
+            return
+        fresh_round = sample.iteration > self._iteration > 0
+        self._iteration = sample.iteration
+        self._telling.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round)
+
+    def reacted(self, reaction: Reaction) -> None:
+        """The control wants something, before it is done."""
+        if reaction.action == "start_postcopy":
+            self._phase = "post-copy"
+        self._telling.tell(
+            self._step,
+            "migration.decision",
+            "switchover" if reaction.action == "suspend" else self._phase,
+            reaction.reason,
+            action=reaction.action,
+            reason=reaction.reason,
+            downtime_ms=reaction.downtime_ms or None,
+        )
+
+    def transferred(self) -> None:
+        """The guest runs at the destination."""
+        self._telling.tell(self._step, "migration.switchover", "switchover", "runs at its destination", level=1)
+        self._transferred()
+
+
+def _figures_in_words(phase: str, sample: Sample, total_bytes: int, eta_s: int | None) -> str:
+    left = sample.remaining_bytes + sample.disk_remaining_bytes
+    words = [f"{percent_done(sample, total_bytes):3d} %", f"{mib(sample.bytes_per_s)}/s", f"{mib(left)} left"]
+    if phase == "pre-copy" and sample.iteration:
+        words.append(f"round {sample.iteration}")
+    if eta_s is not None:
+        words.append(f"about {eta_s} s")
+    return ", ".join(words)

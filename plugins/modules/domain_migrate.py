@@ -1,0 +1,250 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: domain_migrate
+short_description: Move one running guest to another host
+version_added: 0.1.0
+description:
+  - Makes sure that a guest runs on another host, and moves it there live, from libvirtd to libvirtd, if it runs here.
+  - You say what the guest may suffer (its intent); how it is moved follows from that.
+  - Refuses, before it touches anything, what cannot work, with the reason and a remedy.
+  - The definition goes along. Afterwards both libvirtds are asked, and only what they say counts.
+  - Shows a line every few seconds while the guest moves. Ctrl-C aborts the move, and the guest stays where it is.
+extends_documentation_fragment:
+  - kvmops.cluster.connection
+  - kvmops.cluster.attributes
+  - kvmops.cluster.intent
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Opens read-only connections only.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  action_group:
+    version_added: 0.1.0
+  async:
+    support: none
+    details:
+      - It is an asynchronous job already.
+options:
+  guest:
+    description:
+      - Name or UUID of the guest.
+    type: str
+    required: true
+  destination:
+    description:
+      - Name of the host it is to run on, for the texts.
+      - By default the host in O(destination_uri).
+    type: str
+  destination_uri:
+    description:
+      - How this host's libvirtd reaches the destination's.
+    type: str
+    required: true
+  migration_address:
+    description:
+      - Where the guest's memory is sent. By default libvirt asks the destination.
+    type: str
+  reserve_mib:
+    description:
+      - Memory that must stay free at the destination, in MiB.
+    type: int
+    default: 0
+  incoming_limit:
+    description:
+      - Guests that may come in at the destination at once.
+    type: int
+    default: 1
+  progress_path:
+    description:
+      - Where the host links the file with the live lines. Set by the controller half of this module.
+    type: path
+author:
+  - kvmops.cluster contributors (@kvmops)
+seealso:
+  - module: kvmops.cluster.plan_apply
+"""
+
+EXAMPLES = r"""
+- name: Move a guest, standing still for 200 ms at most
+  kvmops.cluster.domain_migrate:
+    guest: web1
+    destination: h2
+    destination_uri: qemu+ssh://root@h2/system
+    max_downtime_ms: 200
+
+- name: Move a busy guest that pre-copy does not finish
+  kvmops.cluster.domain_migrate:
+    guest: db1
+    destination_uri: qemu+ssh://root@h2.example.org/system
+    migration_address: 10.1.0.12
+    allow_postcopy: true
+    deadline_s: 600
+"""
+
+RETURN = r"""
+migration:
+  description: What became of the guest (a step result of the collection's contracts).
+  returned: both on success and on failure, once the guest was looked at
+  type: dict
+  contains:
+    guest:
+      description: Name and UUID.
+      type: dict
+      returned: always
+    source:
+      description: The host it was to leave.
+      type: str
+      returned: always
+    destination:
+      description: The host it was to go to.
+      type: str
+      returned: always
+    outcome:
+      description: V(moved), V(already_there), V(would_move), V(refused), V(failed) or V(unclear).
+      type: str
+      returned: always
+    refusals:
+      description: Why nothing was tried.
+      type: list
+      elements: dict
+      returned: always
+    error:
+      description: What went wrong and what to do.
+      type: str
+      returned: always
+    strategy:
+      description: How it was moved.
+      type: str
+      returned: always
+    reason:
+      description: Why so.
+      type: str
+      returned: always
+    total_s:
+      description: Seconds from the start of the move until both sides agreed.
+      type: float
+      returned: always
+    bytes:
+      description: Bytes on the wire.
+      type: int
+      returned: always
+    downtime_ms:
+      description: How long the guest stood still.
+      type: int
+      returned: always
+    iterations:
+      description: Rounds of pre-copy.
+      type: int
+      returned: always
+"""
+
+import os
+import signal
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import host_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import moving
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
+
+# Must be kept in sync with plugins/doc_fragments/intent.py.
+INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "max_downtime_ms": {"type": "int", "default": 500},
+    "max_slowdown_pct": {"type": "int"},
+    "deadline_s": {"type": "int"},
+    "allow_postcopy": {"type": "bool", "default": False},
+    "allow_suspend": {"type": "bool", "default": False},
+    "allow_shutdown": {"type": "bool", "default": False},
+    "allow_storage_copy": {"type": "bool", "default": False},
+    "bandwidth_mib_s": {"type": "int"},
+    "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            **INTENT_ARGUMENTS,
+            "guest": {"type": "str", "required": True},
+            "destination": {"type": "str"},
+            "destination_uri": {"type": "str", "required": True},
+            "migration_address": {"type": "str"},
+            "reserve_mib": {"type": "int", "default": 0},
+            "incoming_limit": {"type": "int", "default": 1},
+            "progress_path": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    run(module, lambda: finish(module, migrate(module)))
+
+
+def migrate(module: AnsibleModule) -> dict[str, t.Any]:
+    """Move the guest, or say what that would do; returns a step result."""
+    parameters = module.params
+    source = host_name(module)
+    target = parameters["destination"] or host_of(parameters["destination_uri"]) or parameters["destination_uri"]
+    hosts = {target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}}
+    settings = moving.settings(parameters, source, hosts)
+    intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
+    stop = runner.Stop()
+    with Connections(read_only=module.check_mode) as connections:
+        guest = moving.find_guest(connections, settings, parameters["guest"], target)
+        step = {"id": "move", "guest": guest, "source": source, "destination": target, "intent": intent}
+        if module.check_mode:
+            mover = GuestMover(connections, settings, moving.silent(utc_now), stop.stopping, stop.stopping)
+            return mover.check(step)
+        if parameters["progress_path"]:
+            os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
+        return _move(connections, settings, step, parameters["progress_path"], stop)
+
+
+def _move(
+    connections: Connections, settings: t.Any, step: dict[str, t.Any], progress_path: str | None, stop: runner.Stop
+) -> dict[str, t.Any]:
+    progress = Progress(progress_path)
+    progress.begin(os.getpid())
+    mover = GuestMover(
+        connections, settings, moving.telling(None, progress, utc_now), stop.stopping, stop.stopping
+    )
+    # A lost session says nothing about what its operator wants; an interrupt and a termination do.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop.on_signal)
+    try:
+        return mover.move(step, lambda: None)
+    finally:
+        progress.end()
+
+
+def finish(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
+    """End the module with what became of the guest."""
+    document: dict[str, t.Any] = {"changed": result["outcome"] in ("moved", "would_move"), "migration": result}
+    if module._diff:
+        document["diff"] = moving.diff([result])
+    if result["outcome"] not in step_result.GOOD:
+        module.fail_json(msg=moving.summary([result], 1), **document)
+    return document
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,278 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_apply
+short_description: Carry out one host's steps of a migration plan
+version_added: 0.1.0
+description:
+  - Moves the guests that a plan takes away from this host, one in transfer at a time by default, the end of one move
+    overlapping the start of the next.
+  - Before each move the destination itself is asked whether it is open, has the room and a free slot.
+  - Runs on the host as a job of its own, which a lost connection or a killed controller does not end. Run again with the
+    same plan it joins the job that is at work, or carries on where that one was broken off; what happened is judged
+    from both libvirtds, not from a record.
+  - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
+  - Press Ctrl-C once and no further guest is started; the one that is moving completes its move.
+extends_documentation_fragment:
+  - kvmops.cluster.connection
+  - kvmops.cluster.attributes
+attributes:
+  check_mode:
+    support: full
+    details:
+      - Opens read-only connections only, and says for each step what would happen.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  action_group:
+    version_added: 0.1.0
+  async:
+    support: none
+    details:
+      - It is an asynchronous job already.
+options:
+  plan:
+    description:
+      - The plan document (schema V(kvmops.plan/1)), as M(kvmops.cluster.migration_plan) returns it.
+      - Required unless O(attach_only=true) or O(plan_path) is given.
+    type: dict
+  plan_path:
+    description:
+      - A file on the controller that holds the plan document.
+    type: path
+  owner:
+    description:
+      - Who asks, for those who find the host busy.
+    type: str
+    default: ansible
+  window:
+    description:
+      - Guests in transfer at once. More than one pays only where a single one cannot fill the link; on a link that one
+        guest fills, several starve each other.
+    type: int
+    default: 1
+  incoming_limit:
+    description:
+      - Guests that may come in at one destination at once, from all sources together.
+    type: int
+    default: 1
+  reserve_mib:
+    description:
+      - Memory that must stay free at a destination, in MiB.
+    type: int
+    default: 0
+  attach_only:
+    description:
+      - Join the run that is at work on this host, whatever its plan, wait for its end and return its results.
+      - Where no run is at work, returns at once.
+    type: bool
+    default: false
+  progress_path:
+    description:
+      - Where the host links the file with the live lines. Set by the controller half of this module.
+    type: path
+author:
+  - kvmops.cluster contributors (@kvmops)
+seealso:
+  - module: kvmops.cluster.migration_plan
+  - module: kvmops.cluster.domain_migrate
+"""
+
+EXAMPLES = r"""
+- name: Move the guests away from this host as planned
+  kvmops.cluster.plan_apply:
+    name: "{{ inventory_hostname }}"
+    plan: "{{ drain.plan }}"
+
+- name: Carry out a plan that was saved and reviewed
+  kvmops.cluster.plan_apply:
+    name: "{{ inventory_hostname }}"
+    plan_path: plans/drain-h1.json
+
+- name: Wait for whatever run is at work on this host
+  kvmops.cluster.plan_apply:
+    attach_only: true
+"""
+
+RETURN = r"""
+results:
+  description: What became of each step of this host, in the plan's order.
+  returned: both on success and on failure, once the plan was accepted
+  type: list
+  elements: dict
+  contains:
+    step:
+      description: The step's id in the plan.
+      type: str
+      returned: always
+      sample: s001
+    guest:
+      description: Name and UUID of the guest.
+      type: dict
+      returned: always
+    source:
+      description: The host it was to leave.
+      type: str
+      returned: always
+    destination:
+      description: The host it was to go to.
+      type: str
+      returned: always
+    outcome:
+      description:
+        - V(moved), V(already_there), V(would_move) in check mode, V(refused) when nothing was tried, V(failed) when it was
+          tried and the guest still runs where it was, V(unclear) when a person must look at both sides, V(not_started)
+          when the run was stopped before its turn.
+      type: str
+      returned: always
+    refusals:
+      description: Why nothing was tried.
+      type: list
+      elements: dict
+      returned: always
+    error:
+      description: What went wrong and what to do.
+      type: str
+      returned: always
+    total_s:
+      description: Seconds from the start of the move until both sides agreed.
+      type: float
+      returned: always
+    bytes:
+      description: Bytes on the wire.
+      type: int
+      returned: always
+    downtime_ms:
+      description: How long the guest stood still.
+      type: int
+      returned: always
+    strategy:
+      description: How it was moved.
+      type: str
+      returned: always
+    reason:
+      description: Why so.
+      type: str
+      returned: always
+run:
+  description: The run itself.
+  returned: both on success and on failure, once the plan was accepted
+  type: dict
+  contains:
+    plan:
+      description: The plan's id.
+      type: str
+      returned: always
+    attached:
+      description: Whether a run that was at work already was joined.
+      type: bool
+      returned: always
+    journal:
+      description: The journal on this host.
+      type: str
+      returned: when a plan was carried out
+"""
+
+import contextlib
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import holder, is_held
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import moving
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "plan": {"type": "dict"},
+            "plan_path": {"type": "path"},
+            "owner": {"type": "str", "default": "ansible"},
+            "window": {"type": "int", "default": 1},
+            "incoming_limit": {"type": "int", "default": 1},
+            "reserve_mib": {"type": "int", "default": 0},
+            "attach_only": {"type": "bool", "default": False},
+            "progress_path": {"type": "path"},
+        },
+        mutually_exclusive=[("plan", "plan_path"), ("plan", "attach_only")],
+        required_one_of=[("plan", "plan_path", "attach_only")],
+        supports_check_mode=True,
+    )
+    run(module, lambda: finish(module, attach(module) if module.params["attach_only"] else apply(module)))
+
+
+def attach(module: AnsibleModule) -> dict[str, t.Any]:
+    """Join the run that is at work here, if there is one."""
+    state_dir = module.params["state_dir"]
+    nothing = {"results": [], "run": {"plan": None, "attached": False}}
+    if not is_held(state_dir):
+        return nothing
+    if module.check_mode:
+        return {"results": [], "run": {"plan": holder(state_dir).get("plan"), "attached": True}}
+    return runner.follow(state_dir, module.params["progress_path"]) or nothing
+
+
+def apply(module: AnsibleModule) -> dict[str, t.Any]:
+    """Carry out the plan's steps of this host, or say what that would do."""
+    if module.params["plan"] is None:
+        module.fail_json(msg="plan_path is a file on the controller, which reads it: call plan_apply as a task")
+    plan = plans.read(module.params["plan"])
+    name = host_name(module)
+    settings = moving.settings(module.params, name, plan["hosts"])
+    steps: list[dict[str, t.Any]] = [dict(step) for step in plans.steps_of(plan, name)]
+    with Connections(read_only=True) as connections:
+        plans.check_cluster(plan, {name: moving.host_uuid(connections, settings)})
+        if module.check_mode:
+            stop = runner.Stop()
+            mover = GuestMover(connections, settings, moving.silent(utc_now), stop.aborting, stop.stopping)
+            return {"results": [mover.check(step) for step in steps], "run": {"plan": plan["id"], "attached": False}}
+    request = runner.Request(
+        plan=dict(plan),
+        steps=steps,
+        owner=module.params["owner"],
+        state_dir=module.params["state_dir"],
+        progress_path=module.params["progress_path"],
+        window=max(1, module.params["window"]),
+    )
+
+    @contextlib.contextmanager
+    def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
+        with Connections(read_only=False) as writable:
+            yield GuestMover(
+                writable, settings, moving.telling(journal, progress, utc_now), stop.aborting, stop.stopping
+            )
+
+    return runner.run(request, make_mover, runner.Stop())
+
+
+def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Sum up: what changed, and whether something needs the operator."""
+    results = document["results"]
+    changed = any(one["outcome"] in ("moved", "would_move") for one in results)
+    document["changed"] = changed
+    if module._diff:
+        document["diff"] = moving.diff(results)
+    undone = [one for one in results if one["outcome"] not in step_result.GOOD]
+    if undone:
+        module.fail_json(msg=moving.summary(undone, len(results)), **document)
+    return document
+
+
+if __name__ == "__main__":
+    main()
