@@ -260,6 +260,8 @@ class Host:
         self.refuse_incoming: libvirtError | None = None
         #: CPU models that a guest may not have here
         self.incompatible_cpus: dict[str, str] = {}
+        #: every CPU that was asked about
+        self.compared: list[str] = []
 
     def add_guest(self, name: str, *, xml: str | None = None, uuid: str | None = None, **settings: t.Any) -> Guest:
         guest_settings = {k: settings.pop(k) for k in list(settings) if k in Guest.SETTINGS}
@@ -400,12 +402,16 @@ class Connection:
         self.closed = False
         host.connections.append(self)
 
-    def must_write(self, call: str) -> None:
+    def must_not_be_read_only(self, call: str) -> None:
+        """libvirt also keeps from read-only connections what starts QEMU to ask it (CVE-2019-10167 and -10168)."""
         self.must_live()
         if self.read_only:
             raise libvirtError(
                 f"operation forbidden: read only access prevents {call}", c.VIR_ERR_OPERATION_DENIED, c.VIR_FROM_DOMAIN
             )
+
+    def must_write(self, call: str) -> None:
+        self.must_not_be_read_only(call)
         self.host.cluster.writes.append((self.host.name, call))
 
     def must_live(self) -> None:
@@ -456,7 +462,7 @@ class Connection:
         virttype: str | None = None,
         flags: int = 0,
     ) -> str:
-        self.must_live()
+        self.must_not_be_read_only("virConnectGetDomainCapabilities")
         return domain_capabilities_xml(arch or "x86_64", virttype or "kvm")
 
     def getInfo(self) -> list[t.Any]:  # noqa: N802
@@ -494,7 +500,8 @@ class Connection:
         xmlCPU: str,  # noqa: N803
         flags: int = 0,
     ) -> int:
-        self.must_live()
+        self.must_not_be_read_only("virConnectCompareHypervisorCPU")
+        self.host.compared.append(xmlCPU)
         model = ET.fromstring(xmlCPU).findtext("model") or ""
         why = self.host.incompatible_cpus.get(model)
         if why is None:

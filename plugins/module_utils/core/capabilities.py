@@ -74,7 +74,7 @@ def live(capabilities: ET.Element) -> bool:
 
 def kinds(capabilities: ET.Element) -> list[Kind]:
     """Every emulator that full virtualisation can use here, hardware-assisted ones first."""
-    result = []
+    result: list[Kind] = []
     for guest in capabilities.findall("guest"):
         if guest.findtext("os_type") != "hvm":
             continue

@@ -73,6 +73,9 @@ PSEUDO_TYPES = frozenset(
     )
 )
 
+#: Where no guest's disk is.
+PSEUDO_PATHS = ("/proc", "/sys", "/dev", "/run")
+
 #: The first libvirt that reads shared_filesystems in qemu.conf.
 LIBVIRT_SHARED_FILESYSTEMS = (10, 10, 0)
 
@@ -131,6 +134,8 @@ def mounts(mountinfo: str, overrides: t.Sequence[str] = ()) -> list[Mount]:
         if not separator or len(fields) < 5 or len(tail) < 2 or tail[0] in PSEUDO_TYPES:
             continue
         path = _unescaped(fields[4])
+        if any(path == pseudo or path.startswith(pseudo + "/") for pseudo in PSEUDO_PATHS):
+            continue
         # The later mount lies on top of the earlier one.
         found[path] = {
             "path": path,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import typing as t
+import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -51,6 +52,24 @@ def fail(module: AnsibleModule, why: VirtError | Refusal, **result: t.Any) -> t.
 def host_name(module: AnsibleModule) -> str:
     """The host's name in the inventory, or what the host calls itself."""
     return module.params.get("name") or socket.gethostname()
+
+
+def local_uri(module: AnsibleModule) -> str:
+    """The URI of this host's libvirtd.
+
+    Raises:
+        VirtError: it leads to another host, whose files this module could not read.
+    """
+    uri = str(module.params["uri"])
+    if urllib.parse.urlsplit(uri).hostname:
+        raise VirtError(
+            refusal(
+                "not_local",
+                f"{uri} leads to another host than the one the module runs on",
+                "run the module on that host itself (delegate_to), with a URI such as qemu:///system",
+            )
+        )
+    return uri
 
 
 def _explained(error: Exception) -> Refusal | None:

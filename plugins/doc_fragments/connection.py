@@ -1,0 +1,34 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Must be kept in sync with CONNECTION_ARGUMENTS in plugins/module_utils/virt/module.py.
+    DOCUMENTATION = r"""
+options:
+  uri:
+    description:
+      - The libvirt URI of the host that the module runs on.
+      - It must lead to this very host, because the module also reads files of the host.
+    type: str
+    default: qemu:///system
+  name:
+    description:
+      - The name of this host in all documents and messages.
+      - Use the name of the host in the inventory, so that plans and people mean the same.
+      - By default what the host calls itself.
+    type: str
+  state_dir:
+    description:
+      - The directory on the host in which this collection keeps what must outlive a run.
+    type: path
+    default: /var/lib/kvmops
+requirements:
+  - python3-libvirt on the hypervisor, 9.0 or later, for the Python interpreter of the system
+notes:
+  - The module runs on the hypervisor. If its interpreter has no libvirt binding, it starts itself again under the
+    interpreter of the system that has.
+"""

@@ -1,0 +1,142 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the host's maintenance record, kept in a file on the host.
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+SCHEMA = "kvmops.maintenance/1"
+STATES = ("active", "cordoned", "maintenance")
+ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, "reason": None, "since": None}
+
+STATE_DIR = Path("/var/lib/kvmops")
+FILE = "maintenance.json"
+#: Ansible reads local facts from here: the record is then ansible_local.kvmops.
+FACT = Path("/etc/ansible/facts.d/kvmops.fact")
+
+
+class RecordError(Exception):
+    """A record that cannot be read or written; ``refusal`` says why and what to do."""
+
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(f"{why['reason']}; {why['remedy']}")
+        self.refusal = why
+
+
+def parsed(text: str, where: str) -> dict[str, t.Any]:
+    """The record in a text; a text that is no record is an error, never C(active).
+
+    Raises:
+        RecordError: it is damaged or of another version.
+    """
+    try:
+        record = json.loads(text)
+    except ValueError as error:
+        raise _damaged(where, f"it is not JSON ({error})") from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA:
+        schema = record.get("schema") if isinstance(record, dict) else None
+        raise _damaged(where, f"its schema is {schema!r}, not {SCHEMA}")
+    if record.get("state") not in STATES:
+        raise _damaged(where, f"its state is {record.get('state')!r}, not one of {', '.join(STATES)}")
+    return {key: record.get(key) for key in ACTIVE}
+
+
+def _damaged(where: str, why: str) -> RecordError:
+    return RecordError(
+        refusal(
+            "maintenance_record_damaged",
+            f"the maintenance record {where} cannot be read: {why}; the host counts as cordoned until it can",
+            f"look at {where}; if nobody needs the host empty, remove it and set the state anew with host_maintenance",
+        )
+    )
+
+
+def load(state_dir: Path = STATE_DIR) -> dict[str, t.Any]:
+    """The host's record; C(active) when there has never been one.
+
+    Raises:
+        RecordError: there is one, but it cannot be read.
+    """
+    path = state_dir / FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return dict(ACTIVE)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _damaged(str(path), str(error)) from error
+    return parsed(text, str(path))
+
+
+def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
+    """Write the record so that it is either the old one or the new one, whatever happens meanwhile.
+
+    Raises:
+        RecordError: it could not be written.
+    """
+    path, fresh = state_dir / FILE, state_dir / (FILE + ".new")
+    try:
+        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.chmod(0o644)
+        fresh.replace(path)
+        _sync_directory(state_dir)
+    except OSError as error:
+        raise RecordError(
+            refusal(
+                "maintenance_record_not_written",
+                f"the maintenance record {path} cannot be written: {error}",
+                "run as root (become: true), and look whether the file system is full or read-only",
+            )
+        ) from error
+
+
+def show_as_fact(state_dir: Path = STATE_DIR, fact: Path = FACT) -> bool:
+    """Let Ansible's fact gathering find the record. Returns: whether something had to be changed.
+
+    Raises:
+        RecordError: the link could not be made.
+    """
+    if fact_is_shown(state_dir, fact):
+        return False
+    try:
+        fact.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            fact.unlink()
+        fact.symlink_to(state_dir / FILE)
+    except OSError as error:
+        raise RecordError(
+            refusal(
+                "fact_not_written",
+                f"the local fact {fact} cannot be written: {error}",
+                "run as root (become: true), and look whether the file system is full or read-only",
+            )
+        ) from error
+    return True
+
+
+def fact_is_shown(state_dir: Path = STATE_DIR, fact: Path = FACT) -> bool:
+    """Is the local fact what it should be?"""
+    try:
+        return Path(os.readlink(fact)) == state_dir / FILE  # noqa: PTH115
+    except OSError:
+        return False
+
+
+def _sync_directory(directory: Path) -> None:
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,247 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: one host as a snapshot (docs/contracts.md), over one read-only connection.
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import subprocess
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import blockers, capabilities, host_files, known_bugs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_xml import DEFAULT_HUGEPAGE_BYTES
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, cordon, domains
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
+
+SYSCTLS = (
+    "kernel.numa_balancing",
+    "net.core.rmem_max",
+    "net.core.wmem_max",
+    "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_rmem",
+    "net.ipv4.tcp_wmem",
+    "vm.nr_hugepages",
+    "vm.overcommit_memory",
+    "vm.swappiness",
+    "vm.unprivileged_userfaultfd",
+)
+#: Who QEMU runs as where qemu.conf does not say: Debian's account, or the one of Fedora and its kin.
+QEMU_USERS = ("libvirt-qemu", "qemu")
+#: The first libvirt whose swtpm handling knows state on shared storage.
+LIBVIRT_TPM_SHARED = (8, 10, 0)
+
+Version = tuple[int, ...]
+
+
+def snapshot(connection: t.Any, *, name: str, state_dir: Path, root: Path = Path("/")) -> dict[str, t.Any]:
+    """What this host is and runs.
+
+    Args:
+        connection: to the libvirtd of this very machine; read-only is enough.
+        name: the host's name in the inventory.
+        root: where the host's files are looked up; tests have their own.
+    """
+    host = _Host(connection, root)
+    return {
+        "schema": SNAPSHOT,
+        "host": name,
+        "hostname": connection.getHostname(),
+        "host_uuid": capabilities.host_uuid(host.capabilities),
+        "taken_at": f"{host.now:%Y-%m-%dT%H:%M:%S}.{host.now.microsecond // 1000:03d}Z",
+        "versions": host.versions(),
+        "capacity": host.capacity(),
+        "cpu": capabilities.cpu(host.capabilities),
+        "migration": host.migration(),
+        "links": host.links(),
+        "mounts": [dict(mount) for mount in host.mounts],
+        "sysctls": host.sysctls,
+        "maintenance": cordon.for_snapshot(connection, state_dir),
+        "domains": host.domains(),
+        # After the domains, which say for which architectures it matters.
+        "emulators": host.emulators(),
+    }
+
+
+class _Host:
+    def __init__(self, connection: t.Any, root: Path) -> None:
+        self._connection = connection
+        self._root = root
+        self.now = datetime.datetime.now(datetime.timezone.utc)
+        self.capabilities = capabilities.parse(connection.getCapabilities())
+        self._kinds = capabilities.kinds(self.capabilities)
+        self._libvirt = _version(connection.getLibVersion())
+        self._qemu = _version(connection.getVersion())
+        self._settings = host_files.qemu_conf(self._text("etc/libvirt/qemu.conf") or "")
+        self._memory = host_files.meminfo(self._text("proc/meminfo") or "")
+        self.sysctls = {key: self._sysctl(key) for key in SYSCTLS}
+        self.mounts = host_files.mounts(self._text("proc/self/mountinfo") or "", self._declared_shared())
+        self._architectures: set[str] = set()
+
+    def versions(self) -> dict[str, str]:
+        return {
+            "libvirt": _text(self._libvirt),
+            "qemu": _text(self._qemu),
+            "binding": _text(_version(virt.libvirt.getVersion())),
+            "kernel": os.uname().release,
+        }
+
+    def capacity(self) -> dict[str, t.Any]:
+        information = self._connection.getInfo()
+        cells = capabilities.cells(self.capabilities)
+        for cell in cells:
+            self._add_free(cell)
+        return {
+            "cpus": information[2],
+            "memory_bytes": self._memory.get("MemTotal", information[1] * 1024**2),
+            "available_bytes": self._memory.get("MemAvailable"),
+            "cells": cells,
+        }
+
+    def _add_free(self, cell: dict[str, t.Any]) -> None:
+        lib = virt.libvirt
+        with contextlib.suppress(lib.libvirtError):
+            cell["free_bytes"] = self._connection.getCellsFreeMemory(cell["id"], 1)[0]
+        for page in cell["pages"]:
+            kib = page["size_bytes"] // 1024
+            with contextlib.suppress(lib.libvirtError):
+                page["free"] = self._connection.getFreePages([kib], cell["id"], 1)[cell["id"]][kib]
+
+    def emulators(self) -> list[dict[str, t.Any]]:
+        """Those of the host's own architecture, and of others only what its guests use."""
+        arch = capabilities.cpu(self.capabilities)["arch"]
+        return [
+            {
+                "type": kind.type,
+                "arch": kind.arch,
+                "emulator": kind.emulator,
+                "machines": kind.machines,
+                "cpu_models_usable": self._usable_models(kind),
+            }
+            for kind in self._kinds
+            if kind.arch == arch or kind.arch in self._architectures
+        ]
+
+    def _usable_models(self, kind: capabilities.Kind) -> list[str] | None:
+        """None over a read-only connection, to which libvirt does not tell (CVE-2019-10167); what matters of a CPU is
+        asked over the path.
+        """
+        try:
+            xml = self._connection.getDomainCapabilities(kind.emulator, kind.arch, None, kind.type, 0)
+        except virt.libvirt.libvirtError:
+            return None
+        return capabilities.usable_models(capabilities.parse(xml))
+
+    def migration(self) -> dict[str, t.Any]:
+        kvm = any(kind.type == "kvm" for kind in self._kinds)
+        user = self._qemu_user()
+        postcopy = known_bugs.postcopy(
+            self._qemu,
+            kvm=kvm,
+            qemu_user=user,
+            unprivileged_userfaultfd=self.sysctls["vm.unprivileged_userfaultfd"],
+        )
+        return {
+            "live": capabilities.live(self.capabilities),
+            "transports": capabilities.transports(self.capabilities),
+            "postcopy": dict(postcopy),
+            "postcopy_recover": dict(known_bugs.postcopy_recover(self._libvirt, postcopy)),
+            "parallel": dict(known_bugs.parallel(self._libvirt, self._qemu)),
+            "tls": dict(certificates.verdict(self._settings, user or "root", self.now, self._root)),
+            "compression": known_bugs.compression(self._libvirt, self._qemu),
+            "known_bugs": [dict(bug) for bug in known_bugs.bugs(self._libvirt, self._qemu, kvm=kvm)],
+        }
+
+    def domains(self) -> list[dict[str, t.Any]]:
+        storage = Storage(self._connection, self.mounts, self._root / "sys")
+        facts = blockers.Facts(
+            libvirt=self._libvirt, swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False
+        )
+        huge = self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES)
+        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge))
+        self._architectures.update(guest["arch"] for guest in found if guest["arch"])
+        return found
+
+    def links(self) -> list[dict[str, t.Any]]:
+        """The network interfaces that have an address or are real; not those that belong to guests."""
+        result = []
+        for link in _links():
+            name = link.get("ifname", "")
+            addresses = [
+                f"{address['local']}/{address['prefixlen']}"
+                for address in link.get("addr_info", [])
+                if address.get("scope") != "link" and "local" in address
+            ]
+            guests = link.get("linkinfo", {}).get("info_kind") in ("tun", "macvtap")
+            real = (self._root / "sys/class/net" / name / "device").exists()
+            if guests or "LOOPBACK" in link.get("flags", []) or not (addresses or real):
+                continue
+            speed = self._text(f"sys/class/net/{name}/speed")
+            result.append(
+                {
+                    "name": name,
+                    "addresses": addresses,
+                    "speed_mbit": int(speed) if speed and speed.isdigit() else None,
+                    "up": link.get("operstate") == "UP",
+                }
+            )
+        return result
+
+    def _qemu_user(self) -> str | None:
+        """Who QEMU runs as."""
+        configured = self._settings.get("user")
+        if isinstance(configured, str) and configured:
+            return configured
+        accounts = {line.split(":", 1)[0] for line in (self._text("etc/passwd") or "").splitlines()}
+        return next((user for user in QEMU_USERS if user in accounts), None)
+
+    def _declared_shared(self) -> list[str]:
+        """What the operator declared shared, if this libvirt heeds it."""
+        declared = self._settings.get("shared_filesystems")
+        heeded = self._libvirt >= host_files.LIBVIRT_SHARED_FILESYSTEMS
+        return declared if heeded and isinstance(declared, list) else []
+
+    def _sysctl(self, key: str) -> str | None:
+        text = self._text("proc/sys/" + key.replace(".", "/"))
+        return " ".join(text.split()) if text is not None else None
+
+    def _text(self, path: str) -> str | None:
+        return _read(self._root / path)
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return None
+
+
+def _version(number: int) -> Version:
+    """libvirt's number as a tuple: 11003000 is 11.3.0."""
+    return number // 1000000, number // 1000 % 1000, number % 1000
+
+
+def _text(version: Version) -> str:
+    return ".".join(str(part) for part in version)
+
+
+def _links() -> list[dict[str, t.Any]]:
+    """What iproute2 says about all interfaces; nothing where it is missing."""
+    try:
+        done = subprocess.run(
+            ["ip", "-json", "-details", "address", "show"],
+            capture_output=True,
+            timeout=5,
+            check=True,
+            stdin=subprocess.DEVNULL,
+        )
+        return list(json.loads(done.stdout))
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return []

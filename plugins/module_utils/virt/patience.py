@@ -1,0 +1,85 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: calls that may never come back, with an end.
+
+from __future__ import annotations
+
+import threading
+import time
+import typing as t
+
+#: How long one call about one guest may take. QEMU answers in milliseconds, or it hangs.
+PATIENCE_S = 2.0
+#: Calls that may be left hanging. libvirtd serves five at a time of one connection, and one must stay free.
+STRAGGLERS = 4
+
+
+class UnansweredError(Exception):
+    """A call that took longer than anyone should wait."""
+
+
+T = t.TypeVar("T")
+
+
+def within(patience_s: float, call: t.Callable[[], t.Any]) -> t.Any:
+    """What a call returns or raises, or UnansweredError if it takes longer than that; it is then left to itself."""
+    (answer,) = each([None], lambda _item: call(), patience_s=patience_s)
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+def each(
+    items: t.Sequence[T], call: t.Callable[[T], t.Any], *, patience_s: float = PATIENCE_S, stragglers: int = STRAGGLERS
+) -> list[t.Any]:
+    """Call once for each item, one after the other, without ever waiting for one that hangs.
+
+    Returns: for each item what its call returned, or the exception it raised; UnansweredError for what took too long,
+        and for all that is left once too many calls hang.
+    """
+    answers: list[t.Any] = []
+    hanging = 0
+    while len(answers) < len(items):
+        if hanging >= stragglers:
+            answers.extend(UnansweredError() for _item in items[len(answers) :])
+            break
+        answers.extend(_Runner(items[len(answers) :], call).collect(patience_s))
+        if len(answers) < len(items):
+            answers.append(UnansweredError())
+            hanging += 1
+    return answers
+
+
+class _Runner(threading.Thread):
+    """Makes calls until it is done or hangs. A daemon thread: the process may end while it hangs."""
+
+    def __init__(self, items: t.Sequence[T], call: t.Callable[[T], t.Any]) -> None:
+        super().__init__(name="kvmops-calls", daemon=True)
+        self._items = items
+        self._call = call
+        self._answers: list[t.Any] = []
+        self._progress = threading.Condition()
+
+    def run(self) -> None:
+        for item in self._items:
+            try:
+                answer = self._call(item)
+            except Exception as error:  # noqa: BLE001 - it is the caller's
+                answer = error
+            with self._progress:
+                self._answers.append(answer)
+                self._progress.notify()
+
+    def collect(self, patience_s: float) -> list[t.Any]:
+        """The answers so far, once all are there or one does not come."""
+        self.start()
+        with self._progress:
+            while len(self._answers) < len(self._items):
+                before, deadline = len(self._answers), time.monotonic() + patience_s
+                while len(self._answers) == before and time.monotonic() < deadline:
+                    self._progress.wait(deadline - time.monotonic())
+                if len(self._answers) == before:
+                    break
+            return list(self._answers)

@@ -1,0 +1,208 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Take a snapshot of a hypervisor and its guests
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Returns what a hypervisor is, what it has free, what its software can do in a migration, and every guest it has.
+  - For each guest it says in words what would stop it from leaving, and for each disk whether other hosts see the same.
+  - It makes one read-only connection and asks in bulk. A guest whose QEMU hangs does not hold it up.
+extends_documentation_fragment:
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.attributes.info_module
+  - kvmops.cluster.connection
+seealso:
+  - module: kvmops.cluster.migration_path_info
+    description: Proves that guests can get from one host to another.
+"""
+
+EXAMPLES = r"""
+- name: Take a snapshot of every hypervisor
+  kvmops.cluster.host_info:
+    name: "{{ inventory_hostname }}"
+  register: host_snapshot
+
+- name: Show what cannot leave this host, and why
+  ansible.builtin.debug:
+    msg: "{{ item.name }}: {{ item.blockers | map(attribute='reason') | join('; ') }}"
+  loop: "{{ host_snapshot.snapshot.domains | selectattr('blockers') }}"
+  loop_control:
+    label: "{{ item.name }}"
+"""
+
+RETURN = r"""
+snapshot:
+  description:
+    - The host and its guests, as the document C(kvmops.snapshot/1).
+    - A value that could not be learned is V(null).
+  returned: success
+  type: dict
+  contains:
+    schema:
+      description: Name and version of this document.
+      returned: success
+      type: str
+      sample: kvmops.snapshot/1
+    host:
+      description: The host's name in the inventory.
+      returned: success
+      type: str
+      sample: h1
+    hostname:
+      description: What the host calls itself.
+      returned: success
+      type: str
+      sample: h1.example.org
+    host_uuid:
+      description: The host's UUID as libvirt tells it. libvirt refuses to migrate between hosts with the same one.
+      returned: success
+      type: str
+      sample: 5b5e2c0c-7d54-4b6c-8a5e-0d5f6f0f3c11
+    taken_at:
+      description: When the snapshot was taken, in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-24T02:00:00.120Z'
+    versions:
+      description: Versions of C(libvirt), C(qemu), libvirt's Python C(binding) and the C(kernel).
+      returned: success
+      type: dict
+      sample: {libvirt: 11.3.0, qemu: 10.0.13, binding: 11.3.0, kernel: 6.12.48}
+    capacity:
+      description: CPUs and memory, in all and free, by NUMA cell and page size.
+      returned: success
+      type: dict
+      sample: {cpus: 16, memory_bytes: 68719476736, available_bytes: 32212254720, cells: []}
+    cpu:
+      description: Architecture, nearest named model, vendor and further features of the host's CPU.
+      returned: success
+      type: dict
+      sample: {arch: x86_64, model: Skylake-Server, vendor: Intel, features: [avx512f]}
+    emulators:
+      description: What guests can run on here, with the machine types and the usable CPU models of each.
+      returned: success
+      type: list
+      elements: dict
+    migration:
+      description: What the host can do in a migration, why not otherwise, and the known bugs of its versions.
+      returned: success
+      type: dict
+    links:
+      description: Network interfaces with addresses, speed and state.
+      returned: success
+      type: list
+      elements: dict
+      sample: [{name: eth1, addresses: [198.18.0.11/24], speed_mbit: 10000, up: true}]
+    mounts:
+      description: Mounted file systems that can hold disks, and whether other hosts share them.
+      returned: success
+      type: list
+      elements: dict
+      sample: [{path: /shared, type: nfs4, source: 'nas:/guests', shared: true}]
+    sysctls:
+      description: Kernel settings that matter for migrations.
+      returned: success
+      type: dict
+      sample: {vm.unprivileged_userfaultfd: '0'}
+    maintenance:
+      description: The host's maintenance record, see M(kvmops.cluster.host_maintenance).
+      returned: success
+      type: dict
+      sample: {schema: kvmops.maintenance/1, state: active, owner: null, reason: null, since: null}
+    domains:
+      description: The guests, by name, whether they run or not.
+      returned: success
+      type: list
+      elements: dict
+      contains:
+        name:
+          description: The guest's name.
+          returned: success
+          type: str
+          sample: web1
+        uuid:
+          description: The guest's UUID.
+          returned: success
+          type: str
+          sample: 4dea22b3-1d52-d8f3-2516-782e98ab3fa0
+        state:
+          description: What the guest does, such as V(running), V(paused) or V(shutoff).
+          returned: success
+          type: str
+          sample: running
+        memory_bytes:
+          description: The guest's memory.
+          returned: success
+          type: int
+          sample: 536870912
+        disks:
+          description: The guest's disks, each with where it is and whether other hosts share it.
+          returned: success
+          type: list
+          elements: dict
+        job:
+          description: The job that works on the guest, if any.
+          returned: success
+          type: dict
+          sample: {operation: migration_out, elapsed_s: 4.2}
+        blockers:
+          description: What stops the guest from leaving, whatever the destination.
+          returned: success
+          type: list
+          elements: dict
+          sample:
+            - code: hostdev
+              reason: 'PCI device 0000:3b:00.0 of the host is passed through'
+              remedy: detach it, or shut the guest down
+        metadata:
+          description: What the guest's XML holds for this collection, such as its home and its group.
+          returned: success
+          type: dict
+          sample: {home: h1, group: {apart: web, together: null}, intent: {max_downtime_ms: 200}}
+refusal:
+  description: Why the snapshot could not be taken, with C(code), C(reason) and C(remedy).
+  returned: failure
+  type: dict
+  sample:
+    code: no_daemon
+    reason: no connection to qemu:///system
+    remedy: 'start libvirt there: systemctl start libvirtd.socket'
+"""
+
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+    CONNECTION_ARGUMENTS,
+    host_name,
+    local_uri,
+    run,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=dict(CONNECTION_ARGUMENTS), supports_check_mode=True)
+
+    def body() -> dict[str, t.Any]:
+        with connect(local_uri(module), read_only=True) as connection:
+            taken = host.snapshot(connection, name=host_name(module), state_dir=Path(module.params["state_dir"]))
+        return {"changed": False, "snapshot": taken}
+
+    run(module, body)
+
+
+if __name__ == "__main__":
+    main()
