@@ -133,7 +133,7 @@ def check_cluster(plan: Plan, host_uuids: t.Mapping[str, str | None]) -> None:
     if wrong and len(wrong) == len(known) and len(known) > 1:
         raise PlanError(
             "other_cluster",
-            f"plan {plan['id']} is for another cluster: {', '.join(wrong)} are other machines here (their UUIDs differ)",
+            f"plan {plan['id']} is for another cluster: {', '.join(wrong)} are other machines (their UUIDs differ)",
             "give the plan that was made for these hosts",
         )
     if wrong:
@@ -298,7 +298,9 @@ _KINDS: dict[type, str] = {dict: "a mapping", list: "a list", str: "a text", int
 def _kind(value: t.Any) -> str:
     if value is None:
         return "null"
-    return next((word for kind, word in _KINDS.items() if type(value) is kind), type(value).__name__)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return next((word for kind, word in _KINDS.items() if isinstance(value, kind)), type(value).__name__)
 
 
 def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:

@@ -1,0 +1,62 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: plan_table
+short_description: Show a plan as a table
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Turns a plan, as M(kvmops.cluster.migration_plan) makes it, into lines of fixed width. They tell what each step
+    does and why, which guests stay, and what to do about that.
+options:
+  _input:
+    description: The plan, a document C(kvmops.plan/1).
+    type: dict
+    required: true
+seealso:
+  - module: kvmops.cluster.show_lines
+"""
+
+EXAMPLES = r"""
+- name: Show a plan from a file
+  kvmops.cluster.show_lines:
+    lines: "{{ lookup('ansible.builtin.file', 'drain-h1.json') | from_json | kvmops.cluster.plan_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines, without line ends.
+  type: list
+  elements: str
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
+
+
+def plan_table(document: t.Any) -> list[str]:
+    """A plan as lines of text."""
+    if not isinstance(document, t.Mapping) or document.get("schema") != "kvmops.plan/1":
+        raise AnsibleFilterError(f"plan_table takes a document kvmops.plan/1, not {_what(document)}")
+    return plan_lines(document)
+
+
+def _what(document: t.Any) -> str:
+    if isinstance(document, t.Mapping):
+        return str(document.get("schema") or "a mapping without a schema")
+    return type(document).__name__
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"plan_table": plan_table}

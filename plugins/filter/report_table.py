@@ -1,0 +1,62 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: report_table
+short_description: Show a report as a table
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Turns a report into lines of fixed width. They tell per guest where it went, how long that took, what was
+    sent and how long it stood still, and then what is left to do.
+options:
+  _input:
+    description: The report, a document C(kvmops.report/1).
+    type: dict
+    required: true
+seealso:
+  - module: kvmops.cluster.show_lines
+"""
+
+EXAMPLES = r"""
+- name: Show what came of a drain
+  kvmops.cluster.show_lines:
+    lines: "{{ lookup('ansible.builtin.file', 'report.json') | from_json | kvmops.cluster.report_table }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines, without line ends.
+  type: list
+  elements: str
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import report_lines
+
+
+def report_table(document: t.Any) -> list[str]:
+    """A report as lines of text."""
+    if not isinstance(document, t.Mapping) or document.get("schema") != "kvmops.report/1":
+        raise AnsibleFilterError(f"report_table takes a document kvmops.report/1, not {_what(document)}")
+    return report_lines(document)
+
+
+def _what(document: t.Any) -> str:
+    if isinstance(document, t.Mapping):
+        return str(document.get("schema") or "a mapping without a schema")
+    return type(document).__name__
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"report_table": report_table}

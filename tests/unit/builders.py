@@ -1,0 +1,182 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Documents for unit tests: a sound cluster, of which a test changes what it is about."""
+
+from __future__ import annotations
+
+import typing as t
+import uuid
+
+MIB = 1024**2
+GIB = 1024**3
+
+#: Names that real operators have, and that break careless code.
+AWKWARD_NAMES = (
+    "two words",
+    "dots.in.it",
+    "größe-データ-🐧",
+    'it\'s "quoted" $(reboot) `x`',
+    "n" * 200,
+)
+
+
+def uuid_of(name: str) -> str:
+    """The same UUID for the same name, in every test run."""
+    return str(uuid.uuid5(uuid.NAMESPACE_DNS, name))
+
+
+def domain(name: str = "web1", **changes: t.Any) -> dict[str, t.Any]:
+    """A running guest without anything that keeps it from moving.
+
+    ``apart``, ``together``, ``home`` and ``intent`` go into its metadata; everything else replaces a key.
+    """
+    metadata = {
+        "home": changes.pop("home", None),
+        "group": {"apart": changes.pop("apart", None), "together": changes.pop("together", None)},
+        "intent": changes.pop("intent", {}),
+    }
+    memory = changes.get("memory_bytes", 512 * MIB)
+    made: dict[str, t.Any] = {
+        "name": name,
+        "uuid": uuid_of(name),
+        "state": "running",
+        "state_reason": "booted",
+        "persistent": True,
+        "autostart": False,
+        "type": "kvm",
+        "arch": "x86_64",
+        "machine": "pc-q35-7.2",
+        "emulator": "/usr/bin/qemu-system-x86_64",
+        "vcpus": 2,
+        "memory_bytes": memory,
+        "hugepage_bytes": None,
+        "balloon": {"current_bytes": memory, "unused_bytes": None, "rss_bytes": memory, "age_s": 1},
+        "cpu": {"mode": "custom", "model": "qemu64", "xml": "<cpu/>"},
+        "disks": [disk()],
+        "interfaces": [{"type": "bridge", "source": "br0", "mac": "52:54:00:00:00:01"}],
+        "job": None,
+        "blockers": [],
+        "metadata": metadata,
+    }
+    return {**made, **changes}
+
+
+def disk(target: str = "vda", **changes: t.Any) -> dict[str, t.Any]:
+    """A disk on the shared file system."""
+    made = {
+        "target": target,
+        "type": "file",
+        "format": "qcow2",
+        "source": f"/shared/{target}.qcow2",
+        "readonly": False,
+        "shareable": False,
+        "cache": "none",
+        "capacity_bytes": 10 * GIB,
+        "allocation_bytes": 3 * GIB,
+        "shared": True,
+        "shared_why": "nfs4 (nas:/guests)",
+    }
+    return {**made, **changes}
+
+
+def snapshot(host: str = "h1", *domains: dict[str, t.Any], **changes: t.Any) -> dict[str, t.Any]:
+    """A host that can send and receive; ``free_bytes`` sets its available memory, other keys replace a key."""
+    free = changes.pop("free_bytes", 32 * GIB)
+    made: dict[str, t.Any] = {
+        "schema": "kvmops.snapshot/1",
+        "host": host,
+        "hostname": f"{host}.example.org",
+        "host_uuid": uuid_of(f"host {host}"),
+        "taken_at": "2026-11-24T02:00:00.120Z",
+        "versions": {"libvirt": "11.3.0", "qemu": "10.0.13", "binding": "11.3.0", "kernel": "6.12.48"},
+        "capacity": {
+            "cpus": 16,
+            "memory_bytes": 64 * GIB,
+            "available_bytes": free,
+            "cells": [
+                {
+                    "id": 0,
+                    "cpus": 16,
+                    "memory_bytes": 64 * GIB,
+                    "free_bytes": free,
+                    "pages": [{"size_bytes": 4096, "free": 1000}, {"size_bytes": 2 * MIB, "free": 0}],
+                }
+            ],
+        },
+        "cpu": {"arch": "x86_64", "model": "Skylake-Server", "vendor": "Intel", "features": ["aes", "avx512f"]},
+        "emulators": [
+            {
+                "type": "kvm",
+                "arch": "x86_64",
+                "emulator": "/usr/bin/qemu-system-x86_64",
+                "machines": ["pc-q35-7.2", "pc-q35-10.0"],
+                "cpu_models_usable": ["qemu64", "Skylake-Server"],
+            }
+        ],
+        "migration": {
+            "live": True,
+            "transports": ["tcp"],
+            "postcopy": {"usable": True, "reason": None, "remedy": None},
+            "postcopy_recover": {"usable": True, "reason": None, "remedy": None},
+            "parallel": {"usable": True, "reason": None, "remedy": None},
+            "tls": {"usable": True, "reason": None, "remedy": None},
+            "compression": ["zstd"],
+            "known_bugs": [],
+        },
+        "links": [{"name": "eth1", "addresses": ["198.18.0.11/24"], "speed_mbit": 10000, "up": True}],
+        "mounts": [{"path": "/shared", "type": "nfs4", "source": "nas:/guests", "shared": True}],
+        "sysctls": {"vm.unprivileged_userfaultfd": "0"},
+        "maintenance": record(),
+        "domains": list(domains),
+    }
+    return {**made, **changes}
+
+
+def record(state: str = "active", **changes: t.Any) -> dict[str, t.Any]:
+    """A maintenance record."""
+    made = {"schema": "kvmops.maintenance/1", "state": state, "owner": None, "reason": None, "since": None}
+    return {**made, **changes}
+
+
+def cluster(*snapshots: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """Snapshots by host."""
+    return {made["host"]: made for made in snapshots}
+
+
+def path(source: str, destination: str, **changes: t.Any) -> dict[str, t.Any]:
+    """A path on which everything works."""
+    made = {
+        "schema": "kvmops.path/1",
+        "source": source,
+        "destination": destination,
+        "ok": True,
+        "checks": [
+            {"check": "connect", "ok": True, "code": "connected", "reason": "answers in 180 ms", "remedy": None}
+        ],
+        "guests": [],
+    }
+    return {**made, **changes}
+
+
+def step_result(step: dict[str, t.Any], outcome: str = "moved", **changes: t.Any) -> dict[str, t.Any]:
+    """What came of a step."""
+    made = {
+        "step": step["id"],
+        "guest": step["guest"],
+        "source": step["source"],
+        "destination": step["destination"],
+        "outcome": outcome,
+        "refusals": [],
+        "error": None,
+        "strategy": "pre-copy",
+        "reason": "nothing forbids it",
+        "started_at": "2026-11-24T02:00:01.000Z",
+        "finished_at": "2026-11-24T02:00:05.310Z",
+        "total_s": 4.31,
+        "bytes": 88500000,
+        "downtime_ms": 92,
+        "iterations": 4,
+    }
+    return {**made, **changes}

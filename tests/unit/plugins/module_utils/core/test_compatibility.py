@@ -1,0 +1,485 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.compatibility import refusals
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    AWKWARD_NAMES,
+    GIB,
+    MIB,
+    disk,
+    domain,
+    record,
+    snapshot,
+    uuid_of,
+)
+
+UNUSABLE_TLS = {"tls": {"usable": False, "reason": "there is no /etc/pki/qemu/server-cert.pem", "remedy": "install it"}}
+
+
+def judged(guest=None, source=None, destination=None, intent=None, **options):
+    guest = guest or domain()
+    return refusals(
+        guest,
+        source or snapshot("h1", guest),
+        destination or snapshot("h2"),
+        intents.normalise(intent),
+        **options,
+    )
+
+
+def told(found):
+    return [(r["code"], r["reason"], r["remedy"]) for r in found]
+
+
+def without(document, *keys, **values):
+    """A deep copy with the value at keys changed in some of its own."""
+    document = copy.deepcopy(document)
+    inner = document
+    for key in keys:
+        inner = inner[key]
+    inner.update(values)
+    return document
+
+
+def test_a_sound_guest_between_sound_hosts():
+    assert judged() == []
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_any_name_will_do(name):
+    assert judged(domain(name)) == []
+    (refused,) = judged(domain(name, state="paused", state_reason="user"))
+    assert refused["reason"] == f"{name} is paused (user)"
+    assert refused["remedy"].startswith("resume it (virsh resume ")
+
+
+def test_names_in_remedies_are_safe_to_paste():
+    (refused,) = judged(domain("a b; reboot", state="paused", state_reason="user"))
+    assert refused["remedy"] == "resume it (virsh resume 'a b; reboot')"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "code", "text", "remedy"),
+    [
+        (
+            "shutoff",
+            "shutdown",
+            "shut_off",
+            "web1 is shut off (shutdown)",
+            "start it first (virsh start web1), or leave it where it is",
+        ),
+        (
+            "shut off",
+            None,
+            "shut_off",
+            "web1 is shut off",
+            "start it first (virsh start web1), or leave it where it is",
+        ),
+        ("paused", "user", "paused", "web1 is paused (user)", "resume it (virsh resume web1)"),
+        ("paused", "unknown", "paused", "web1 is paused", "resume it (virsh resume web1)"),
+        (
+            "paused",
+            "ioerror",
+            "io_error",
+            "web1 is paused because its storage failed",
+            "repair the storage (virsh domblkerror web1), then resume it (virsh resume web1)",
+        ),
+        (
+            "paused",
+            "migration",
+            "already_migrating",
+            "web1 is paused by a migration that is under way",
+            "wait for that migration (virsh domjobinfo web1)",
+        ),
+        (
+            "paused",
+            "postcopy_failed",
+            "postcopy_broken",
+            "web1 is paused in the middle of a post-copy",
+            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+        ),
+        (
+            "running",
+            "postcopy_failed",
+            "postcopy_broken",
+            "web1 is in the middle of a post-copy that broke",
+            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+        ),
+        (
+            "running",
+            "postcopy",
+            "already_migrating",
+            "web1 is still fetching its memory (post-copy)",
+            "wait for that migration (virsh domjobinfo web1)",
+        ),
+        (
+            "crashed",
+            "panicked",
+            "crashed",
+            "web1 has crashed (panicked)",
+            "read /var/log/libvirt/qemu on its host, then restart it (virsh destroy web1, virsh start web1)",
+        ),
+        (
+            "shutting_down",
+            "user",
+            "shutting_down",
+            "web1 is shutting down (user)",
+            "wait until it is off, or start it again and retry",
+        ),
+        (
+            "pmsuspended",
+            None,
+            "suspended",
+            "web1 has put itself to sleep",
+            "wake it up (virsh dompmwakeup web1)",
+        ),
+        (
+            None,
+            None,
+            "state_unknown",
+            "web1 is in a state its host could not tell",
+            "look at it with virsh domstate web1",
+        ),
+    ],
+)
+def test_states(state, reason, code, text, remedy):
+    assert told(judged(domain(state=state, state_reason=reason))) == [(code, text, remedy)]
+
+
+@pytest.mark.parametrize(
+    ("job", "code", "text"),
+    [
+        ({"operation": "migration_out"}, "already_migrating", "web1 is already migrating"),
+        ({"type": "unbounded"}, "busy", "web1 is busy with another job (unbounded)"),
+        ("backup", "busy", "web1 is busy with another job (backup)"),
+    ],
+)
+def test_jobs(job, code, text):
+    (refused,) = judged(domain(job=job))
+    assert (refused["code"], refused["reason"]) == (code, text)
+
+
+def test_its_own_blockers_are_passed_on():
+    blocker = {"code": "hostdev", "reason": "PCI device 0000:3b:00.0 is passed through", "remedy": "detach it"}
+    assert judged(domain(blockers=[blocker])) == [blocker]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"maintenance": record("cordoned", owner="alice@a1", reason="DIMM swap", since="2026-11-24T02:00:00Z")},
+            (
+                "cordoned",
+                "h2 is cordoned since 2026-11-24T02:00:00Z (alice@a1, DIMM swap)",
+                "open h2 again (host_maintenance with state: active), or choose another host",
+            ),
+        ),
+        (
+            {"maintenance": record("maintenance")},
+            (
+                "maintenance",
+                "h2 is in maintenance",
+                "open h2 again (host_maintenance with state: active), or choose another host",
+            ),
+        ),
+        (
+            {"host_uuid": uuid_of("host h1")},
+            (
+                "same_host",
+                f"h1 and h2 say they are the same host (UUID {uuid_of('host h1')})",
+                "if they are two machines, give each libvirtd its own host_uuid in /etc/libvirt/libvirtd.conf "
+                "(virtqemud.conf) and restart it",
+            ),
+        ),
+        (
+            {"versions": {"libvirt": "8.7.0", "qemu": "10.0.13"}},
+            (
+                "libvirt_too_old",
+                "h2 runs libvirt 8.7; releases before 9.0 lose migrations or disks",
+                "upgrade libvirt on h2 to 9.0 or later",
+            ),
+        ),
+        (
+            {"emulators": []},
+            (
+                "emulator",
+                "h2 offers no KVM for x86_64",
+                "load the KVM module on h2 and look that virtualisation is on in its firmware (virt-host-validate)",
+            ),
+        ),
+        (
+            {"domains": [domain("web1", uuid=uuid_of("other"))]},
+            (
+                "name_clash",
+                f"h2 already has another guest called web1 (UUID {uuid_of('other')})",
+                "rename one of the two (virsh domrename, while it is off), or choose another host than h2",
+            ),
+        ),
+        (
+            {"domains": [domain("old", uuid=uuid_of("web1"), state="shutoff")]},
+            (
+                "uuid_clash",
+                f"h2 has defined the UUID of web1 ({uuid_of('web1')}) under another name, old",
+                "remove that definition on h2 (virsh undefine old) if it is a left-over",
+            ),
+        ),
+        (
+            {"domains": [domain("web1", state="paused")]},
+            (
+                "running_twice",
+                f"a guest with the UUID of web1 ({uuid_of('web1')}) is active on h2 as well",
+                "stop nothing yet: look at both guests and find out which one holds the live state",
+            ),
+        ),
+        (
+            {"mounts": []},
+            (
+                "storage_unreachable",
+                "disk vda (/shared/vda.qcow2) is on nas:/guests, which h2 has not mounted at /shared",
+                "mount nas:/guests at /shared on h2",
+            ),
+        ),
+        (
+            {"mounts": [{"path": "/shared", "type": "nfs4", "source": "old:/guests", "shared": True}]},
+            (
+                "storage_unreachable",
+                "disk vda (/shared/vda.qcow2) is on nas:/guests, which h2 has not mounted at /shared "
+                "(old:/guests is mounted there)",
+                "mount nas:/guests at /shared on h2",
+            ),
+        ),
+    ],
+)
+def test_what_a_destination_has_against_a_guest(changes, expected):
+    assert told(judged(destination=snapshot("h2", **changes))) == [expected]
+
+
+def test_an_inactive_definition_of_the_same_guest_is_no_clash():
+    assert judged(destination=snapshot("h2", domain("web1", state="shutoff"))) == []
+
+
+def test_the_same_inventory_name_is_the_same_host():
+    (refused,) = judged(destination=snapshot("h1"))
+    assert refused["reason"] == "source and destination are the same host (h1)"
+
+
+def test_machine_type_of_a_newer_qemu():
+    guest = domain(machine="pc-q35-10.0")
+    old = without(snapshot("h2"), "emulators", 0, machines=["pc-q35-7.2"])
+    old["versions"]["qemu"] = "7.2.22"
+    assert told(judged(guest, destination=old)) == [
+        (
+            "machine_type",
+            "h2 (QEMU 7.2.22) does not know the machine type pc-q35-10.0 of web1, which runs on QEMU 10.0.13",
+            "upgrade QEMU on h2, or choose a host with QEMU 10.0.13 or later",
+        )
+    ]
+
+
+def test_machine_type_that_a_newer_qemu_has_dropped():
+    guest = domain(machine="pc-i440fx-2.1")
+    (refused,) = judged(guest)
+    assert refused["remedy"] == (
+        "choose a host whose QEMU still has pc-i440fx-2.1, or restart the guest with a newer type"
+    )
+
+
+def test_an_older_qemu_takes_an_old_machine_type():
+    old = without(snapshot("h2"), "versions", qemu="7.2.22")
+    assert judged(domain(machine="pc-q35-7.2"), destination=old) == []
+
+
+def test_an_older_qemu_that_does_not_tell_its_machines_is_refused():
+    old = without(without(snapshot("h2"), "versions", qemu="7.2.22"), "emulators", 0, machines=[])
+    assert [r["code"] for r in judged(destination=old)] == ["machine_type"]
+    assert judged(destination=without(snapshot("h2"), "emulators", 0, machines=[])) == []
+
+
+def test_cpu_model_the_destination_cannot_be():
+    guest = domain(cpu={"mode": "custom", "model": "Icelake-Server", "xml": "<cpu/>"})
+    assert told(judged(guest)) == [
+        (
+            "cpu_model",
+            "the CPU of h2 cannot be a Icelake-Server, which web1 has",
+            "choose a host with a CPU of that kind, or restart web1 with a CPU model that all hosts can be "
+            "(virsh hypervisor-cpu-baseline)",
+        )
+    ]
+
+
+@pytest.mark.parametrize("mode", ["host-passthrough", "maximum"])
+def test_the_very_cpu_of_the_host(mode):
+    guest = domain(cpu={"mode": mode, "model": None, "xml": "<cpu/>"})
+    assert judged(guest) == []
+    other = without(snapshot("h2"), "cpu", model="EPYC", vendor="AMD")
+    assert [r["reason"] for r in judged(guest, destination=other)] == [
+        f"web1 has the very CPU of h1 ({mode}, Skylake-Server), but h2 has another (EPYC)"
+    ]
+    lesser = without(snapshot("h2"), "cpu", features=["aes"])
+    assert [r["reason"] for r in judged(guest, destination=lesser)] == [
+        f"web1 has the very CPU of h1 ({mode}), but h2 lacks avx512f"
+    ]
+    unknown = without(snapshot("h1", guest), "cpu", model=None)
+    nameless = without(snapshot("h2"), "cpu", model=None)
+    assert [r["code"] for r in judged(guest, source=unknown, destination=nameless)] == ["cpu_host_differs"]
+
+
+def test_under_tcg_the_hosts_cpu_does_not_matter():
+    guest = domain(type="qemu", cpu={"mode": "maximum", "model": None, "xml": "<cpu/>"})
+    other = without(without(snapshot("h2"), "cpu", model="EPYC"), "emulators", 0, type="qemu")
+    assert judged(guest, destination=other) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "intent", "expected"),
+    [
+        (
+            {"shared": False, "source": "/img/db.qcow2", "shared_why": "ext4"},
+            {},
+            (
+                "unshared_disk",
+                "disk vda (/img/db.qcow2) is on local storage (ext4)",
+                "put it on shared storage, or permit copying it with allow_storage_copy",
+            ),
+        ),
+        ({"shared": False}, {"allow_storage_copy": True}, None),
+        (
+            {"shared": False, "readonly": True, "source": "/iso/x.iso", "shared_why": None},
+            {"allow_storage_copy": True},
+            (
+                "unshared_media",
+                "disk vda (/iso/x.iso) is on local storage, and read-only media are not copied",
+                "take it out (virsh change-media web1 vda --eject), or put it on shared storage",
+            ),
+        ),
+        (
+            {"shared": False, "shareable": True, "source": "/dev/sdb", "shared_why": "local disk"},
+            {"allow_storage_copy": True},
+            (
+                "unshared_shareable_disk",
+                "disk vda (/dev/sdb) is on local storage (local disk), and disks that several guests share are not "
+                "copied",
+                "put it on shared storage, or detach it",
+            ),
+        ),
+        ({"source": None, "shared": False, "readonly": True}, {}, None),
+        ({"shared": None}, {}, None),
+        ({"type": "network", "source": "rbd:pool/db"}, {}, None),
+    ],
+)
+def test_disks(changes, intent, expected):
+    found = judged(domain(disks=[disk(**changes)]), intent=intent)
+    assert told(found) == ([expected] if expected else [])
+
+
+def test_the_deepest_mount_counts():
+    deep = {"path": "/shared/db", "type": "nfs4", "source": "fast:/db", "shared": True}
+    source = snapshot("h1", mounts=[*snapshot()["mounts"], deep])
+    guest = domain(disks=[disk(source="/shared/db/x.qcow2"), disk("vdb", source="/sharedother/x")])
+    (refused,) = judged(guest, source=source)
+    assert "is on fast:/db, which h2 has not mounted at /shared/db" in refused["reason"]
+
+
+@pytest.mark.parametrize("end", ["h1", "h2"])
+def test_encryption_needs_both_ends(end):
+    hosts = {host: snapshot(host) for host in ("h1", "h2")}
+    hosts[end] = without(hosts[end], "migration", **UNUSABLE_TLS)
+    assert told(judged(source=hosts["h1"], destination=hosts["h2"])) == [
+        (
+            "encryption",
+            f"encryption is required, but {end} cannot encrypt a migration: there is no /etc/pki/qemu/server-cert.pem",
+            "install it, or permit encryption: off",
+        )
+    ]
+    assert judged(source=hosts["h1"], destination=hosts["h2"], intent={"encryption": "off"}) == []
+
+
+def test_a_big_guest_is_not_sent_over_one_encrypted_channel_that_kills_qemu():
+    guest = domain(memory_bytes=56 * GIB)
+    there = snapshot("h2", free_bytes=200 * GIB)
+    single = without(snapshot("h1", guest), "migration", parallel={"usable": False, "reason": "x", "remedy": "y"})
+    assert [r["code"] for r in judged(guest, single, there)] == ["qemu_tls_crash"]
+    assert judged(guest, single, there, {"encryption": "off"}) == []
+    assert judged(guest, snapshot("h1", guest), there) == [], "parallel channels are not affected"
+    assert judged(guest, without(single, "versions", qemu="10.2.0"), there) == []
+    assert judged(without(guest, "balloon", rss_bytes=GIB), single, there) == [], "hardly used"
+
+
+@pytest.mark.parametrize("end", ["h1", "h2"])
+def test_no_live_migration(end):
+    hosts = {host: snapshot(host) for host in ("h1", "h2")}
+    hosts[end] = without(hosts[end], "migration", live=False)
+    (refused,) = judged(source=hosts["h1"], destination=hosts["h2"])
+    assert refused["reason"] == f"the hypervisor of {end} does not offer live migration"
+
+
+def test_memory_with_overhead_and_reserve():
+    # 512 MiB and, for QEMU, 64 + 2 * 8 + 512 / 256 MiB
+    need = (512 + 64 + 16 + 2) * MIB
+    assert judged(destination=snapshot("h2", free_bytes=need)) == []
+    assert told(judged(destination=snapshot("h2", free_bytes=need - MIB))) == [
+        (
+            "memory",
+            "h2 has room for 593 MiB of guests, but web1 needs 594 MiB (82 MiB of it for QEMU itself)",
+            "free 1 MiB on h2, or add a host",
+        )
+    ]
+    assert told(judged(destination=snapshot("h2", free_bytes=need), reserve_bytes=256 * MIB)) == [
+        (
+            "memory",
+            "h2 has room for 594 MiB of guests, but web1 needs 594 MiB (82 MiB of it for QEMU itself), "
+            "and 256 MiB must stay free",
+            "free 256 MiB on h2, or add a host, or lower the reserve",
+        )
+    ]
+
+
+def test_memory_that_guests_have_not_touched_yet_is_not_free():
+    lazy = domain("lazy", memory_bytes=4 * GIB, balloon={"rss_bytes": GIB})
+    assert judged(destination=snapshot("h2", lazy, free_bytes=4 * GIB)) == []
+    assert [r["code"] for r in judged(destination=snapshot("h2", lazy, free_bytes=3 * GIB))] == ["memory"]
+    lazy["state"] = "shutoff"
+    assert judged(destination=snapshot("h2", lazy, free_bytes=3 * GIB)) == []
+
+
+def test_a_host_that_reports_no_memory():
+    zero = without(snapshot("h2"), "capacity", available_bytes=0)
+    assert [r["code"] for r in judged(destination=zero)] == ["memory"]
+    unknown = without(snapshot("h2"), "capacity", available_bytes=None)
+    assert [r["reason"] for r in judged(destination=unknown)] == ["h2 did not say how much memory it has available"]
+
+
+def test_huge_pages():
+    guest = domain(hugepage_bytes=2 * MIB)
+    there = snapshot("h2", free_bytes=100 * MIB)
+    there["capacity"]["cells"][0]["pages"][1]["free"] = 255
+    assert told(judged(guest, destination=there)) == [
+        (
+            "huge_pages",
+            "h2 has 255 free huge pages of 2 MiB, but web1 needs 256",
+            "reserve 1 more on h2 (/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages)",
+        )
+    ]
+    there["capacity"]["cells"][0]["pages"][1]["free"] = 256
+    assert judged(guest, destination=there) == [], "its memory does not come out of the ordinary"
+
+
+def test_every_reason_is_told_at_once():
+    there = snapshot("h2", free_bytes=0, maintenance=record("cordoned"), mounts=[])
+    blocker = {"code": "hostdev", "reason": "a device is passed through", "remedy": "detach it"}
+    found = judged(domain(blockers=[blocker]), destination=there)
+    assert [r["code"] for r in found] == ["hostdev", "cordoned", "storage_unreachable", "memory"]
+
+
+def test_what_is_unknown_is_not_held_against_a_guest():
+    bare = snapshot("h2", emulators=None, cpu=None, mounts=None, migration=None, versions=None, maintenance=None)
+    assert judged(domain(cpu=None, balloon=None), destination=bare) == []
