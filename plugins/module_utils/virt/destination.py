@@ -2,19 +2,53 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: asks the destination itself, just before a guest is sent there.
+# PRIVATE to the collection: asks the destination itself, over libvirt alone, just before a guest is sent there.
 
 from __future__ import annotations
 
+import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+
+_KIB = 1024
 
 
-def refusals(source, target, step, *, state_dir, reserve_bytes) -> list[Refusal]:
-    return []
+def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
+    """As much of a host's snapshot as its libvirtd tells another host. What only its own files say is null.
+
+    Args:
+        connection: to the destination's libvirtd; read-only is enough.
+        host: the destination's name.
+    """
+    described = capabilities.parse(connection.getCapabilities())
+    return {
+        "schema": SNAPSHOT,
+        "host": host,
+        "hostname": connection.getHostname(),
+        "host_uuid": capabilities.host_uuid(described),
+        "taken_at": None,
+        "versions": {
+            "libvirt": _version(connection.getLibVersion()),
+            "qemu": _version(connection.getVersion()),
+            "binding": None,
+            "kernel": None,
+        },
+        "capacity": {"cpus": None, "memory_bytes": None, "available_bytes": _available(connection), "cells": _cells(connection, described)},
+        "cpu": capabilities.cpu(described),
+        "emulators": _emulators(connection, described),
+        "migration": {"live": capabilities.live(described), "transports": capabilities.transports(described)},
+        "links": None,
+        "mounts": None,
+        "sysctls": None,
+        "maintenance": _maintenance(connection),
+        "domains": _domains(connection),
+    }
 
 
 def incoming(connection: t.Any) -> int:
@@ -22,21 +56,81 @@ def incoming(connection: t.Any) -> int:
     libvirt = virt.libvirt
     coming = 0
     for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED):
-        try:
-            state, reason = domain.state()
-        except libvirt.libvirtError:
-            continue
-        if state == libvirt.VIR_DOMAIN_PAUSED and reason in (
-            libvirt.VIR_DOMAIN_PAUSED_MIGRATION,
-            libvirt.VIR_DOMAIN_PAUSED_STARTING_UP,
-        ):
+        # A guest that has just left or arrived is not coming in any more.
+        with contextlib.suppress(libvirt.libvirtError):
             coming += both_sides.is_migrating(domain)
     return coming
 
 
-def postcopy_possible(step) -> bool:
-    return False
+def _available(connection: t.Any) -> int | None:
+    """Memory for new guests: what the kernel says is available, or what it could make free of its caches."""
+    libvirt = virt.libvirt
+    with contextlib.suppress(libvirt.libvirtError):
+        statistics = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
+        if "available" in statistics:
+            return int(statistics["available"]) * _KIB
+        parts = [statistics.get(part) for part in ("free", "buffers", "cached")]
+        if parts[0] is not None:
+            return sum(int(part or 0) for part in parts) * _KIB
+    with contextlib.suppress(libvirt.libvirtError):
+        return int(connection.getFreeMemory())
+    return None
 
 
-def disks_to_copy(domain, state_dir):
-    return ()
+def _cells(connection: t.Any, described: t.Any) -> list[dict[str, t.Any]]:
+    cells = capabilities.cells(described)
+    for cell in cells:
+        for page in cell["pages"]:
+            kib = page["size_bytes"] // _KIB
+            with contextlib.suppress(virt.libvirt.libvirtError):
+                page["free"] = connection.getFreePages([kib], cell["id"], 1)[cell["id"]][kib]
+    return cells
+
+
+def _emulators(connection: t.Any, described: t.Any) -> list[dict[str, t.Any]]:
+    return [
+        {
+            "type": kind.type,
+            "arch": kind.arch,
+            "emulator": kind.emulator,
+            "machines": kind.machines,
+            # The destination is asked about the guest's whole CPU instead, which says more than its model.
+            "cpu_models_usable": None,
+        }
+        for kind in capabilities.kinds(described)
+    ]
+
+
+def _maintenance(connection: t.Any) -> dict[str, t.Any]:
+    try:
+        return cordon.read(connection) or dict(maintenance.ACTIVE)
+    except maintenance.RecordError as error:
+        return {**maintenance.ACTIVE, "state": "cordoned", "reason": str(error)}
+
+
+def _domains(connection: t.Any) -> list[dict[str, t.Any]]:
+    """Names, states and memory of its guests: enough to see clashes and what memory is promised."""
+    libvirt = virt.libvirt
+    groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
+    found = []
+    for domain, statistics in connection.getAllDomainStats(groups, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
+        state, reason = statistics.get("state.state"), statistics.get("state.reason")
+        found.append(
+            {
+                "name": domain.name(),
+                "uuid": domain.UUIDString(),
+                "state": "unknown" if state is None else state_word(state),
+                "state_reason": None if state is None or reason is None else reason_word(state, reason),
+                "memory_bytes": int(statistics.get("balloon.maximum", 0)) * _KIB,
+                "balloon": {"rss_bytes": _bytes(statistics.get("balloon.rss"))},
+            }
+        )
+    return found
+
+
+def _bytes(kib: int | None) -> int | None:
+    return None if kib is None else int(kib) * _KIB
+
+
+def _version(number: int) -> str:
+    return f"{number // 1000000}.{number // 1000 % 1000}.{number % 1000}"

@@ -7,17 +7,19 @@
 from __future__ import annotations
 
 import dataclasses
+import pathlib
 import threading
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, choose
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, destination
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
@@ -49,6 +51,16 @@ class Settings:
     destinations: t.Mapping[str, t.Mapping[str, t.Any]]
     reserve_bytes: int
     incoming_limit: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answers:
+    """What the two hosts say just before a move: this one's snapshot, the guest in it, and every reason not to."""
+
+    source: dict[str, t.Any]
+    guest: dict[str, t.Any]
+    intent: dict[str, t.Any]
+    refusals: list[Refusal]
 
 
 class GuestMover:
@@ -87,12 +99,12 @@ class GuestMover:
             known = self._known_end(step, here, there)
             if known:
                 return known
-            refusals = self._refusals(step)
+            answers = self._ask(step)
         except virt.VirtError as error:
-            refusals = [error.refusal]
-        if refusals:
-            return step_result(step, "refused", refusals=refusals)
-        decision = self._decide(step)
+            return step_result(step, "refused", refusals=[error.refusal])
+        if answers.refusals:
+            return step_result(step, "refused", refusals=answers.refusals)
+        decision = self._decide(step, answers)
         return step_result(step, "would_move", strategy=decision.name, reason=decision.reason)
 
     def move(self, step: Step, transferred: t.Callable[[], None]) -> Result:
@@ -106,12 +118,13 @@ class GuestMover:
                 return story.close(known)
             if here.migrating:
                 return self._adopt(step, story)
-            refusals = self._refusals(step) or self._await_slot(step, story)
+            answers = self._ask(step)
+            refusals = answers.refusals or self._await_slot(step, story)
         except virt.VirtError as error:
             refusals = [error.refusal]
         if refusals:
             return story.refuse(refusals)
-        return self._migrate(step, story, transferred)
+        return self._migrate(step, story, self._decide(step, answers), transferred)
 
     def _look(self, step: Step) -> tuple[Side, Side]:
         uuid = step["guest"]["uuid"]
@@ -148,15 +161,23 @@ class GuestMover:
             return step_result(step, "refused", refusals=[why])
         return None
 
-    def _refusals(self, step: Step) -> list[Refusal]:
+    def _ask(self, step: Step) -> _Answers:
+        """Ask this host about the guest, and the destination about itself, as they are now."""
         source, target = self._endpoints(step)
-        return destination.refusals(
-            self._connections.get(source.uri).connection,
-            self._connections.get(target.uri).connection,
-            step,
-            state_dir=self._settings.state_dir,
-            reserve_bytes=self._settings.reserve_bytes,
-        )
+        here = self._connections.get(source.uri).connection
+        there = self._connections.get(target.uri).connection
+        uuid = step["guest"]["uuid"]
+        local = host.snapshot(here, name=source.host, state_dir=pathlib.Path(self._settings.state_dir), only=uuid)
+        # Without the guest, which was there a moment ago, the caller's next call says that it is gone.
+        guest = next(iter(local["domains"]), None)
+        remote = destination.snapshot(there, target.host)
+        intent = intents.normalise(step["intent"])
+        if guest is None:
+            return _Answers(local, {}, intent, [_vanished(step)])
+        refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
+        if not refusals:
+            refusals = cpu.refusals(there, guest, target.host)
+        return _Answers(local, guest, intent, refusals)
 
     def _await_slot(self, step: Step, story: _Story) -> list[Refusal]:
         """Wait until the destination takes in few enough guests for one more."""
@@ -183,29 +204,27 @@ class GuestMover:
                 )
             self._sleep(SLOT_LOOK_S)
 
-    def _decide(self, step: Step) -> Decision:
-        source, _target = self._endpoints(step)
+    def _decide(self, step: Step, answers: _Answers) -> Decision:
         known = self._settings.destinations[step["destination"]]
-        domain = self._connections.get(source.uri).connection.lookupByUUIDString(step["guest"]["uuid"])
-        intent = intents.normalise(step["intent"])
+        path = Path(
+            connect_uri=known["connect_uri"],
+            migration_address=known.get("migration_address"),
+            postcopy=bool(answers.source["migration"]["postcopy"]["usable"]),
+        )
+        disks = answers.guest["disks"] if answers.intent["allow_storage_copy"] else []
         return choose(
-            intent,
-            Path(
-                connect_uri=known["connect_uri"],
-                migration_address=known.get("migration_address"),
-                postcopy=destination.postcopy_possible(step),
-            ),
-            persistent=bool(domain.isPersistent()),
-            disks_to_copy=destination.disks_to_copy(domain, self._settings.state_dir)
-            if intent["allow_storage_copy"]
-            else (),
+            answers.intent,
+            path,
+            persistent=bool(answers.guest["persistent"]),
+            disks_to_copy=[disk["target"] for disk in disks if _is_copied(disk)],
         )
 
-    def _migrate(self, step: Step, story: _Story, transferred: t.Callable[[], None]) -> Result:
+    def _migrate(
+        self, step: Step, story: _Story, decision: Decision, transferred: t.Callable[[], None]
+    ) -> Result:
         source, target = self._endpoints(step)
         here, there = self._connections.get(source.uri), self._connections.get(target.uri)
         domain = here.connection.lookupByUUIDString(step["guest"]["uuid"])
-        decision = self._decide(step)
         definition = _definition(domain)
         story.begin(decision)
         job = MigrationJob(domain, target.uri, decision, here.events, there.events, clock=self._clock)
@@ -362,6 +381,16 @@ class _Story:
             downtime_ms=ending.downtime_ms if outcome == "moved" else None,
             iterations=ending.iterations or None,
         )
+
+
+def _vanished(step: Step) -> Refusal:
+    name, source = step["guest"]["name"], step["source"]
+    return refusal("vanished", f"{name} has just gone from {source}", "see who stopped or moved it, and run again")
+
+
+def _is_copied(disk: t.Mapping[str, t.Any]) -> bool:
+    """Whether a disk must be copied along: writable, and out of the destination's sight."""
+    return bool(disk["source"]) and disk["shared"] is False and not disk["readonly"] and not disk["shareable"]
 
 
 def _why(ending: Ending, verdict: Verdict) -> str:
