@@ -13,6 +13,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
@@ -60,6 +61,64 @@ def _damaged(where: str, why: str) -> RecordError:
     )
 
 
+class Wish(t.NamedTuple):
+    """What is asked of a host. ``reason`` None keeps the one that is there."""
+
+    host: str
+    state: str
+    owner: str | None
+    reason: str | None
+    force: bool
+
+
+def wanted(current: dict[str, t.Any], wish: Wish, running: t.Sequence[str], now: str) -> dict[str, t.Any]:
+    """The record that a host should have.
+
+    Args:
+        current: the record that counts now.
+        running: names of the guests that are active on the host.
+        now: the time, for a new state.
+
+    Raises:
+        RecordError: someone else has the host, or guests still run there.
+    """
+    _others_are_asked(current, wish)
+    if wish.state == "active":
+        return dict(ACTIVE)
+    if wish.state == "maintenance" and running:
+        raise RecordError(
+            refusal(
+                "guests_running",
+                f"{wish.host} cannot go into maintenance: {listed(list(running), 5)} still "
+                f"{'runs' if len(running) == 1 else 'run'} there",
+                "drain the host first (kvmops.cluster.drain_host), or shut them down",
+            )
+        )
+    mine = current["owner"] == wish.owner
+    return {
+        "schema": SCHEMA,
+        "state": wish.state,
+        "owner": wish.owner,
+        "reason": current["reason"] if wish.reason is None and mine else wish.reason,
+        "since": current["since"] if current["state"] == wish.state and mine and current["since"] else now,
+    }
+
+
+def _others_are_asked(current: dict[str, t.Any], wish: Wish) -> None:
+    if current["state"] == "active" or wish.force or current["owner"] == wish.owner:
+        return
+    what = "in maintenance" if current["state"] == "maintenance" else "cordoned"
+    why = f" ({current['reason']})" if current["reason"] else ""
+    owner = current["owner"] or "someone who left no name"
+    raise RecordError(
+        refusal(
+            "maintenance_of_other",
+            f"{wish.host} is {what} by {owner} since {current['since'] or 'an unknown time'}{why}",
+            f"ask {owner}, or take it over with force=true",
+        )
+    )
+
+
 def load(state_dir: Path = STATE_DIR) -> dict[str, t.Any]:
     """The host's record; C(active) when there has never been one.
 
@@ -102,13 +161,14 @@ def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
         ) from error
 
 
-def show_as_fact(state_dir: Path = STATE_DIR, fact: Path = FACT) -> bool:
+def show_as_fact(state_dir: Path = STATE_DIR) -> bool:
     """Let Ansible's fact gathering find the record. Returns: whether something had to be changed.
 
     Raises:
         RecordError: the link could not be made.
     """
-    if fact_is_shown(state_dir, fact):
+    fact = FACT
+    if fact_is_shown(state_dir):
         return False
     try:
         fact.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -126,10 +186,10 @@ def show_as_fact(state_dir: Path = STATE_DIR, fact: Path = FACT) -> bool:
     return True
 
 
-def fact_is_shown(state_dir: Path = STATE_DIR, fact: Path = FACT) -> bool:
+def fact_is_shown(state_dir: Path = STATE_DIR) -> bool:
     """Is the local fact what it should be?"""
     try:
-        return Path(os.readlink(fact)) == state_dir / FILE  # noqa: PTH115
+        return Path(os.readlink(FACT)) == state_dir / FILE  # noqa: PTH115
     except OSError:
         return False
 

@@ -63,14 +63,21 @@ def read(connection: t.Any) -> dict[str, t.Any] | None:
         VirtError: the host could not be asked.
         RecordError: it publishes something that cannot be read; treat it as cordoned.
     """
+    return look(connection)[0]
+
+
+def look(connection: t.Any) -> tuple[dict[str, t.Any] | None, Refusal | None]:
+    """As ``read``, and why nothing can be published on that host, if so."""
     try:
         xml = connection.secretLookupByUUIDString(UUID).XMLDesc(0)
     except virt.libvirt.libvirtError as error:
-        if error.get_error_code() == virt.libvirt.VIR_ERR_NO_SECRET or _no_driver(error):
-            return None
+        if error.get_error_code() == virt.libvirt.VIR_ERR_NO_SECRET:
+            return None, None
+        if _no_driver(error):
+            return None, _not_published(error)
         raise _failed("read", error) from error
     text = ET.fromstring(xml).findtext("description") or ""
-    return maintenance.parsed(text, f"published as libvirt secret {UUID}")
+    return maintenance.parsed(text, f"published as libvirt secret {UUID}"), None
 
 
 def effective(connection: t.Any, state_dir: Path) -> dict[str, t.Any]:

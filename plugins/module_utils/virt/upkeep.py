@@ -1,0 +1,98 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: brings a host's maintenance record into the state that is asked for, everywhere it is kept.
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import RecordError, Wish
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
+
+
+class Outcome(t.NamedTuple):
+    changed: bool
+    before: dict[str, t.Any]
+    after: dict[str, t.Any]
+    warnings: list[str]
+
+
+def keep(connection: t.Any, wish: Wish, state_dir: Path, *, check_mode: bool) -> Outcome:
+    """Record what is asked for, in the file, the local fact and the host's libvirtd.
+
+    Args:
+        connection: to the host's own libvirtd; read-only in check mode.
+
+    Raises:
+        RecordError, VirtError: it is refused, or it could not be done.
+    """
+    before = _current(connection, wish, state_dir)
+    active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    after = maintenance.wanted(before, wish, sorted(domain.name() for domain in active), _now())
+    places = _Places(connection, state_dir)
+    changed = not places.hold(after)
+    if changed and not check_mode:
+        places.keep(after)
+    return Outcome(changed, before, after, places.warnings if after["state"] != "active" else [])
+
+
+def _current(connection: t.Any, wish: Wish, state_dir: Path) -> dict[str, t.Any]:
+    """The record that counts; one that is damaged is replaced only by force."""
+    try:
+        return cordon.effective(connection, state_dir)
+    except RecordError:
+        if wish.force:
+            return dict(maintenance.ACTIVE)
+        raise
+
+
+class _Places:
+    """Where the record is kept."""
+
+    def __init__(self, connection: t.Any, state_dir: Path) -> None:
+        self._connection = connection
+        self._state_dir = state_dir
+        self.warnings: list[str] = []
+        self._file = self._published = None
+        self._damaged = False
+        why = None
+        try:
+            self._file = maintenance.load(state_dir)
+            self._published, why = cordon.look(connection)
+        except RecordError:
+            self._damaged = True
+        if why is not None:
+            self.warnings.append(f"{why['reason']}; {why['remedy']}")
+
+    def hold(self, record: dict[str, t.Any]) -> bool:
+        """Does every place say this already?"""
+        published = None if record["state"] == "active" or self.warnings else record
+        return (
+            not self._damaged
+            and self._file == record
+            and self._published == published
+            and (maintenance.fact_is_shown(self._state_dir) or self._never_kept())
+        )
+
+    def _never_kept(self) -> bool:
+        """A host that was never anything but active needs no files to say so."""
+        return not (self._state_dir / maintenance.FILE).exists()
+
+    def keep(self, record: dict[str, t.Any]) -> None:
+        """Write it everywhere, in the order in which a crash half-way leaves the host closed to guests."""
+        if record["state"] != "active":
+            cordon.publish(self._connection, record)
+        maintenance.store(record, self._state_dir)
+        maintenance.show_as_fact(self._state_dir)
+        if record["state"] == "active":
+            cordon.withdraw(self._connection)
+
+
+def _now() -> str:
+    return f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"

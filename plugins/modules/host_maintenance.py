@@ -1,0 +1,164 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_maintenance
+short_description: Close a hypervisor for guests, and open it again
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Records on a hypervisor whether guests may come to it, who closed it, why and since when.
+  - A host that is not V(active) is never the destination of a move. Every source asks it before it sends a guest.
+  - The record is kept in a file on the host, is shown as the local fact C(ansible_local.kvmops), and is published
+    through the libvirtd of that host.
+  - The module moves no guests. The role P(kvmops.cluster.drain_host#role) does.
+options:
+  state:
+    description:
+      - With V(cordoned), no guest comes to the host any more; those that run there go on.
+      - With V(maintenance), the host is cordoned and proven empty. This is refused while a guest runs there.
+      - With V(active), the host is open for guests.
+    type: str
+    choices:
+      - active
+      - cordoned
+      - maintenance
+    required: true
+  owner:
+    description:
+      - Who has the host, for example C(alice@admin1).
+      - Required unless O(state=active). Opening a host needs it too if another owner than nobody closed it.
+    type: str
+  reason:
+    description:
+      - Why the host is closed, for whoever wonders. By default the reason that the same owner gave before.
+    type: str
+  force:
+    description:
+      - Take over a host that someone else closed, and replace a record that is damaged.
+    type: bool
+    default: false
+extends_documentation_fragment:
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.connection
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode the module opens read-only connections only.
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Let no more guests come to this host
+  kvmops.cluster.host_maintenance:
+    state: cordoned
+    owner: alice@admin1
+    reason: DIMM swap, ticket 4711
+
+- name: Open it again
+  kvmops.cluster.host_maintenance:
+    state: active
+    owner: alice@admin1
+
+- name: Show which hosts are closed, from the local facts
+  ansible.builtin.debug:
+    msg: "{{ ansible_facts.ansible_local.kvmops.state }}: {{ ansible_facts.ansible_local.kvmops.reason }}"
+  when: ansible_facts.ansible_local.kvmops is defined
+"""
+
+RETURN = r"""
+maintenance:
+  description: The record, as the document C(kvmops.maintenance/1).
+  returned: success
+  type: dict
+  contains:
+    schema:
+      description: Name and version of this document.
+      returned: success
+      type: str
+      sample: kvmops.maintenance/1
+    state:
+      description: What the host is.
+      returned: success
+      type: str
+      sample: cordoned
+    owner:
+      description: Who closed it; V(null) while it is V(active).
+      returned: success
+      type: str
+      sample: alice@admin1
+    reason:
+      description: Why it is closed.
+      returned: success
+      type: str
+      sample: DIMM swap, ticket 4711
+    since:
+      description: Since when it is in this state, in UTC.
+      returned: success
+      type: str
+      sample: '2026-11-24T02:00:00Z'
+refusal:
+  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  returned: failure
+  type: dict
+  sample:
+    code: maintenance_of_other
+    reason: 'h1 is cordoned by alice@admin1 since 2026-11-24T02:00:00Z (DIMM swap, ticket 4711)'
+    remedy: ask alice@admin1, or take it over with force=true
+"""
+
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, Wish
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import upkeep
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+    CONNECTION_ARGUMENTS,
+    host_name,
+    local_uri,
+    run,
+)
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "state": {"type": "str", "choices": list(STATES), "required": True},
+            "owner": {"type": "str"},
+            "reason": {"type": "str"},
+            "force": {"type": "bool", "default": False},
+        },
+        required_if=[("state", "cordoned", ["owner"]), ("state", "maintenance", ["owner"])],
+        supports_check_mode=True,
+    )
+    wish = Wish(host_name(module), *(module.params[key] for key in ("state", "owner", "reason", "force")))
+
+    def body() -> dict[str, t.Any]:
+        with connect(local_uri(module), read_only=module.check_mode) as connection:
+            outcome = upkeep.keep(connection, wish, Path(module.params["state_dir"]), check_mode=module.check_mode)
+        for warning in outcome.warnings:
+            module.warn(warning)
+        result: dict[str, t.Any] = {"changed": outcome.changed, "maintenance": outcome.after}
+        if module._diff:  # noqa: SLF001 - there is no other way to ask
+            result["diff"] = {"before": outcome.before, "after": outcome.after}
+        return result
+
+    run(module, body)
+
+
+if __name__ == "__main__":
+    main()
