@@ -9,6 +9,8 @@ from __future__ import annotations
 import typing as t
 import uuid
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan, planning
+
 MIB = 1024**2
 GIB = 1024**3
 
@@ -180,3 +182,20 @@ def step_result(step: dict[str, t.Any], outcome: str = "moved", **changes: t.Any
         "iterations": 4,
     }
     return {**made, **changes}
+
+
+def plan_document(seen: dict[str, dict[str, t.Any]], kind: str = "drain", host: str = "h1") -> dict[str, t.Any]:
+    """The plan that the planner makes for a cluster, as plain JSON."""
+    placement, off = planning.make(kind, [host], seen, intent={"max_downtime_ms": 200})
+    at = "2026-11-24T02:00:00Z"
+    made = plan.build(
+        plan_id=plan.new_id({"kind": kind, "hosts": [host]}, at, "3f9a"),
+        goal={"kind": kind, "hosts": [host]},
+        created_at=at,
+        intent={"max_downtime_ms": 200},
+        snapshots=seen,
+        connect={host: {"connect_uri": f"qemu+ssh://root@{host}/system", "migration_address": "198.18.0.11"}},
+        placement=placement,
+        off=off,
+    )
+    return t.cast("dict[str, t.Any]", made)

@@ -174,7 +174,7 @@ def _cpu(domain: Domain, source: Snapshot, destination: Snapshot) -> Refusal | N
         return None
     return refusal(
         "cpu_model",
-        f"the CPU of {destination['host']} cannot be a {cpu['model']}, which {domain['name']} has",
+        f"the CPU of {destination['host']} cannot act as {cpu['model']}, the model that {domain['name']} has",
         f"choose a host with a CPU of that kind, or restart {domain['name']} with a CPU model that all hosts can be "
         "(virsh hypervisor-cpu-baseline)",
     )

@@ -186,9 +186,7 @@ def _parsed(text: str | bytes) -> t.Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as exc:
-        # whatever ends where the text ends, or in a string that never ends, was cut
-        cut = text.lstrip().startswith("{") and (exc.pos >= len(text.rstrip()) or "Unterminated" in exc.msg)
-        if cut:
+        if _is_cut(text, exc):
             raise PlanError(
                 "plan_truncated",
                 f"the plan is cut short: it ends in the middle (line {exc.lineno}, column {exc.colno})",
@@ -199,6 +197,15 @@ def _parsed(text: str | bytes) -> t.Any:
             f"the plan is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
             "give the file migration_plan wrote, unedited or edited with care",
         ) from None
+
+
+def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
+    """Does the text end where something was still to come: in a string, a word, a number, or between two?"""
+    rest = text[error.pos :].strip()
+    in_a_word = any(word.startswith(rest) for word in ("true", "false", "null"))
+    in_a_number = re.fullmatch(r"-|\.|[eE][+-]?", rest) is not None
+    in_an_escape = "escape" in error.msg and len(rest) < len(r"\u0000")
+    return text.lstrip().startswith("{") and ("Unterminated" in error.msg or in_a_word or in_a_number or in_an_escape)
 
 
 def _other_schema(schema: str) -> PlanError:

@@ -196,8 +196,10 @@ def test_its_own_blockers_are_passed_on():
             (
                 "same_host",
                 f"h1 and h2 say they are the same host (UUID {uuid_of('host h1')})",
-                "if they are two machines, give each libvirtd its own host_uuid in /etc/libvirt/libvirtd.conf "
-                "(virtqemud.conf) and restart it",
+                (
+                    "if they are two machines, give each libvirtd its own host_uuid in /etc/libvirt/libvirtd.conf "
+                    "(virtqemud.conf) and restart it"
+                ),
             ),
         ),
         (
@@ -252,8 +254,10 @@ def test_its_own_blockers_are_passed_on():
             {"mounts": [{"path": "/shared", "type": "nfs4", "source": "old:/guests", "shared": True}]},
             (
                 "storage_unreachable",
-                "disk vda (/shared/vda.qcow2) is on nas:/guests, which h2 has not mounted at /shared "
-                "(old:/guests is mounted there)",
+                (
+                    "disk vda (/shared/vda.qcow2) is on nas:/guests, which h2 has not mounted at /shared "
+                    "(old:/guests is mounted there)"
+                ),
                 "mount nas:/guests at /shared on h2",
             ),
         ),
@@ -309,9 +313,11 @@ def test_cpu_model_the_destination_cannot_be():
     assert told(judged(guest)) == [
         (
             "cpu_model",
-            "the CPU of h2 cannot be a Icelake-Server, which web1 has",
-            "choose a host with a CPU of that kind, or restart web1 with a CPU model that all hosts can be "
-            "(virsh hypervisor-cpu-baseline)",
+            "the CPU of h2 cannot act as Icelake-Server, the model that web1 has",
+            (
+                "choose a host with a CPU of that kind, or restart web1 with a CPU model that all hosts can be "
+                "(virsh hypervisor-cpu-baseline)"
+            ),
         )
     ]
 
@@ -366,8 +372,10 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
             {"allow_storage_copy": True},
             (
                 "unshared_shareable_disk",
-                "disk vda (/dev/sdb) is on local storage (local disk), and disks that several guests share are not "
-                "copied",
+                (
+                    "disk vda (/dev/sdb) is on local storage (local disk), and disks that several guests share are not "
+                    "copied"
+                ),
                 "put it on shared storage, or detach it",
             ),
         ),
@@ -436,8 +444,10 @@ def test_memory_with_overhead_and_reserve():
     assert told(judged(destination=snapshot("h2", free_bytes=need), reserve_bytes=256 * MIB)) == [
         (
             "memory",
-            "h2 has room for 594 MiB of guests, but web1 needs 594 MiB (82 MiB of it for QEMU itself), "
-            "and 256 MiB must stay free",
+            (
+                "h2 has room for 594 MiB of guests, but web1 needs 594 MiB (82 MiB of it for QEMU itself), "
+                "and 256 MiB must stay free"
+            ),
             "free 256 MiB on h2, or add a host, or lower the reserve",
         )
     ]

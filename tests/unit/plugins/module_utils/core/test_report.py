@@ -1,0 +1,104 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import report
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    GIB,
+    cluster,
+    domain,
+    plan_document,
+    snapshot,
+    step_result,
+)
+
+TIMES = {"started_at": "2026-11-24T02:00:01.000Z", "finished_at": "2026-11-24T02:00:42.200Z"}
+
+
+def two_guests(**stuck):
+    guests = [domain("web1"), domain("web2"), *([domain("stuck", **stuck)] if stuck else [])]
+    return plan_document(cluster(snapshot("h1", *guests), snapshot("h2")))
+
+
+def test_all_went_well():
+    plan = two_guests()
+    joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)
+    assert joined["ok"] is True
+    assert (joined["schema"], joined["plan"], joined["total_s"]) == ("kvmops.report/1", plan["id"], 41.2)
+    assert joined["bytes"] == 2 * 88500000
+    assert joined["todo"] == []
+    assert joined["guests"][0] == {
+        "guest": "web1",
+        "uuid": plan["steps"][0]["guest"]["uuid"],
+        "source": "h1",
+        "destination": "h2",
+        "outcome": "moved",
+        "total_s": 4.31,
+        "bytes": 88500000,
+        "downtime_ms": 92,
+        "strategy": "pre-copy",
+        "reason": "nothing forbids it",
+        "forecast": None,
+        "refusals": [],
+        "error": None,
+    }
+    assert json.loads(json.dumps(joined)) == joined
+
+
+def test_what_is_to_do():
+    plan = two_guests(memory_bytes=100 * GIB)
+    first, second = plan["steps"]
+    lost = {"code": "memory", "reason": "h2 has no room any more", "remedy": "free 1 GiB on h2"}
+    results = [
+        step_result(first, "unclear", error="the connection broke at the switchover.", total_s=None, bytes=None),
+        step_result(second, "refused", refusals=[lost], total_s=None, bytes=None, downtime_ms=None),
+    ]
+    joined = report.join(plan, {"h1": results}, **TIMES)
+    assert joined["ok"] is False
+    assert joined["bytes"] == 0
+    assert joined["todo"] == [
+        (
+            "Look at web1 on both h1 and h2 before anything else, and destroy neither: it is not clear which of them holds "
+            "it (the connection broke at the switchover)."
+        ),
+        "web2 was not moved to h2: h2 has no room any more: free 1 GiB on h2.",
+        (
+            "stuck stays on h1: h2 has room for 32 GiB of guests, but stuck needs 100 GiB (480 MiB of it for QEMU itself): "
+            "free 68.5 GiB on h2, or add a host."
+        ),
+        "Then run the drain of h1 again: 3 guests have not moved.",
+    ]
+
+
+def test_what_failed_and_what_was_never_begun():
+    plan = two_guests()
+    joined = report.join(plan, {"h1": [step_result(plan["steps"][0], "failed", error="connection reset")]}, **TIMES)
+    assert [row["outcome"] for row in joined["guests"]] == ["failed", "not_started"]
+    assert joined["guests"][1]["reason"] == plan["steps"][1]["reason"]
+    assert joined["todo"] == [
+        "web1 still runs on h1: its move to h2 failed (connection reset).",
+        "Then run the drain of h1 again: 2 guests have not moved.",
+    ]
+
+
+def test_a_guest_left_out_on_purpose_is_no_failure():
+    plan = two_guests()
+    plan["stays"].append(
+        {
+            "guest": {"name": "x", "uuid": "x"},
+            "host": "h1",
+            "refusals": [{"code": "excluded", "reason": "x is left out on request", "remedy": "drop it"}],
+        }
+    )
+    joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)
+    assert joined["ok"] is True
+    assert joined["todo"] == []
+    assert len(joined["stays"]) == 1
+
+
+def test_times_that_are_not_known():
+    assert report.join(two_guests(), {}, started_at="", finished_at="x")["total_s"] is None
