@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import typing as t
-
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
 
 
@@ -13,6 +11,3 @@ class ActionModule(LiveAction):
     """Moves one guest and shows how it goes."""
 
     INTERRUPT_NOTE = "The move is being aborted; the guest stays where it is."
-
-    def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        return {"name": task_vars.get("inventory_hostname"), **self._task.args}

@@ -10,6 +10,7 @@ import socket
 import typing as t
 
 from ansible.errors import AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
@@ -18,17 +19,32 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAct
 class ActionModule(LiveAction):
     """Carries out one host's steps of a plan and shows how they go."""
 
+    _peeking = False
+
     INTERRUPT_NOTE = (
         "No further guest is started there; the one that is moving completes its move. Run the same playbook again to"
         " carry on."
     )
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        arguments = {"name": task_vars.get("inventory_hostname"), "owner": _operator(), **self._task.args}
+        arguments = {"owner": _operator(), **super().module_arguments(task_vars)}
         path = arguments.pop("plan_path", None)
         if path:
             arguments["plan"] = self._read(path)
         return arguments
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        # Whether there is a run to join can be told at once; only then is it worth a job.
+        if boolean(self._task.args.get("attach_only", False)):
+            self._peeking = True
+            peeked = super().run(tmp, task_vars)
+            self._peeking = False
+            if self._task.check_mode or peeked.get("failed") or not peeked["run"]["attached"]:
+                return peeked
+        return super().run(tmp, task_vars)
+
+    def is_short(self, arguments: dict[str, t.Any]) -> bool:
+        return self._peeking
 
     def _read(self, path: str) -> dict[str, t.Any]:
         try:

@@ -223,7 +223,8 @@ def attach(module: AnsibleModule) -> dict[str, t.Any]:
     nothing = {"results": [], "run": {"plan": None, "attached": False}}
     if not is_held(state_dir):
         return nothing
-    if module.check_mode:
+    # Without anybody who follows its lines, there is nothing to wait for either.
+    if module.check_mode or not module.params["progress_path"]:
         return {"results": [], "run": {"plan": holder(state_dir).get("plan"), "attached": True}}
     return runner.follow(state_dir, module.params["progress_path"]) or nothing
 

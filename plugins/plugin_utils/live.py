@@ -54,16 +54,21 @@ class LiveAction(ActionBase):  # type: ignore[misc]
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's arguments; a subclass may fill some in on the controller."""
-        return dict(self._task.args)
+        # A delegated task runs on another host than the one that the play is at.
+        host = self._task.delegate_to or task_vars.get("inventory_hostname")
+        return {"name": host, **self._task.args}
+
+    def is_short(self, arguments: dict[str, t.Any]) -> bool:
+        """Whether the module ends at once with these arguments, so that it need not be a job."""
+        return False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         arguments = self.module_arguments(task_vars)
-        if self._task.check_mode:
+        if self._task.check_mode or self.is_short(arguments):
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
-        host = str(task_vars.get("inventory_hostname", ""))
-        job = _Job(self, arguments, task_vars, host)
+        job = _Job(self, arguments, task_vars)
         old = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             return {**result, **job.follow()}
@@ -83,17 +88,16 @@ def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
 class _Job:
     """One asynchronous job on one host."""
 
-    def __init__(
-        self, action: LiveAction, arguments: dict[str, t.Any], task_vars: dict[str, t.Any], host: str
-    ) -> None:
+    def __init__(self, action: LiveAction, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> None:
         self._action = action
         self._vars = task_vars
-        self._host = host
+        self._host = str(arguments.get("name"))
         state_dir = arguments.get("state_dir") or "/var/lib/kvmops"
         self._link = f"{state_dir}/progress-{uuid.uuid4().hex}"
         self._file = FollowedFile()
         self._arguments = {**arguments, "progress_path": self._link}
         self._job_id = ""
+        self._result_file = ""
         self._pid: int | None = None
         self._ended = False
 
@@ -103,6 +107,7 @@ class _Job:
         if "ansible_job_id" not in started:
             return started
         self._job_id = started["ansible_job_id"]
+        self._result_file = started["results_file"]
         seen_at = looked_at = time.monotonic()
         while True:
             time.sleep(POLL_S)
@@ -165,26 +170,22 @@ class _Job:
         display.warning(f"{self._host} does not answer ({error}); its moves go on by themselves. Trying again.")
         self._action._connection.reset()
 
-    def _status(self) -> dict[str, t.Any]:
-        return self._async_status("status")
-
     def _finish(self, status: dict[str, t.Any]) -> dict[str, t.Any]:
         self._show_news()
-        self._async_status("cleanup")
-        self._shell(f"rm -f {shlex.quote(self._link)}")
+        # What async_status would remove in its cleanup mode, without the second that a module costs.
+        self._shell(f"rm -f {shlex.quote(self._link)} {shlex.quote(self._result_file)}")
         for key in ("ansible_job_id", "started", "finished", "results_file"):
             status.pop(key, None)
         return status
 
-    def _async_status(self, mode: str) -> dict[str, t.Any]:
+    def _status(self) -> dict[str, t.Any]:
         # The directory of asynchronous jobs is a shell option that async_wrapper has used as well.
         directory = self._action.get_shell_option("async_dir", default="~/.ansible_async")
         return self._action._execute_module(
             module_name="ansible.builtin.async_status",
-            module_args={"jid": self._job_id, "mode": mode, "_async_dir": directory},
+            module_args={"jid": self._job_id, "mode": "status", "_async_dir": directory},
             task_vars=self._vars,
         )
 
     def _shell(self, command: str) -> str:
         return str(self._action._low_level_execute_command(command).get("stdout", ""))
-
