@@ -13,6 +13,8 @@ import dataclasses
 import typing as t
 import urllib.parse
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
+
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of
 #: 300 ms and about 90 ms at this one, for the same total time (measured at 200 Mbit/s).
 OPENING_DOWNTIME_MS = 60
@@ -69,6 +71,7 @@ def choose(
     path: Path,
     *,
     persistent: bool,
+    in_use_bytes: int = 0,
     disks_to_copy: t.Sequence[str] = (),
 ) -> Decision:
     """Decide how a guest is moved.
@@ -77,14 +80,19 @@ def choose(
         intent: a complete intent (C(core.intent.normalise)).
         path: the way to the destination.
         persistent: whether the source has a definition that must go along.
+        in_use_bytes: memory that will have to be sent at least once.
         disks_to_copy: targets of writable disks that the destination cannot see, such as C(vda).
     """
-    postcopy = bool(intent["allow_postcopy"]) and path.postcopy
+    # One encrypted channel is not safe for so much (see core/versions.py); several are, but rule post-copy out.
+    parallel = intent["encryption"] == "required" and in_use_bytes >= TLS_SAFE_BYTES
+    postcopy = bool(intent["allow_postcopy"]) and path.postcopy and not parallel
     cap = int(intent["max_downtime_ms"])
     return Decision(
         name="pre-copy+disks" if disks_to_copy else "pre-copy",
         reason=_reason(intent, postcopy=postcopy, disks_to_copy=disks_to_copy),
-        flags=_flags(intent, persistent=persistent, postcopy=postcopy, copy_disks=bool(disks_to_copy)),
+        flags=_flags(
+            intent, persistent=persistent, postcopy=postcopy, parallel=parallel, copy_disks=bool(disks_to_copy)
+        ),
         parameters=_parameters(intent, path, disks_to_copy),
         downtime_ms=min(OPENING_DOWNTIME_MS, cap),
         downtime_cap_ms=cap,
@@ -94,12 +102,16 @@ def choose(
     )
 
 
-def _flags(intent: t.Mapping[str, t.Any], *, persistent: bool, postcopy: bool, copy_disks: bool) -> tuple[str, ...]:
+def _flags(
+    intent: t.Mapping[str, t.Any], *, persistent: bool, postcopy: bool, parallel: bool, copy_disks: bool
+) -> tuple[str, ...]:
     flags = list(LIVE_FLAGS)
     if persistent:
         flags.extend(DEFINITION_FLAGS)
     if postcopy:
         flags.append("POSTCOPY")
+    if parallel:
+        flags.append("PARALLEL")
     if intent["encryption"] == "required":
         flags.append("TLS")
     if copy_disks:

@@ -53,7 +53,8 @@ class Ending:
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
         iterations: rounds seen.
-        processed_bytes: the last figure seen of what was sent.
+        memory_bytes: the last figure seen of memory sent.
+        disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
         elapsed_s: seconds from the start of the call to its end.
     """
 
@@ -66,13 +67,14 @@ class Ending:
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     switchover: Switchover = dataclasses.field(default_factory=Switchover)
     iterations: int = 0
-    processed_bytes: int = 0
+    memory_bytes: int = 0
+    disk_bytes: int = 0
     elapsed_s: float = 0.0
 
     @property
     def bytes(self) -> int:
         """Bytes on the wire, as libvirt counted them."""
-        return max(int(self.statistics.get("data_processed", 0)), self.processed_bytes)
+        return max(int(self.statistics.get("memory_processed", 0)), self.memory_bytes) + self.disk_bytes
 
     @property
     def downtime_ms(self) -> int | None:
@@ -275,7 +277,8 @@ class MigrationJob:
             return None, 0
         if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
             return None, 0
-        self._ending.processed_bytes = max(self._ending.processed_bytes, int(job.get("data_processed", 0)))
+        self._ending.memory_bytes = max(self._ending.memory_bytes, int(job.get("memory_processed", 0)))
+        self._ending.disk_bytes = max(self._ending.disk_bytes, int(job.get("disk_processed", 0)))
         sample = Sample(
             at_s=self._clock() - started,
             iteration=int(job.get("memory_iteration", 0)),

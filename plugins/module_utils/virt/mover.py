@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, choose
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
@@ -176,7 +176,7 @@ class GuestMover:
             return _Answers(local, {}, intent, [_vanished(step)])
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
-            refusals = cpu.refusals(there, guest, target.host)
+            refusals = cpu.refusals(there, guest, target.host) + disk_copy.refusals(there, guest, target.host)
         return _Answers(local, guest, intent, refusals)
 
     def _await_slot(self, step: Step, story: _Story) -> list[Refusal]:
@@ -216,12 +216,11 @@ class GuestMover:
             answers.intent,
             path,
             persistent=bool(answers.guest["persistent"]),
-            disks_to_copy=[disk["target"] for disk in disks if _is_copied(disk)],
+            in_use_bytes=_in_use_bytes(answers.guest),
+            disks_to_copy=[disk["target"] for disk in disks if disk_copy.is_copied(disk)],
         )
 
-    def _migrate(
-        self, step: Step, story: _Story, decision: Decision, transferred: t.Callable[[], None]
-    ) -> Result:
+    def _migrate(self, step: Step, story: _Story, decision: Decision, transferred: t.Callable[[], None]) -> Result:
         source, target = self._endpoints(step)
         here, there = self._connections.get(source.uri), self._connections.get(target.uri)
         domain = here.connection.lookupByUUIDString(step["guest"]["uuid"])
@@ -388,9 +387,10 @@ def _vanished(step: Step) -> Refusal:
     return refusal("vanished", f"{name} has just gone from {source}", "see who stopped or moved it, and run again")
 
 
-def _is_copied(disk: t.Mapping[str, t.Any]) -> bool:
-    """Whether a disk must be copied along: writable, and out of the destination's sight."""
-    return bool(disk["source"]) and disk["shared"] is False and not disk["readonly"] and not disk["shareable"]
+def _in_use_bytes(guest: t.Mapping[str, t.Any]) -> int:
+    memory = int(guest["memory_bytes"] or 0)
+    resident = (guest["balloon"] or {}).get("rss_bytes")
+    return memory if resident is None else min(memory, int(resident))
 
 
 def _why(ending: Ending, verdict: Verdict) -> str:

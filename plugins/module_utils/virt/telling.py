@@ -59,6 +59,20 @@ class Telling:
             self._journal.write(event, step=step, **data)
         self._progress.write(phase, message, step=step, level=level)
 
+    def round(self, step: Step, sample: Sample) -> None:
+        """A new round of pre-copy. Not worth a wait for the disk: it changes nothing that a later run depends on."""
+        if self._journal:
+            self._journal.write(
+                "migration.iteration",
+                step=step,
+                durable=False,
+                at_s=round(sample.at_s, 3),
+                iteration=sample.iteration,
+                remaining_bytes=sample.remaining_bytes,
+                processed_bytes=sample.processed_bytes,
+                bytes_per_s=sample.bytes_per_s,
+            )
+
     def watcher(self, step: Step, decision: Decision, transferred: t.Callable[[], None]) -> MoveWatcher:
         """Someone who watches one migration."""
         return MoveWatcher(self, step, decision, transferred)
@@ -121,6 +135,8 @@ class MoveWatcher:
             return
         fresh_round = sample.iteration > self._iteration > 0
         self._iteration = sample.iteration
+        if fresh_round:
+            self._telling.round(self._step, sample)
         self._telling.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round)
 
     def reacted(self, reaction: Reaction) -> None:

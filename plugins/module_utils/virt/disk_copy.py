@@ -1,0 +1,57 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: disks that are copied along because the destination cannot see them.
+
+from __future__ import annotations
+
+import posixpath
+import typing as t
+import xml.etree.ElementTree as ET
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+
+
+def is_copied(disk: t.Mapping[str, t.Any]) -> bool:
+    """Whether a disk must be copied along: writable, and out of the destination's sight."""
+    return bool(disk["source"]) and disk["shared"] is False and not disk["readonly"] and not disk["shareable"]
+
+
+def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list[Refusal]:
+    """Why a destination has no place for the guest's disks; empty when it has, or when none is copied.
+
+    libvirt makes a missing image by itself only in a storage pool whose directory is the image's own.
+
+    Args:
+        connection: to the destination's libvirtd; read-only is enough.
+        guest: the guest's part of the snapshot.
+        host: the destination's name.
+    """
+    files = [disk for disk in guest["disks"] if is_copied(disk) and disk["type"] == "file"]
+    if not files:
+        return []
+    pools = _pool_directories(connection)
+    found = []
+    for disk in files:
+        directory = posixpath.dirname(disk["source"])
+        if posixpath.normpath(directory) not in pools:
+            found.append(
+                refusal(
+                    "no_pool",
+                    f"{host} has no storage pool at {directory}, where disk {disk['target']} of {guest['name']} would be copied",
+                    f"make one on {host}: virsh pool-create-as {posixpath.basename(directory) or 'images'} dir --target {directory}",
+                )
+            )
+    return found
+
+
+def _pool_directories(connection: t.Any) -> set[str]:
+    libvirt = virt.libvirt
+    directories = set()
+    for pool in connection.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE):
+        path = ET.fromstring(pool.XMLDesc(0)).findtext("target/path")
+        if path:
+            directories.add(posixpath.normpath(path))
+    return directories
