@@ -1,0 +1,134 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent, report
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    AWKWARD_NAMES,
+    cluster,
+    domain,
+    path,
+    plan_document,
+    record,
+    snapshot,
+    step_result,
+)
+
+jsonschema = pytest.importorskip("jsonschema")
+referencing = pytest.importorskip("referencing")
+
+DOCS = Path(__file__).parents[3] / "docs"
+SCHEMAS = {file.name.split(".")[0]: json.loads(file.read_text("utf-8")) for file in DOCS.glob("schemas/*.schema.json")}
+REGISTRY = referencing.Registry().with_resources(
+    [(schema["$id"], referencing.Resource.from_contents(schema)) for schema in SCHEMAS.values()]
+)
+
+
+def check(name, document):
+    validator = jsonschema.Draft202012Validator(SCHEMAS[name], registry=REGISTRY)
+    errors = [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+    assert errors == []
+
+
+def wrong(name, document):
+    validator = jsonschema.Draft202012Validator(SCHEMAS[name], registry=REGISTRY)
+    return sorted({error.json_path for error in validator.iter_errors(document)})
+
+
+def examples():
+    """The examples of contracts.md, with what they leave out filled in."""
+    text = (DOCS / "contracts.md").read_text("utf-8")
+    for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
+        block = re.sub(r'"((?:\w+_)?at)": "…"', r'"\1": "2026-11-24T02:00:00Z"', block)
+        block = block.replace("sha256:…", "sha256:" + "0" * 64).replace(', "…": "…"', "")
+        document = json.loads(block)
+        for step in document.get("steps", []):
+            step["intent"] = {**intent.DEFAULTS, **step["intent"]}
+        yield schema_of(document), document
+
+
+def schema_of(document):
+    if "schema" in document:
+        return document["schema"].split("/")[0].split(".")[1]
+    return "step-result" if "outcome" in document else "refusal"
+
+
+def test_every_schema_is_a_schema():
+    assert set(SCHEMAS) == {
+        "common", "journal", "maintenance", "path", "plan", "progress", "report", "snapshot", "step-result",
+    }  # fmt: skip
+    for schema in SCHEMAS.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+
+
+@pytest.mark.parametrize(("name", "document"), [pytest.param(*example, id=example[0]) for example in examples()])
+def test_the_examples_in_the_contracts(name, document):
+    if name == "refusal":
+        assert set(document) == {"code", "reason", "remedy"}
+    else:
+        check(name, document)
+
+
+def test_every_document_has_an_example():
+    assert {name for name, _document in examples()} >= set(SCHEMAS) - {"common"}
+
+
+def busy_cluster():
+    guests = [domain(name) for name in AWKWARD_NAMES]
+    stuck = domain("stuck", blockers=[{"code": "hostdev", "reason": "a GPU", "remedy": "detach it"}])
+    return cluster(
+        snapshot("h1", *guests, stuck, domain("off", state="shutoff")),
+        snapshot("h2", maintenance=record("cordoned", owner="alice", since="2026-11-24T02:00:00Z")),
+        snapshot("h3"),
+    )
+
+
+def test_what_the_builders_of_unit_tests_make():
+    for made in busy_cluster().values():
+        check("snapshot", made)
+        check("maintenance", made["maintenance"])
+    check("path", path("h1", "h2"))
+
+
+def test_what_the_planner_makes():
+    check("plan", plan_document(busy_cluster()))
+    check("plan", plan_document(busy_cluster(), kind="restore"))
+
+
+def test_what_the_report_makes():
+    plan = plan_document(busy_cluster())
+    results = [step_result(step) for step in plan["steps"][:-1]]
+    for result in results:
+        check("step-result", result)
+    at = {"started_at": "2026-11-24T02:00:01.000Z", "finished_at": "2026-11-24T02:00:42.200Z"}
+    check("report", report.join(plan, {"h1": results}, **at))
+
+
+@pytest.mark.parametrize(
+    ("edit", "places"),
+    [
+        (lambda p: p.update(schema="kvmops.plan/2"), ["$.schema"]),
+        (lambda p: p.update(id="../x"), ["$.id"]),
+        (lambda p: p.pop("steps"), ["$"]),
+        (lambda p: p.update(created_at="yesterday"), ["$.created_at"]),
+        (lambda p: p["steps"][0].update(memory_bytes="512"), ["$.steps[0].memory_bytes"]),
+        (lambda p: p["steps"][0]["intent"].update(max_downtime_ms=0), ["$.steps[0].intent.max_downtime_ms"]),
+        (lambda p: p["steps"][0]["intent"].pop("encryption"), ["$.steps[0].intent"]),
+        (lambda p: p["steps"][0].update(destintion="h2"), ["$.steps[0]"]),
+        (lambda p: p["stays"][0].update(refusals=[]), ["$.stays[0].refusals"]),
+        (lambda p: p["snapshots"].update(h1="md5:0"), ["$.snapshots.h1"]),
+    ],
+)
+def test_a_schema_finds_what_is_wrong(edit, places):
+    document = copy.deepcopy(plan_document(busy_cluster()))
+    edit(document)
+    assert wrong("plan", document) == places
