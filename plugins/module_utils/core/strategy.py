@@ -134,9 +134,9 @@ def _parameters(intent: t.Mapping[str, t.Any], path: Path, disks_to_copy: t.Sequ
 
 
 def _reason(intent: t.Mapping[str, t.Any], *, postcopy: bool, disks_to_copy: t.Sequence[str]) -> str:
-    parts = ["pre-copy with a low downtime limit first, up to {0} ms where needed".format(intent["max_downtime_ms"])]
+    parts = [f"pre-copy with a low downtime limit first, up to {intent['max_downtime_ms']} ms where needed"]
     if disks_to_copy:
-        parts.append("disks {0} are copied along".format(", ".join(disks_to_copy)))
+        parts.append(f"disks {', '.join(disks_to_copy)} are copied along")
     if postcopy:
         parts.append("post-copy if that does not converge")
     if intent["allow_suspend"]:

@@ -33,18 +33,18 @@ def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list
     if not files:
         return []
     pools = _pool_directories(connection)
-    found = []
-    for disk in files:
-        directory = posixpath.dirname(disk["source"])
-        if posixpath.normpath(directory) not in pools:
-            found.append(
-                refusal(
-                    "no_pool",
-                    f"{host} has no storage pool at {directory}, where disk {disk['target']} of {guest['name']} would be copied",
-                    f"make one on {host}: virsh pool-create-as {posixpath.basename(directory) or 'images'} dir --target {directory}",
-                )
-            )
-    return found
+    homeless = [disk for disk in files if posixpath.normpath(posixpath.dirname(disk["source"])) not in pools]
+    return [_no_pool(disk, guest["name"], host) for disk in homeless]
+
+
+def _no_pool(disk: t.Mapping[str, t.Any], guest: str, host: str) -> Refusal:
+    directory = posixpath.dirname(disk["source"])
+    pool = posixpath.basename(directory) or "images"
+    return refusal(
+        "no_pool",
+        f"{host} has no storage pool at {directory}, where disk {disk['target']} of {guest} would be copied",
+        f"make one on {host}: virsh pool-create-as {pool} dir --target {directory}",
+    )
 
 
 def _pool_directories(connection: t.Any) -> set[str]:

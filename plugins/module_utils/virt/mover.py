@@ -26,8 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections im
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
 
-Step = t.Dict[str, t.Any]
-Result = t.Dict[str, t.Any]
+Step = dict[str, t.Any]
+Result = dict[str, t.Any]
 
 #: A destination that is busy with other guests is asked again this often, and given up after so long.
 SLOT_LOOK_S = 1.0

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
-Step = t.Dict[str, t.Any]
+Step = dict[str, t.Any]
 
 
 class Recorder(t.Protocol):
