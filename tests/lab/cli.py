@@ -55,8 +55,11 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_faults(parser: argparse.ArgumentParser) -> None:
     faults = parser.add_subparsers(dest="fault", required=True)
-    for name in ("cut-migration", "mend", "power-off", "crash", "power-on", "reboot", "kill-daemon"):
+    for name in ("mend", "power-off", "crash", "power-on", "reboot", "kill-daemon"):
         faults.add_parser(name).add_argument("host")
+    cut = faults.add_parser("cut-migration")
+    cut.add_argument("host")
+    cut.add_argument("--silent", action="store_true", help="let packets vanish instead of rejecting them")
     cut = faults.add_parser("cut-link")
     cut.add_argument("host")
     cut.add_argument("which", nargs="?", default="migration", help="migration, management, guests or all")
@@ -64,9 +67,10 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     slow.add_argument("host")
     slow.add_argument("mbit", type=float)
     slow.add_argument("--both", action="store_true", help="also the traffic out of the host")
-    kill = faults.add_parser("kill-qemu")
-    kill.add_argument("host")
-    kill.add_argument("guest")
+    for name in ("kill-qemu", "spoil-memory"):
+        one = faults.add_parser(name)
+        one.add_argument("host")
+        one.add_argument("guest")
 
 
 def say(line: str) -> None:
@@ -130,7 +134,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _fault(options: argparse.Namespace) -> int:
     lab = Lab.load()
-    extra: dict[str, Any] = {key: getattr(options, key) for key in ("which", "mbit", "both", "guest") if key in options}
+    extra: dict[str, Any] = {
+        key: getattr(options, key) for key in ("which", "mbit", "both", "guest", "silent") if key in options
+    }
     getattr(lab.fault, options.fault.replace("-", "_"))(options.host, **extra)
     return 0
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from . import network
+from . import corrupt, network
 from .addresses import Network
 from .command import run
 from .errors import LabError
@@ -17,20 +17,22 @@ if TYPE_CHECKING:
 
 MIGRATION_PORTS = "49152-49215"
 TABLE = "kvmops_lab"
+# The verdict is what becomes of a packet: dropped, or answered with a reset so that both ends know at once.
 RULES = f"""
 table inet {TABLE} {{
     chain incoming {{
         type filter hook input priority 0
-        tcp dport {MIGRATION_PORTS} drop
-        tcp sport {MIGRATION_PORTS} drop
+        tcp dport {MIGRATION_PORTS} %(verdict)s
+        tcp sport {MIGRATION_PORTS} %(verdict)s
     }}
     chain outgoing {{
         type filter hook output priority 0
-        tcp dport {MIGRATION_PORTS} drop
-        tcp sport {MIGRATION_PORTS} drop
+        tcp dport {MIGRATION_PORTS} %(verdict)s
+        tcp sport {MIGRATION_PORTS} %(verdict)s
     }}
 }}
 """
+RESET, DROP = "reject with tcp reset", "drop"
 
 
 class Fault:
@@ -61,14 +63,21 @@ class Fault:
         for name in names:
             network.limit(self._lab.settings, self._lab.networks.migration, name, mbit)
 
-    def cut_migration(self, host: str) -> None:
-        """Break the migration connections of a host, running ones too, while everything else still works."""
+    def cut_migration(self, host: str, silent: bool = False) -> None:
+        """Break the migration connections of a host, running ones too, while everything else still works.
+
+        Both ends are told, as by a firewall that rejects. With `silent` packets vanish, and nobody learns anything
+        until a timeout.
+        """
         self._lab.host(host)
         space = self._lab.settings.network_namespace(host)
         inside = ["ip", "netns", "exec", space]
-        run([*inside, "nft", "-f", "-"], given=RULES)
-        for side in ("sport", "dport"):
-            run([*inside, "ss", "-K", "-t", f"{side} >= :49152 and {side} <= :49215"], check=False)
+        run([*inside, "nft", "delete", "table", "inet", TABLE], check=False)
+        run([*inside, "nft", "-f", "-"], given=RULES % {"verdict": DROP if silent else RESET})
+        if not silent:
+            # The reset answers the peer's next packet; the socket on this side has to be ended by hand.
+            for side in ("sport", "dport"):
+                run([*inside, "ss", "-K", "-t", f"{side} >= :49152 and {side} <= :49215"], check=False)
 
     def mend(self, host: str) -> None:
         """Undo every network fault of a host."""
@@ -115,3 +124,10 @@ class Fault:
         """Kill the QEMU of one guest on one host."""
         self._lab.guest(guest)
         self._lab.host(host).ssh(f"kill -{signal} $(cat /run/libvirt/qemu/{guest}.pid)", check=True)
+
+    # ---- guests ------------------------------------------------------------------------------------------------------
+
+    def spoil_memory(self, host: str, guest: str) -> None:
+        """Change a page of a guest's memory behind its back: `verify` must find it."""
+        self._lab.host(host)
+        corrupt.spoil_page(self._lab.settings, host, guest, self._lab.guest(guest).plan.memory_mib)

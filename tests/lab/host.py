@@ -22,6 +22,7 @@ from .scenario import HostPlan, Scenario
 from .settings import Settings
 
 READY_S = 60.0
+READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"
 POWER_OFF = signal.SIGRTMIN + 4
 
 
@@ -84,9 +85,7 @@ class Host:
         problem = "no answer"
         while time.monotonic() < deadline:
             try:
-                done = self.ssh(
-                    "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket", timeout=10
-                )
+                done = self.ssh(READY, timeout=10)
             except LabError as error:
                 problem = error.what
                 continue

@@ -25,6 +25,8 @@ SHARED_PLACE = "/shared"
 DISK_PLACE = "/var/lib/libvirt/images"
 CONSOLE_PLACE = "/var/log/kvmops-lab"
 
+POOL = "<pool type='dir'><name>{name}</name><target><path>{place}</path></target></pool>\n"
+
 # Units that only cost time in a container.
 MASKED = (
     "apt-daily.timer",
@@ -144,6 +146,10 @@ def _write_libvirt(root: Path, networks: Networks, host: HostPlan) -> None:
     )
     # The default network would want a firewall and dnsmasq; the guests have a bridge of their own.
     (root / "etc/libvirt/qemu/networks/autostart/default.xml").unlink(missing_ok=True)
+    # Only in a pool can libvirt make the disk of an arriving guest by itself.
+    for name, place in {"images": DISK_PLACE, "shared": SHARED_PLACE}.items():
+        _write(root / f"etc/libvirt/storage/{name}.xml", POOL.format(name=name, place=place), 0o600)
+        _link(root / f"etc/libvirt/storage/autostart/{name}.xml", f"/etc/libvirt/storage/{name}.xml")
 
 
 def _write_certificates(root: Path, settings: Settings, networks: Networks, host: HostPlan) -> None:
