@@ -475,6 +475,10 @@ class Connection:
         self.must_live()
         return self.host.free_bytes
 
+    def getMemoryStats(self, cellNum: int, flags: int = 0) -> dict[str, int]:  # noqa: N802, N803
+        self.must_live()
+        return {"total": self.getInfo()[1] << 10, "free": self.host.free_bytes >> 10, "buffers": 0, "cached": 0}
+
     def getCellsFreeMemory(self, startCell: int, maxCells: int) -> list[int]:  # noqa: N802, N803
         count = len(ET.fromstring(self.host.capabilities).findall("host/topology/cells/cell"))
         return [self.host.free_bytes // count] * min(count, maxCells)

@@ -50,13 +50,13 @@ class Surroundings(t.NamedTuple):
     default_hugepage_bytes: int
 
 
-def describe_all(connection: t.Any, surroundings: Surroundings) -> list[dict[str, t.Any]]:
-    """Every guest of a host, active or not, by name.
+def describe_all(connection: t.Any, surroundings: Surroundings, only: str | None = None) -> list[dict[str, t.Any]]:
+    """Every guest of a host, active or not, by name; with C(only) just the one of that UUID, if it is there.
 
     A guest that ends while it is looked at is left out. One whose QEMU does not answer is described by what libvirt
     knows without it, with the blocker C(not_answering).
     """
-    listing = _Listing(connection)
+    listing = _Listing(connection, only)
     found = []
     for domain, xml in zip(listing.domains, each(listing.domains, lambda d: d.XMLDesc(0))):
         if isinstance(xml, virt.libvirt.libvirtError) and xml.get_error_code() == virt.libvirt.VIR_ERR_NO_DOMAIN:
@@ -75,13 +75,14 @@ def describe_all(connection: t.Any, surroundings: Surroundings) -> list[dict[str
 class _Listing:
     """The bulk calls: the guests, what sets of them have in common, and their statistics."""
 
-    def __init__(self, connection: t.Any) -> None:
+    def __init__(self, connection: t.Any, only: str | None) -> None:
         lib = virt.libvirt
-        self.domains = list(connection.listAllDomains(0))
+        listed = connection.listAllDomains(0)
+        self.domains = [domain for domain in listed if only in (None, domain.UUIDString())]
         self.persistent = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
         self.autostart = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
         self.snapshots = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
-        self.statistics = _statistics(connection)
+        self.statistics = _statistics(connection, self.domains if only else None)
         self.taken_at_s = time.time()
 
 
@@ -89,9 +90,11 @@ def _uuids(domains: t.Iterable[t.Any]) -> set[str]:
     return {domain.UUIDString() for domain in domains}
 
 
-def _statistics(connection: t.Any) -> dict[str, dict[str, t.Any]]:
-    """Statistics by UUID. A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the
-    next call (NOWAIT) passes it over.
+def _statistics(connection: t.Any, domains: list[t.Any] | None) -> dict[str, dict[str, t.Any]]:
+    """Statistics by UUID, of all domains or of these.
+
+    A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the next call (NOWAIT) passes
+    it over.
     """
     lib = virt.libvirt
     groups = (
@@ -101,14 +104,22 @@ def _statistics(connection: t.Any) -> dict[str, dict[str, t.Any]]:
         | lib.VIR_DOMAIN_STATS_BLOCK
     )
     flags = lib.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    if domains is not None and not domains:
+        return {}
+
+    def ask(wanted: int) -> t.Any:
+        if domains is None:
+            return connection.getAllDomainStats(wanted, flags)
+        return connection.domainListGetStats(domains, wanted, flags)
+
+    answer = None
     for _attempt in range(STRAGGLERS - 1):
-        try:
-            answer = within(BULK_PATIENCE_S, lambda: connection.getAllDomainStats(groups, flags))
-        except UnansweredError:
-            continue
-        return {domain.UUIDString(): statistics for domain, statistics in answer}
-    # The states alone need no QEMU.
-    answer = within(BULK_PATIENCE_S, lambda: connection.getAllDomainStats(lib.VIR_DOMAIN_STATS_STATE, flags))
+        with contextlib.suppress(UnansweredError):
+            answer = within(BULK_PATIENCE_S, lambda: ask(groups))
+            break
+    if answer is None:
+        # The states alone need no QEMU.
+        answer = within(BULK_PATIENCE_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))
     return {domain.UUIDString(): statistics for domain, statistics in answer}
 
 

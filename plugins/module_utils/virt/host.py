@@ -41,13 +41,17 @@ LIBVIRT_TPM_SHARED = (8, 10, 0)
 Version = tuple[int, ...]
 
 
-def snapshot(connection: t.Any, *, name: str, state_dir: Path, root: Path = Path("/")) -> dict[str, t.Any]:
+def snapshot(
+    connection: t.Any, *, name: str, state_dir: Path, only: str | None = None, root: Path = Path("/")
+) -> dict[str, t.Any]:
     """What this host is and runs.
 
     Args:
         connection: to the libvirtd of this very machine; read-only is enough.
         name: the host's name in the inventory.
+        only: look at the guest of this UUID and leave out the others.
         root: where the host's files are looked up; tests have their own.
+        only: the UUID of the one guest to look at; by default all.
     """
     host = _Host(connection, root)
     return {
@@ -64,7 +68,7 @@ def snapshot(connection: t.Any, *, name: str, state_dir: Path, root: Path = Path
         "mounts": [dict(mount) for mount in host.mounts],
         "sysctls": host.sysctls,
         "maintenance": cordon.for_snapshot(connection, state_dir),
-        "domains": host.domains(),
+        "domains": host.domains(only),
         # After the domains, which say for which architectures it matters.
         "emulators": host.emulators(),
     }
@@ -159,13 +163,13 @@ class _Host:
             "known_bugs": [dict(bug) for bug in known_bugs.bugs(self._libvirt, self._qemu, kvm=kvm)],
         }
 
-    def domains(self) -> list[dict[str, t.Any]]:
+    def domains(self, only: str | None) -> list[dict[str, t.Any]]:
         storage = Storage(self._connection, self.mounts, self._root / "sys")
         facts = blockers.Facts(
             libvirt=self._libvirt, swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False
         )
         huge = self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES)
-        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge))
+        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge), only)
         self._architectures.update(guest["arch"] for guest in found if guest["arch"])
         return found
 
