@@ -48,9 +48,8 @@ def examples():
     """The examples of contracts.md, with what they leave out filled in."""
     text = (DOCS / "contracts.md").read_text("utf-8")
     for block in re.findall(r"```json\n(.*?)```", text, re.DOTALL):
-        block = re.sub(r'"((?:\w+_)?at)": "…"', r'"\1": "2026-11-24T02:00:00Z"', block)
-        block = block.replace("sha256:…", "sha256:" + "0" * 64).replace(', "…": "…"', "")
-        document = json.loads(block)
+        timed = re.sub(r'"((?:\w+_)?at)": "…"', r'"\1": "2026-11-24T02:00:00Z"', block)
+        document = json.loads(timed.replace("sha256:…", "sha256:" + "0" * 64).replace(', "…": "…"', ""))
         for step in document.get("steps", []):
             step["intent"] = {**intent.DEFAULTS, **step["intent"]}
         yield schema_of(document), document

@@ -74,8 +74,8 @@ def test_values_are_understood_wherever_they_come_from(given, understood):
         (
             {"bandwidth_mib_s": 1.5},
             (
-                "bandwidth_mib_s must be a whole number from 1 to 8796093022207 (MiB per second), or null for no limit, "
-                "not 1.5"
+                "bandwidth_mib_s must be a whole number from 1 to 8796093022207 (MiB per second), or null for no "
+                "limit, not 1.5"
             ),
         ),
         ({"allow_postcopy": "maybe"}, "allow_postcopy must be true or false, not 'maybe'"),

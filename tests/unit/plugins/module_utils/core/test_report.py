@@ -62,13 +62,13 @@ def test_what_is_to_do():
     assert joined["bytes"] == 0
     assert joined["todo"] == [
         (
-            "Look at web1 on both h1 and h2 before anything else, and destroy neither: it is not clear which of them holds "
-            "it (the connection broke at the switchover)."
+            "Look at web1 on both h1 and h2 before anything else, and destroy neither: it is not clear which of them "
+            "holds it (the connection broke at the switchover)."
         ),
         "web2 was not moved to h2: h2 has no room any more: free 1 GiB on h2.",
         (
-            "stuck stays on h1: h2 has room for 32 GiB of guests, but stuck needs 100 GiB (480 MiB of it for QEMU itself): "
-            "free 68.5 GiB on h2, or add a host."
+            "stuck stays on h1: h2 has room for 32 GiB of guests, but stuck needs 100 GiB (480 MiB of it for QEMU "
+            "itself): free 68.5 GiB on h2, or add a host."
         ),
         "Then run the drain of h1 again: 3 guests have not moved.",
     ]
