@@ -1,0 +1,212 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the demonstration says: what there is to see, and why it matters."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from harness import outside
+from lab import Lab
+
+MIB = 1024 * 1024
+
+
+def _width() -> int:
+    return min(100, shutil.get_terminal_size((100, 24)).columns)
+
+
+def _coloured(text: str, code: str) -> str:
+    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
+
+
+def _heading(text: str) -> None:
+    print(f"\n{_coloured(f'── {text} '.ljust(_width(), '─'), '1;36')}")
+
+
+def _tell(text: str) -> None:
+    print(textwrap.fill(" ".join(text.split()), _width()))
+
+
+def _held(holds: bool, text: str) -> None:
+    print(f"  {_coloured('yes', '32') if holds else _coloured('NO ', '1;31')}  {text}")
+
+
+def opening() -> None:
+    """What is about to happen."""
+    _heading("kvmops.cluster: emptying a host while its guests keep running")
+    _tell(
+        """This starts a small, real cluster on this machine: hosts with their own libvirtd, QEMU and sshd, and guests
+        at work. Then it drains one host with the playbook that you would use, and checks from outside that no guest
+        noticed. Nothing outside the lab is touched, and the lab is gone at the end. Ctrl-C ends it cleanly."""
+    )
+    _heading("1. A cluster")
+
+
+def cluster(lab: Lab, host: str, leaving: Sequence[str]) -> None:
+    """What runs where, and how hard it works."""
+    links = {each.plan.link_mbit for each in lab.hosts.values()}
+    link = " and ".join(f"{mbit} Mbit/s" if mbit else "no limit" for mbit in sorted(links))
+    _tell(f"{len(lab.hosts)} hosts, {len(lab.guests)} guests, a migration network of {link}:")
+    print()
+    rows = [["GUEST", "ON", "MEMORY", "IN USE", "REWRITES"]]
+    for name, guest in lab.guests.items():
+        plan = guest.plan
+        busy = plan.hot_mib and plan.pages_per_s
+        rate = f"{plan.hot_mib} MiB, {plan.pages_per_s * 4 / 1024:.1f} MiB/s" if busy else "nothing (idle)"
+        rows.append([name, guest.home, f"{plan.memory_mib} MiB", f"{plan.touched_mib} MiB", rate])
+    _table(rows, right=("MEMORY", "IN USE"))
+    print()
+    _tell(
+        f"""{host} is to be emptied: {len(leaving)} guests have to leave. While a guest is being copied it keeps
+        rewriting its memory, so the copy has to outrun it; the last rest is sent while the guest stands still for a
+        moment. How long that moment is, is what your users feel."""
+    )
+
+
+def watching(noise_ms: float) -> None:
+    """How downtime is measured, and what the measurement itself makes of it."""
+    _heading("2. A witness")
+    _tell(
+        f"""From now on a prober, which knows nothing of libvirt, asks every guest 200 times a second over the
+        network. The longest silence of a guest is its downtime, whatever anybody reports. With nothing going on, the
+        longest silence of them all in two seconds was {noise_ms:.0f} ms: shorter than that cannot be told from the
+        noise of this machine."""
+    )
+
+
+def command(name: str, host: str, arguments: Sequence[str]) -> None:
+    """The command line that is about to be run."""
+    if name == "drain_host":
+        _heading(f"3. The drain of {host}")
+        _tell(
+            """The playbook cordons the host, finds a place for each guest, shows its plan with the reasons, moves one
+            guest after the other, and asks all libvirtds where each guest runs now. This is what you type:"""
+        )
+    else:
+        _heading("5. The way home")
+        _tell(f"The work on {host} is done. Its guests come home, from all hosts at once:")
+    typed = " ".join(["ansible-playbook", f"kvmops.cluster.{name}", "-i", "inventory.yml", *arguments])
+    print(f"\n  {_coloured(typed, '1')}")
+
+
+def checking() -> None:
+    """The playbook has ended."""
+    print()
+    _tell("Now the guests check all their memory, page by page, against what they wrote before the move.")
+
+
+def after_drain(lab: Lab, host: str, section: dict[str, Any]) -> None:
+    """What outsiders say after the drain."""
+    _heading(f"4. Is {host} empty, and is everyone well?")
+    _tell("None of these answers comes from the playbook:")
+    _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
+    empty = not section["active_on_host"]
+    _held(empty, f"{host} runs no guest, by its own libvirtd" + ("" if empty else f": {section['active_on_host']}"))
+    _guests_held(section)
+    print(f"       {outside.summary(section['places'])}")
+
+
+def after_restore(host: str, section: dict[str, Any]) -> None:
+    """What outsiders say after the way home."""
+    _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
+    _guests_held(section)
+    print(f"       {outside.summary(section['places'])}")
+
+
+def _guests_held(section: dict[str, Any]) -> None:
+    places, seen, memory = section["places"], section["seen"], section["memory"]
+    count = len(places)
+    one = [name for name, where in places.items() if "+" not in where and where != "nowhere"]
+    alive = [name for name, record in seen.items() if record["alive"]]
+    sound = [name for name, result in memory.items() if result["memory_ok"] and result["disk_ok"] is not False]
+    same = [name for name, record in seen.items() if record["boot_ids"] == [memory[name]["boot_id"]]]
+    pages = sum(result["checked_pages"] for result in memory.values())
+    _held(len(one) == count, f"{len(one)} of {count} guests are known to exactly one host")
+    _held(len(alive) == count, f"{len(alive)} of {count} guests answer")
+    _held(len(same) == count, f"{len(same)} of {count} guests were never started again")
+    _held(len(sound) == count, f"{len(sound)} of {count} guests found every page as they left it ({pages} pages)")
+
+
+def report(result: dict[str, Any], path: Path) -> None:
+    """The table at the end."""
+    _heading("6. The figures")
+    rows = [["GUEST", "FROM", "TO", "SECONDS", "MIB SENT", "DOWN: REPORTED", "DOWN: OBSERVED", "MEMORY"]]
+    rows += [_row(guest["guest"], guest) for guest in result["guests"]]
+    rows += [_row(guest["guest"], guest["home"]) for guest in result["guests"]]
+    _table(rows, right=tuple(rows[0][3:7]))
+    print()
+    _tell(
+        f"""Drained in {result["drain_s"]:.0f} s, home again in {result["restore_s"]:.0f} s,
+        {result["bytes"] / MIB:.0f} MiB over the wire. The longest that any guest was not heard of:
+        {result["downtime_observed_max_ms"]:.0f} ms. All figures: {_shown(path)}"""
+    )
+    for fault in result["faults"]:
+        _held(False, fault)
+
+
+def _row(name: str, move: dict[str, Any]) -> list[str]:
+    reported, sent, seconds = move["downtime_reported_ms"], move["bytes"], move["total_s"]
+    return [
+        name,
+        move["source"] or "?",
+        move["destination"] or "?",
+        "?" if seconds is None else f"{seconds:.1f}",
+        "?" if sent is None else f"{sent / MIB:.1f}",
+        "?" if reported is None else f"{reported:.0f} ms",
+        f"{move['downtime_observed_ms']:.0f} ms",
+        "ok" if move["memory_ok"] else "DAMAGED",
+    ]
+
+
+def closing(kept: bool) -> None:
+    """What to type for one's own cluster."""
+    _heading("7. Your own cluster")
+    if kept:
+        _tell(
+            """The lab is still up, as you asked; `make lab-status` shows it, `make lab-down` ends it. Its inventory:
+            build/demo/inventory.yml"""
+        )
+    _tell(
+        """Write an inventory with your hosts in the group `hypervisors` (build/demo/inventory.yml is one), then prove
+        that guests can move, see the plan, and only then do it:"""
+    )
+    print(
+        """
+  ansible-galaxy collection install kvmops.cluster
+  ansible-playbook kvmops.cluster.preflight    -i inventory.yml
+  ansible-playbook kvmops.cluster.drain_host   -i inventory.yml -e drain_host_name=HOST --check
+  ansible-playbook kvmops.cluster.drain_host   -i inventory.yml -e drain_host_name=HOST
+  ansible-playbook kvmops.cluster.restore_host -i inventory.yml -e restore_host_name=HOST
+"""
+    )
+
+
+def failed(what: str, remedy: str | None = None) -> None:
+    """Why the demonstration ends here."""
+    print(f"\n{_coloured('The demonstration did not hold', '1;31')}: {what}", file=sys.stderr)
+    if remedy:
+        print(f"  {remedy}", file=sys.stderr)
+
+
+def _shown(path: Path) -> str:
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
+
+
+def _table(rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = (
+            cell.rjust(width) if title in right else cell.ljust(width)
+            for cell, width, title in zip(row, widths, rows[0], strict=True)
+        )
+        print(f"  {'  '.join(cells)}".rstrip())
