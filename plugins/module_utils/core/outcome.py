@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing as t
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Side:
     def words(self) -> str:
         """The side in words, for a message."""
         if not self.reachable:
-            return f"{self.host} does not answer ({self.error})"
+            return f"in an unknown state on {self.host}, which does not answer ({self.error})"
         if self.state == "absent":
             return f"unknown on {self.host}"
         reason = f" ({self.state_reason})" if self.state_reason else ""
@@ -54,7 +53,7 @@ class Verdict:
     Attributes:
         kind: C(moved), C(stayed), C(in_flight), C(resume_source), C(ended) or C(unclear).
         reason: in one sentence.
-        remedy: what a person must look at, for C(unclear) and C(ended).
+        remedy: what a person must look at, for C(unclear), C(ended) and an C(in_flight) that is awaited no longer.
     """
 
     kind: str
@@ -80,16 +79,15 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     """
     seen = f"{name} is {source.words()} and {destination.words()}"
     look = f"virsh domstate --reason {shown(name)}"
+    # A post-copy that broke off keeps its job on both sides for ever, so this comes before what is still at work.
+    if "postcopy_failed" in (source.state_reason, destination.state_reason):
+        return _broken_postcopy(seen, look)
     if not source.reachable or not destination.reachable:
         return _half_blind(source, destination, seen, look)
     if source.migrating or destination.migrating:
-        return Verdict("in_flight", seen)
+        return _in_flight(seen, look)
     if "postcopy" in source.state_reason or "postcopy" in destination.state_reason:
-        return Verdict(
-            "unclear",
-            f"post-copy broke off: {seen}, and each side holds a part of its memory",
-            f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
-        )
+        return _broken_postcopy(seen, look)
     if source.active and destination.active:
         return Verdict("unclear", seen, f"start and destroy nothing; compare {look} on both hosts")
     if destination.active:
@@ -99,9 +97,21 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     return Verdict("ended", f"{seen}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 
 
+def _in_flight(seen: str, look: str) -> Verdict:
+    return Verdict("in_flight", seen, f"start and destroy nothing; look again later: {look} on both hosts")
+
+
+def _broken_postcopy(seen: str, look: str) -> Verdict:
+    return Verdict(
+        "unclear",
+        f"post-copy broke off: {seen}, and each side holds a part of its memory",
+        f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
+    )
+
+
 def _half_blind(source: Side, destination: Side, seen: str, look: str) -> Verdict:
     if source.reachable and source.migrating:
-        return Verdict("in_flight", seen)
+        return _in_flight(seen, look)
     # A guest that runs at the source untouched by a migration cannot run elsewhere: QEMU stops it before handing over.
     if source.reachable and source.state == "running" and "postcopy" not in source.state_reason:
         return Verdict("stayed", seen)
@@ -113,7 +123,7 @@ def _at_destination(destination: Side, seen: str, look: str) -> Verdict:
     if destination.state == "running":
         return Verdict("moved", seen)
     if destination.state == "paused" and destination.state_reason in ("migration", "starting_up"):
-        return Verdict("in_flight", seen)
+        return _in_flight(seen, look)
     return Verdict("unclear", seen, f"see why it does not run: {look} on {destination.host}")
 
 
@@ -137,7 +147,7 @@ def shown(name: str) -> str:
     return "'" + name.replace("'", "'\\''") + "'"
 
 
-def definition_faults(name: str, source: Side, destination: Side, *, persistent_before: bool) -> t.List[str]:
+def definition_faults(name: str, source: Side, destination: Side, *, persistent_before: bool) -> list[str]:
     """What is wrong with the definitions after a move, in words: one at the destination, none left at the source."""
     faults = []
     if persistent_before and not destination.persistent:

@@ -1,0 +1,264 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import (
+    Side,
+    definition_faults,
+    judge,
+    shown,
+)
+
+KINDS = ("moved", "stayed", "in_flight", "resume_source", "ended", "unclear")
+STATES = ("absent", "running", "paused", "shutdown", "shutoff", "crashed", "pmsuspended", "unknown", "state_9")
+REASONS = {
+    "running": ("booted", "migrated", "migration_canceled", "unpaused", "postcopy", "postcopy_failed", "reason_77"),
+    "paused": (
+        "migration",
+        "unknown",
+        "user",
+        "starting_up",
+        "ioerror",
+        "api_error",
+        "postcopy",
+        "postcopy_failed",
+        "reason_77",
+    ),
+    "shutoff": ("migrated", "failed", "destroyed", "shutdown"),
+}
+
+
+def side(host, state="absent", reason="", *, migrating=False, persistent=False):
+    return Side(host, True, state, reason, persistent=persistent, migrating=migrating)
+
+
+def unreachable(host):
+    return Side(host, False, error="no route to host")
+
+
+def every(host):
+    """Every way in which a host can show a guest."""
+    yield unreachable(host)
+    for state in STATES:
+        for reason in REASONS.get(state, ("",)):
+            for migrating in (False, True):
+                yield side(host, state, reason, migrating=migrating)
+
+
+HERE = {
+    "running": side("h1", "running", "booted"),
+    "sending": side("h1", "running", "booted", migrating=True),
+    "canceled": side("h1", "running", "migration_canceled"),
+    "handing over": side("h1", "paused", "migration", migrating=True),
+    "left paused": side("h1", "paused", "migration"),
+    "left paused, unknown": side("h1", "paused", "unknown"),
+    "paused by a user": side("h1", "paused", "user"),
+    "paused, ioerror": side("h1", "paused", "ioerror"),
+    "paused, api_error": side("h1", "paused", "api_error"),
+    "postcopy": side("h1", "paused", "postcopy", migrating=True),
+    "postcopy, no job": side("h1", "paused", "postcopy"),
+    "postcopy failed": side("h1", "paused", "postcopy_failed", migrating=True),
+    "shutoff": side("h1", "shutoff", "migrated", persistent=True),
+    "crashed": side("h1", "crashed"),
+    "absent": side("h1"),
+    "silent": unreachable("h1"),
+}
+THERE = {
+    "absent": side("h2"),
+    "shutoff": side("h2", "shutoff", "failed", persistent=True),
+    "running": side("h2", "running", "migrated"),
+    "booted": side("h2", "running", "booted"),
+    "coming": side("h2", "paused", "migration", migrating=True),
+    "left over": side("h2", "paused", "migration"),
+    "starting": side("h2", "paused", "starting_up"),
+    "paused by a user": side("h2", "paused", "user"),
+    "paused, ioerror": side("h2", "paused", "ioerror"),
+    "postcopy": side("h2", "running", "postcopy", migrating=True),
+    "postcopy failed": side("h2", "running", "postcopy_failed", migrating=True),
+    "crashed": side("h2", "crashed"),
+    "silent": unreachable("h2"),
+}
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "kind"),
+    [
+        # it has moved
+        ("absent", "running", "moved"),
+        ("shutoff", "running", "moved"),
+        ("absent", "booted", "moved"),
+        # it stayed
+        ("running", "absent", "stayed"),
+        ("canceled", "absent", "stayed"),
+        ("canceled", "shutoff", "stayed"),
+        ("running", "silent", "stayed"),
+        ("canceled", "silent", "stayed"),
+        # still at it
+        ("sending", "coming", "in_flight"),
+        ("sending", "absent", "in_flight"),
+        ("sending", "silent", "in_flight"),
+        ("handing over", "coming", "in_flight"),
+        ("handing over", "running", "in_flight"),
+        ("postcopy", "postcopy", "in_flight"),
+        ("postcopy", "silent", "in_flight"),
+        ("canceled", "coming", "in_flight"),
+        ("absent", "coming", "in_flight"),
+        ("absent", "left over", "in_flight"),
+        ("shutoff", "starting", "in_flight"),
+        # the result was lost, and nothing is at the destination
+        ("left paused", "absent", "resume_source"),
+        ("left paused", "shutoff", "resume_source"),
+        ("left paused, unknown", "absent", "resume_source"),
+        # it may be at the destination: nothing is touched
+        ("left paused", "silent", "unclear"),
+        ("left paused", "running", "unclear"),
+        ("left paused", "left over", "unclear"),
+        ("left paused", "crashed", "unclear"),
+        ("absent", "silent", "unclear"),
+        ("shutoff", "silent", "unclear"),
+        ("silent", "running", "unclear"),
+        ("silent", "absent", "unclear"),
+        ("silent", "silent", "unclear"),
+        # on both
+        ("running", "running", "unclear"),
+        ("running", "paused by a user", "unclear"),
+        # a post-copy that broke keeps its job on both sides, and still must not be waited for
+        ("postcopy failed", "postcopy failed", "unclear"),
+        ("postcopy failed", "silent", "unclear"),
+        ("silent", "postcopy failed", "unclear"),
+        ("postcopy, no job", "absent", "unclear"),
+        ("postcopy failed", "absent", "unclear"),
+        # paused for a reason that is not ours
+        ("paused by a user", "absent", "unclear"),
+        ("paused, ioerror", "absent", "unclear"),
+        ("paused, api_error", "absent", "unclear"),
+        ("absent", "paused by a user", "unclear"),
+        ("absent", "paused, ioerror", "unclear"),
+        ("absent", "crashed", "unclear"),
+        ("crashed", "absent", "unclear"),
+        # nowhere
+        ("absent", "absent", "ended"),
+        ("shutoff", "absent", "ended"),
+        ("shutoff", "shutoff", "ended"),
+        ("absent", "shutoff", "ended"),
+    ],
+)
+def test_what_both_sides_mean_together(here, there, kind):
+    assert judge("web1", HERE[here], THERE[there]).kind == kind
+
+
+@pytest.mark.parametrize(("ours", "kind"), [(False, "unclear"), (True, "resume_source")])
+def test_a_guest_that_a_user_paused_is_only_resumed_if_that_was_us(ours, kind):
+    assert judge("web1", HERE["paused by a user"], THERE["absent"], suspended_by_us=ours).kind == kind
+
+
+def pairs():
+    return itertools.product(every("h1"), every("h2"), (False, True))
+
+
+def test_a_guest_is_only_resumed_where_it_can_run_nowhere_else():
+    seen = 0
+    for here, there, ours in pairs():
+        if judge("web1", here, there, suspended_by_us=ours).kind != "resume_source":
+            continue
+        seen += 1
+        assert there.reachable, (here, there)
+        assert there.state in ("absent", "shutoff"), (here, there)
+        assert [here.migrating, there.migrating] == [False, False], (here, there)
+        assert (here.reachable, here.state) == (True, "paused"), (here, there)
+        assert "postcopy" not in here.state_reason + there.state_reason, (here, there)
+    assert seen
+
+
+def test_a_guest_has_only_moved_when_it_runs_there_and_nothing_of_it_is_here():
+    seen = 0
+    for here, there, ours in pairs():
+        if judge("web1", here, there, suspended_by_us=ours).kind != "moved":
+            continue
+        seen += 1
+        assert (here.reachable, there.reachable) == (True, True), (here, there)
+        assert here.state in ("absent", "shutoff"), (here, there)
+        assert there.state == "running", (here, there)
+        assert [here.migrating, there.migrating] == [False, False], (here, there)
+        assert "postcopy" not in there.state_reason, (here, there)
+    assert seen
+
+
+def test_a_guest_has_only_stayed_when_it_runs_here():
+    seen = 0
+    for here, there, ours in pairs():
+        if judge("web1", here, there, suspended_by_us=ours).kind != "stayed":
+            continue
+        seen += 1
+        assert (here.reachable, here.state, here.migrating) == (True, "running", False), (here, there)
+        assert not there.reachable or there.state in ("absent", "shutoff"), (here, there)
+        assert "postcopy" not in here.state_reason, (here, there)
+    assert seen
+
+
+def test_a_broken_postcopy_is_never_waited_for_and_never_touched():
+    for here, there, ours in pairs():
+        if "postcopy_failed" in (here.state_reason, there.state_reason):
+            verdict = judge("web1", here, there, suspended_by_us=ours)
+            assert verdict.kind == "unclear", (here, there)
+            assert "destroy neither side" in verdict.remedy
+
+
+def test_every_pair_has_a_verdict_with_both_hosts_and_a_way_on():
+    for here, there, ours in pairs():
+        verdict = judge("web1", here, there, suspended_by_us=ours)
+        assert verdict.kind in KINDS
+        assert {"h1", "h2"} <= set(re.findall(r"h\d", verdict.reason))
+        assert bool(verdict.remedy) == (verdict.kind in ("unclear", "ended", "in_flight")), (here, there)
+        # No remedy tells anyone to do what could start a guest twice or end the only one.
+        assert not re.search(r"virsh (start|destroy|resume|undefine)", verdict.remedy)
+
+
+def test_the_texts_that_an_operator_reads():
+    verdict = judge("my web", unreachable("h1"), THERE["running"])
+    assert verdict.reason == (
+        "my web is in an unknown state on h1, which does not answer (no route to host) and running (migrated) on h2"
+    )
+    assert verdict.remedy == (
+        "bring h1 back, then compare virsh domstate --reason 'my web' on both hosts; start nothing until then"
+    )
+    assert judge("web1", HERE["absent"], THERE["absent"]).reason == (
+        "web1 is unknown on h1 and unknown on h2: it runs on neither"
+    )
+
+
+@pytest.mark.parametrize("name", ["web1", "two words", "it's", 'a"b', "$(reboot)", "größe", "-x", "a;b", "", "n" * 200])
+def test_a_name_can_be_pasted_into_a_shell(name):
+    assert shlex.split(shown(name)) == [name]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "persistent_before", "faults"),
+    [
+        (side("h1"), side("h2", "running", persistent=True), True, []),
+        (side("h1"), side("h2", "running"), False, []),
+        (side("h1"), side("h2", "running"), True, ["web1 has no persistent definition on h2"]),
+        (
+            side("h1", "shutoff", persistent=True),
+            side("h2", "running", persistent=True),
+            True,
+            ["web1 is still defined on h1"],
+        ),
+        (
+            side("h1", "shutoff", persistent=True),
+            side("h2", "running"),
+            True,
+            ["web1 has no persistent definition on h2", "web1 is still defined on h1"],
+        ),
+    ],
+)
+def test_definitions_follow_the_guest(here, there, persistent_before, faults):
+    assert definition_faults("web1", here, there, persistent_before=persistent_before) == faults
