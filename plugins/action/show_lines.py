@@ -1,0 +1,38 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+#: The mood of a text and the colour it is shown in on a terminal; a log file gets the bare text.
+COLOURS: dict[str, str | None] = {"plain": None, "good": "green", "warning": "bright purple", "bad": "red"}
+
+ARGUMENTS = {
+    "lines": {"type": "list", "elements": "str", "required": True},
+    "failure": {"type": "str", "default": ""},
+    "mood": {"type": "str", "choices": list(COLOURS), "default": "plain"},
+}
+
+
+class ActionModule(ActionBase):
+    """Shows lines of text as they are, where the debug module would show them as quoted JSON."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Show the lines, then fail if that is asked for."""
+        super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        display = Display()
+        for line in arguments["lines"]:
+            display.display(line, color=COLOURS[arguments["mood"]])
+        failure = {"failed": True, "msg": arguments["failure"]} if arguments["failure"] else {}
+        return {"changed": False, **failure}
