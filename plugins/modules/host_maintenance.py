@@ -20,7 +20,8 @@ description:
 options:
   state:
     description:
-      - With V(cordoned), no guest comes to the host any more; those that run there go on.
+      - With V(cordoned), no guest comes to the host any more; those that run there go on. A host that its owner has in
+        maintenance, and that is still empty, is cordoned already and stays in maintenance.
       - With V(maintenance), the host is cordoned and proven empty. This is refused while a guest runs there.
       - With V(active), the host is open for guests.
     type: str
@@ -103,10 +104,14 @@ maintenance:
       type: str
       sample: DIMM swap, ticket 4711
     since:
-      description: Since when it is in this state, in UTC.
+      description: Since when its owner has it closed, in UTC.
       returned: success
       type: str
       sample: '2026-11-24T02:00:00Z'
+previous:
+  description: The record as it was before.
+  returned: success
+  type: dict
 refusal:
   description: Why it was refused, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -152,7 +157,7 @@ def main() -> None:
             outcome = upkeep.keep(connection, wish, Path(module.params["state_dir"]), check_mode=module.check_mode)
         for warning in outcome.warnings:
             module.warn(warning)
-        result: dict[str, t.Any] = {"changed": outcome.changed, "maintenance": outcome.after}
+        result: dict[str, t.Any] = {"changed": outcome.changed, "maintenance": outcome.after, "previous": outcome.before}
         if module._diff:  # noqa: SLF001 - there is no other way to ask
             result["diff"] = {"before": outcome.before, "after": outcome.after}
         return result

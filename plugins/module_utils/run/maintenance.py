@@ -95,12 +95,13 @@ def wanted(current: dict[str, t.Any], wish: Wish, running: t.Sequence[str], now:
             )
         )
     mine = current["owner"] == wish.owner
+    still_empty = mine and current["state"] == "maintenance" and not running
     return {
         "schema": SCHEMA,
-        "state": wish.state,
+        "state": "maintenance" if still_empty else wish.state,
         "owner": wish.owner,
         "reason": current["reason"] if wish.reason is None and mine else wish.reason,
-        "since": current["since"] if current["state"] == wish.state and mine and current["since"] else now,
+        "since": current["since"] if mine and current["since"] else now,
     }
 
 
