@@ -1,0 +1,150 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+import json
+import tempfile
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import GOOD, join
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import verification
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import report_lines
+
+ARGUMENTS = {
+    "plan": {"type": "dict", "required": True},
+    "results_from": {"type": "str", "required": True},
+    "snapshots_from": {"type": "str", "required": True},
+    "hosts": {"type": "list", "elements": "str"},
+    "directory": {"type": "path"},
+    "tolerant": {"type": "bool", "default": False},
+}
+
+Results = t.Mapping[str, t.Mapping[str, t.Any]]
+
+
+class ActionModule(ActionBase):
+    """Holds what a run says against what the hosts show, and reports: a table, what to do now, and a file."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Verify, join, write and show; fail when a guest is not where the plan wants it."""
+        super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        plan = _plan(arguments["plan"])
+        variables = task_vars or {}
+        hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
+        applied = of_hosts.registered(variables["hostvars"], hosts, arguments["results_from"])
+        seen = of_hosts.registered(variables["hostvars"], hosts, arguments["snapshots_from"])
+        snapshots = of_hosts.snapshots(seen)
+
+        report = report_of(plan, applied, snapshots)
+        left = verification.left_on(plan["goal"]["hosts"], snapshots)
+        path = None
+        if report["guests"] and arguments["directory"] and not self._task.check_mode:
+            path = _write(report, arguments["directory"])
+        _show(plan, report, left, path)
+
+        result = {"changed": False, "report": report, "path": path, "left": left, "empty": _is_empty(left)}
+        came = verification.newcomers(plan, snapshots)
+        result.update(_failure(plan, report, [] if arguments["tolerant"] else came, arguments["tolerant"]))
+        return result
+
+
+def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot]) -> dict[str, t.Any]:
+    """The report (C(kvmops.report/1)) on a plan, told by what the hosts show."""
+    said = [result for of_host in applied.values() for result in of_host.get("results") or []]
+    results = verification.verified(plan, said, snapshots)
+    report = join(
+        plan,
+        {"": results},
+        started_at=min((r["started_at"] for r in results if r.get("started_at")), default=plan["created_at"]),
+        finished_at=max((r["finished_at"] for r in results if r.get("finished_at")), default=_now()),
+    )
+    troubles = [
+        f"The run on {host} did not end as it should: {of_hosts.why(result)}."
+        for host, result in applied.items()
+        if "results" not in result and "msg" in result
+    ]
+    report["todo"] = [*troubles, *report["todo"]]
+    came = verification.newcomers(plan, snapshots)
+    if came:
+        report["ok"] = False
+        report["todo"] += [*came, f"Then run the {plan['goal']['kind']} again: it takes what came as well."]
+    return report
+
+
+def _plan(mapping: t.Mapping[str, t.Any]) -> Plan:
+    try:
+        return plans.read(mapping)
+    except plans.PlanError as error:
+        raise AnsibleActionFail(str(error)) from error
+
+
+def _is_empty(left: t.Mapping[str, t.Sequence[str]] | None) -> bool:
+    return left is not None and not any(left.values())
+
+
+def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]] | None, path: str | None) -> None:
+    display = Display()
+    if report["guests"]:
+        for line in report_lines(report):
+            display.display(line)
+    for host, guests in (left or {}).items() if plan["goal"]["kind"] != "restore" else ():
+        if guests:
+            display.display(f"{host} still runs {', '.join(guests)}, and stays cordoned.", color="bright purple")
+        else:
+            display.display(f"{host} runs no guest.", color="green")
+    if path:
+        display.display(f"The report is in {path}")
+
+
+def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bool) -> dict[str, t.Any]:
+    """What makes the task fail, if anything does; guests that were to stay do not."""
+    rows = [row for row in report["guests"] if row["outcome"] not in GOOD]
+    undone = [row["guest"] for row in rows if row["outcome"] == "unclear" or not tolerant]
+    if not undone and not came:
+        return {}
+    what = (
+        [f"{len(undone)} of {len(report['guests'])} guests did not move as planned ({', '.join(undone)})"]
+        if undone
+        else []
+    )
+    what += ["guests came to it meanwhile"] if came else []
+    return {
+        "failed": True,
+        "msg": f"The {plan['goal']['kind']} of {', '.join(plan['goal']['hosts'])} is not complete: {'; '.join(what)}."
+        " The list above says what to do. All other guests run on, and running the same again finishes the work.",
+    }
+
+
+def _write(report: dict[str, t.Any], directory: str) -> str:
+    """Write the report whole or not at all; returns its path."""
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{report['plan']}.json"
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".report-", delete=False, encoding="utf-8") as file:
+        json.dump(report, file, indent=2, ensure_ascii=False)
+        file.write("\n")
+    written = Path(file.name)
+    written.chmod(0o644)
+    written.replace(path)
+    return str(path)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

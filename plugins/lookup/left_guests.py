@@ -1,0 +1,100 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: left_guests
+short_description: The guests that left a host, by the reports of its drains
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Reads the reports that M(kvmops.cluster.migration_report) has written on the controller, and returns the guests
+    that were moved away from a host since it was last restored.
+options:
+  _terms:
+    description: Names of hosts.
+    type: list
+    elements: str
+    required: true
+  directory:
+    description: Where the reports are. A directory that does not exist holds no reports.
+    type: path
+    required: true
+seealso:
+  - module: kvmops.cluster.migration_report
+  - module: kvmops.cluster.migration_plan
+"""
+
+EXAMPLES = r"""
+- name: Plan the way home of what left h1
+  kvmops.cluster.migration_plan:
+    goal: restore
+    hosts: [h1]
+    snapshots: "{{ view.snapshots }}"
+    left: "{{ query('kvmops.cluster.left_guests', 'h1', directory='/srv/kvmops-reports') }}"
+"""
+
+RETURN = r"""
+_list:
+  description: The rows of the reports, as O(kvmops.cluster.migration_plan#module:left) takes them.
+  type: list
+  elements: dict
+"""
+
+import json
+import typing as t
+from pathlib import Path
+
+from ansible.plugins.lookup import LookupBase
+from ansible.utils.display import Display
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
+
+
+class LookupModule(LookupBase):
+    """Finds rows of reports."""
+
+    def run(
+        self, terms: list[str], variables: dict[str, t.Any] | None = None, **kwargs: t.Any
+    ) -> list[dict[str, t.Any]]:
+        self.set_options(var_options=variables, direct=kwargs)
+        reports = read_reports(Path(self.get_option("directory")))
+        return [row for host in terms for row in left_rows(host, reports)]
+
+
+def left_rows(host: str, reports: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """Rows of guests that moved away from a host after its last restore, or that this restore left away.
+
+    Args:
+        host: the host's name.
+        reports: reports in any order.
+    """
+    rows: dict[str, dict[str, t.Any]] = {}
+    for report in sorted(reports, key=lambda report: str(report["started_at"])):
+        if report["goal"]["kind"] == "restore" and host in report["goal"]["hosts"]:
+            rows = {uuid: {"uuid": uuid, "source": host} for uuid in _still_away(report)}
+        else:
+            rows.update({row["uuid"]: row for row in report["guests"] if row["source"] == host})
+    return list(rows.values())
+
+
+def _still_away(report: t.Mapping[str, t.Any]) -> list[str]:
+    undone = [row["uuid"] for row in report["guests"] if row["outcome"] not in ("moved", "already_there")]
+    return undone + [stay["guest"]["uuid"] for stay in report["stays"]]
+
+
+def read_reports(directory: Path) -> list[dict[str, t.Any]]:
+    """All reports in a directory; what cannot be read as one is left out, with a warning."""
+    found = []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            report = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            Display().warning(f"{path} is left out: it cannot be read as a report ({error})")
+            continue
+        if isinstance(report, dict) and report.get("schema") == REPORT:
+            found.append(report)
+    return found

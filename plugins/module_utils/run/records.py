@@ -1,0 +1,57 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what the runs on this host have left behind.
+
+from __future__ import annotations
+
+import datetime
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, read_json
+
+
+def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
+    """The runs of this host, the oldest first.
+
+    Args:
+        state_dir: where this host keeps its records.
+        since: only runs that were started then or later (UTC, ISO 8601).
+
+    Raises:
+        ValueError: ``since`` is not a time.
+        OSError: the records cannot be read.
+    """
+    earliest = _moment(since) if since else None
+    found = []
+    folder = Path(state_dir) / "runs"
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        directory = RunDirectory(state_dir, path.name)
+        plan = read_json(directory.plan)
+        if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
+            continue
+        started = datetime.datetime.fromtimestamp(Path(directory.plan).stat().st_mtime, datetime.timezone.utc)
+        if earliest is None or started >= earliest:
+            found.append((started, _run(directory, plan, started)))
+    return [run for _started, run in sorted(found, key=lambda item: item[0])]
+
+
+def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.datetime) -> dict[str, t.Any]:
+    return {
+        "plan": plan.get("id"),
+        "goal": plan.get("goal"),
+        "started_at": f"{started:%Y-%m-%dT%H:%M:%SZ}",
+        "finished": read_json(directory.result) is not None,
+        "steps": [
+            {"guest": step["guest"], "source": step["source"], "destination": step["destination"]}
+            for step in plan["steps"]
+        ],
+    }
+
+
+def _moment(text: str) -> datetime.datetime:
+    # Python 3.9 knows no Z.
+    moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)

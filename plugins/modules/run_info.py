@@ -1,0 +1,108 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: run_info
+short_description: Read a host's own record of the plans it carried out
+version_added: 0.1.0
+description:
+  - Reads what M(kvmops.cluster.plan_apply) keeps on a source host, whatever became of the controller that started it.
+  - Tells which guests were to leave the host, and when.
+author:
+  - kvmops.cluster contributors (@kvmops)
+options:
+  state_dir:
+    description: The directory on the host in which this collection keeps what must outlive a run.
+    type: path
+    default: /var/lib/kvmops
+  since:
+    description: Leave out runs that were started before this time (UTC, ISO 8601).
+    type: str
+extends_documentation_fragment:
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.info_module
+  - kvmops.cluster.attributes.action_group
+seealso:
+  - module: kvmops.cluster.plan_apply
+  - module: kvmops.cluster.migration_plan
+"""
+
+EXAMPLES = r"""
+- name: See what left this host since this morning
+  kvmops.cluster.run_info:
+    since: "2026-11-24T06:00:00Z"
+  register: record
+
+- name: Plan the way back
+  delegate_to: localhost
+  kvmops.cluster.migration_plan:
+    goal: restore
+    hosts: ["{{ inventory_hostname }}"]
+    snapshots: "{{ view.snapshots }}"
+    left: "{{ record.runs | map(attribute='steps') | flatten(levels=1) }}"
+"""
+
+RETURN = r"""
+runs:
+  description: The runs, the oldest first. A record that is not whole is left out.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    plan:
+      description: The plan's id.
+      type: str
+      returned: always
+      sample: drain-h1-20261124T020000Z-3f9a
+    goal:
+      description: What the plan was for, with C(kind) and C(hosts).
+      type: dict
+      returned: always
+      sample: {kind: drain, hosts: [h1]}
+    started_at:
+      description: When the run was started, by the host's clock.
+      type: str
+      returned: always
+      sample: "2026-11-24T02:00:01Z"
+    finished:
+      description: Whether the run came to its end.
+      type: bool
+      returned: always
+    steps:
+      description: The guests that were to be moved, each with C(guest), C(source) and C(destination).
+      type: list
+      elements: dict
+      returned: always
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+            "since": {"type": "str"},
+        },
+        supports_check_mode=True,
+    )
+    result: dict[str, t.Any] = {"changed": False}
+    try:
+        result["runs"] = runs(module.params["state_dir"], module.params["since"])
+    except ValueError as error:
+        module.fail_json(msg=f"since: {module.params['since']!r} is not a time such as 2026-11-24T02:00:00Z ({error})")
+    except OSError as error:
+        module.fail_json(msg=f"the record cannot be read: {error}; run as root (become: true)")
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

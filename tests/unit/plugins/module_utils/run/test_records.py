@@ -1,0 +1,59 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
+
+STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}, "source": "h1", "destination": "h2", "reason": "room"}
+
+
+def keep(state_dir, plan_id, at, finished=True):
+    directory = RunDirectory(str(state_dir), plan_id)
+    directory.make({"id": plan_id, "goal": {"kind": "drain", "hosts": ["h1"]}, "steps": [STEP]})
+    os.utime(directory.plan, (at, at))
+    if finished:
+        Path(directory.result).write_text('{"results": []}', encoding="utf-8")
+
+
+def test_a_host_that_never_moved_a_guest_has_no_runs(tmp_path):
+    assert runs(str(tmp_path)) == []
+
+
+def test_runs_are_told_in_their_order_with_who_was_to_leave(tmp_path):
+    keep(tmp_path, "drain-b", 1_000_000)
+    keep(tmp_path, "drain-a", 2_000_000, finished=False)
+
+    found = runs(str(tmp_path))
+
+    assert [(run["plan"], run["finished"]) for run in found] == [("drain-b", True), ("drain-a", False)]
+    assert found[0]["steps"] == [{key: STEP[key] for key in ("guest", "source", "destination")}]
+    assert found[0]["started_at"] == "1970-01-12T13:46:40Z"
+
+
+def test_earlier_runs_are_left_out(tmp_path):
+    keep(tmp_path, "drain-a", 1_000_000)
+    keep(tmp_path, "drain-b", 2_000_000)
+
+    assert [run["plan"] for run in runs(str(tmp_path), "1970-01-20T00:00:00Z")] == ["drain-b"]
+
+
+def test_a_record_that_is_not_whole_is_left_out(tmp_path):
+    keep(tmp_path, "drain-a", 1_000_000)
+    directory = RunDirectory(str(tmp_path), "drain-b")
+    directory.make({})
+    Path(directory.plan).write_text('{"id": "drain-b", "ste', encoding="utf-8")
+
+    assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
+
+
+def test_since_must_be_a_time(tmp_path):
+    with pytest.raises(ValueError, match="yesterday"):
+        runs(str(tmp_path), "yesterday")
