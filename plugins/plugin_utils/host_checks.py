@@ -1,0 +1,141 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what is wrong with a host by itself, before anything is sent to it or from it.
+
+from __future__ import annotations
+
+import datetime
+import posixpath
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+Snapshots = t.Mapping[str, Snapshot]
+
+
+class Finding(t.TypedDict):
+    """Something about a host. ``bad`` findings stop moves; the others are worth knowing."""
+
+    host: str
+    bad: bool
+    refusal: Refusal
+
+
+def check_host(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> list[Finding]:
+    """What one host's own snapshot says: versions, capabilities, known bugs, maintenance."""
+    host = snapshot["host"]
+    stops = [
+        leaving.old_libvirt(snapshot),
+        leaving.not_live(snapshot),
+        leaving.no_tls(snapshot, intent),
+        _no_postcopy(snapshot, intent),
+    ]
+    bugs = [_as_refusal(bug) for bug in (snapshot.get("migration") or {}).get("known_bugs") or []]
+    found = [Finding(host=host, bad=True, refusal=stop) for stop in stops if stop]
+    found += [Finding(host=host, bad=False, refusal=note) for note in [*bugs, _closed(snapshot)] if note]
+    return found
+
+
+def check_clocks(snapshots: Snapshots, earliest: str, latest: str, most_s: float) -> list[Finding]:
+    """Hosts whose clock is off from the controller's: guests take the time of the host they come to.
+
+    Args:
+        snapshots: all hosts, with the time each believed it was when it was looked at.
+        earliest, latest: when, by the controller's clock, the looking began and ended.
+        most_s: how far off a clock may be.
+    """
+    first, last = _time(earliest), _time(latest)
+    found: list[Finding] = []
+    for host, snapshot in snapshots.items():
+        at = _time(snapshot["taken_at"])
+        off_s = max((first - at).total_seconds(), (at - last).total_seconds())
+        if off_s > most_s:
+            side = "behind" if at < first else "ahead of"
+            why = refusal(
+                "clock",
+                f"the clock of {host} is {off_s:.0f} s {side} the controller's",
+                f"let chrony or systemd-timesyncd set it: timedatectl on {host}",
+            )
+            found.append({"host": host, "bad": True, "refusal": why})
+    return found
+
+
+def check_storage(sources: Snapshots, destinations: Snapshots) -> list[Finding]:
+    """Destinations that do not have the shared storage which guests of the sources use."""
+    found: list[Finding] = []
+    for path, used in sorted(_shared_in_use(sources).items()):
+        for host, snapshot in destinations.items():
+            missing = _storage_trouble(path, used, snapshot)
+            if missing:
+                found.append({"host": host, "bad": True, "refusal": missing})
+    return found
+
+
+class _Use(t.NamedTuple):
+    source: str
+    hosts: list[str]
+
+
+def _shared_in_use(snapshots: Snapshots) -> dict[str, _Use]:
+    used: dict[str, _Use] = {}
+    for host, snapshot in snapshots.items():
+        shared = [mount for mount in snapshot.get("mounts") or [] if mount.get("shared")]
+        for domain in snapshot.get("domains") or []:
+            for disk in () if is_off(domain) else domain.get("disks") or []:
+                mount = _mount_of(str(disk.get("source") or ""), shared) if disk.get("shared") else None
+                if mount:
+                    use = used.setdefault(mount["path"], _Use(str(mount.get("source")), []))
+                    use.hosts.extend([host] if host not in use.hosts else [])
+    return used
+
+
+def _mount_of(path: str, mounts: t.Iterable[t.Mapping[str, t.Any]]) -> t.Mapping[str, t.Any] | None:
+    holding = [m for m in mounts if posixpath.commonpath([m["path"], path or "/"]) == m["path"]]
+    return max(holding, key=lambda mount: len(mount["path"]), default=None)
+
+
+def _storage_trouble(path: str, used: _Use, snapshot: Snapshot) -> Refusal | None:
+    host, where = snapshot["host"], " and ".join(used.hosts)
+    if host in used.hosts:
+        return None
+    mount = next((m for m in snapshot.get("mounts") or [] if m["path"] == path), None)
+    if mount is None:
+        what = f"{path}, from which guests of {where} run, is not mounted on {host}"
+        return refusal("storage", what, f"mount {used.source} on {path} of {host}")
+    if mount.get("source") != used.source:
+        what = f"{path} on {host} is {mount.get('source')}, but on {where} it is {used.source}"
+        return refusal("storage", what, f"mount {used.source} on {path} of {host}, if the two are not the same")
+    return None
+
+
+def _no_postcopy(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> Refusal | None:
+    able = (snapshot.get("migration") or {}).get("postcopy") or {}
+    if not intent.get("allow_postcopy") or able.get("usable") is not False:
+        return None
+    why = f"post-copy is allowed, but {snapshot['host']} cannot do it: {able.get('reason')}"
+    return refusal("postcopy", why, str(able.get("remedy") or "allow_postcopy: false"))
+
+
+def _closed(snapshot: Snapshot) -> Refusal | None:
+    if is_open(snapshot):
+        return None
+    record = snapshot["maintenance"]
+    what = "is cordoned" if record["state"] == "cordoned" else "is in maintenance"
+    why = f" ({record['reason']})" if record.get("reason") else ""
+    return refusal(
+        "closed",
+        f"{snapshot['host']} {what} by {record.get('owner') or 'someone'}{why} and takes no guests",
+        "open it with the playbook kvmops.cluster.restore_host when it is well again",
+    )
+
+
+def _as_refusal(bug: t.Mapping[str, t.Any]) -> Refusal:
+    return refusal(bug["code"], bug["reason"], bug.get("remedy") or "")
+
+
+def _time(text: str) -> datetime.datetime:
+    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -1,0 +1,109 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import (
+    check_clocks,
+    check_host,
+    check_storage,
+)
+from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, disk, domain, record, snapshot
+
+ENCRYPTED = {"encryption": "required", "allow_postcopy": False}
+
+
+def codes(findings):
+    return [(finding["host"], finding["bad"], finding["refusal"]["code"]) for finding in findings]
+
+
+def changed(**changes):
+    """A host with other migration capabilities."""
+    return snapshot("h1", migration={**snapshot()["migration"], **changes})
+
+
+def test_a_sound_host_gives_no_finding():
+    assert check_host(snapshot("h1"), ENCRYPTED) == []
+
+
+def test_encryption_that_is_wanted_and_missing_stops_moves():
+    without = changed(tls={"usable": False, "reason": "no certificate", "remedy": "install one"})
+
+    assert codes(check_host(without, ENCRYPTED)) == [("h1", True, "encryption")]
+    assert check_host(without, {"encryption": "off"}) == []
+
+
+def test_postcopy_is_looked_at_only_when_it_is_allowed():
+    without = changed(postcopy={"usable": False, "reason": "a sysctl is 0", "remedy": "sysctl -w ...=1"})
+
+    assert check_host(without, ENCRYPTED) == []
+    [finding] = check_host(without, {**ENCRYPTED, "allow_postcopy": True})
+    assert finding["refusal"] == {
+        "code": "postcopy",
+        "reason": "post-copy is allowed, but h1 cannot do it: a sysctl is 0",
+        "remedy": "sysctl -w ...=1",
+    }
+
+
+def test_known_bugs_and_cordons_are_only_noted():
+    bug = {"code": "slow", "reason": "libvirt 11.3 is slow", "remedy": "upgrade"}
+    host = snapshot(
+        "h1",
+        migration={**snapshot()["migration"], "known_bugs": [bug]},
+        maintenance=record("cordoned", owner="bob@admin1", reason="fan"),
+    )
+
+    findings = check_host(host, ENCRYPTED)
+
+    assert codes(findings) == [("h1", False, "slow"), ("h1", False, "closed")]
+    assert findings[1]["refusal"]["reason"] == "h1 is cordoned by bob@admin1 (fan) and takes no guests"
+
+
+@pytest.mark.parametrize(
+    ("taken_at", "words"),
+    [
+        ("2026-11-24T02:00:04.000Z", None),
+        ("2026-11-24T01:59:56.000Z", None),
+        ("2026-11-24T01:58:00.000Z", "the clock of h1 is 120 s behind the controller's"),
+        ("2026-11-24T02:00:33.000Z", "the clock of h1 is 30 s ahead of the controller's"),
+    ],
+)
+def test_a_clock_may_be_off_by_so_much(taken_at, words):
+    seen = {"h1": snapshot("h1", taken_at=taken_at)}
+
+    findings = check_clocks(seen, "2026-11-24T02:00:00Z", "2026-11-24T02:00:03Z", 5)
+
+    assert [finding["refusal"]["reason"] for finding in findings] == ([words] if words else [])
+
+
+def user(**changes):
+    return domain("web1", disks=[disk(source="/shared/web1.qcow2", **changes)])
+
+
+def test_storage_that_a_guest_uses_must_be_at_the_destination():
+    seen = cluster(snapshot("h1", user()), snapshot("h2"), snapshot("h3", mounts=[]))
+
+    [finding] = check_storage(seen, seen)
+
+    assert finding["host"] == "h3"
+    assert finding["refusal"]["reason"] == "/shared, from which guests of h1 run, is not mounted on h3"
+    assert finding["refusal"]["remedy"] == "mount nas:/guests on /shared of h3"
+
+
+def test_another_storage_under_the_same_path_is_seen():
+    other = [{"path": "/shared", "type": "nfs4", "source": "old-nas:/guests", "shared": True}]
+    seen = cluster(snapshot("h1", user()), snapshot("h2", mounts=other))
+
+    [finding] = check_storage(seen, seen)
+
+    assert finding["refusal"]["reason"] == "/shared on h2 is old-nas:/guests, but on h1 it is nas:/guests"
+
+
+@pytest.mark.parametrize("guest", [user(shared=False), {**user(), "state": "shutoff"}, domain("net", disks=[])])
+def test_storage_that_no_running_guest_shares_does_not_matter(guest):
+    seen = cluster(snapshot("h1", guest), snapshot("h2", mounts=[]))
+
+    assert check_storage(seen, seen) == []
