@@ -47,3 +47,17 @@ attributes:
     membership:
       - kvmops.cluster.all
 """
+
+    # For modules that run as a job of their own and show live lines.
+    LIVE = r"""
+options: {}
+attributes:
+  action:
+    description: Has a half that runs on the controller, and shows what the other half reports.
+    support: full
+  async:
+    description: Supports being run with the C(async) keyword.
+    support: none
+    details:
+      - It is an asynchronous job already.
+"""

@@ -19,6 +19,8 @@ description:
 extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.attributes.live
   - kvmops.cluster.intent
 attributes:
   check_mode:
@@ -29,12 +31,6 @@ attributes:
     support: full
   idempotent:
     support: full
-  action_group:
-    version_added: 0.1.0
-  async:
-    support: none
-    details:
-      - It is an asynchronous job already.
 options:
   guest:
     description:
@@ -203,7 +199,9 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
     parameters = module.params
     source = host_name(module)
     target = parameters["destination"] or host_of(parameters["destination_uri"]) or parameters["destination_uri"]
-    hosts = {target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}}
+    hosts = {
+        target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}
+    }
     settings = moving.settings(parameters, source, hosts)
     intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
     stop = runner.Stop()
@@ -223,9 +221,7 @@ def _move(
 ) -> dict[str, t.Any]:
     progress = Progress(progress_path)
     progress.begin(os.getpid())
-    mover = GuestMover(
-        connections, settings, moving.telling(None, progress, utc_now), stop.stopping, stop.stopping
-    )
+    mover = GuestMover(connections, settings, moving.telling(None, progress, utc_now), stop.stopping, stop.stopping)
     # A lost session says nothing about what its operator wants; an interrupt and a termination do.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):

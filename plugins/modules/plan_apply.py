@@ -22,6 +22,8 @@ description:
 extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.attributes.live
 attributes:
   check_mode:
     support: full
@@ -31,12 +33,6 @@ attributes:
     support: full
   idempotent:
     support: full
-  action_group:
-    version_added: 0.1.0
-  async:
-    support: none
-    details:
-      - It is an asynchronous job already.
 options:
   plan:
     description:
