@@ -117,11 +117,13 @@ class Probe:
 
     def records(self) -> dict[str, dict[str, Any]]:
         """Return what was measured in this section, for each guest."""
-        if self._stopped_at is None:
+        end = self._stopped_at
+        if end is None:
             # The prober hands its records over 20 times a second.
             time.sleep(0.12)
+            # Taken before reading: what that takes after a long section is no silence of the guests.
+            end = time.monotonic_ns()
             self._read()
-        end = self._stopped_at or time.monotonic_ns()
         pairs = zip(self._guests, self._tracks, strict=True)
         return {guest.name: self._record(guest, track, end) for guest, track in pairs}
 
