@@ -54,7 +54,7 @@ options:
     default: {}
   intent:
     description:
-      - What the operator wants of every move, for example V({"max_downtime_ms": 200, "allow_postcopy": true}).
+      - What the operator wants of every move, for example C(max_downtime_ms) of V(200) and C(allow_postcopy).
       - A guest's own intent, from its metadata, wins, but no guest can permit what is set to V(false) here.
       - The words are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
         V(allow_shutdown), V(allow_storage_copy), V(bandwidth_mib_s) and V(encryption).
