@@ -18,15 +18,18 @@ if TYPE_CHECKING:
 MIGRATION_PORTS = "49152-49215"
 TABLE = "kvmops_lab"
 # The verdict is what becomes of a packet: dropped, or answered with a reset so that both ends know at once.
+# Resets themselves pass, or nobody would hear them.
 RULES = f"""
 table inet {TABLE} {{
     chain incoming {{
         type filter hook input priority 0
+        tcp flags & rst == rst accept
         tcp dport {MIGRATION_PORTS} %(verdict)s
         tcp sport {MIGRATION_PORTS} %(verdict)s
     }}
     chain outgoing {{
         type filter hook output priority 0
+        tcp flags & rst == rst accept
         tcp dport {MIGRATION_PORTS} %(verdict)s
         tcp sport {MIGRATION_PORTS} %(verdict)s
     }}
