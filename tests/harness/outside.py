@@ -43,6 +43,11 @@ def active_on(lab: Lab, host: str) -> list[str]:
     return sorted(name for name, state in domains(lab.host(host)).items() if state != "shut off")
 
 
+def running_processes(lab: Lab, host: str) -> int:
+    """Return how many QEMUs run on a host, also when its libvirtd cannot be asked."""
+    return int(lab.host(host).ssh("pgrep --count --full '^/usr/bin/qemu-system'").stdout)
+
+
 def places(lab: Lab, names: Iterable[str] | None = None) -> dict[str, str]:
     """Return where each guest of the lab runs; a guest that is on two hosts, or on none, is told as such."""
     known = everywhere(lab)

@@ -1,0 +1,41 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real cluster for every test, and an operator who works on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.operator import Operator
+from harness.session import is_up, lab_for
+from harness.tidy import tidy
+from lab import Lab
+
+SCENARIO = Path(__file__).with_name("lab.yml")
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Lab]:
+    """The lab of this session. One that was up before stays up; any other is gone in the end."""
+    keep = is_up() or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
+    with lab_for(SCENARIO, keep=keep) as lab:
+        yield lab
+
+
+@pytest.fixture
+def lab(cluster: Lab) -> Lab:
+    """A lab as its scenario asks for: every guest at home, no fault, no host in maintenance."""
+    return tidy(cluster)
+
+
+@pytest.fixture
+def operator(lab: Lab, tmp_path: Path) -> Iterator[Operator]:
+    """Alice, in a folder of her own."""
+    alice = Operator(lab, tmp_path)
+    yield alice
+    alice.leave()

@@ -1,0 +1,100 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Things that break in the middle of a move: nobody is lost, all is told, and the same command finishes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from harness import outside
+from harness.ansible import Running
+from harness.operator import Operator
+from lab import Lab
+
+SLOW_MBIT = 60
+IN_TRANSFER = r"\| pre-copy +\| +\d+ %"
+
+Fault = Callable[[Lab, str], None]
+
+
+def kill_daemon_at_destination(lab: Lab, destination: str) -> None:
+    """libvirtd of the destination dies; its guests, and systemd, live on."""
+    lab.fault.kill_daemon(destination)
+
+
+def kill_daemon_at_source(lab: Lab, destination: str) -> None:
+    """libvirtd of the source dies, and with it all that it knew of the move."""
+    lab.fault.kill_daemon("h1")
+
+
+def cut_the_link(lab: Lab, destination: str) -> None:
+    """The migration connection breaks, and no new one comes through."""
+    lab.fault.cut_migration(destination)
+
+
+@pytest.fixture
+def slowly(lab: Lab) -> Iterator[Lab]:
+    """Let moves take seconds."""
+    lab.fault.slow_link("h1", SLOW_MBIT, both=True)
+    yield lab
+    for host in lab.hosts:
+        lab.fault.mend(host)
+
+
+def moving_guest(running: Running) -> tuple[str, str]:
+    """Wait until a guest is on its way; return its name and its destination."""
+    line = running.await_text(IN_TRANSFER, 120)
+    guest, rest = line.split(": ", 1)[1].split(" -> ", 1)
+    return guest, rest.split(" | ")[0].strip()
+
+
+@pytest.mark.parametrize(
+    "fault", [kill_daemon_at_destination, kill_daemon_at_source, cut_the_link], ids=lambda fault: fault.__name__
+)
+def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fault: Fault) -> None:
+    boots = outside.boot_ids(slowly)
+    drain = operator.start("drain_host", drain_host_name="h1")
+    guest, destination = moving_guest(drain)
+    fault(slowly, destination)
+    for host in slowly.hosts:
+        slowly.fault.slow_link(host, 1000)
+    outcome = drain.finish()
+
+    check_nobody_lost(slowly, boots)
+    still_there = outside.active_on(slowly, "h1")
+    if still_there:
+        # What failed is told with what to do; what could go has gone.
+        assert outcome.status == 2, outcome.text
+        assert guest in still_there
+        assert "The drain of h1 is not complete" in outcome.words
+        assert "To do:" in outcome.words
+        assert f"h1 still runs {', '.join(still_there)}, and stays cordoned." in outcome.words
+        assert '"state": "cordoned"' in slowly.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
+        [report] = operator.reports()
+        rows = {row["guest"]: row for row in report["guests"]}
+        assert report["ok"] is False
+        assert rows[guest]["outcome"] in ("failed", "unclear")
+        assert rows[guest]["error"]
+        for name, row in rows.items():
+            assert (row["outcome"] == "moved") == (name not in still_there), name
+    else:
+        assert outcome.status == 0, outcome.text
+
+    for host in slowly.hosts:
+        slowly.fault.mend(host)
+    again = operator.run("drain_host", drain_host_name="h1")
+    assert again.status == 0, again.text
+    assert outside.active_on(slowly, "h1") == []
+    check_nobody_lost(slowly, boots)
+
+
+def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:
+    """Every guest runs at exactly one host, is the one it was, and has its memory."""
+    outside.wait_until("every libvirtd answers", lambda: bool(outside.everywhere(lab)))
+    where = outside.everywhere(lab)
+    assert {name: list(hosts.values()) for name, hosts in where.items()} == {name: ["running"] for name in lab.guests}
+    assert outside.boot_ids(lab) == boots
+    assert all(result["memory_ok"] for result in outside.verified(lab).values())

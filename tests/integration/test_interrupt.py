@@ -1,0 +1,146 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What becomes of a drain whose controller, whose job or whose operator leaves in the middle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness import outside
+from harness.ansible import Running
+from harness.operator import Operator
+from lab import Lab
+
+#: Slow enough for a guest to be caught on its way, on any machine.
+SLOW_MBIT = 60
+IN_TRANSFER = r"\| pre-copy +\| +\d+ %"
+#: ansible-playbook's own exit status after Ctrl-C.
+INTERRUPTED = 99
+
+
+@pytest.fixture
+def slowly(lab: Lab) -> Iterator[Lab]:
+    """Let moves take seconds."""
+    lab.fault.slow_link("h1", SLOW_MBIT, both=True)
+    yield lab
+    lab.fault.mend("h1")
+
+
+def moving_guest(running: Running) -> str:
+    """Wait until a guest is on its way; return its name."""
+    line = running.await_text(IN_TRANSFER, 120)
+    return line.split(": ", 1)[1].split(" -> ")[0]
+
+
+def left(lab: Lab, guest: str) -> bool:
+    """Whether a guest runs at exactly one host, which is not h1."""
+    where = outside.everywhere(lab)[guest]
+    return len(where) == 1 and "h1" not in where and list(where.values()) == ["running"]
+
+
+def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:
+    """Every guest is defined and runs at exactly one host, is the one it was, and has its memory."""
+    where = outside.everywhere(lab)
+    assert {name: list(hosts.values()) for name, hosts in where.items()} == {name: ["running"] for name in lab.guests}
+    assert outside.boot_ids(lab) == boots
+    assert all(result["memory_ok"] for result in outside.verified(lab).values())
+
+
+def finish_the_drain(operator: Operator, lab: Lab) -> None:
+    """Type the same command again; it does the rest."""
+    lab.fault.mend("h1")
+    again = operator.run("drain_host", drain_host_name="h1")
+    assert again.status == 0, again.text
+    assert outside.active_on(lab, "h1") == []
+    assert "h1 runs no guest." in again.words
+
+
+def test_a_killed_controller_loses_nothing(slowly: Lab, operator: Operator) -> None:
+    boots = outside.boot_ids(slowly)
+    drain = operator.start("drain_host", drain_host_name="h1")
+    guest = moving_guest(drain)
+    drain.kill()
+    outside.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
+    check_nobody_lost(slowly, boots)
+    finish_the_drain(operator, slowly)
+    check_nobody_lost(slowly, boots)
+
+
+def test_a_run_after_a_kill_joins_the_one_that_is_still_at_work(slowly: Lab, operator: Operator) -> None:
+    drain = operator.start("drain_host", drain_host_name="h1")
+    moving_guest(drain)
+    drain.kill()
+    again = operator.start("drain_host", drain_host_name="h1")
+    # The second run shows how the first one's moves go, though it started none of them.
+    again.await_text(IN_TRANSFER, 120)
+    slowly.fault.mend("h1")
+    outcome = again.finish()
+    assert outcome.status == 0, outcome.text
+    assert outside.active_on(slowly, "h1") == []
+
+
+def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, operator: Operator) -> None:
+    boots = outside.boot_ids(slowly)
+    drain = operator.start("drain_host", drain_host_name="h1")
+    guest = moving_guest(drain)
+    drain.press_ctrl_c()
+    outcome = drain.finish()
+    assert outcome.status == INTERRUPTED, outcome.text
+    assert "h1: interrupted. No further guest is started there; the one that is moving completes its move." in (
+        outcome.words
+    )
+    assert "Run the same playbook again to carry on." in outcome.words
+
+    outside.wait_until(f"{guest} arrives", lambda: left(slowly, guest))
+    outside.wait_until("the job on h1 ends", lambda: lease_is_free(slowly))
+    others = [name for name in ("busy", "idle", "shy", "web-one") if name != guest]
+    assert outside.active_on(slowly, "h1") == others, "another guest was started after Ctrl-C"
+    check_nobody_lost(slowly, boots)
+    assert maintenance_of(operator, "h1") == "cordoned"
+    finish_the_drain(operator, slowly)
+    check_nobody_lost(slowly, boots)
+
+
+def test_a_killed_job_on_the_host_leaves_the_move_to_libvirt(slowly: Lab, operator: Operator) -> None:
+    boots = outside.boot_ids(slowly)
+    drain = operator.start("drain_host", drain_host_name="h1")
+    guest = moving_guest(drain)
+    slowly.host("h1").ssh(
+        "kill -KILL $(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/' /var/lib/kvmops/apply.lease)", check=True
+    )
+    outcome = drain.finish()
+    assert outcome.status != 0, outcome.text
+    outside.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
+    check_nobody_lost(slowly, boots)
+    finish_the_drain(operator, slowly)
+    check_nobody_lost(slowly, boots)
+
+
+def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operator) -> None:
+    boots = outside.boot_ids(slowly)
+    move = operator.start_module(
+        "h1", "domain_migrate", guest="busy", destination="h2", destination_uri="qemu+ssh://root@h2/system"
+    )
+    moving_guest(move)
+    move.press_ctrl_c()
+    outcome = move.finish()
+    assert outcome.status != 0, outcome.text
+    assert "h1: interrupted. The move is being aborted; the guest stays where it is." in outcome.words
+    outside.wait_until("the move is over", lambda: outside.everywhere(slowly)["busy"] == {"h1": "running"})
+    outside.wait_until("no job is left", lambda: "None" in slowly.host("h1").ssh("virsh domjobinfo busy").stdout)
+    check_nobody_lost(slowly, boots)
+    assert outside.places(slowly)["busy"] == "h1"
+
+
+def lease_is_free(lab: Lab) -> bool:
+    """Whether no run is at work on h1."""
+    return lab.host("h1").ssh("flock --nonblock /var/lib/kvmops/apply.lease true").returncode == 0
+
+
+def maintenance_of(operator: Operator, host: str) -> str:
+    """The state of a host as its local fact tells it."""
+    fact = operator.run_module(host, "ansible.builtin.setup", filter="ansible_local").text
+    return next(state for state in ("cordoned", "maintenance", "active") if f'"state": "{state}"' in fact)
