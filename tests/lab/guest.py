@@ -17,7 +17,8 @@ from .scenario import GuestPlan
 # QEMU goes first: a migration that hangs holds libvirt's lock, and `destroy` would wait half a minute for it.
 CLEAR_ALL = """
 for record in /run/libvirt/qemu/*.pid; do
-    [ -e "$record" ] && kill -KILL "$(cat "$record")" 2>/dev/null
+    # driver.pid is the daemon's own.
+    [ -e "$record" ] && [ "${{record##*/}}" != driver.pid ] && kill -KILL "$(cat "$record")" 2>/dev/null
 done
 for name in $(virsh -q list --all --name); do
     virsh -q destroy "$name" >/dev/null 2>&1
