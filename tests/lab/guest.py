@@ -14,8 +14,10 @@ from .addresses import Networks, guest_uuid
 from .host import Host
 from .scenario import GuestPlan
 
-# QEMU goes first: a migration that hangs holds libvirt's lock, and `destroy` would wait half a minute for it.
+# Connections and QEMU go first: a migration that hangs holds libvirt's lock, and `destroy` would wait for it, half a
+# minute as a rule, and two minutes for one that is still connecting into a cut.
 CLEAR_ALL = """
+ss -K -t 'dport >= :49152 and dport <= :49215' >/dev/null
 for record in /run/libvirt/qemu/*.pid; do
     # driver.pid is the daemon's own.
     [ -e "$record" ] && [ "${{record##*/}}" != driver.pid ] && kill -KILL "$(cat "$record")" 2>/dev/null
