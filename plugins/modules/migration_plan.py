@@ -115,6 +115,9 @@ EXAMPLES = r"""
     connect:
       h1: {connect_uri: qemu+ssh://root@h1/system, migration_address: 198.18.0.11}
       h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12}
+    intent:
+      max_downtime_ms: 200
+      allow_postcopy: true
     exclude: domains[?metadata.tier=='pinned']
     dest: "{{ playbook_dir }}/drain-h1.json"
   run_once: true

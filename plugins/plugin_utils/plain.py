@@ -12,8 +12,8 @@ import typing as t
 def plain(value: t.Any) -> t.Any:
     """A copy of a value out of nothing but dict, list, str, int, float, bool and None.
 
-    ansible-core tags values by subclassing their types, and libraries that look at exact types (jmespath's functions do)
-    do not know these.
+    ansible-core tags values by subclassing their types, and libraries that look at exact types, as
+    jmespath's functions do, do not know these.
     """
     if value is None or isinstance(value, bool):
         return value
