@@ -19,11 +19,11 @@ from .ansible import Outcome, Running, environment, playbook_words, program
 class Operator:
     """Works on a lab with the collection, from a folder of their own."""
 
-    def __init__(self, lab: Lab, folder: Path, user: str = "alice") -> None:
+    def __init__(self, lab: Lab, folder: Path, user: str = "alice", **settings: str) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.yml"
         lab.write_inventory(self.inventory)
-        self._environment = environment(USER=user, ANSIBLE_NOCOLOR="1", COLUMNS="200")
+        self._environment = environment(USER=user, ANSIBLE_NOCOLOR="1", COLUMNS="200", **settings)
         self._running: list[Running] = []
 
     # ---- commands ----------------------------------------------------------------------------------------------------

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Benches from the command line: each measures on a lab of its own scenario, prints, and writes what it found."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.ansible import CHECKOUT
+from harness.session import is_up, lab_for
+from lab import Lab, LabError
+from lab.scenario import DEFAULT
+
+from . import overhead
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What one bench needs, does and says.
+
+    Attributes:
+        scenario: what it runs on, unless told otherwise.
+        measure: does it and returns a document.
+        lines: the document for people.
+    """
+
+    scenario: Path
+    measure: Callable[[Lab, Path, argparse.Namespace], dict[str, Any]]
+    lines: Callable[[Mapping[str, Any]], list[str]]
+
+
+BENCHES = {"overhead": Bench(DEFAULT.with_name("overhead.yml"), overhead.measure, overhead.lines)}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="bench", description="Measure on the lab.")
+    parser.add_argument("name", choices=sorted(BENCHES))
+    parser.add_argument("--scenario", type=Path, help="another scenario")
+    parser.add_argument("--out", type=Path, help="folder, or file that ends in .json (default: build/bench)")
+    parser.add_argument("--repeats", type=int, default=2, help="how often each side is measured (default: 2)")
+    parser.add_argument("--max-ratio", type=float, help="exit 1 if the ratio is above this")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Return 0 if it was measured, 1 if it was not or is above what was asked for."""
+    options = _parser().parse_args(arguments)
+    bench = BENCHES[options.name]
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    out = (options.out or CHECKOUT / "build" / "bench").resolve()
+    path = out if out.suffix == ".json" else out / f"{options.name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    keep = is_up() or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
+    try:
+        with lab_for((options.scenario or bench.scenario).resolve(), keep=keep) as lab:
+            found = bench.measure(lab, path.parent, options)
+    except LabError as error:
+        print(f"bench: {error.what}\n       {error.remedy or ''}".rstrip(), file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("bench: interrupted", file=sys.stderr)
+        return 130
+    path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    print("\n".join([*bench.lines(found), "", f"All figures: {path}"]))
+    ratio = found.get("ratio")
+    if options.max_ratio is not None and (ratio is None or ratio > options.max_ratio):
+        print(f"bench: the ratio is above {options.max_ratio:g}", file=sys.stderr)
+        return 1
+    return 0
