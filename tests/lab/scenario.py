@@ -13,6 +13,7 @@ from typing import Any
 
 import jsonschema
 import yaml
+from jsonschema.exceptions import best_match
 
 from .addresses import MOST_GUESTS
 from .errors import LabError
@@ -95,7 +96,7 @@ def load(path: Path) -> Scenario:
 def parse(data: Any, origin: str = "scenario") -> Scenario:
     """Turn the content of a scenario file into a scenario, or say in one line what is wrong where."""
     _check_schema(data, origin)
-    hosts = tuple(_hosts(data["hosts"]))
+    hosts = tuple(_hosts(data["hosts"], origin))
     guests = tuple(_guests(data.get("guests", []), origin))
     _check_sense(hosts, guests, origin)
     return Scenario(hosts, guests)
@@ -104,9 +105,9 @@ def parse(data: Any, origin: str = "scenario") -> Scenario:
 def _check_schema(data: Any, origin: str) -> None:
     schema = json.loads(SCHEMA.read_text(encoding="utf-8"))
     validator = jsonschema.Draft202012Validator(schema)
-    errors = sorted(validator.iter_errors(data), key=lambda error: [str(part) for part in error.absolute_path])
-    if errors:
-        raise _wrong(origin, _place(errors[0].absolute_path), errors[0].message)
+    error = best_match(validator.iter_errors(data))
+    if error is not None:
+        raise _wrong(origin, _place(error.absolute_path), error.message)
 
 
 def _place(path: Iterable[str | int]) -> str:
@@ -135,10 +136,12 @@ def _each(value: Any, count: int, default: Any) -> list[Any]:
     return [default if value is None else value] * count
 
 
-def _hosts(data: Mapping[str, Any]) -> Iterable[HostPlan]:
+def _hosts(data: Mapping[str, Any], origin: str) -> Iterable[HostPlan]:
     count = data.get("count", 3)
     releases = _each(data.get("release"), count, "trixie")
-    for number, release in enumerate(releases[:count], start=1):
+    if len(releases) != count:
+        raise _wrong(origin, "hosts.release", f"{len(releases)} releases for {count} hosts")
+    for number, release in enumerate(releases, start=1):
         yield HostPlan(
             name=f"h{number}",
             number=number,

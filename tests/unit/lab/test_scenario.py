@@ -1,0 +1,99 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Scenarios: what is accepted, and what people are told about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab import scenario
+from lab.errors import LabError
+
+SCENARIOS = Path(scenario.__file__).parent / "scenarios"
+GUEST = {"name": "g", "host": "h1"}
+
+
+@pytest.mark.parametrize("path", sorted(SCENARIOS.glob("*.yml")), ids=lambda path: path.stem)
+def test_what_the_lab_ships_is_valid(path):
+    plan = scenario.load(path)
+    assert len(plan.hosts) >= 2
+    assert len(plan.guests) >= 4
+
+
+def test_defaults():
+    plan = scenario.parse({"hosts": {}, "guests": [GUEST]})
+    assert [host.name for host in plan.hosts] == ["h1", "h2", "h3"]
+    assert {host.release for host in plan.hosts} == {"trixie"}
+    assert plan.hosts[0].link_mbit == 0
+    assert plan.guests[0].disk_mib is None
+
+
+def test_a_release_for_each_host():
+    plan = scenario.parse({"hosts": {"count": 2, "release": ["bookworm", "testing"]}})
+    assert [host.release for host in plan.hosts] == ["bookworm", "testing"]
+
+
+def test_a_guest_many_times():
+    plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"count": 3, "disk": 16}, {"name": "x", "host": "h2"}]})
+    assert [(guest.name, guest.number) for guest in plan.guests] == [("g1", 1), ("g2", 2), ("g3", 3), ("x", 4)]
+    assert plan.guests[2].disk_mib == 16
+
+
+def test_it_survives_being_written_down():
+    plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
+    assert scenario.Scenario.from_json(plan.to_json()) == plan
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "s.yml: None is not of type 'object'"),
+        ({}, "s.yml: 'hosts' is a required property"),
+        ({"hosts": {"count": 0}}, "s.yml: hosts.count: 0 is less than the minimum of 1"),
+        (
+            {"hosts": {"release": "sarge"}},
+            "s.yml: hosts.release: 'sarge' is not one of ['bookworm', 'trixie', 'testing']",
+        ),
+        ({"hosts": {"count": 3, "release": ["trixie"]}}, "s.yml: hosts.release: 1 releases for 3 hosts"),
+        ({"hosts": {"speed": 1}}, "s.yml: hosts: Additional properties are not allowed ('speed' was unexpected)"),
+        ({"hosts": {}, "guests": [{"name": "g"}]}, "s.yml: guests[0]: 'host' is a required property"),
+        ({"hosts": {}, "guests": [GUEST | {"host": "h9"}]}, "s.yml: guest g: host: 'h9' is not one of h1, h2, h3"),
+        ({"hosts": {}, "guests": [GUEST, GUEST]}, "s.yml: guest g: the name is used twice"),
+        ({"hosts": {}, "guests": [GUEST | {"name": "G 1"}]}, "s.yml: guests[0].name: 'G 1' does not match"),
+        (
+            {"hosts": {}, "guests": [GUEST | {"hot_mib": -1}]},
+            "s.yml: guests[0].hot_mib: -1 is less than the minimum of 0",
+        ),
+        (
+            {"hosts": {}, "guests": [GUEST, GUEST | {"name": "x", "hot_mib": 64}]},
+            "s.yml: guests[1]: hot_mib: 64 is more than touched_mib, 32",
+        ),
+        (
+            {"hosts": {}, "guests": [GUEST | {"memory_mib": 96, "touched_mib": 90}]},
+            "s.yml: guests[0]: touched_mib: 90 MiB and the guest's own 56 do not fit into 96",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_with_its_place(data, message):
+    with pytest.raises(LabError) as caught:
+        scenario.parse(data, "s.yml")
+    assert caught.value.what.startswith(message)
+    assert "\n" not in caught.value.what
+    assert caught.value.remedy
+
+
+def test_a_file_that_is_not_there(tmp_path):
+    with pytest.raises(LabError, match="No such file") as caught:
+        scenario.load(tmp_path / "none.yml")
+    assert str(tmp_path / "none.yml") in caught.value.what
+
+
+def test_a_file_that_is_not_yaml(tmp_path):
+    path = tmp_path / "bad.yml"
+    path.write_text("hosts: {count: 3\nguests: ]\n", encoding="utf-8")
+    with pytest.raises(LabError) as caught:
+        scenario.load(path)
+    assert caught.value.what.startswith(f"{path}:2: not YAML: ")
