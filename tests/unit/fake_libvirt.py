@@ -280,8 +280,10 @@ class Host:
             c.VIR_ERR_SYSTEM_ERROR,
             c.VIR_FROM_RPC,
         )
-        for connection in self.connections:
-            connection.dead = True
+        with self.cluster.lock:
+            for connection in self.connections:
+                connection.dead = True
+            self.cluster.lock.notify_all()
 
     def start_daemon(self) -> None:
         self.connect_error = None
@@ -661,6 +663,10 @@ class Domain:
     def info(self) -> list[int]:
         return [self.guest().state[0], 0, 0, 1, 0]
 
+    def controlInfo(self, flags: int = 0) -> list[int]:  # noqa: N802
+        guest = self._running_guest()
+        return [c.VIR_DOMAIN_CONTROL_OCCUPIED, 0, 60000] if guest.stuck else [c.VIR_DOMAIN_CONTROL_OK, 0, 0]
+
     def isActive(self) -> int:  # noqa: N802
         return int(self.guest().active)
 
@@ -707,8 +713,12 @@ class Domain:
     def suspend(self) -> int:
         self._write("virDomainSuspend")
         guest = self._running_guest()
-        guest.state = (c.VIR_DOMAIN_PAUSED, c.VIR_DOMAIN_PAUSED_USER)
-        guest.host.lifecycle(guest, c.VIR_DOMAIN_EVENT_SUSPENDED, c.VIR_DOMAIN_EVENT_SUSPENDED_PAUSED)
+        # While a guest leaves, libvirt takes this for a part of the migration, and lets it go on if that fails.
+        leaving = guest.job is not None and guest.job.source_guest is guest
+        reason = c.VIR_DOMAIN_PAUSED_MIGRATION if leaving else c.VIR_DOMAIN_PAUSED_USER
+        detail = c.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED if leaving else c.VIR_DOMAIN_EVENT_SUSPENDED_PAUSED
+        guest.state = (c.VIR_DOMAIN_PAUSED, reason)
+        guest.host.lifecycle(guest, c.VIR_DOMAIN_EVENT_SUSPENDED, detail)
         return 0
 
     def resume(self) -> int:
@@ -952,8 +962,8 @@ class Job:
         self._lifecycle_source(c.VIR_DOMAIN_EVENT_SUSPENDED, c.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY)
         self._lifecycle_destination(c.VIR_DOMAIN_EVENT_RESUMED, c.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY)
 
-    def complete(self, **stats: t.Any) -> None:
-        """The guest has moved; its definitions follow the flags."""
+    def complete(self, error: libvirtError | None = None, **stats: t.Any) -> None:
+        """The guest has moved; its definitions follow the flags. The caller may get an error all the same."""
         stats.setdefault("downtime", 92)
         stats.setdefault("time_elapsed", 4310)
         self.step(**stats)
@@ -983,7 +993,7 @@ class Job:
         self.source.emit(
             c.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED, self.source_guest, {k: v for k, v in final.items() if k != "type"}
         )
-        self._end(None)
+        self._end(error)
 
     def fail(self, code: int = c.VIR_ERR_OPERATION_FAILED, text: str | None = None) -> None:
         """The move fails and the guest goes on at the source, as libvirt sees to it in pre-copy."""

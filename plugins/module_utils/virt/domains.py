@@ -7,8 +7,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 import typing as t
+import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import blockers, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
@@ -16,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import (
     PATIENCE_S,
     STRAGGLERS,
+    NotAskedError,
     UnansweredError,
     each,
     within,
@@ -24,7 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
 
 #: All bulk statistics together; they come from every QEMU in turn.
-BULK_PATIENCE_S = 5.0
+BULK_PATIENCE_S = 3.0
 
 _OPERATIONS = {
     0: "unknown",
@@ -50,51 +53,62 @@ class Surroundings(t.NamedTuple):
     default_hugepage_bytes: int
 
 
-def describe_all(connection: t.Any, surroundings: Surroundings, only: str | None = None) -> list[dict[str, t.Any]]:
-    """Every guest of a host, active or not, by name; with C(only) just the one of that UUID, if it is there.
+def describe_all(connection: t.Any, surroundings: Surroundings, *, only: str | None = None) -> list[dict[str, t.Any]]:
+    """Every guest of a host, active or not, by name; or the one with the UUID ``only``.
 
     A guest that ends while it is looked at is left out. One whose QEMU does not answer is described by what libvirt
     knows without it, with the blocker C(not_answering).
     """
-    listing = _Listing(connection, only)
-    found = []
-    for domain, xml in zip(listing.domains, each(listing.domains, lambda d: d.XMLDesc(0))):
-        if isinstance(xml, virt.libvirt.libvirtError) and xml.get_error_code() == virt.libvirt.VIR_ERR_NO_DOMAIN:
-            continue
-        if isinstance(xml, Exception) and not isinstance(xml, (UnansweredError, virt.libvirt.libvirtError)):
-            raise xml
-        found.append(_Guest(domain, None if isinstance(xml, Exception) else xml, listing))
-    active = [guest for guest in found if guest.state not in _INACTIVE]
-    for guest, answer in zip(active, each(active, _Guest.ask)):
-        guest.answered(answer)
-    return sorted(
-        (guest.description(surroundings) for guest in found if not guest.vanished), key=lambda guest: guest["name"]
-    )
+    with contextlib.ExitStack() as stack:
+        listing = _Listing(connection, only, stack)
+        found = [_Guest(domain, listing) for domain in listing.domains]
+        _ask_each(found, _Guest.look, _Guest.seen)
+        _ask_each([guest for guest in found if guest.state not in _INACTIVE], _Guest.ask, _Guest.answered)
+        described = [guest.description(surroundings) for guest in found if not guest.vanished]
+    return sorted(described, key=lambda guest: guest["name"])
 
 
 class _Listing:
     """The bulk calls: the guests, what sets of them have in common, and their statistics."""
 
-    def __init__(self, connection: t.Any, only: str | None) -> None:
+    def __init__(self, connection: t.Any, only: str | None, stack: contextlib.ExitStack) -> None:
         lib = virt.libvirt
-        listed = connection.listAllDomains(0)
-        self.domains = [domain for domain in listed if only in (None, domain.UUIDString())]
+        self.domains = _listed(connection, only)
         self.persistent = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
         self.autostart = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
         self.snapshots = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
-        self.statistics = _statistics(connection, self.domains if only else None)
+        self.statistics, hung = _statistics(connection, self.domains if only else None)
         self.taken_at_s = time.time()
+        if hung:
+            # Calls that hang have used up what libvirtd grants to one connection.
+            connection = stack.enter_context(virt.connect(connection.getURI(), read_only=True))
+            self.domains = _listed(connection, only)
+        #: UUIDs of guests that have kept others waiting for too long
+        self.silent = {domain.UUIDString() for domain in self.domains if _occupied(domain)}
+
+
+def _listed(connection: t.Any, only: str | None) -> list[t.Any]:
+    return [domain for domain in connection.listAllDomains(0) if only in (None, domain.UUIDString())]
 
 
 def _uuids(domains: t.Iterable[t.Any]) -> set[str]:
     return {domain.UUIDString() for domain in domains}
 
 
-def _statistics(connection: t.Any, domains: list[t.Any] | None) -> dict[str, dict[str, t.Any]]:
-    """Statistics by UUID, of all domains or of these.
+def _occupied(domain: t.Any) -> bool:
+    """Has QEMU been owing an answer for longer than it ever needs? Asking this never waits for QEMU."""
+    try:
+        state, _details, for_ms = domain.controlInfo()
+    except virt.libvirt.libvirtError:
+        return False
+    return bool(state != virt.libvirt.VIR_DOMAIN_CONTROL_OK and for_ms > PATIENCE_S * 1000)
 
-    A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the next call (NOWAIT) passes
-    it over.
+
+def _statistics(connection: t.Any, domains: list[t.Any] | None) -> tuple[dict[str, dict[str, t.Any]], int]:
+    """Statistics by UUID, of all domains or of these, and how many calls hang.
+
+    A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the next call (NOWAIT)
+    passes it over.
     """
     lib = virt.libvirt
     groups = (
@@ -105,63 +119,93 @@ def _statistics(connection: t.Any, domains: list[t.Any] | None) -> dict[str, dic
     )
     flags = lib.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
     if domains is not None and not domains:
-        return {}
+        return {}, 0
 
     def ask(wanted: int) -> t.Any:
         if domains is None:
             return connection.getAllDomainStats(wanted, flags)
         return connection.domainListGetStats(domains, wanted, flags)
 
-    answer = None
-    for _attempt in range(STRAGGLERS - 1):
+    for hung in range(STRAGGLERS - 1):
         with contextlib.suppress(UnansweredError):
-            answer = within(BULK_PATIENCE_S, lambda: ask(groups))
-            break
-    if answer is None:
-        # The states alone need no QEMU.
-        answer = within(BULK_PATIENCE_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))
+            return _by_uuid(within(BULK_PATIENCE_S, lambda: ask(groups))), hung
+    # The states alone need no QEMU.
+    return _by_uuid(within(BULK_PATIENCE_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))), STRAGGLERS - 1
+
+
+def _by_uuid(answer: t.Iterable[tuple[t.Any, dict[str, t.Any]]]) -> dict[str, dict[str, t.Any]]:
     return {domain.UUIDString(): statistics for domain, statistics in answer}
+
+
+def _ask_each(guests: list[_Guest], call: t.Callable[[_Guest], t.Any], take: t.Callable[[_Guest, t.Any], None]) -> None:
+    """Make a call on each guest that is not known to hang or to be gone, and let the guest take the answer."""
+    asked = [guest for guest in guests if not guest.silent and not guest.vanished]
+    for guest, answer in zip(asked, each(asked, call)):
+        if guest.spoilt(answer):
+            continue
+        if isinstance(answer, Exception):
+            raise answer
+        take(guest, answer)
+
+
+@functools.cache
+def _reason(state: int, reason: int) -> str:
+    return reason_word(state, reason)
 
 
 class _Guest:
     """One guest while its description is put together."""
 
-    def __init__(self, domain: t.Any, xml: str | None, listing: _Listing) -> None:
+    def __init__(self, domain: t.Any, listing: _Listing) -> None:
         self._domain = domain
         self.uuid: str = domain.UUIDString()
-        self._root = guest_xml.parse(xml) if xml else None
         self._listing = listing
         self._statistics = listing.statistics.get(self.uuid, {})
+        self.silent = self.uuid in listing.silent
         self.vanished = False
+        self._skipped = False
+        self._root: ET.Element | None = None
         self._job: dict[str, t.Any] | None = None
         self._block_jobs: list[str] = []
-        self._silent = xml is None
         state, reason = self._statistics.get("state.state"), self._statistics.get("state.reason")
         if state is None:
             with contextlib.suppress(virt.libvirt.libvirtError):
                 state, reason = domain.state()[:2]
         self.state = "unknown" if state is None else state_word(state)
-        self._reason = None if state is None or reason is None else reason_word(state, reason)
+        self._reason = None if state is None or reason is None else _reason(state, reason)
+
+    def look(self) -> ET.Element:
+        """The guest's XML."""
+        return guest_xml.parse(self._domain.XMLDesc(0))
+
+    def seen(self, root: ET.Element) -> None:
+        """Take over what ``look`` returned."""
+        self._root = root
 
     def ask(self) -> tuple[dict[str, t.Any] | None, list[str]]:
         """What only a call on the guest itself can tell: its job, and the disks that a block job works on."""
         job = self._running_job()
         return job, [] if job else [target for target in self._targets() if self._domain.blockJobInfo(target)]
 
-    def answered(self, answer: t.Any) -> None:
-        """Take over what ``ask`` returned or raised."""
+    def answered(self, answer: tuple[dict[str, t.Any] | None, list[str]]) -> None:
+        """Take over what ``ask`` returned."""
+        self._job, self._block_jobs = answer
+
+    def spoilt(self, answer: t.Any) -> bool:
+        """Is the answer none, because the guest hangs, is gone, or could not be asked?"""
         lib = virt.libvirt
-        if isinstance(answer, lib.libvirtError):
+        if isinstance(answer, UnansweredError):
+            self.silent = True
+        elif isinstance(answer, NotAskedError):
+            self._skipped = True
+        elif isinstance(answer, lib.libvirtError):
             code = answer.get_error_code()
             self.vanished = code == lib.VIR_ERR_NO_DOMAIN
-            # It waited for the guest's lock in vain, or the guest has just ended.
-            self._silent = code == lib.VIR_ERR_OPERATION_TIMEOUT
-        elif isinstance(answer, UnansweredError):
-            self._silent = True
-        elif isinstance(answer, Exception):
-            raise answer
+            # It waited in vain for the guest's lock; anything else: the guest has just ended.
+            self.silent = code == lib.VIR_ERR_OPERATION_TIMEOUT
         else:
-            self._job, self._block_jobs = answer
+            return False
+        return True
 
     def _running_job(self) -> dict[str, t.Any] | None:
         lib = virt.libvirt
@@ -190,11 +234,11 @@ class _Guest:
 
     def description(self, surroundings: Surroundings) -> dict[str, t.Any]:
         """The guest as the contract has it."""
-        root = self._root
-        if root is None:
-            root = guest_xml.parse("<domain/>")
+        root = self._root if self._root is not None else ET.Element("domain")
         described = guest_xml.described(root, default_hugepage_bytes=surroundings.default_hugepage_bytes)
         described["name"], described["uuid"] = self._domain.name(), self.uuid
+        if described["memory_bytes"] is None:
+            described["memory_bytes"] = self._bytes("balloon.maximum") or 0
         for disk in described["disks"]:
             surroundings.storage.describe(disk)
         self._add_sizes(described["disks"])
@@ -202,8 +246,6 @@ class _Guest:
             snapshots=self._snapshots(), block_jobs=self._block_jobs, tpm_shared=self._tpm_shared(surroundings.storage)
         )
         found = blockers.blockers(root, facts) if self._root is not None else []
-        if self._silent:
-            found.insert(0, self._not_answering())
         head = {
             "name": described.pop("name"),
             "uuid": described.pop("uuid"),
@@ -212,15 +254,27 @@ class _Guest:
             "persistent": self.uuid in self._listing.persistent,
             "autostart": self.uuid in self._listing.autostart,
         }
-        maps = {"job": self._job, "blockers": [dict(blocker) for blocker in found], "balloon": self._balloon()}
-        return {**head, **described, **maps}
+        tail = {
+            "job": self._job,
+            "blockers": [dict(blocker) for blocker in (*self._not_answering(), *found)],
+            "balloon": self._balloon(),
+        }
+        return {**head, **described, **tail}
 
-    def _not_answering(self) -> t.Any:
-        return refusal(
-            "not_answering",
-            f"QEMU of {self._domain.name()} does not answer libvirt within {PATIENCE_S:.0f} s",
-            "look at its process on the host (is it stopped, or waiting for storage?) and at /var/log/libvirt/qemu",
-        )
+    def _not_answering(self) -> t.Iterator[t.Any]:
+        name = self._domain.name()
+        if self.silent:
+            yield refusal(
+                "not_answering",
+                f"QEMU of {name} does not answer libvirt within {PATIENCE_S:.0f} s",
+                "look at its process on the host (is it stopped, or waiting for storage?) and at /var/log/libvirt/qemu",
+            )
+        elif self._skipped and self._root is None:
+            yield refusal(
+                "not_asked",
+                f"too many guests of this host do not answer libvirt, so that {name} was not asked",
+                "look after the guests that do not answer first",
+            )
 
     def _snapshots(self) -> int:
         if self.uuid not in self._listing.snapshots:

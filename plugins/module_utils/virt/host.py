@@ -49,7 +49,6 @@ def snapshot(
     Args:
         connection: to the libvirtd of this very machine; read-only is enough.
         name: the host's name in the inventory.
-        only: look at the guest of this UUID and leave out the others.
         root: where the host's files are looked up; tests have their own.
         only: the UUID of the one guest to look at; by default all.
     """
@@ -169,7 +168,7 @@ class _Host:
             libvirt=self._libvirt, swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False
         )
         huge = self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES)
-        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge), only)
+        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge), only=only)
         self._architectures.update(guest["arch"] for guest in found if guest["arch"])
         return found
 

@@ -20,6 +20,10 @@ class UnansweredError(Exception):
     """A call that took longer than anyone should wait."""
 
 
+class NotAskedError(Exception):
+    """A call that was not made, because too many others hang."""
+
+
 T = t.TypeVar("T")
 
 
@@ -36,14 +40,14 @@ def each(
 ) -> list[t.Any]:
     """Call once for each item, one after the other, without ever waiting for one that hangs.
 
-    Returns: for each item what its call returned, or the exception it raised; UnansweredError for what took too long,
-        and for all that is left once too many calls hang.
+    Returns: for each item what its call returned, or the exception it raised; UnansweredError for what took too long;
+        NotAskedError for all that is left once too many calls hang.
     """
     answers: list[t.Any] = []
     hanging = 0
     while len(answers) < len(items):
         if hanging >= stragglers:
-            answers.extend(UnansweredError() for _item in items[len(answers) :])
+            answers.extend(NotAskedError() for _item in items[len(answers) :])
             break
         answers.extend(_Runner(items[len(answers) :], call).collect(patience_s))
         if len(answers) < len(items):
