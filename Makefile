@@ -29,8 +29,9 @@ SCENARIO ?=
 HOST ?= h1
 NAME ?= overhead
 OUT ?=
-ROOT := $(SUDO) env PATH=$(BIN):$(PATH) PYTHONPATH=$(CURDIR)/tests \
-	ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) $(BIN)/python
+ROOT := $(SUDO) env PATH=$(PATH):/usr/sbin:/sbin PYTHONPATH=$(CURDIR)/tests \
+	ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) \
+	$(foreach name,$(filter KVMOPS_%,$(.VARIABLES)),$(name)='$($(name))') $(BIN)/python
 OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
 
 .PHONY: help
@@ -86,9 +87,9 @@ import-check: build ## Would Galaxy take that file? (galaxy-importer)
 	@tests/tools/import-check $(PYTHON)
 
 .PHONY: integration
-integration: tools ## Integration tests, on the lab (root)
+integration: tools ## The lab's own tests, then the collection's on the lab (root)
 	@mkdir -p build/junit
-	@$(ROOT) -m pytest tests/integration -q --junit-xml=build/junit/integration.xml $(ARGS)
+	@$(ROOT) -m pytest tests/lab/tests tests/integration -q --junit-xml=build/junit/integration.xml $(ARGS)
 
 .PHONY: test
 test: ## Everything: check, sanity, import-check, integration
@@ -104,8 +105,9 @@ bench: tools ## Measure: make bench NAME=overhead [SCENARIO=file] [OUT=file] (ro
 	@$(ROOT) -m bench $(NAME) $(OPTIONS) $(if $(OUT),--out $(OUT))
 
 .PHONY: lab-up lab-down lab-reset lab-status lab-ssh
-lab-up: tools ## Start a cluster on this machine [SCENARIO=file] (root)
-	@$(ROOT) -m lab up $(OPTIONS)
+lab-up: tools ## Start a cluster on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)
+	@mkdir -p build/lab
+	@$(ROOT) -m lab up $(OPTIONS) --inventory build/lab/inventory.yml
 lab-down: tools ## Stop it, leaving nothing behind
 	@$(ROOT) -m lab down
 lab-reset: tools ## Stop it and start it afresh [SCENARIO=file]
