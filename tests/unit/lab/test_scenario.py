@@ -58,14 +58,14 @@ def test_it_survives_being_written_down():
             "s.yml: hosts.release: 'sarge' is not one of ['bookworm', 'trixie', 'testing']",
         ),
         ({"hosts": {"count": 3, "release": ["trixie"]}}, "s.yml: hosts.release: 1 releases for 3 hosts"),
-        ({"hosts": {"speed": 1}}, "s.yml: hosts: Additional properties are not allowed ('speed' was unexpected)"),
+        ({"hosts": {"speed": 1}}, "s.yml: hosts: Additional properties are not allowed ('speed'"),
         ({"hosts": {}, "guests": [{"name": "g"}]}, "s.yml: guests[0]: 'host' is a required property"),
         ({"hosts": {}, "guests": [GUEST | {"host": "h9"}]}, "s.yml: guest g: host: 'h9' is not one of h1, h2, h3"),
         ({"hosts": {}, "guests": [GUEST, GUEST]}, "s.yml: guest g: the name is used twice"),
         ({"hosts": {}, "guests": [GUEST | {"name": "G 1"}]}, "s.yml: guests[0].name: 'G 1' does not match"),
         (
             {"hosts": {}, "guests": [GUEST | {"hot_mib": -1}]},
-            "s.yml: guests[0].hot_mib: -1 is less than the minimum of 0",
+            "s.yml: guests[0].hot_mib: -1 is less than",
         ),
         (
             {"hosts": {}, "guests": [GUEST, GUEST | {"name": "x", "hot_mib": 64}]},
