@@ -61,7 +61,10 @@ class ActionModule(ActionBase):
 
         result = {"changed": False, "report": report, "path": path, "left": left, "empty": _is_empty(left)}
         came = verification.newcomers(plan, snapshots)
-        result.update(_failure(plan, report, [] if arguments["tolerant"] else came, arguments["tolerant"]))
+        message = _failure(plan, report, [] if arguments["tolerant"] else came, arguments["tolerant"])
+        if message:
+            # A failed task shows its whole result on the terminal, so the long parts are left to the file.
+            return {"changed": False, "failed": True, "msg": message, "path": path}
         return result
 
 
@@ -113,23 +116,19 @@ def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]] | Non
         display.display(f"The report is in {path}")
 
 
-def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bool) -> dict[str, t.Any]:
-    """What makes the task fail, if anything does; guests that were to stay do not."""
+def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bool) -> str:
+    """Why the task fails, if it does; guests that were to stay are no reason."""
     rows = [row for row in report["guests"] if row["outcome"] not in GOOD]
     undone = [row["guest"] for row in rows if row["outcome"] == "unclear" or not tolerant]
     if not undone and not came:
-        return {}
-    what = (
-        [f"{len(undone)} of {len(report['guests'])} guests did not move as planned ({', '.join(undone)})"]
-        if undone
-        else []
-    )
+        return ""
+    moves = f"{len(undone)} of {len(report['guests'])} guests did not move as planned ({', '.join(undone)})"
+    what = [moves] if undone else []
     what += ["guests came to it meanwhile"] if came else []
-    return {
-        "failed": True,
-        "msg": f"The {plan['goal']['kind']} of {', '.join(plan['goal']['hosts'])} is not complete: {'; '.join(what)}."
-        " The list above says what to do. All other guests run on, and running the same again finishes the work.",
-    }
+    return (
+        f"The {plan['goal']['kind']} of {', '.join(plan['goal']['hosts'])} is not complete: {'; '.join(what)}."
+        " The list above says what to do. All other guests run on, and running the same again finishes the work."
+    )
 
 
 def _write(report: dict[str, t.Any], directory: str) -> str:

@@ -53,10 +53,10 @@ class ActionModule(ActionBase):
         _show(paths, findings)
         bad = sum(finding["bad"] for finding in findings)
         broken = [path for path in paths if not path["ok"]]
-        result: dict[str, t.Any] = {"changed": False, "paths": paths, "findings": findings}
         if bad or broken:
-            result.update(failed=True, msg=_failure(len(broken), len(paths), bad))
-        return result
+            # A failed task shows its whole result on the terminal, where all of it has just been told in words.
+            return {"changed": False, "failed": True, "msg": _failure(len(broken), len(paths), bad)}
+        return {"changed": False, "paths": paths, "findings": findings}
 
 
 def _wanted(host: str, hosts: t.Sequence[str]) -> bool:

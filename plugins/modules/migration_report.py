@@ -75,7 +75,7 @@ EXAMPLES = r"""
 RETURN = r"""
 report:
   description: The report, a document C(kvmops.report/1).
-  returned: always
+  returned: success
   type: dict
 path:
   description: The file with the report.
@@ -84,11 +84,11 @@ path:
   sample: /srv/kvmops-reports/drain-h1-20261124T020000Z-3f9a.json
 left:
   description: The guests that are still active on each host of the plan's goal; null when one of these did not answer.
-  returned: always
+  returned: success
   type: dict
   sample: {h1: []}
 empty:
   description: Whether no guest is active on any host of the plan's goal.
-  returned: always
+  returned: success
   type: bool
 """

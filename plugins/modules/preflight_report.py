@@ -74,12 +74,12 @@ EXAMPLES = r"""
 RETURN = r"""
 paths:
   description: All paths that were tried, documents C(kvmops.path/1).
-  returned: always
+  returned: success
   type: list
   elements: dict
 findings:
   description: What was found about the hosts, each with C(host), C(bad) (whether it stops moves) and C(refusal).
-  returned: always
+  returned: success
   type: list
   elements: dict
 """

@@ -76,6 +76,8 @@ def _checked(step: Step, result: Result | None, snapshots: Snapshots) -> Result:
         return _unclear(result, f"it is {active[destination]} on {destination}, and {source} does not answer")
     if result["outcome"] in ARRIVED:
         return _lost(result, active, snapshots)
+    if list(active) == [source] and result["outcome"] == "unclear" and destination in snapshots:
+        return _stayed(result, source, active[source])
     if not active and source in snapshots:
         return _unclear(result, f"it is active neither on {source} nor on any other host that answers")
     return result
@@ -85,6 +87,11 @@ def _running(result: Result, host: str, state: str) -> Result:
     if state == "running":
         return result
     return _unclear(result, f"it is {state} on {host}")
+
+
+def _stayed(result: Result, host: str, state: str) -> Result:
+    """Nobody but the source has it: running there, it has simply not moved."""
+    return {**result, "outcome": "failed"} if state == "running" else _unclear(result, f"it is {state} on {host}")
 
 
 def _lost(result: Result, active: t.Mapping[str, str], snapshots: Snapshots) -> Result:
@@ -104,7 +111,7 @@ def _unclear(result: Result, why: str) -> Result:
 def _where(uuid: str, snapshots: Snapshots) -> dict[str, str]:
     """Hosts on which the guest is active, and its state there."""
     return {
-        host: plain_state(domain)
+        host: "migrating" if domain.get("job") else plain_state(domain)
         for host, snapshot in snapshots.items()
         for domain in snapshot.get("domains") or []
         if domain["uuid"] == uuid and not is_off(domain)

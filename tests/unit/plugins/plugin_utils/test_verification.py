@@ -37,6 +37,7 @@ WEB1 = domain("web1")
         (None, {"h1": [], "h2": [WEB1]}, "moved"),
         ("unclear", {"h1": [], "h2": [WEB1]}, "moved"),
         ("failed", {"h1": [WEB1], "h2": []}, "failed"),
+        ("unclear", {"h1": [WEB1], "h2": []}, "failed"),
         ("refused", {"h1": [WEB1], "h2": []}, "refused"),
         (None, {"h1": [WEB1], "h2": []}, "not_started"),
         # It has left the source, but that is where it was shut off.
@@ -55,6 +56,8 @@ def test_the_hosts_say_what_came_of_a_step(said, where, outcome):
         ("moved", {"h1": [], "h2": [], "h3": [WEB1]}, "it was moved to h2 and is now on h3"),
         ("moved", {"h1": [], "h2": None}, "it was moved to h2, which does not answer"),
         ("moved", {"h1": [], "h2": [domain("web1", state="paused")]}, "it is paused on h2"),
+        ("unclear", {"h1": [domain("web1", state="paused")], "h2": []}, "it is paused on h1"),
+        ("unclear", {"h1": [domain("web1", job={"operation": "migration"})], "h2": []}, "it is migrating on h1"),
         ("failed", {"h1": [], "h2": []}, "it is active neither on h1 nor on any other host that answers"),
         (None, {"h1": None, "h2": [WEB1]}, "it is running on h2, and h1 does not answer"),
     ],
