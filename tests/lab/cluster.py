@@ -23,6 +23,7 @@ from . import (
     inventory,
     mount,
     network,
+    owner,
     prerequisites,
     process,
     protocol,
@@ -40,7 +41,7 @@ from .probe import Probe
 from .scenario import Scenario
 from .settings import Settings, from_environment
 
-GUEST_READY_S = 90.0
+GUEST_READY_S = 180.0
 VERIFY_S = 120.0
 T = TypeVar("T")
 R = TypeVar("R")
@@ -97,6 +98,7 @@ class Lab:
             running = cls._remembered(settings)
             wanted = scenario.load(path or scenario.DEFAULT) if path or running is None else running
             prerequisites.check_room(settings)
+            owner.claim(settings)
             prerequisites.ensure_packages(say)
             network.check_range(settings, networks(settings.instance))
             lab = cls(settings, wanted)
@@ -276,10 +278,12 @@ def take_down() -> None:
     prerequisites.check_root()
     settings = from_environment()
     with _alone(settings):
+        owner.check(settings)
         ssh.close(settings)
         for record in settings.run.glob("*.supervisor"):
             process.end(record)
         _remove_all(settings)
+        owner.release(settings)
         left = leftovers(settings)
         for name in ("hosts", "run", "ssh", "pki", "shared"):
             shutil.rmtree(settings.state / name, ignore_errors=True)

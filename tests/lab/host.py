@@ -21,7 +21,7 @@ from .image import path_of
 from .scenario import HostPlan, Scenario
 from .settings import Settings
 
-READY_S = 60.0
+READY_S = 120.0
 READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"
 POWER_OFF = signal.SIGRTMIN + 4
 

@@ -39,10 +39,10 @@ MOVE = "virsh migrate --live --p2p --persistent --undefinesource"
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def settings() -> Iterator[Settings]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("KVMOPS_LAB_INSTANCE", "15")
-        patch.setenv("KVMOPS_LAB_STATE", str(tmp_path_factory.mktemp("state")))
+        patch.delenv("KVMOPS_LAB_STATE", raising=False)
         yield from_environment()
 
 
@@ -223,6 +223,16 @@ def test_up_heals_what_a_killed_up_left(running: Lab, settings: Settings, second
     healed = Lab.up(scenario)
     assert all(healed.verify(name)["memory_ok"] for name in healed.guests)
     assert {name: healed.where(name) for name in healed.guests} == {"calm": ["h1"], "warm": ["h1"], "store": ["h2"]}
+
+
+def test_the_same_names_in_another_folder_are_refused(
+    lab: Lab, scenario: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KVMOPS_LAB_STATE", str(tmp_path))
+    with pytest.raises(LabError, match=f"is up already, with its state in {lab.settings.state}"):
+        Lab.up(scenario)
+    with pytest.raises(LabError, match="is up already"):
+        take_down()
 
 
 def test_two_commands_at_once_are_refused(lab: Lab, scenario: Path) -> None:
