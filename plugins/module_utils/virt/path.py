@@ -106,7 +106,7 @@ def _source(wanted: Wanted) -> Source:
     raise VirtError(
         refusal(
             "no_answer",
-            f"libvirt on this host does not answer within {wanted.timeout_s:.0f} s",
+            f"libvirt on this host does not answer within {wanted.timeout_s:g} s",
             "see journalctl -u libvirtd -u virtqemud, and restart it; guests go on without it",
         )
     )
@@ -158,7 +158,7 @@ def _timeout(name: str, wanted: Wanted, destination: Destination) -> Check:
         name,
         refusal(
             "timeout",
-            f"{destination.uri} does not answer within {wanted.timeout_s:.0f} s",
+            f"{destination.uri} does not answer within {wanted.timeout_s:g} s",
             f"try it on {wanted.source} as root: virsh -c {shlex.quote(destination.uri)} version; a question that ssh "
             "asks there, a firewall that drops, or a slow resolver are the usual causes",
         ),

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection
+from ansible_collections.kvmops.cluster.plugins.modules import host_info
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+
+
+@pytest.fixture
+def snapshot(run_module, cluster, tmp_path):
+    def take(**arguments):
+        result = run_module(host_info, name="h1", state_dir=str(tmp_path), **arguments)
+        assert not result.get("failed"), result
+        assert result["changed"] is False
+        return result["snapshot"]
+
+    return take
+
+
+def test_a_host_and_its_guests(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    h1.add_guest("web1", disk="/nowhere/web1.qcow2", block=[{"name": "vda", "capacity": 10, "allocation": 5}])
+    h1.add_guest("off", state=(libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN), autostart=True)
+    taken = snapshot()
+    assert taken["schema"] == "kvmops.snapshot/1"
+    assert (taken["host"], taken["hostname"], taken["host_uuid"]) == ("h1", "h1.example.org", h1.uuid)
+    assert taken["versions"]["libvirt"] == "11.3.0"
+    assert taken["capacity"]["cells"] == [
+        {
+            "id": 0,
+            "cpus": 4,
+            "memory_bytes": 8 << 30,
+            "free_bytes": 6 << 30,
+            "pages": [{"size_bytes": 4096, "free": 6 << 18}, {"size_bytes": 2 << 20, "free": 0}],
+        }
+    ]
+    assert taken["cpu"] == {
+        "arch": "x86_64",
+        "model": "Skylake-Server",
+        "vendor": "Intel",
+        "features": ["avx2", "avx512f"],
+    }
+    assert [(e["type"], e["machines"]) for e in taken["emulators"]] == [
+        ("kvm", ["pc-q35-7.2", "pc-i440fx-7.2", "q35"]),
+        ("qemu", ["pc-q35-7.2", "pc-i440fx-7.2", "q35"]),
+    ]
+    assert taken["maintenance"]["state"] == "active"
+    off, web = taken["domains"]
+    assert (off["name"], off["state"], off["state_reason"], off["autostart"], off["balloon"]) == (
+        "off",
+        "shutoff",
+        "shutdown",
+        True,
+        None,
+    )
+    assert (web["state"], web["state_reason"], web["persistent"], web["job"]) == ("running", "booted", True, None)
+    assert web["memory_bytes"] == 512 << 20
+    assert web["balloon"]["unused_bytes"] == 400000 * 1024
+    assert web["balloon"]["age_s"] in (0, 1, 2)
+    assert (web["disks"][0]["capacity_bytes"], web["disks"][0]["allocation_bytes"]) == (10, 5)
+    assert web["blockers"] == []
+
+
+def test_only_read_only_connections_are_made(snapshot, cluster):
+    cluster.add_host("h1").add_guest("web1")
+    snapshot()
+    assert cluster.opened == [("qemu:///system", True)]
+    assert cluster.writes == []
+
+
+def test_a_guest_that_vanishes_meanwhile_is_left_out(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    h1.add_guest("here")
+    h1.add_guest("gone", vanished=True)
+    assert [guest["name"] for guest in snapshot()["domains"]] == ["here"]
+
+
+def test_a_guest_whose_qemu_hangs_is_described_without_it(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    h1.add_guest("fine")
+    h1.add_guest("hung", stuck=True)
+    fine, hung = snapshot()["domains"]
+    assert fine["blockers"] == []
+    assert [(b["code"], b["reason"]) for b in hung["blockers"]] == [
+        ("not_answering", "QEMU of hung does not answer libvirt within 2 s")
+    ]
+    assert hung["memory_bytes"] == 512 << 20
+
+
+def test_a_migration_under_way_is_seen_on_both_sides(snapshot, cluster):
+    h1, h2 = cluster.add_host("h1"), cluster.add_host("h2")
+    guest = h1.add_guest("web1")
+    libvirt.Job(guest, h2, {}, 0)
+    guest.job = h2.guest("web1").job
+    guest.job.step(time_elapsed=4200)
+    assert snapshot()["domains"][0]["job"] == {"operation": "migration_out", "elapsed_s": 4.2}
+    assert snapshot(uri="qemu:///system")["domains"][0]["state"] == "running"
+    cluster.local = h2
+    assert snapshot()["domains"][0]["job"] == {"operation": "migration_in", "elapsed_s": None}
+
+
+@pytest.mark.parametrize(
+    "name", ["with space", "dots.and.dots", "größe-日本", "quotes \"and' <tags>&", "x" * 200, "-dash", "a/b"]
+)
+def test_odd_names(snapshot, cluster, name):
+    cluster.add_host("h1").add_guest(name, snapshots=2)
+    (guest,) = snapshot()["domains"]
+    assert guest["name"] == name
+    assert [b["code"] for b in guest["blockers"]] == ["snapshots"]
+
+
+def test_two_hundred_guests_in_less_than_two_seconds(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    for number in range(200):
+        h1.add_guest(f"g{number:03d}", disk=f"/var/lib/libvirt/images/g{number}.qcow2")
+    started = time.monotonic()
+    assert len(snapshot()["domains"]) == 200
+    assert time.monotonic() - started < 2
+
+
+def test_a_damaged_record_counts_as_cordoned(snapshot, cluster, tmp_path):
+    cluster.add_host("h1")
+    (tmp_path / "maintenance.json").write_text('{"schema": "kvmops.main')
+    record = snapshot()["maintenance"]
+    assert record["state"] == "cordoned"
+    assert "cannot be read: it is not JSON" in record["reason"]
+
+
+def test_the_record_of_a_closed_host(snapshot, cluster, tmp_path):
+    cluster.add_host("h1")
+    record = {
+        "schema": "kvmops.maintenance/1",
+        "state": "cordoned",
+        "owner": "alice@admin1",
+        "reason": "DIMM",
+        "since": "2026-11-24T02:00:00Z",
+    }
+    (tmp_path / "maintenance.json").write_text(json.dumps(record))
+    assert snapshot()["maintenance"] == record
+
+
+def test_no_binding(run_module, monkeypatch):
+    monkeypatch.setattr(connection, "libvirt", None)
+    monkeypatch.setattr(connection, "probe_interpreters_for_module", lambda paths, name: None)
+    result = run_module(host_info)
+    assert result["failed"]
+    assert "libvirt" in result["msg"]
+    assert "python3-libvirt" in result["msg"]
+
+
+def test_no_daemon(run_module, cluster):
+    cluster.add_host("h1").stop_daemon()
+    result = run_module(host_info)
+    assert result["refusal"]["code"] == "no_daemon"
+    assert result["msg"] == (
+        "no connection to qemu:///system: Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection "
+        "refused: start libvirt there: systemctl start libvirtd.socket (or virtqemud.socket), and see journalctl -u "
+        "libvirtd"
+    )
+
+
+def test_not_permitted(run_module, cluster):
+    cluster.add_host("h1").connect_error = libvirt.libvirtError(
+        "authentication unavailable: no polkit agent available to authenticate action 'org.libvirt.unix.monitor'", 66
+    )
+    result = run_module(host_info)
+    assert result["refusal"]["code"] == "not_permitted"
+    assert "become: true" in result["msg"]
+
+
+def test_another_host_than_this_one(run_module, cluster):
+    cluster.add_host("h1")
+    result = run_module(host_info, uri="qemu+ssh://root@h1/system")
+    assert result["msg"] == (
+        "qemu+ssh://root@h1/system leads to another host than the one the module runs on: run the module on that host "
+        "itself (delegate_to), with a URI such as qemu:///system"
+    )
+    assert cluster.opened == []

@@ -1,0 +1,169 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance as record
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
+from ansible_collections.kvmops.cluster.plugins.modules import host_maintenance
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+
+
+class World:
+    def __init__(self, run_module, cluster, path):
+        self.host = cluster.add_host("h1")
+        self.cluster = cluster
+        self.state_dir = path / "state"
+        self.fact = path / "facts.d" / "kvmops.fact"
+        self._run = run_module
+
+    def ask(self, state, **arguments):
+        return self._run(host_maintenance, state=state, name="h1", state_dir=str(self.state_dir), **arguments)
+
+    @property
+    def file(self):
+        return json.loads((self.state_dir / "maintenance.json").read_text())
+
+    @property
+    def published(self):
+        return cordon.read(libvirt.openReadOnly("qemu+ssh://root@h1/system"))
+
+
+@pytest.fixture
+def world(run_module, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "FACT", tmp_path / "facts.d" / "kvmops.fact")
+    return World(run_module, cluster, tmp_path)
+
+
+def test_a_cordon_is_seen_in_the_file_the_fact_and_from_other_hosts(world):
+    result = world.ask("cordoned", owner="alice@admin1", reason="DIMM swap, ticket 4711 “über”")
+    assert result["changed"]
+    kept = result["maintenance"]
+    assert (kept["schema"], kept["state"], kept["owner"]) == ("kvmops.maintenance/1", "cordoned", "alice@admin1")
+    assert world.file == kept == world.published
+    assert str(world.fact.readlink()) == str(world.state_dir / "maintenance.json")
+
+
+def test_the_same_again_changes_nothing_and_keeps_since(world):
+    first = world.ask("cordoned", owner="alice@admin1", reason="DIMM")
+    again = world.ask("cordoned", owner="alice@admin1")
+    assert not again["changed"]
+    assert again["maintenance"] == first["maintenance"]
+    other = world.ask("cordoned", owner="alice@admin1", reason="PSU")
+    assert other["changed"]
+    assert (other["maintenance"]["reason"], other["maintenance"]["since"]) == ("PSU", first["maintenance"]["since"])
+
+
+def test_someone_elses_host_is_not_taken_over_silently(world):
+    since = world.ask("cordoned", owner="alice@admin1", reason="DIMM swap")["maintenance"]["since"]
+    for state in ("cordoned", "maintenance", "active"):
+        refused = world.ask(state, owner="bob@admin2")
+        assert refused["failed"]
+        assert refused["msg"] == (
+            f"h1 is cordoned by alice@admin1 since {since} (DIMM swap): ask alice@admin1, or take it over with "
+            "force=true"
+        )
+    assert world.file["owner"] == "alice@admin1"
+    taken = world.ask("cordoned", owner="bob@admin2", force=True)
+    assert (taken["changed"], taken["maintenance"]["owner"], taken["maintenance"]["reason"]) == (
+        True,
+        "bob@admin2",
+        None,
+    )
+
+
+def test_maintenance_is_refused_while_guests_run(world):
+    world.host.add_guest("web1")
+    world.host.add_guest("my db")
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    world.host.add_guest("off", state=off)
+    refused = world.ask("maintenance", owner="alice@admin1")
+    assert refused["msg"] == (
+        "h1 cannot go into maintenance: my db and web1 still run there: drain the host first "
+        "(kvmops.cluster.drain_host), or shut them down"
+    )
+    assert not (world.state_dir / "maintenance.json").exists()
+    assert world.ask("cordoned", owner="alice@admin1")["changed"]
+
+
+def test_opening_takes_the_record_back(world):
+    world.ask("maintenance", owner="alice@admin1")
+    result = world.ask("active", owner="alice@admin1", diff=True)
+    assert result["changed"]
+    assert result["diff"]["before"]["state"] == "maintenance"
+    assert result["diff"]["after"] == result["maintenance"] == record.ACTIVE
+    assert world.published is None
+    assert world.file == record.ACTIVE
+    assert not world.ask("active")["changed"]
+
+
+def test_check_mode_says_what_would_change_and_cannot_write(world):
+    result = world.ask("cordoned", owner="alice@admin1", check=True, diff=True)
+    assert result["changed"]
+    assert result["diff"]["after"]["state"] == "cordoned"
+    assert world.cluster.opened == [("qemu:///system", True)]
+    assert world.cluster.writes == []
+    assert not world.state_dir.exists()
+    assert not world.fact.exists()
+
+
+def test_an_untouched_host_is_active_already(world):
+    assert not world.ask("active")["changed"]
+
+
+def test_a_run_that_died_half_way_is_finished_by_the_next(world):
+    world.ask("cordoned", owner="alice@admin1")
+    # Opening writes the file first: the host stays closed for other hosts until the very end.
+    record.store(dict(record.ACTIVE), world.state_dir)
+    assert world.published["state"] == "cordoned"
+    refused = world.ask("active", owner="bob")
+    assert "cordoned by alice@admin1" in refused["msg"]
+    assert world.ask("active", owner="alice@admin1")["changed"]
+    assert world.published is None
+
+
+def test_without_a_secret_driver_there_is_a_warning_and_the_file(world):
+    world.host.secret_driver = False
+    result = world.ask("cordoned", owner="alice@admin1")
+    assert result["changed"]
+    (warning,) = result["warnings"]
+    assert "other hosts cannot see the maintenance record: libvirt has no secret driver here" in str(warning)
+    assert world.file["state"] == "cordoned"
+    assert not world.ask("cordoned", owner="alice@admin1")["changed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"schema": "kvm', "it is not JSON"),
+        ("[]", "its schema is None"),
+        ('{"schema": "kvmops.maintenance/9", "state": "active"}', "its schema is 'kvmops.maintenance/9'"),
+        ('{"schema": "kvmops.maintenance/1", "state": "open"}', "its state is 'open'"),
+    ],
+)
+def test_a_damaged_record_is_never_taken_for_active(world, text, why):
+    world.state_dir.mkdir()
+    (world.state_dir / "maintenance.json").write_text(text)
+    refused = world.ask("active", owner="alice@admin1")
+    assert refused["refusal"]["code"] == "maintenance_record_damaged"
+    assert why in refused["msg"]
+    assert world.ask("active", owner="alice@admin1", force=True)["changed"]
+    assert world.file == record.ACTIVE
+
+
+def test_an_owner_is_needed_to_close_a_host(world):
+    result = world.ask("cordoned")
+    assert result["failed"]
+    assert "owner" in result["msg"]
+
+
+def test_a_state_directory_that_cannot_be_written(world, tmp_path):
+    (tmp_path / "state").write_text("a file")
+    result = world.ask("cordoned", owner="alice@admin1")
+    assert result["failed"]
+    assert "maintenance record" in result["msg"]
