@@ -89,8 +89,8 @@ def test_the_same_host(hosts, ready):
     ],
 )
 def test_versions(hosts, ready, here, there, ok, code, reason):
-    for host, (host.libvirt_version, host.qemu_version) in zip(hosts, (here, there), strict=False):
-        pass
+    for host, versions in zip(hosts, (here, there), strict=True):
+        host.libvirt_version, host.qemu_version = versions
     found = check(probe(hosts, ready), "versions")
     assert (found["ok"], found["code"]) == (ok, code)
     assert found["reason"].startswith(reason)

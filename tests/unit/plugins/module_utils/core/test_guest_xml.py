@@ -1,0 +1,175 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import guest_xml
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+
+
+def domain(inner="", **attributes):
+    root = ET.fromstring(f"<domain><name>g</name>{inner}</domain>")
+    root.attrib.update(attributes)
+    return root
+
+
+def test_a_real_guest():
+    described = guest_xml.described(guest_xml.parse((FIXTURES / "domain_with_disk.xml").read_text()))
+    assert described == {
+        "name": "g4",
+        "uuid": "26d8ddbe-c00e-5c6d-809f-35436c59af5b",
+        "type": "qemu",
+        "arch": "x86_64",
+        "machine": "pc-q35-7.2",
+        "emulator": "/usr/bin/qemu-system-x86_64",
+        "vcpus": 1,
+        "memory_bytes": 192 << 20,
+        "hugepage_bytes": None,
+        "cpu": {
+            "mode": "custom",
+            "model": "qemu64",
+            "xml": '<cpu mode="custom" match="exact" check="full"><model fallback="forbid">qemu64</model>'
+            '<feature policy="require" name="hypervisor" /><feature policy="require" name="lahf_lm" /></cpu>',
+        },
+        "disks": [
+            {
+                "target": "vda",
+                "device": "disk",
+                "type": "file",
+                "format": "qcow2",
+                "source": "/var/lib/libvirt/images/g4.qcow2",
+                "backing": [],
+                "readonly": False,
+                "shareable": False,
+                "cache": "none",
+                "capacity_bytes": None,
+                "allocation_bytes": None,
+                "shared": None,
+                "shared_why": None,
+            }
+        ],
+        "interfaces": [{"type": "bridge", "source": "brg", "mac": "52:54:00:19:00:04"}],
+        "metadata": {"home": "h2", "group": {"apart": None, "together": None}, "intent": {}},
+    }
+
+
+@pytest.mark.parametrize(
+    ("xml", "expected"),
+    [
+        ("<memory>1024</memory>", 1 << 20),
+        ("<memory unit='GiB'>3</memory>", 3 << 30),
+        ("<memory unit='MB'>5</memory>", 5_000_000),
+        ("<memory unit='b'>7</memory>", 7),
+    ],
+)
+def test_amounts_in_every_unit(xml, expected):
+    assert guest_xml.amount(ET.fromstring(xml)) == expected
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        ("", None),
+        ("<memoryBacking><nosharepages/></memoryBacking>", None),
+        ("<memoryBacking><hugepages/></memoryBacking>", 2 << 20),
+        ("<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>", 1 << 30),
+        (
+            (
+                "<memoryBacking><hugepages><page size='2048' unit='KiB' nodeset='0'/><page size='1048576' nodeset='1'/>"
+                "</hugepages></memoryBacking>"
+            ),
+            1 << 30,
+        ),
+    ],
+)
+def test_huge_pages(inner, expected):
+    assert guest_xml.hugepage_bytes(domain(inner)) == expected
+
+
+@pytest.mark.parametrize(
+    ("xml", "source", "backing"),
+    [
+        ("<disk type='file' device='cdrom'><target dev='sda'/></disk>", None, []),
+        ("<disk type='block'><source dev='/dev/vg0/web 1'/></disk>", "/dev/vg0/web 1", []),
+        (
+            "<disk type='network'><source protocol='rbd' name='pool/image'><host name='m1'/></source></disk>",
+            "rbd:pool/image",
+            [],
+        ),
+        (
+            "<disk type='network'><source protocol='nbd' name='x'><host transport='unix' socket='/s'/></source></disk>",
+            "nbd+unix:x",
+            [],
+        ),
+        ("<disk type='volume'><source pool='images' volume='web1'/></disk>", "images/web1", []),
+        (
+            (
+                "<disk type='nvme'><source type='pci'><address domain='0x0000' bus='0x01' slot='0x00' function='0x0'/>"
+                "</source></disk>"
+            ),
+            "0000:01:00.0",
+            [],
+        ),
+        (
+            (
+                "<disk type='file'><source file='/a'/><backingStore type='file'><format type='qcow2'/><source file='/b'/>"
+                "<backingStore type='block'><source dev='/dev/sdc'/><backingStore/></backingStore></backingStore></disk>"
+            ),
+            "/a",
+            ["/b", "/dev/sdc"],
+        ),
+    ],
+)
+def test_where_disks_are(xml, source, backing):
+    disk = guest_xml.disk(ET.fromstring(xml))
+    assert (disk["source"], disk["backing"]) == (source, backing)
+
+
+def test_a_cpu_is_compared_without_topology_and_numa():
+    plain = "<cpu mode='custom'><model>qemu64</model></cpu>"
+    shaped = (
+        "<cpu mode='custom'>\n  <model>qemu64</model>\n  <topology sockets='1' cores='2' threads='1'/>\n"
+        "  <numa><cell id='0' cpus='0' memory='1'/></numa>\n</cpu>"
+    )
+    assert guest_xml.cpu_xml(ET.fromstring(shaped)) == guest_xml.cpu_xml(ET.fromstring(plain))
+
+
+def metadata(guest):
+    return guest_xml.metadata(
+        domain(f"<metadata xmlns:k='https://kvmops.cluster/xmlns/guest/1' xmlns:o='urn:other'>{guest}</metadata>")
+    )
+
+
+def test_metadata_of_the_operator():
+    found = metadata(
+        "<o:guest home='no'/><k:guest home='h1' group='web' together='shop' tier='gold' rack='r 1'>"
+        "<k:intent max_downtime_ms='200' allow_postcopy='yes'/></k:guest>"
+    )
+    assert found == {
+        "home": "h1",
+        "group": {"apart": "web", "together": "shop"},
+        "intent": {"max_downtime_ms": 200, "allow_postcopy": True},
+        "tier": "gold",
+        "rack": "r 1",
+    }
+
+
+def test_an_intent_that_makes_no_sense_is_passed_on_for_others_to_name():
+    assert metadata("<k:guest><k:intent max_downtime_ms='fast'/></k:guest>")["intent"] == {"max_downtime_ms": "fast"}
+
+
+def test_an_attribute_cannot_take_the_place_of_the_intent():
+    assert metadata("<k:guest intent='x'/>")["intent"] == {}
+
+
+def test_an_empty_domain_is_described_with_nulls():
+    described = guest_xml.described(ET.Element("domain"))
+    assert described["memory_bytes"] is None
+    assert described["cpu"] == {"mode": None, "model": None, "xml": None}

@@ -1,0 +1,224 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import datetime
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
+    capabilities,
+    certificate,
+    host_files,
+    known_bugs,
+)
+
+FIXTURES = Path(__file__).parents[3] / "fixtures"
+
+
+@pytest.fixture
+def real():
+    return capabilities.parse((FIXTURES / "capabilities.xml").read_text())
+
+
+def test_real_capabilities(real):
+    assert capabilities.host_uuid(real) == "66eebad9-a9ca-d73a-de90-798a1834f27a"
+    cpu = capabilities.cpu(real)
+    assert (cpu["arch"], cpu["model"], cpu["vendor"]) == ("x86_64", "kvm64-v1", "AMD")
+    assert "avx2" in cpu["features"]
+    assert capabilities.transports(real) == ["tcp", "rdma"]
+    assert capabilities.live(real)
+    (cell,) = capabilities.cells(real)
+    assert [page["size_bytes"] for page in cell["pages"]] == [4096, 2 << 20, 1 << 30]
+    kinds = capabilities.kinds(real)
+    assert [(kind.type, kind.arch) for kind in kinds] == [
+        ("kvm", "i686"),
+        ("kvm", "x86_64"),
+        ("qemu", "i686"),
+        ("qemu", "x86_64"),
+    ]
+    # Guests carry the real name, operators may also know the alias.
+    assert {"pc-q35-10.0", "q35", "pc-q35-7.2"} <= set(kinds[1].machines)
+
+
+def test_usable_models():
+    real = capabilities.parse((FIXTURES / "domain_capabilities.xml").read_text())
+    assert capabilities.usable_models(real) == ["kvm64", "qemu64"]
+
+
+def test_several_cells_with_their_own_page_sizes():
+    xml = """<capabilities><host><topology><cells num='2'>
+      <cell id='0'><memory unit='KiB'>1024</memory><pages unit='KiB' size='4'>256</pages><cpus num='8'/></cell>
+      <cell id='3'><memory unit='KiB'>2048</memory><pages unit='KiB' size='1048576'>2</pages><cpus num='4'/></cell>
+    </cells></topology></host></capabilities>"""
+    assert [
+        (c["id"], c["cpus"], c["memory_bytes"], c["pages"]) for c in capabilities.cells(capabilities.parse(xml))
+    ] == [
+        (0, 8, 1 << 20, [{"size_bytes": 4096, "free": None}]),
+        (3, 4, 2 << 20, [{"size_bytes": 1 << 30, "free": None}]),
+    ]
+
+
+DEBIAN_12, DEBIAN_13, NEWER = ((9, 0, 0), (7, 2, 22)), ((11, 3, 0), (10, 0, 13)), ((12, 8, 0), (11, 1, 2))
+
+
+@pytest.mark.parametrize(
+    ("versions", "kvm", "codes"),
+    [
+        (DEBIAN_12, True, ["libvirt_shutdown_crash", "libvirt_tls_disks", "qemu_tls_crash"]),
+        (
+            DEBIAN_12,
+            False,
+            [
+                "libvirt_shutdown_crash",
+                "libvirt_tls_disks",
+                "qemu_tls_crash",
+                "qemu_postcopy_corruption",
+                "qemu_dirty_bitmap_crash",
+            ],
+        ),
+        (
+            DEBIAN_13,
+            True,
+            ["libvirt_postcopy_resume_crash", "libvirt_ht_feature", "libvirt_incoming_xml", "qemu_tls_crash"],
+        ),
+        (NEWER, True, []),
+        ((None, None), True, []),
+    ],
+)
+def test_known_bugs_of_a_host(versions, kvm, codes):
+    assert [bug["code"] for bug in known_bugs.bugs(*versions, kvm=kvm)] == codes
+
+
+def test_a_known_bug_names_the_version_and_the_way_out():
+    bug = known_bugs.bugs(*DEBIAN_13, kvm=True)[0]
+    assert bug["reason"] == "libvirt 11.3 dies at the destination when a broken post-copy is resumed there"
+    assert bug["remedy"] == "upgrade libvirt to 11.4 or later, or do without post-copy"
+
+
+@pytest.mark.parametrize(
+    ("libvirt", "usable"),
+    [
+        ((9, 0, 0), True),
+        ((11, 1, 0), True),
+        ((11, 2, 0), False),
+        ((11, 3, 0), False),
+        ((11, 4, 0), True),
+        ((8, 9, 0), False),
+    ],
+)
+def test_resuming_a_post_copy(libvirt, usable):
+    works = known_bugs.postcopy((8, 2, 0), kvm=True, qemu_user="root", unprivileged_userfaultfd="0")
+    assert known_bugs.postcopy_recover(libvirt, works)["usable"] is usable
+
+
+def test_post_copy_needs_userfaultfd():
+    def ask(user, value, **more):
+        return known_bugs.postcopy((10, 0, 0), kvm=True, qemu_user=user, unprivileged_userfaultfd=value, **more)
+
+    refused = ask("libvirt-qemu", "0")
+    assert refused == {
+        "usable": False,
+        "reason": "QEMU runs as libvirt-qemu and vm.unprivileged_userfaultfd is 0",
+        "remedy": "sysctl -w vm.unprivileged_userfaultfd=1, and put it into /etc/sysctl.d",
+    }
+    assert ask("libvirt-qemu", "1")["usable"] is True
+    assert ask("root", "0")["usable"] is True
+    assert ask("libvirt-qemu", None)["usable"] is None
+    assert known_bugs.postcopy_recover((11, 4, 0), refused) == refused
+
+
+def test_compression_by_version():
+    assert known_bugs.compression(*DEBIAN_12) == ["xbzrle", "mt"]
+    assert known_bugs.compression(*DEBIAN_13) == ["xbzrle", "zlib", "zstd"]
+
+
+MOUNTINFO = """127 100 0:40 / / rw shared:5 - overlay lab-h1 rw,lowerdir=/x
+128 127 0:46 / /tmp rw shared:6 - tmpfs tmpfs rw
+129 127 0:22 / /sys rw - sysfs sysfs rw
+130 127 0:50 / /srv/my\\040guests rw,relatime master:1 - nfs4 nas:/guests rw
+131 127 0:51 / /data rw - xfs /dev/sda1 rw
+132 131 0:52 / /data rw - ceph 10.0.0.1:6789:/ rw
+133 127 0:53 / /run/lock rw - tmpfs tmpfs rw
+broken line
+"""
+
+
+def test_mounts():
+    found = host_files.mounts(MOUNTINFO)
+    assert [(m["path"], m["type"], m["source"], m["shared"]) for m in found] == [
+        ("/", "overlay", "lab-h1", False),
+        ("/data", "ceph", "10.0.0.1:6789:/", True),
+        ("/srv/my guests", "nfs4", "nas:/guests", True),
+        ("/tmp", "tmpfs", "tmpfs", False),
+    ]
+    assert host_files.mount_of("/database", found)["path"] == "/"
+    assert host_files.mount_of("/data/a.qcow2", found)["path"] == "/data"
+
+
+def test_directories_that_the_operator_declared_shared():
+    found = host_files.mounts(MOUNTINFO, ["/shared/", "/tmp"])
+    assert [m for m in found if m["path"] in ("/shared", "/tmp")] == [
+        {"path": "/shared", "type": "overlay", "source": "/shared (shared_filesystems)", "shared": True},
+        {"path": "/tmp", "type": "tmpfs", "source": "/tmp (shared_filesystems)", "shared": True},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("#user = 'x'\n# group = \"kvm\"\n", {}),
+        ('user = ""\n', {"user": ""}),
+        ('  user="libvirt-qemu" # who\n', {"user": "libvirt-qemu"}),
+        ("max_core = 0\nmigrate_tls_force = 1", {"max_core": 0, "migrate_tls_force": 1}),
+        (
+            'namespaces = []\nshared_filesystems = [ "/a b", "/c]d" ]',
+            {"namespaces": [], "shared_filesystems": ["/a b", "/c]d"]},
+        ),
+        ('a = [\n  "1", # "2"\n  # "3"\n  "4",\n]\nb = 5\n', {"a": ["1", "4"], "b": 5}),
+        ("broken = \nnext = 1\n", {"next": 1}),
+        ('p = "C:\\\\x \\"y\\""', {"p": 'C:\\x "y"'}),
+    ],
+)
+def test_qemu_conf(text, expected):
+    assert host_files.qemu_conf(text) == expected
+
+
+def der(tag, content):
+    size = len(content)
+    head = bytes([size]) if size < 128 else bytes([0x82]) + size.to_bytes(2, "big")
+    return bytes([tag]) + head + content
+
+
+def pem(not_before, not_after, *, version=True, filler=0):
+    dates = der(0x30, not_before + not_after)
+    fields = (der(0xA0, der(2, b"\2")) if version else b"") + der(2, b"\1") + der(0x30, b"") + der(0x30, b"x" * filler)
+    body = der(0x30, der(0x30, fields + dates + der(0x30, b"")))
+    return "noise\n-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(body).decode() + "-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("more", [{}, {"version": False}, {"filler": 400}])
+def test_the_dates_of_a_certificate(more):
+    text = pem(der(0x17, b"261124020000Z"), der(0x18, b"20510101000000Z"), **more)
+    assert certificate.validity(text) == (
+        datetime.datetime(2026, 11, 24, 2, tzinfo=datetime.timezone.utc),
+        datetime.datetime(2051, 1, 1, tzinfo=datetime.timezone.utc),
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----",
+        pem(b"", b""),
+        pem(der(0x17, b"x"), der(0x17, b"y")),
+    ],
+)
+def test_what_is_no_certificate(text):
+    assert certificate.validity(text) is None
