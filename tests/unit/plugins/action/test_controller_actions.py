@@ -1,0 +1,226 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from unittest import mock
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.kvmops.cluster.plugins.action import (
+    cluster_view,
+    migration_report,
+    preflight_report,
+    show_lines,
+)
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    cluster,
+    domain,
+    path,
+    plan_document,
+    record,
+    snapshot,
+    step_result,
+)
+
+
+class Shown(list):
+    """What an action has put on the terminal."""
+
+    def display(self, message, color=None):
+        self.extend(message.splitlines())
+
+    def warning(self, message, formatted=False):
+        self.append(f"WARNING {message}")
+
+
+@pytest.fixture
+def run(monkeypatch):
+    """Run an action; whatever it does beyond documents and its display, to a connection for example, fails."""
+
+    def run_action(plugin, hostvars=None, check_mode=False, **arguments):
+        shown = Shown()
+        if hasattr(plugin, "Display"):
+            monkeypatch.setattr(plugin, "Display", lambda: shown)
+        task = Task.load({"action": "kvmops.cluster.x", "args": arguments})
+        task.check_mode, task.diff, task.async_val, task.args = check_mode, False, 0, arguments
+        action = plugin.ActionModule(
+            task=task,
+            connection=mock.Mock(spec=["_shell"], _shell=mock.Mock(spec=["tmpdir"], tmpdir="/nowhere")),
+            play_context=mock.Mock(check_mode=check_mode),
+            loader=mock.Mock(),
+            templar=mock.Mock(spec=Templar),
+            shared_loader_obj=mock.Mock(),
+        )
+        hostvars = hostvars or {}
+        return action.run(task_vars={"hostvars": hostvars, "ansible_play_hosts_all": list(hostvars)}), shown
+
+    return run_action
+
+
+def test_lines_are_shown_as_they_are(run):
+    result, shown = run(show_lines, lines=["A  B", "1  é"])
+
+    assert (result, shown) == ({"changed": False}, ["A  B", "1  é"])
+
+
+def test_a_failure_comes_after_the_lines(run):
+    result, shown = run(show_lines, lines=["A"], failure="db1 cannot leave h1")
+
+    assert result == {"changed": False, "failed": True, "msg": "db1 cannot leave h1"}
+    assert shown == ["A"]
+
+
+SEEN = {
+    "h1": {"seen": {"snapshot": snapshot("h1")}, "kvmops_cluster_migration_address": "198.18.0.11"},
+    "h2": {"seen": {"snapshot": snapshot("h2", maintenance=record("cordoned"))}},
+    "h3": {"seen": {"unreachable": True, "msg": "no route to host"}},
+}
+
+
+def test_a_view_names_who_is_open_and_who_is_absent(run):
+    result, shown = run(cluster_view, SEEN, snapshots_from="seen")
+
+    assert (list(result["snapshots"]), result["open"]) == (["h1", "h2"], ["h1"])
+    assert result["absent"] == [{"host": "h3", "reason": "it cannot be reached: no route to host"}]
+    assert result["endpoints"][0] == {
+        "name": "h1",
+        "uri": "qemu+ssh://root@h1/system",
+        "migration_address": "198.18.0.11",
+    }
+    assert shown == ["WARNING h3 is left out and gets no guests: it cannot be reached: no route to host"]
+
+
+def test_a_host_that_is_needed_must_be_there(run):
+    with pytest.raises(AnsibleError, match="h3 is needed for this and gave no answer: it cannot be reached"):
+        run(cluster_view, SEEN, snapshots_from="seen", required=["h3"])
+
+
+BEFORE = cluster(snapshot("h1", domain("web1"), domain("db1")), snapshot("h2"))
+PLAN = plan_document(BEFORE)
+
+
+def afterwards(*, h1=(), h2=(), outcomes=("moved", "moved")):
+    """What the hosts of a play have registered after a drain."""
+    results = [step_result(step, outcome) for step, outcome in zip(PLAN["steps"], outcomes, strict=True)]
+    return {
+        "h1": {"applied": {"results": results}, "after": {"snapshot": snapshot("h1", *map(domain, h1))}},
+        "h2": {"after": {"snapshot": snapshot("h2", *map(domain, h2))}},
+    }
+
+
+def report(run, hostvars, **arguments):
+    return run(migration_report, hostvars, plan=PLAN, results_from="applied", snapshots_from="after", **arguments)
+
+
+def test_a_drain_that_is_done_is_told_and_kept(run, tmp_path):
+    result, shown = report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path / "reports"))
+
+    assert (result["empty"], result["report"]["ok"], result["changed"]) == (True, True, False)
+    assert json.loads((tmp_path / "reports" / f"{PLAN['id']}.json").read_text(encoding="utf-8")) == result["report"]
+    assert shown[-2:] == ["h1 runs no guest.", f"The report is in {result['path']}"]
+
+
+def test_check_mode_writes_no_report(run, tmp_path):
+    result, _shown = report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path / "r"), check_mode=True)
+
+    assert (result["path"], list(tmp_path.iterdir())) == (None, [])
+
+
+def test_a_guest_that_did_not_move_fails_the_task_and_leaves_its_result_short(run):
+    hostvars = afterwards(h1=("web1",), h2=("db1",), outcomes=("moved", "failed"))
+
+    result, shown = report(run, hostvars)
+
+    assert result["msg"].startswith("The drain of h1 is not complete: 1 of 2 guests did not move as planned (web1).")
+    assert set(result) == {"changed", "failed", "msg", "path"}
+    assert "h1 still runs web1, and stays cordoned." in shown
+
+
+@pytest.mark.parametrize(("outcome", "where", "failed"), [("failed", "h1", False), ("moved", "nowhere", True)])
+def test_a_tolerant_task_fails_only_when_a_guest_cannot_be_found(run, outcome, where, failed):
+    hostvars = afterwards(h1=("web1",) if where == "h1" else (), h2=("db1",), outcomes=("moved", outcome))
+
+    result, _shown = report(run, hostvars, tolerant=True)
+
+    assert result.get("failed", False) is failed
+
+
+def test_a_guest_that_came_meanwhile_fails_the_task(run):
+    result, shown = report(run, afterwards(h1=("new1",), h2=("web1", "db1")))
+
+    assert "guests came to it meanwhile" in result["msg"]
+    assert any("new1 came to h1 after the plan was made" in line for line in shown)
+
+
+def test_a_run_that_broke_down_is_told_even_where_the_guests_arrived(run):
+    hostvars = afterwards(h2=("web1", "db1"))
+    hostvars["h1"]["applied"] = {"failed": True, "msg": "h1 has not answered for 300 s."}
+
+    result, shown = report(run, hostvars)
+
+    assert "failed" not in result
+    assert any("The run on h1 did not end as it should: h1 has not answered for 300 s." in line for line in shown)
+
+
+def test_a_plan_that_is_none_is_refused(run):
+    with pytest.raises(AnsibleError, match="this is not a plan"):
+        run(migration_report, {}, plan={}, results_from="applied", snapshots_from="after")
+
+
+def preflight(run, paths, absent=(), **arguments):
+    seen = cluster(snapshot("h1"), snapshot("h2"))
+    view = {"at": "2026-11-24T02:00:03Z", "snapshots": seen, "absent": list(absent)}
+    hostvars = {"h1": {"tried": paths}, "h2": {"tried": {"paths": [path("h2", "h1")]}}}
+    return run(
+        preflight_report,
+        hostvars,
+        view=view,
+        paths_from="tried",
+        started_at="2026-11-24T02:00:00Z",
+        **arguments,
+    )
+
+
+def test_a_sound_cluster_passes(run):
+    result, shown = preflight(run, {"paths": [path("h1", "h2")]})
+
+    assert (result["findings"], "failed" in result) == ([], False)
+    assert shown == ["FROM \\ TO  h1  h2", "h1         -   ok", "h2         ok  -"]
+
+
+def test_a_broken_path_is_shown_with_its_remedy_and_fails(run):
+    check = {"check": "ports", "ok": False, "code": "filtered", "reason": "no answer", "remedy": "open TCP 49152"}
+
+    result, shown = preflight(run, {"paths": [path("h1", "h2", ok=False, checks=[check])]})
+
+    assert result["msg"].startswith("Guests cannot be moved everywhere yet: 1 of 2 paths do not work.")
+    assert shown[-3:] == ["h1 -> h2", "  ports: no answer", "    -> open TCP 49152"]
+
+
+def test_a_source_that_could_try_nothing_fails(run):
+    result, shown = preflight(run, {"failed": True, "msg": "out of memory"})
+
+    assert "1 thing is wrong on hosts" in result["msg"]
+    assert "h1: out of memory" in shown
+
+
+@pytest.mark.parametrize(("sources", "failed"), [([], True), (["h1"], False)])
+def test_an_absent_host_matters_if_it_plays_a_part(run, sources, failed):
+    absent = [{"host": "h3", "reason": "it cannot be reached"}]
+
+    result, _shown = preflight(
+        run, {"paths": [path("h1", "h2")]}, absent, sources=sources, destinations=["h2"] if sources else []
+    )
+
+    assert result.get("failed", False) is failed
+
+
+def test_an_intent_that_makes_no_sense_is_refused(run):
+    with pytest.raises(AnsibleError, match="did you mean encryption"):
+        preflight(run, {"paths": []}, intent={"encription": "off"})
