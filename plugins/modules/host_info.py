@@ -184,7 +184,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
     CONNECTION_ARGUMENTS,
     host_name,
@@ -197,7 +197,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=dict(CONNECTION_ARGUMENTS), supports_check_mode=True)
 
     def body() -> dict[str, t.Any]:
-        with connect(local_uri(module), read_only=True) as connection:
+        with connected(local_uri(module), read_only=True) as connection:
             taken = host.snapshot(connection, name=host_name(module), state_dir=Path(module.params["state_dir"]))
         return {"changed": False, "snapshot": taken}
 

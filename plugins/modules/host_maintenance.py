@@ -129,7 +129,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, Wish
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import upkeep
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
     CONNECTION_ARGUMENTS,
     host_name,
@@ -153,12 +153,16 @@ def main() -> None:
     wish = Wish(host_name(module), *(module.params[key] for key in ("state", "owner", "reason", "force")))
 
     def body() -> dict[str, t.Any]:
-        with connect(local_uri(module), read_only=module.check_mode) as connection:
+        with connected(local_uri(module), read_only=module.check_mode) as connection:
             outcome = upkeep.keep(connection, wish, Path(module.params["state_dir"]), check_mode=module.check_mode)
         for warning in outcome.warnings:
             module.warn(warning)
-        result: dict[str, t.Any] = {"changed": outcome.changed, "maintenance": outcome.after, "previous": outcome.before}
-        if module._diff:  # noqa: SLF001 - there is no other way to ask
+        result: dict[str, t.Any] = {
+            "changed": outcome.changed,
+            "maintenance": outcome.after,
+            "previous": outcome.before,
+        }
+        if module._diff:
             result["diff"] = {"before": outcome.before, "after": outcome.after}
         return result
 

@@ -83,7 +83,8 @@ def paths(wanted: Wanted, destinations: t.Sequence[Destination]) -> list[dict[st
         )
     source = _source(wanted)
     works = [_work(wanted, source, destination) for destination in destinations]
-    ended = isolated.run_all(works, timeout_s=wanted.timeout_s + GRACE_S, environment=daemon.environment())
+    timeout_s = wanted.timeout_s + PORT_PATIENCE_S + GRACE_S
+    ended = isolated.run_all(works, timeout_s=timeout_s, environment=daemon.environment())
     return [_path(wanted, destination, end) for destination, end in zip(destinations, ended)]
 
 
@@ -177,25 +178,22 @@ class Probe:
     def checks(self) -> t.Iterator[dict[str, t.Any]]:
         # Those that need no connection first: they are told even if the connection hangs.
         yield {"check": self._encryption()}
-        busy = True
-        reached = False
+        highest_port = self._ports(busy=True)
+        yield {"check": highest_port}
         read_only = self._wanted.read_only or not self._source.guests
         started = time.monotonic()
         try:
             with connect(self._destination.uri, read_only=read_only) as connection:
-                reached = True
                 yield {"check": self._connected(connection, time.monotonic() - started)}
                 yield {"check": self._identity(connection)}
                 yield {"check": self._versions(connection)}
-                busy = self._busy(connection)
-                yield {"check": self._ports(busy)}
+                if highest_port["ok"]:
+                    yield {"check": self._ports(busy=self._busy(connection))}
                 yield self._cpu(connection)
         except VirtError as error:
             yield {"check": _failed("connect", error.refusal)}
         except virt.libvirt.libvirtError as error:
             yield {"check": _failed("connect", self._broke_off(error))}
-        if not reached:
-            yield {"check": self._ports(busy)}
 
     def _connected(self, connection: t.Any, seconds: float) -> Check:
         connection.getHostname()
@@ -269,7 +267,7 @@ class Probe:
         paused = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED)
         return bool(paused)
 
-    def _ports(self, busy: bool) -> Check:
+    def _ports(self, *, busy: bool) -> Check:
         address = self._destination.address or urllib.parse.urlsplit(self._destination.uri).hostname or ""
         # The lowest ports are those in use while a guest comes in; the highest never is in practice.
         wanted = [LAST_PORT] if busy else [FIRST_PORT, FIRST_PORT + 1, LAST_PORT]

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection, local
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -72,7 +72,7 @@ def test_a_host_and_its_guests(snapshot, cluster):
 def test_only_read_only_connections_are_made(snapshot, cluster):
     cluster.add_host("h1").add_guest("web1")
     snapshot()
-    assert cluster.opened == [("qemu:///system", True)]
+    assert set(cluster.opened) == {("qemu:///system", True)}
     assert cluster.writes == []
 
 
@@ -164,6 +164,17 @@ def test_no_daemon(run_module, cluster):
         "no connection to qemu:///system: Failed to connect socket to '/var/run/libvirt/libvirt-sock': Connection "
         "refused: start libvirt there: systemctl start libvirtd.socket (or virtqemud.socket), and see journalctl -u "
         "libvirtd"
+    )
+
+
+def test_a_daemon_that_hangs(run_module, cluster, monkeypatch):
+    cluster.add_host("h1")
+    monkeypatch.setattr(local, "ANSWER_S", 0.2)
+    monkeypatch.setattr(libvirt, "openReadOnly", lambda uri: time.sleep(60))
+    result = run_module(host_info)
+    assert result["msg"] == (
+        "qemu:///system does not answer within 0.2 s: see journalctl -u libvirtd -u virtqemud, and restart the daemon; "
+        "guests go on without it"
     )
 
 

@@ -127,7 +127,7 @@ def test_filtered_ports(hosts, ready, monkeypatch):
         "check": "ports",
         "ok": False,
         "code": "ports_filtered",
-        "reason": "no answer from 198.18.0.12 port 49152, 49153 and 49215",
+        "reason": "no answer from 198.18.0.12 port 49215",
         "remedy": "open TCP 49152-49215 from h1 to 198.18.0.12",
     }
 
@@ -137,7 +137,7 @@ def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch)
     monkeypatch.setattr(path, "knock", lambda address, ports, patience_s: knocked.extend(ports) or dict.fromkeys(ports))
     hosts[1].add_guest("coming", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION))
     probe(hosts, ready)
-    assert knocked == [49215]
+    assert set(knocked) == {49215}
 
 
 def test_a_cpu_that_the_destination_cannot_be_stands_against_that_guest_only(hosts, ready):

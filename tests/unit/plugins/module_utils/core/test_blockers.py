@@ -91,8 +91,8 @@ def test_a_plain_guest_has_none():
         ),
         (
             (
-                "<disk type='file'><driver type='qcow2'/><source file='/a'/><backingStore type='file'><format type='vdi'/>"
-                "<source file='/b'/></backingStore><target dev='vda'/></disk>"
+                "<disk type='file'><driver type='qcow2'/><source file='/a'/><backingStore type='file'>"
+                "<format type='vdi'/><source file='/b'/></backingStore><target dev='vda'/></disk>"
             ),
             "image_format",
             "disk vda (/a) is a vdi image, which QEMU cannot hand over",

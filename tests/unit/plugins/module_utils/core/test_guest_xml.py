@@ -119,8 +119,9 @@ def test_huge_pages(inner, expected):
         ),
         (
             (
-                "<disk type='file'><source file='/a'/><backingStore type='file'><format type='qcow2'/><source file='/b'/>"
-                "<backingStore type='block'><source dev='/dev/sdc'/><backingStore/></backingStore></backingStore></disk>"
+                "<disk type='file'><source file='/a'/><backingStore type='file'><format type='qcow2'/>"
+                "<source file='/b'/><backingStore type='block'><source dev='/dev/sdc'/><backingStore/></backingStore>"
+                "</backingStore></disk>"
             ),
             "/a",
             ["/b", "/dev/sdc"],
