@@ -461,6 +461,23 @@ def test_memory_that_guests_have_not_touched_yet_is_not_free():
     assert judged(destination=snapshot("h2", lazy, free_bytes=3 * GIB)) == []
 
 
+def test_huge_pages_are_taken_already_when_a_guest_starts():
+    """A guest on huge pages has hardly any resident memory of the ordinary kind, and promises none of it."""
+    lazy = domain("lazy", memory_bytes=8 * GIB, hugepage_bytes=2 * MIB, balloon={"rss_bytes": 50 * MIB})
+    assert judged(destination=snapshot("h2", lazy, free_bytes=GIB)) == []
+
+
+def test_the_oldest_libvirt_that_will_do():
+    assert judged(destination=without(snapshot("h2"), "versions", libvirt="9.0.0")) == []
+    assert judged(destination=without(snapshot("h2"), "versions", libvirt="8.10.0"))[0]["code"] == "libvirt_too_old"
+
+
+def test_a_mount_does_not_hold_what_only_begins_like_it():
+    """/shared is no parent of /shared2: a disk there is not looked for on the destination's /shared."""
+    guest = domain(disks=[disk(source="/shared2/db.qcow2")])
+    assert judged(guest, destination=snapshot("h2", mounts=[])) == []
+
+
 def test_a_host_that_reports_no_memory():
     zero = without(snapshot("h2"), "capacity", available_bytes=0)
     assert [r["code"] for r in judged(destination=zero)] == ["memory"]

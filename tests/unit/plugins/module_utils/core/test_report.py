@@ -100,5 +100,13 @@ def test_a_guest_left_out_on_purpose_is_no_failure():
     assert len(joined["stays"]) == 1
 
 
+def test_the_goal_is_not_reached_while_a_guest_stays():
+    plan = two_guests(memory_bytes=100 * GIB)
+    joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)
+    assert [row["outcome"] for row in joined["guests"]] == ["moved", "moved"]
+    assert joined["ok"] is False
+    assert joined["todo"][-1] == "Then run the drain of h1 again: 1 guest has not moved."
+
+
 def test_times_that_are_not_known():
     assert report.join(two_guests(), {}, started_at="", finished_at="x")["total_s"] is None
