@@ -1,0 +1,203 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What finished moves teach the next forecast: corrections of a path and of a guest, as plain data.
+
+Each correction is a running mean with exponential decay, so that a link that was upgraded is believed after a few
+moves. One odd move must not spoil it: a value far from the mean (by the mean deviation of the values so far) is drawn
+back to the edge of what is likely before it is learned, and a value that is impossible is not learned at all. A value
+that keeps coming widens the deviation and so gets through.
+"""
+
+from __future__ import annotations
+
+import math
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+
+CALIBRATION = "kvmops.calibration/1"
+#: Weight of a new value once a few have been seen; the first ones weigh more (1/2, 1/3, ...), what was assumed counts
+#: 1.
+DECAY = 0.25
+#: A value is taken to be at most so many mean deviations from the mean.
+REACH = 3.0
+#: The mean deviation of a value that has been seen once, as a share of it.
+FIRST_DEVIATION = 0.25
+#: Deviations are never believed to be smaller than this share of the mean.
+LEAST_DEVIATION = 0.02
+#: Counting goes no further: only the first few counts change anything.
+MOST_SEEN = 1000
+
+#: name of a correction: (lowest, highest) that can be true.
+BOUNDS: dict[str, tuple[float, float]] = {
+    "bandwidth_bytes_per_s": (1e3, 1e12),
+    "fixed_s": (0.0, 10.0),
+    "queue_bytes": (0.0, 1e9),
+    "before_s": (0.0, 60.0),
+    "after_s": (0.0, 60.0),
+    "overhead": (0.0, 0.5),
+    "touched_factor": (0.2, 5.0),
+}
+OF_PATH = ("bandwidth_bytes_per_s", "fixed_s", "queue_bytes", "before_s", "after_s", "overhead")
+
+State = dict[str, t.Any]
+
+
+def new_path() -> State:
+    """What is known of a path that nothing has moved over."""
+    return {"schema": CALIBRATION, "kind": "path", "learned": {}}
+
+
+def new_guest() -> State:
+    """What is known of a guest that has not moved."""
+    return {"schema": CALIBRATION, "kind": "guest", "learned": {}}
+
+
+def link_of(path: t.Mapping[str, t.Any] | None, bandwidth_bytes_per_s: float | None = None) -> Link | None:
+    """The link as it has been learned.
+
+    Args:
+        path: its state, or None when nothing has been learned. Whatever in it makes no sense is passed over.
+        bandwidth_bytes_per_s: what is known of the bandwidth otherwise (inventory, speed of the interface); what was
+            learned is believed up to that. None: only what was learned.
+
+    Returns:
+        the link, or None when nobody knows its bandwidth.
+    """
+    known = {name: _mean(path, name) for name in OF_PATH}
+    learned = known.pop("bandwidth_bytes_per_s")
+    rates = [rate for rate in (learned, bandwidth_bytes_per_s) if rate is not None]
+    if not rates:
+        return None
+    fields = {name: value for name, value in known.items() if value is not None}
+    spread = _deviation(path, "bandwidth_bytes_per_s")
+    if learned is not None and spread is not None:
+        fields["spread"] = min(0.5, max(LEAST_DEVIATION, spread / learned))
+    return Link(min(rates), **fields)
+
+
+def guest_factor(guest: t.Mapping[str, t.Any] | None) -> float:
+    """Touched memory as it was sent over as it was measured, of this guest so far."""
+    return _mean(guest, "touched_factor") or 1.0
+
+
+def learn(
+    path: t.Mapping[str, t.Any] | None,
+    guest: t.Mapping[str, t.Any] | None,
+    outcome: t.Mapping[str, t.Any],
+    link: Link,
+    actual: t.Mapping[str, t.Any],
+) -> tuple[State, State]:
+    """Compare a finished move with its forecast and return both states, changed; those given are left alone.
+
+    Args:
+        path: the path's state so far, or None.
+        guest: the guest's, or None.
+        outcome: the forecast's outcome of the method that was used (its C(bytes) and C(downtime_ms)).
+        link: the link that the forecast was made with.
+        actual: what came true; each may be missing or None: C(bytes_per_s) measured while memory went,
+            C(first_byte_s) from the call until then, C(after_s) from the guest running there to the end of the call,
+            C(downtime_ms), C(last_bytes) sent while the guest stood still, C(first_pass_bytes) and the
+            C(forecast_first_pass_bytes), C(page_bytes) of guest memory and C(bytes) in all.
+    """
+    told = {name: _number(value) for name, value in actual.items()}
+    for name, value in _of_path(told, link).items():
+        path = _learned(path or new_path(), name, value, getattr(link, name))
+    factor = _touched_factor(told, outcome, guest)
+    if factor is not None:
+        guest = _learned(guest or new_guest(), "touched_factor", factor, 1.0)
+    return dict(path or new_path()), dict(guest or new_guest())
+
+
+def _of_path(told: t.Mapping[str, float | None], link: Link) -> dict[str, float]:
+    found = {
+        "bandwidth_bytes_per_s": told.get("bytes_per_s"),
+        "before_s": told.get("first_byte_s"),
+        "after_s": told.get("after_s"),
+        **_switchover(told, link),
+    }
+    total, pages = told.get("bytes"), told.get("page_bytes")
+    if total and pages:
+        found["overhead"] = total / pages - 1
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _switchover(told: t.Mapping[str, float | None], link: Link) -> dict[str, float]:
+    """F or Q from a downtime: Q where the send buffer decided, F where the last copy was larger than it.
+
+    Only one of the two can be seen in one move: downtime = F + max(Q, last) / B.
+    """
+    down_ms, last = told.get("downtime_ms"), told.get("last_bytes")
+    if down_ms is None or last is None:
+        return {}
+    rate = told.get("bytes_per_s") or link.last_copy_bytes_per_s
+    if last > link.queue_bytes:
+        return {"fixed_s": down_ms / 1000 - last / rate}
+    return {"queue_bytes": (down_ms / 1000 - link.fixed_s) * rate}
+
+
+def _touched_factor(
+    told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
+) -> float | None:
+    """Sent over forecast in the first pass, or in all where the first pass is not known and the forecast was sure.
+
+    The forecast had the correction so far in it already, so what it is off by goes on top.
+    """
+    sent, expected = told.get("first_pass_bytes"), told.get("forecast_first_pass_bytes")
+    if not sent or not expected:
+        sent = told.get("bytes") if outcome.get("verdict") == "converges" else None
+        expected = _number((outcome.get("bytes") or {}).get("value"))
+    if not sent or not expected:
+        return None
+    return guest_factor(guest) * sent / expected
+
+
+def _learned(state: t.Mapping[str, t.Any], name: str, value: float, assumed: float) -> State:
+    """A state with one more value of one correction. What was assumed so far counts as the first value."""
+    low, high = BOUNDS[name]
+    if not (low <= value <= high):
+        return dict(state)
+    mean, deviation, seen = _mean(state, name), _deviation(state, name), _seen(state, name)
+    if mean is None or deviation is None:
+        mean, deviation, seen = assumed, FIRST_DEVIATION * max(abs(assumed), abs(value)), 1
+    reach = REACH * max(deviation, LEAST_DEVIATION * abs(mean))
+    taken = max(mean - reach, min(value, mean + reach))
+    weight = max(DECAY, 1 / (seen + 1))
+    entry = {
+        "mean": min(high, max(low, mean + weight * (taken - mean))),
+        # The whole distance widens what is likely, up to twice the reach: what keeps coming is believed in the end.
+        "deviation": deviation + weight * (min(abs(value - mean), 2 * reach) - deviation),
+        "seen": min(MOST_SEEN, seen + 1),
+    }
+    return {**state, "learned": {**state.get("learned", {}), name: entry}}
+
+
+def _entry(state: t.Mapping[str, t.Any] | None, name: str) -> t.Mapping[str, t.Any]:
+    learned = (state or {}).get("learned")
+    entry = learned.get(name) if isinstance(learned, t.Mapping) else None
+    return entry if isinstance(entry, t.Mapping) else {}
+
+
+def _mean(state: t.Mapping[str, t.Any] | None, name: str) -> float | None:
+    value = _number(_entry(state, name).get("mean"))
+    low, high = BOUNDS[name]
+    return value if value is not None and low <= value <= high else None
+
+
+def _deviation(state: t.Mapping[str, t.Any] | None, name: str) -> float | None:
+    value = _number(_entry(state, name).get("deviation"))
+    return value if value is not None and value >= 0 else None
+
+
+def _seen(state: t.Mapping[str, t.Any] | None, name: str) -> int:
+    value = _number(_entry(state, name).get("seen"))
+    return max(1, int(value)) if value is not None else 1
+
+
+def _number(value: t.Any) -> float | None:
+    """A finite number, or None: state and results come from files and hypervisors."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        return None
+    return float(value)

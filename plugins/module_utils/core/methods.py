@@ -1,0 +1,176 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What each way of moving a guest comes to in one scenario: figures, or None where it never ends.
+
+Rounds are counted as libvirt counts them: the first pass is 1, each later one adds 1, and so do the two looks at the
+end.
+"""
+
+from __future__ import annotations
+
+import math
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Run, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Figures, Scenario
+
+#: How fast xbzrle looks through pages, one thread (Svärd et al., VEE '11: 1.5 to 2.2 GB/s).
+XBZRLE_BYTES_PER_S = 1.5e9
+#: What a page costs in xbzrle's stream however little of it changed: page header, length, runs.
+XBZRLE_PAGE_SHARE = 20 / 4096
+#: QEMU throttles from the third look at dirty pages on: rounds before are as without.
+FULL_ROUNDS_BEFORE_THROTTLE = 4
+#: QEMU's highest throttle, and the time for which a throttled vCPU runs before it sleeps.
+HIGHEST_THROTTLE_PCT = 99
+THROTTLE_SLICE_S = 0.010
+#: The raised limit leaves room for what is dirtied until the guest stops (used: 0.86 to 0.98 of it in four runs).
+RAISE_ROOM = 1.15
+#: How far beyond the edge of convergence a throttle must bring the guest (the same edge as of a verdict).
+THROTTLE_ROOM = 1.25
+ENDING_ROUNDS = 2
+
+
+def precopy(scenario: Scenario, limit_s: float, share: float = 1.0, hot_share: float = 1.0) -> Figures | None:
+    """Plain pre-copy, or with compression that leaves such shares of the first pass and of later rounds."""
+    run = recursion(
+        scenario.touched_bytes,
+        scenario.window,
+        lambda number: scenario.pace(share if number == 0 else hot_share),
+        limit_s,
+    )
+    if not run.converged:
+        return None
+    wire = scenario.wire(share * run.rounds[0].sent_bytes + hot_share * sum(one.sent_bytes for one in run.rounds[1:]))
+    return scenario.done(wire, scenario.wire(hot_share * run.last_bytes), rounds=len(run.rounds) + ENDING_ROUNDS)
+
+
+def parallel_zstd(scenario: Scenario, limit_s: float) -> Figures | None:
+    """Several channels, each compressing: fewer bytes for the same pages, so a faster link as far as pages go."""
+    return precopy(scenario, limit_s, scenario.compressed_share, scenario.hot_share)
+
+
+def raised(scenario: Scenario, limit_s: float, after_rounds: int = 2) -> Figures | None:
+    """Pre-copy whose limit is raised once, after so many rounds, to what then remains. It always ends."""
+    run = _first_rounds(scenario, limit_s, after_rounds)
+    last = scenario.wire(run.last_bytes)
+    raise_to_s = RAISE_ROOM * last / scenario.link.bandwidth_bytes_per_s
+    return scenario.done(
+        scenario.wire(run.sent_bytes), last, rounds=len(run.rounds) + ENDING_ROUNDS, raise_to_s=raise_to_s
+    )
+
+
+def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | None:
+    """Only what changed of a page, once the page has been sent and cached.
+
+    The first pass fills nothing; the second sends whole pages into the cache; from the third on a page that is still in
+    the cache costs what changed of it.
+    """
+    wanted = scenario.window(scenario.touched_bytes / scenario.link.bandwidth_bytes_per_s)
+    held = min(1.0, cache_bytes / wanted) if wanted > 0 else 1.0
+    cost = min(1.0, scenario.sparse + XBZRLE_PAGE_SHARE)
+    share = 1 - held * (1 - cost)
+
+    def pace(number: int) -> Pace:
+        full = scenario.pace()
+        if number < 2:
+            return full
+        pages = min(full.page_bytes_per_s / share, XBZRLE_BYTES_PER_S)
+        return Pace(pages, min(full.estimate_bytes_per_s, pages * share))
+
+    run = recursion(scenario.touched_bytes, scenario.window, pace, limit_s)
+    if not run.converged:
+        return None
+    # A page is sent whole once before it is in the cache: all of the first pass, and all that was dirtied in it.
+    first = run.rounds[0]
+    pages = run.sent_bytes + run.last_bytes
+    whole = min(pages, scenario.touched_bytes + scenario.window(first.seconds))
+    last = run.last_bytes * (share if len(run.rounds) >= 2 else 1.0)
+    wire = whole + share * (pages - whole) - last
+    return scenario.done(scenario.wire(wire), scenario.wire(last), rounds=len(run.rounds) + ENDING_ROUNDS)
+
+
+def postcopy(scenario: Scenario, limit_s: float) -> Figures | None:
+    """Switch after the first pass: what was dirtied in it follows while the guest already runs at the destination.
+
+    Its downtime is that of an empty switchover. But the guest stalls on pages that are not there yet: measured, it lost
+    0.75 to 1.15 of the time that its hot set takes on the link.
+    """
+    run = _first_rounds(scenario, limit_s, 1)
+    left = scenario.wire(run.rounds[-1].left_bytes)
+    blackout = scenario.link.switchover_s(0.0)
+    hot = scenario.wire(min(run.rounds[-1].left_bytes, scenario.window(run.seconds)))
+    stalled = scenario.stall_share * hot / scenario.link.bandwidth_bytes_per_s
+    wire = scenario.wire(run.sent_bytes) + left
+    return scenario.done(wire, 0.0, rounds=1 + ENDING_ROUNDS, downtime_s=blackout, stalled_s=stalled)
+
+
+def suspended(scenario: Scenario, limit_s: float) -> Figures | None:
+    """Stop the guest after the first pass and send the rest."""
+    run = _first_rounds(scenario, limit_s, 1)
+    return scenario.done(scenario.wire(run.sent_bytes), scenario.wire(run.last_bytes), rounds=1 + ENDING_ROUNDS)
+
+
+def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
+    """Auto-converge that starts at so many per cent: the guest's time is stretched, but only as far as CPU binds it."""
+    pace = scenario.time_share(pct)
+    before = _first_rounds(scenario, limit_s, FULL_ROUNDS_BEFORE_THROTTLE)
+    if before.converged:
+        return precopy(scenario, limit_s)
+    run = recursion(
+        before.rounds[-1].left_bytes,
+        lambda window_s: scenario.window(pace * window_s),
+        lambda number: scenario.pace(),
+        limit_s,
+    )
+    if not run.converged:
+        return None
+    # The throttle is on while the last full round is still being sent.
+    seconds = before.rounds[-1].seconds + run.seconds
+    return scenario.done(
+        scenario.wire(before.sent_bytes + run.sent_bytes),
+        scenario.wire(run.last_bytes),
+        rounds=len(before.rounds) + len(run.rounds) + ENDING_ROUNDS,
+        stalled_s=(1 - pace) * seconds,
+        freeze_s=freeze_s(pct),
+    )
+
+
+def least_throttle(scenario: Scenario, limit_s: float) -> int | None:
+    """The least throttle in per cent at which the guest surely converges, or the highest where that just does; or None.
+
+    A throttle takes CPU time. A guest that uses 4 % of its CPU is not slowed at all by a throttle of 85 %, so the share
+    needed is 1 - utilisation * (slowdown needed), whatever the page rates are.
+    """
+    for pct in range(HIGHEST_THROTTLE_PCT + 1):
+        pace = scenario.time_share(pct)
+        if (pct == 0 or pace < 1) and _slow_enough(scenario, limit_s, pace * THROTTLE_ROOM):
+            return pct
+    just = _slow_enough(scenario, limit_s, scenario.time_share(HIGHEST_THROTTLE_PCT))
+    return HIGHEST_THROTTLE_PCT if just else None
+
+
+def _slow_enough(scenario: Scenario, limit_s: float, pace: float) -> bool:
+    return recursion(
+        scenario.window(scenario.touched_bytes / scenario.link.bandwidth_bytes_per_s),
+        lambda window_s: scenario.window(pace * window_s),
+        lambda number: scenario.pace(),
+        limit_s,
+    ).converged
+
+
+def freeze_s(pct: float) -> float:
+    """For how long a throttled vCPU stands still at a time: 10 ms of running, then asleep in proportion.
+
+    >>> round(freeze_s(99), 2), round(freeze_s(20), 4)
+    (0.99, 0.0025)
+    """
+    return THROTTLE_SLICE_S * pct / (100 - pct) if pct < 100 else math.inf
+
+
+def _first_rounds(scenario: Scenario, limit_s: float, number: int) -> Run:
+    return recursion(scenario.touched_bytes, scenario.window, lambda dummy: scenario.pace(), limit_s, stop_after=number)
+
+
+Method = t.Callable[[Scenario], t.Optional[Figures]]
