@@ -316,9 +316,8 @@ class Probe:
                 refused.append({"name": guest["name"], "uuid": guest["uuid"], "refusals": [why]})
         asked = len(verdicts)
         if not refused:
-            return {
-                "check": _passed("cpu", "fits", f"{name} can be the CPU of all {len(guests)} guests ({asked} asked)")
-            }
+            them = "the guest here" if len(guests) == 1 else f"all {len(guests)} guests here ({asked} asked)"
+            return {"check": _passed("cpu", "fits", f"{name} can be the CPU of {them}")}
         names = listed([guest["name"] for guest in refused])
         # The others can go: this stands against these guests only.
         return {
