@@ -42,8 +42,13 @@ def precopy(scenario: Scenario, limit_s: float, share: float = 1.0, hot_share: f
     )
     if not run.converged:
         return None
-    wire = scenario.wire(share * run.rounds[0].sent_bytes + hot_share * sum(one.sent_bytes for one in run.rounds[1:]))
-    return scenario.done(wire, scenario.wire(hot_share * run.last_bytes), rounds=len(run.rounds) + ENDING_ROUNDS)
+    zero = 0.0
+    if len(run.rounds) == 1:
+        # What the last copy holds was counted before it was looked at: part of it may be zero.
+        zero = (scenario.touched_bytes - run.rounds[0].sent_bytes) * (1 - scenario.cold_density)
+    pages = share * (run.rounds[0].sent_bytes + zero) + hot_share * sum(one.sent_bytes for one in run.rounds[1:])
+    last = scenario.wire(hot_share * (run.last_bytes - zero))
+    return scenario.done(scenario.wire(pages), last, rounds=len(run.rounds) + ENDING_ROUNDS)
 
 
 def parallel_zstd(scenario: Scenario, limit_s: float) -> Figures | None:

@@ -20,6 +20,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import
 #: A zero page costs its header only.
 ZERO_PAGE_BYTES = 9
 PAGE_BYTES = 4096
+#: Work lost to page faults after post-copy over the time that the hot set takes on the link, at best, likely and at
+#: worst.
+STALL_SHARES = {-1: 0.75, 0: 0.9, 1: 1.15}
 #: Convergence is ill-conditioned where the guest dirties nearly as fast as the link sends (bytes go with 1/(1-rho)):
 #: with rho in 0.8 to 1.1 the verdict is marginal. So it must hold with W as much larger and smaller as leads to the
 #: edge.
@@ -41,6 +44,8 @@ class Scenario:
         sparse: share of a dirty page that xbzrle has to send.
         vcpu_utilisation: share of its CPU time that the guest uses.
         stall_share: part of the hot set's transfer that a guest loses to page faults after post-copy.
+        cold_density: how much of what the first pass leaves over is not zero. QEMU counts zero pages as remaining, so
+            an idle guest at a limit of 1000 ms was down for 400 ms: most of the rest of its memory was zero.
         disk_s, disk_bytes: mirroring before the first page is sent.
     """
 
@@ -53,6 +58,7 @@ class Scenario:
     sparse: float = 1.0
     vcpu_utilisation: float = 1.0
     stall_share: float = 0.9
+    cold_density: float = 1.0
     disk_s: float = 0.0
     disk_bytes: float = 0.0
 
@@ -155,12 +161,12 @@ class Known:
     def best(self) -> Scenario:
         """As good as it may be: little dirtied and touched, a fast link, compressible."""
         compressed = 0.5 if self.compressed_share is None else self.compressed_share
-        return self._scenario(self.curve.low, -1, *self._shares(compressed, self.sparse or 0.02), stall_share=0.75)
+        return self._scenario(self.curve.low, -1, *self._shares(compressed, self.sparse or 0.02))
 
     def worst(self) -> Scenario:
         """As bad as it may be. What is dirtied may compress far worse than what lies still (random contents do)."""
         compressed, dummy, sparse = self._shares(self.compressed_share, self.sparse)
-        return self._scenario(self.curve.high, +1, compressed, 1.0, min(1.0, sparse * 2), stall_share=1.15)
+        return self._scenario(self.curve.high, +1, compressed, 1.0, min(1.0, sparse * 2))
 
     def edge(self, factor: float) -> Scenario:
         """The likely one with so many times the dirtying."""
@@ -175,9 +181,7 @@ class Known:
         share = 1.0 if compressed is None else compressed
         return share, share, 1.0 if sparse is None else sparse
 
-    def _scenario(
-        self, window: Window, worse: int, compressed: float, hot: float, sparse: float, stall_share: float = 0.9
-    ) -> Scenario:
+    def _scenario(self, window: Window, worse: int, compressed: float, hot: float, sparse: float) -> Scenario:
         link = self.link.varied(-worse)
         touched = min(self.memory_bytes, max(0.0, self.touched_bytes * (1 + worse * self.touched_error)))
         disk_s, disk_bytes, left = mirror(self.disk_copy_bytes, self.disk_write_bytes_per_s, link.bandwidth_bytes_per_s)
@@ -190,7 +194,8 @@ class Known:
             hot_share=hot,
             sparse=sparse,
             vcpu_utilisation=1.0 if self.vcpu_utilisation is None else self.vcpu_utilisation,
-            stall_share=stall_share,
+            stall_share=STALL_SHARES[worse],
+            cold_density=touched / self.memory_bytes if worse < 0 else 1.0,
             disk_s=disk_s,
             disk_bytes=disk_bytes,
         )
