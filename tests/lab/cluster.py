@@ -98,9 +98,9 @@ class Lab:
             running = cls._remembered(settings)
             wanted = scenario.load(path or scenario.DEFAULT) if path or running is None else running
             prerequisites.check_room(settings)
-            owner.claim(settings)
             prerequisites.ensure_packages(say)
             network.check_range(settings, networks(settings.instance))
+            owner.claim(settings)
             lab = cls(settings, wanted)
             if running is not None and running.hosts != wanted.hosts:
                 say("other hosts than those that run: taking these down")

@@ -14,9 +14,13 @@ from .addresses import Networks, guest_uuid
 from .host import Host
 from .scenario import GuestPlan
 
+# Held on a host by whoever changes its guests.
+LOCK = "/run/lab-guests.lock"
+
 # Connections and QEMU go first: a migration that hangs holds libvirt's lock, and `destroy` would wait for it, half a
 # minute as a rule, and two minutes for one that is still connecting into a cut.
 CLEAR_ALL = """
+exec 9>{lock}; flock 9
 ss -K -t 'dport >= :49152 and dport <= :49215' >/dev/null
 for record in /run/libvirt/qemu/*.pid; do
     # driver.pid is the daemon's own.
@@ -59,22 +63,40 @@ class Guest:
 
 
 def start_script(guests: Iterable[Guest], host: Host, *, kvm: bool) -> str:
-    """Return the shell script that defines and starts guests on a host; it stops at the first that fails."""
-    lines = ["set -e", "exec 2>&1"]
+    """Return the shell script that defines and starts guests on a host; it stops at the first that fails.
+
+    Those that run are left alone: a killed `up` may have left a script like this one at work, and this one then waits
+    for its end and does the rest.
+    """
+    lines = ["set -e", "exec 2>&1", f"exec 9>{LOCK}; flock 9"]
     for guest in guests:
-        plan = guest.plan
-        xml = guest_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm)
-        place = f"/run/lab-{plan.name}.xml"
-        if plan.disk_mib:
-            disk = shlex.quote(guest_xml.disk_place(plan, host.plan))
-            lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
-        lines += [f"printf %s {shlex.quote(xml)} > {place}", f"virsh -q define {place}", f"virsh -q start {plan.name}"]
+        lines += [f'if [ "$(virsh -q domstate {guest.name} 2>/dev/null)" != running ]; then']
+        lines += [*_start_one(guest, host, kvm=kvm), "fi"]
     return "\n".join(lines)
+
+
+def _start_one(guest: Guest, host: Host, *, kvm: bool) -> list[str]:
+    plan = guest.plan
+    xml = guest_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm)
+    place = f"/run/lab-{plan.name}.xml"
+    # A guest that is there but does not run, paused by a broken migration for one, is of no use to anybody.
+    lines = [f"virsh -q destroy {plan.name} >/dev/null 2>&1 || true"]
+    if plan.disk_mib:
+        disk = shlex.quote(guest_xml.disk_place(plan, host.plan))
+        lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
+    return [
+        *lines,
+        f"printf %s {shlex.quote(xml)} > {place}",
+        f"virsh -q define {place}",
+        f"virsh -q start {plan.name}",
+    ]
 
 
 def clear_script() -> str:
     """Return the shell script that removes every guest from a host and prints those that would not go."""
-    return CLEAR_ALL.format(disks=rootfs.DISK_PLACE, shared=rootfs.SHARED_PLACE, consoles=rootfs.CONSOLE_PLACE)
+    return CLEAR_ALL.format(
+        lock=LOCK, disks=rootfs.DISK_PLACE, shared=rootfs.SHARED_PLACE, consoles=rootfs.CONSOLE_PLACE
+    )
 
 
 def running_on(host: Host, timeout: float = 15.0) -> set[str]:

@@ -59,7 +59,8 @@ class Host:
         words = [*ssh.command(self.settings, self.address), command]
         done = run(words, check=False, given=given, timeout=timeout)
         if check and done.returncode:
-            raise LabError(f"{self.name}: `{command[:120]}`: exit status {done.returncode}: {last_words(done)}")
+            first = command.partition("\n")[0][:120]
+            raise LabError(f"{self.name}: `{first}`: exit status {done.returncode}: {last_words(done)}")
         return done
 
     # ---- life --------------------------------------------------------------------------------------------------------
