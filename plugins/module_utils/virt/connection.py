@@ -120,7 +120,9 @@ def explain_connection(uri: str, error: t.Any) -> Refusal:
     for marker, code, remedy in CONNECTION_REMEDIES:
         if marker in lowered:
             return refusal(code, f"no connection to {uri}: {text}", remedy)
-    return refusal("unreachable", f"no connection to {uri}: {text}", "try it by hand on that host: virsh -c " + uri + " version")
+    return refusal(
+        "unreachable", f"no connection to {uri}: {text}", "try it by hand on that host: virsh -c " + uri + " version"
+    )
 
 
 CONNECTION_REMEDIES: tuple[tuple[str, str, str], ...] = (
@@ -134,6 +136,7 @@ CONNECTION_REMEDIES: tuple[tuple[str, str, str], ...] = (
         "ssh_login",
         "let root of the source host log in there: its public key belongs in the destination's authorized_keys",
     ),
+    ("cannot find 'ssh'", "no_ssh", "install the ssh client on the source host: libvirtd starts it (openssh-client)"),
     ("could not resolve", "name_unknown", "make the name resolvable on the source host, or use an address in the URI"),
     ("name or service not known", "name_unknown", "make the name resolvable on the source host, or use an address"),
     ("no route to host", "unreachable", "check that the host is up and that the network between the two is"),
