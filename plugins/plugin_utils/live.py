@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
+import stat
 import time
 import typing as t
 import uuid
@@ -31,8 +33,9 @@ JOB_LOOK_S = 15.0
 SILENT_JOB_LOOK_S = 2.0
 #: How long a host may not answer before the controller stops watching. The job on the host goes on.
 LOST_S = 300.0
-#: ansible-playbook gives its workers ten seconds after an interrupt.
+#: How long the operator waits for the prompt after an interrupt while the host is told; ansible-playbook waits for that.
 PARTING_S = 8.0
+PARTING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -69,7 +72,7 @@ class LiveAction(ActionBase):  # type: ignore[misc]
         if self._task.check_mode or self.is_short(arguments):
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         job = _Job(self, arguments, task_vars)
-        old = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+        old = {number: signal.signal(number, _interrupt) for number in PARTING_SIGNALS}
         try:
             return {**result, **job.follow()}
         except Interrupted:
@@ -82,7 +85,23 @@ class LiveAction(ActionBase):  # type: ignore[misc]
 
 
 def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
-    raise Interrupted()
+    # ansible-playbook passes an interrupt on and terminates its workers right after; once is enough.
+    for number in PARTING_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    raise Interrupted
+
+
+def _tell_operator(text: str) -> None:
+    """Warn on the terminal itself: after an interrupt ansible-playbook no longer shows what its workers say."""
+    terminal = f"/proc/{os.getppid()}/fd/2"
+    try:
+        # In a plain file, what ansible-playbook writes next would overwrite this.
+        if stat.S_ISREG(os.stat(terminal).st_mode):
+            raise OSError(errno.EINVAL, "a plain file")
+        with open(terminal, "w", encoding="utf-8") as file:
+            file.write(f"[WARNING]: {text}\n")
+    except OSError:
+        display.warning(text)
 
 
 class _Job:
@@ -130,9 +149,9 @@ class _Job:
             self._show_news()
             if self._pid:
                 self._shell(f"kill -TERM {self._pid}")
-            display.warning(f"{self._host}: interrupted. {note}")
+            _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
-            display.warning(f"{self._host}: interrupted, and the host could not be told: what runs there goes on.")
+            _tell_operator(f"{self._host}: interrupted, and the host could not be told: what runs there goes on.")
         finally:
             signal.alarm(0)
 

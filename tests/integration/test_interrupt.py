@@ -42,9 +42,12 @@ def left(lab: Lab, guest: str) -> bool:
 
 
 def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:
-    """Every guest is defined and runs at exactly one host, is the one it was, and has its memory."""
-    where = outside.everywhere(lab)
-    assert {name: list(hosts.values()) for name, hosts in where.items()} == {name: ["running"] for name in lab.guests}
+    """Every guest runs at exactly one host, is the one it was, and has its memory."""
+    # A guest on its way shows at its destination as well, where it does not run.
+    running = {
+        name: sum(state == "running" for state in hosts.values()) for name, hosts in outside.everywhere(lab).items()
+    }
+    assert running == dict.fromkeys(lab.guests, 1)
     assert outside.boot_ids(lab) == boots
     assert all(result["memory_ok"] for result in outside.verified(lab).values())
 
