@@ -190,7 +190,7 @@ def show_as_fact(state_dir: Path = STATE_DIR) -> bool:
 def fact_is_shown(state_dir: Path = STATE_DIR) -> bool:
     """Is the local fact what it should be?"""
     try:
-        return Path(os.readlink(FACT)) == state_dir / FILE  # noqa: PTH115
+        return Path(os.readlink(FACT)) == state_dir / FILE
     except OSError:
         return False
 

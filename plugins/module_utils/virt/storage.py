@@ -74,12 +74,12 @@ class Storage:
             if not left:
                 break
             part = left.pop(0)
-            done = os.path.normpath(os.path.join(done, part))  # noqa: PTH118
+            done = os.path.normpath(os.path.join(done, part))
             mount = mount_of(done, self._mounts)
             if mount is not None and mount["shared"]:
                 return os.path.normpath("/".join([done, *left]))
-            if os.path.islink(done):  # noqa: PTH114
-                target = os.readlink(done)  # noqa: PTH115
+            if os.path.islink(done):
+                target = os.readlink(done)
                 left = [step for step in (*target.split("/"), *left) if step]
                 done = "/" if target.startswith("/") else str(Path(done).parent)
         return done
