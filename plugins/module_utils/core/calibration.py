@@ -104,10 +104,10 @@ def learn(
     """
     told = {name: _number(value) for name, value in actual.items()}
     for name, value in _of_path(told, link).items():
-        path = _learned(path or new_path(), name, value, getattr(link, name))
+        path = _learned({**new_path(), **(path or {})}, name, value, getattr(link, name))
     factor = _touched_factor(told, outcome, guest)
     if factor is not None:
-        guest = _learned(guest or new_guest(), "touched_factor", factor, 1.0)
+        guest = _learned({**new_guest(), **(guest or {})}, "touched_factor", factor, 1.0)
     return dict(path or new_path()), dict(guest or new_guest())
 
 
@@ -171,7 +171,8 @@ def _learned(state: t.Mapping[str, t.Any], name: str, value: float, assumed: flo
         "deviation": deviation + weight * (min(abs(value - mean), 2 * reach) - deviation),
         "seen": min(MOST_SEEN, seen + 1),
     }
-    return {**state, "learned": {**state.get("learned", {}), name: entry}}
+    kept = {other: dict(_entry(state, other)) for other in BOUNDS if _mean(state, other) is not None}
+    return {**state, "learned": {**kept, name: entry}}
 
 
 def _entry(state: t.Mapping[str, t.Any] | None, name: str) -> t.Mapping[str, t.Any]:

@@ -15,6 +15,8 @@ from __future__ import annotations
 import typing as t
 
 SWEEPS = 400
+#: A sweep that moves no value by more than this changes nothing.
+ENOUGH_BYTES = 1e-3
 
 #: A constraint: index of a value and its factor; the sum must not be negative.
 _Constraint = list[tuple[int, float]]
@@ -36,12 +38,16 @@ def concave(windows: t.Sequence[float], values: t.Sequence[float], sds: t.Sequen
     multipliers = [0.0] * len(constraints)
     norms = [sum(factor**2 * variances[index] for index, factor in constraint) for constraint in constraints]
     for dummy in range(SWEEPS):
+        largest = 0.0
         for number, constraint in enumerate(constraints):
             amount = sum(factor * result[index] for index, factor in constraint)
             change = max(-multipliers[number], -amount / norms[number])
             multipliers[number] += change
             for index, factor in constraint:
                 result[index] += change * factor * variances[index]
+                largest = max(largest, abs(change * factor) * variances[index])
+        if largest < ENOUGH_BYTES:
+            break
     return _tidied(windows, result)
 
 

@@ -116,15 +116,14 @@ def known_of(
     guest_factor: float = 1.0,
 ) -> Known:
     """What the documents know, as scenarios need it."""
-    touched = working_set["touched"]
     memory = float(working_set["memory_bytes"])
     if memory <= 0:
         raise ForecastError(f"{working_set['guest']['name']} has no memory to move ({memory:.0f} bytes)")
     copy_bytes = sum(float(disk["copy_bytes"]) for disk in disks)
     return Known(
         curve=curve_of(working_set),
-        touched_bytes=min(memory, guest_factor * touched["bytes"]),
-        touched_error=float(touched["error"]),
+        touched_bytes=min(memory, guest_factor * working_set["touched_bytes"]),
+        touched_error=float(working_set["touched_error"]),
         memory_bytes=memory,
         link=link,
         compressed_share=working_set["compressed_share"],

@@ -83,7 +83,9 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         "method": method,
         "samples_per_gib": samples_per_gib,
         "memory_bytes": memory_bytes,
-        "touched": {"bytes": touched.bytes, "how": touched.how, "error": round(touched.error, 4)},
+        "touched_bytes": touched.bytes,
+        "touched_how": touched.how,
+        "touched_error": round(touched.error, 4),
         "points": _points(measured),
         "fit": None if fitted is None else _fit(fitted),
         "vcpu_utilisation": vcpu_utilisation,
@@ -119,7 +121,7 @@ def curve_of(document: t.Mapping[str, t.Any]) -> Curve:
     measured = [
         Point(one["window_s"], one["dirtied_bytes"], one["sd_bytes"], one["repeats"]) for one in document["points"]
     ]
-    return curve(measured, document["touched"]["bytes"], _fit_of(document["fit"]))
+    return curve(measured, document["touched_bytes"], _fit_of(document["fit"]))
 
 
 def sentence(document: t.Mapping[str, t.Any]) -> str:

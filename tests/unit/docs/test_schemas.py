@@ -11,7 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent, report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
+    calibration,
+    forecast,
+    intent,
+    report,
+)
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     cluster,
@@ -63,7 +68,8 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "common", "journal", "maintenance", "path", "plan", "progress", "report", "snapshot", "step-result",
+        "calibration", "common", "forecast", "journal", "maintenance", "path", "plan", "progress", "report", "snapshot",
+        "step-result", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -110,6 +116,24 @@ def test_what_the_report_makes():
         check("step-result", result)
     at = {"started_at": "2026-11-24T02:00:01.000Z", "finished_at": "2026-11-24T02:00:42.200Z"}
     check("report", report.join(plan, {"h1": results}, **at))
+
+
+def test_what_measuring_forecasting_and_learning_make():
+    from bench import recorded
+
+    found = recorded.records()
+    link = recorded.link(found)
+    for name in found["guests"]:
+        working_set = recorded.document(found, name)
+        disks = [{"target": "vda", "copy_bytes": 10**9}]
+        made = forecast.forecast(working_set, link, cap_ms=500, disks=disks if name == "idle" else ())
+        check("working_set", working_set)
+        check("forecast", made)
+    outcome = made["outcomes"]["post-copy"]
+    actual = {"bytes_per_s": 2.2e7, "first_byte_s": 0.2, "downtime_ms": 90, "last_bytes": 0, "bytes": 9e7}
+    for state in calibration.learn(None, None, outcome, link, actual):
+        check("calibration", state)
+    check("calibration", calibration.new_guest())
 
 
 @pytest.mark.parametrize(
