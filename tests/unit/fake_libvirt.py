@@ -28,7 +28,9 @@ import uuid as uuid_module
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.tests.unit import libvirt_constants as c
-from ansible_collections.kvmops.cluster.tests.unit.libvirt_constants import *  # noqa: F403
+
+# As in the binding, the constants are the module's own.
+globals().update({name: value for name, value in vars(c).items() if name.startswith("VIR_")})
 
 MIB = 1 << 20
 HELD = (
