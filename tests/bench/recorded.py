@@ -8,7 +8,10 @@ short round takes) come from C(idle) and C(hot16); all others are a check: nothi
 The form of the model (leftover, stretches, base) was found on the rounds of C(hot16) too.
 
 Three guests of a drain (drain1 to drain3) and C(compressible) were never measured: they are forecast from what their
-program is known to write. For the others the forecast knows only what the hypervisor's sampling said.
+program is known to write, and of the drain only the least and the largest figures were noted, which are not pairs. For
+the others the forecast knows only what the hypervisor's sampling said. How well memory compresses was not measured
+either: it follows from what the guests are made of and from how the idle one compressed, whose zstd rows are no test
+therefore.
 """
 
 from __future__ import annotations
