@@ -183,17 +183,21 @@ def test_invtsc_needs_a_frequency():
 
 def test_a_tpm_on_shared_storage_depends_on_swtpm():
     inner = "<tpm><backend type='emulator'/></tpm>"
-    assert [code for code, _ in device(inner, facts=Facts(tpm_shared=True, swtpm_shared=False))] == ["tpm_shared_state"]
+    assert [code for code, _reason in device(inner, facts=Facts(tpm_shared=True, swtpm_shared=False))] == [
+        "tpm_shared_state"
+    ]
     assert device(inner, facts=Facts(tpm_shared=True)) == []
 
 
 def test_other_settings():
-    assert [code for code, _ in found("<launchSecurity type='sev'/>")] == ["confidential"]
-    assert [code for code, _ in found("", Facts(autodestroy=True))] == ["autodestroy"]
-    assert [code for code, _ in found("<cpu mode='host-passthrough' migratable='off'/>")] == ["cpu_not_migratable"]
+    assert [code for code, _reason in found("<launchSecurity type='sev'/>")] == ["confidential"]
+    assert [code for code, _reason in found("", Facts(autodestroy=True))] == ["autodestroy"]
+    assert [code for code, _reason in found("<cpu mode='host-passthrough' migratable='off'/>")] == [
+        "cpu_not_migratable"
+    ]
     assert found("", kind="lxc") == [("hypervisor", "the guest is of type lxc, not kvm or qemu")]
 
 
 def test_several_are_all_told():
     inner = f"<hostdev type='pci'><source>{ADDRESS}</source></hostdev><filesystem><source dir='/srv'/></filesystem>"
-    assert [code for code, _ in device(inner, facts=Facts(snapshots=1))] == ["hostdev", "9pfs", "snapshots"]
+    assert [code for code, _reason in device(inner, facts=Facts(snapshots=1))] == ["hostdev", "9pfs", "snapshots"]
