@@ -23,12 +23,12 @@ def test_a_sound_cluster_passes(lab: Lab, operator: Operator) -> None:
 
 
 def test_filtered_ports_are_found_and_the_remedy_named(lab: Lab, operator: Operator) -> None:
-    lab.fault.cut_migration("h2")
+    lab.fault.cut_migration("h2", silent=True)
     proof = operator.run("preflight")
     assert proof.status == 2, proof.text
     for pair in ("h1 -> h2", "h3 -> h2"):
         assert pair in proof.text
-    assert f"ports: no answer from {lab.host('h2').migration_address} port 49152" in proof.words
+    assert f"ports: no answer from {lab.host('h2').migration_address} port 49" in proof.words
     assert f"-> open TCP 49152-49215 from h1 to {lab.host('h2').migration_address}" in proof.words
     assert "Guests cannot be moved everywhere yet: " in proof.words
 
