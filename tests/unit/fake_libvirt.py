@@ -521,10 +521,17 @@ class Connection:
     def listAllDomains(self, flags: int = 0) -> list[Domain]:  # noqa: N802
         self.must_live()
         found = list(self.host.guests.values())
-        if flags & c.VIR_CONNECT_LIST_DOMAINS_ACTIVE and not flags & c.VIR_CONNECT_LIST_DOMAINS_INACTIVE:
-            found = [g for g in found if g.active]
-        if flags & c.VIR_CONNECT_LIST_DOMAINS_INACTIVE and not flags & c.VIR_CONNECT_LIST_DOMAINS_ACTIVE:
-            found = [g for g in found if not g.active]
+        # Flags come in pairs: one of a pair selects, both or none select nothing.
+        for yes, no, holds in (
+            (c.VIR_CONNECT_LIST_DOMAINS_ACTIVE, c.VIR_CONNECT_LIST_DOMAINS_INACTIVE, lambda g: g.active),
+            (c.VIR_CONNECT_LIST_DOMAINS_PERSISTENT, c.VIR_CONNECT_LIST_DOMAINS_TRANSIENT, lambda g: g.persistent),
+            (c.VIR_CONNECT_LIST_DOMAINS_AUTOSTART, c.VIR_CONNECT_LIST_DOMAINS_NO_AUTOSTART, lambda g: g.autostart),
+            (c.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT, c.VIR_CONNECT_LIST_DOMAINS_NO_SNAPSHOT, lambda g: g.snapshots),
+        ):
+            if flags & (yes | no) in (yes, no):
+                found = [g for g in found if bool(holds(g)) == bool(flags & yes)]
+        if flags & c.VIR_CONNECT_LIST_DOMAINS_PAUSED:
+            found = [g for g in found if g.state[0] == c.VIR_DOMAIN_PAUSED]
         return [Domain(self, g.uuid, g.name) for g in found]
 
     def getAllDomainStats(self, stats: int = 0, flags: int = 0) -> list[tuple[Domain, dict[str, t.Any]]]:  # noqa: N802

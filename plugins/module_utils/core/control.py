@@ -21,6 +21,8 @@ ROUNDS_TO_GIVE_UP = 6
 SECONDS_TO_GIVE_UP = 5.0
 #: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s.
 SILENCE_S = 5.0
+#: What libvirt has refused so often is not asked for any more.
+ATTEMPTS = 3
 MIB = 1024 * 1024
 
 
@@ -81,6 +83,7 @@ class Control:
         self._last_change_s = 0.0
         self._silence_reported = False
         self._finishing = False
+        self._failures = {"raise_downtime": 0, "start_postcopy": 0, "suspend": 0, "abort": 0}
 
     @property
     def limit_ms(self) -> int:
@@ -103,9 +106,17 @@ class Control:
         return None
 
     def not_done(self, reaction: Reaction) -> None:
-        """The reaction could not be carried out; the control is free to want it, or another, again."""
-        if reaction.action in ("start_postcopy", "suspend", "abort"):
+        """The reaction could not be carried out; it is wanted again, and after some attempts the next one instead."""
+        if reaction.action not in self._failures:
+            return
+        self._failures[reaction.action] += 1
+        if reaction.action != "raise_downtime":
             self._finishing = False
+        elif self._possible("raise_downtime"):
+            self._limit_ms = self._decision.downtime_ms
+
+    def _possible(self, action: str) -> bool:
+        return self._failures[action] < ATTEMPTS
 
     def _past_deadline(self, sample: Sample) -> bool:
         deadline = self._decision.deadline_s
@@ -160,10 +171,10 @@ class Control:
 
     def _last_resort(self, sample: Sample) -> Reaction:
         left = f"{mib(sample.remaining_bytes)} are dirtied again in every round"
-        if self._decision.postcopy:
+        if self._decision.postcopy and self._possible("start_postcopy"):
             self._finishing = True
             return Reaction("start_postcopy", f"{left}; switching to post-copy")
-        if self._decision.suspend:
+        if self._decision.suspend and self._possible("suspend"):
             self._finishing = True
             return Reaction("suspend", f"{left}; the guest is stopped to finish, as permitted")
         return self._give_up("does_not_converge", left + self._needed(sample), self._remedy(sample))

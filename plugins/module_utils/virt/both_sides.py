@@ -19,6 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import 
 #: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
 #: destination daemon was seen to show the half-made guest for 6 s; libvirt notices a dead link after 30 s.
 PATIENCE_S = 45.0
+#: A guest that a migration left paused goes on once both sides have said so for this long. It stands still meanwhile.
+RESUME_AFTER_S = 3.0
 #: A migration that is still at work is looked at again this often.
 LOOK_S = 0.5
 
@@ -94,26 +96,27 @@ def settle(
     patience_s: float = PATIENCE_S,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
-    watching: t.Callable[[Side, Side], None] | None = None,
+    watching: t.Callable[[Side, Side], bool] = lambda _here, _there: True,
 ) -> tuple[Verdict, Side, Side]:
     """Look at both sides until they agree, or until patience ends.
 
     A migration that is still in flight is awaited as long as it lasts: its own deadline ends it, not this wait.
 
     Args:
-        watching: called after each look at a move that is in flight.
+        watching: called after each look at a move that is in flight; false says that it is not awaited any longer than
+            patience lasts.
     """
     end = clock() + patience_s
+    resumable_since: float | None = None
     while True:
         here, there = look_at(connections, source, uuid), look_at(connections, destination, uuid)
-        verdict = judge(name, here, there, suspended_by_us=suspended_by_us)
+        verdict, now = judge(name, here, there, suspended_by_us=suspended_by_us), clock()
         if verdict.kind == "in_flight" and here.migrating:
-            end = clock() + patience_s
-            if watching:
-                watching(here, there)
+            end = now + patience_s if watching(here, there) else end
         elif verdict.kind in ("moved", "stayed"):
             return verdict, here, there
-        if clock() >= end:
+        resumable_since = (resumable_since or now) if verdict.kind == "resume_source" else None
+        if now >= end or (resumable_since is not None and now >= resumable_since + RESUME_AFTER_S):
             return verdict, here, there
         sleep(LOOK_S)
 

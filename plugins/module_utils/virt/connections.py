@@ -81,7 +81,11 @@ class Connections:
     def _open(self, uri: str) -> Link:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(virt.connect(uri, read_only=self._read_only))
-            events = EventStream(connection)
+            try:
+                events = EventStream(connection)
+            except virt.libvirt.libvirtError as error:
+                # A daemon that stops just now accepts connections and nothing else.
+                raise virt.VirtError(virt.explain_connection(uri, error), error.get_error_code()) from error
             return Link(connection, events, stack.pop_all())
 
 

@@ -13,15 +13,18 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction, Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import Event, EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering, Watcher
 
 #: Between events the statistics are read this often.
 POLL_S = 0.25
 #: After an abort libvirt has to end the call; measured 0.3 s. Past this the job is left alone and both sides judged.
 ABORT_PATIENCE_S = 60.0
+#: The final statistics travel apart from the call's answer, and may come a moment later.
+LAST_WORD_S = 1.0
 
 
 @dataclasses.dataclass
@@ -47,9 +50,9 @@ class Ending:
         error: what libvirt said, or None when it reports success.
         error_code: libvirt's error number.
         given_up: the reaction that aborted it, if it was aborted on purpose.
-        interrupted: whether it was aborted because somebody asked for that.
         suspended: whether the guest was stopped to finish.
         postcopy: whether it switched to post-copy.
+        no_way_back: whether it did, or may have.
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
         iterations: rounds seen.
@@ -61,9 +64,9 @@ class Ending:
     error: str | None = None
     error_code: int | None = None
     given_up: Reaction | None = None
-    interrupted: bool = False
     suspended: bool = False
     postcopy: bool = False
+    no_way_back: bool = False
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     switchover: Switchover = dataclasses.field(default_factory=Switchover)
     iterations: int = 0
@@ -83,23 +86,11 @@ class Ending:
         In pre-copy libvirt's own figure, which agrees with an outside probe within 10 ms; in post-copy libvirt counts
         only to the hand-over and reports 2-4 ms for 70-80, so there it is the gap between both sides' events.
         """
-        reported = self.statistics.get("downtime")
+        reported, seen = self.statistics.get("downtime"), self.switchover.downtime_ms
         if self.postcopy or reported is None:
-            return self.switchover.downtime_ms
-        return int(reported)
-
-
-class Watcher(t.Protocol):
-    """Who is told what happens during a migration."""
-
-    def sampled(self, sample: Sample, total_bytes: int) -> None:
-        """New statistics."""
-
-    def reacted(self, reaction: Reaction) -> None:
-        """The control wants something, before it is done."""
-
-    def transferred(self) -> None:
-        """The guest's memory is over; the link is free for the next one."""
+            return seen
+        # A guest that was stopped to finish stood still before the hand-over as well.
+        return max(int(reported), seen or 0) if self.suspended else int(reported)
 
 
 class MigrationJob:
@@ -143,15 +134,20 @@ class MigrationJob:
             interrupted: when set, the job is aborted (unless post-copy has begun: then that would lose the guest).
         """
         started = self._clock()
+        steering = Steering(lambda: self._domain, control, watcher, interrupted, started, self._clock)
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
         with self._listening(), self._downtime_limit(self._decision.downtime_ms):
             thread.start()
-            self._watch(thread, started, control, watcher, interrupted)
-        self._drain_inbox(watcher)
-        self._ending.elapsed_s = self._clock() - started
-        if self._ending.error is None and not self._ending.statistics:
-            self._ending.statistics = self._completed_statistics()
-        return self._ending
+            self._watch(thread, steering, watcher)
+            self._ending.elapsed_s = self._clock() - started
+            self._drain_inbox(watcher)
+            if self._ending.error is None and not self._ending.statistics:
+                self._await_statistics(watcher)
+        ending = self._ending
+        ending.given_up, ending.suspended = steering.given_up, steering.suspended
+        ending.no_way_back = steering.no_way_back or ending.postcopy
+        ending.memory_bytes, ending.disk_bytes = steering.memory_bytes, steering.disk_bytes
+        return ending
 
     @contextlib.contextmanager
     def _listening(self) -> t.Iterator[None]:
@@ -182,51 +178,31 @@ class MigrationJob:
                 self._domain.migrateSetMaxDowntime(before, 0)
 
     def _call(self) -> None:
-        flags = 0
-        for name in self._decision.flags:
-            flags |= getattr(virt.libvirt, "VIR_MIGRATE_" + name)
         try:
+            flags = 0
+            for name in self._decision.flags:
+                flags |= getattr(virt.libvirt, "VIR_MIGRATE_" + name)
             self._domain.migrateToURI3(self._connect_uri, dict(self._decision.parameters), flags)
         except virt.libvirt.libvirtError as error:
             self._ending.error = str(error)
             self._ending.error_code = error.get_error_code()
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+            # A flag or parameter that this binding does not know. Silence here would read as success.
+            self._ending.error = f"{type(error).__name__}: {error}"
         finally:
             self._inbox.put(("call", None))
 
-    def _watch(
-        self,
-        thread: threading.Thread,
-        started: float,
-        control: Control,
-        watcher: Watcher,
-        interrupted: threading.Event,
-    ) -> None:
-        abort_end: float | None = None
+    def _watch(self, thread: threading.Thread, steering: Steering, watcher: Watcher) -> None:
         while thread.is_alive():
             if self._next_is_end(watcher):
                 thread.join(POLL_S)
                 continue
-            sample, total = self._sample(started)
-            if sample is None:
-                continue
-            watcher.sampled(sample, total)
-            reaction = self._reaction(control, sample, interrupted)
-            if reaction:
-                watcher.reacted(reaction)
-                self._carry_out(reaction, control)
-                if reaction.action == "abort":
-                    abort_end = self._clock() + ABORT_PATIENCE_S
-            if abort_end is not None and self._clock() >= abort_end:
+            steering.no_way_back = steering.no_way_back or self._ending.postcopy
+            steering.look()
+            aborted_at = steering.given_up_at
+            if aborted_at is not None and self._clock() >= aborted_at + ABORT_PATIENCE_S:
                 self._ending.error = self._ending.error or "libvirt did not end the migration that was aborted"
                 return
-
-    def _reaction(self, control: Control, sample: Sample, interrupted: threading.Event) -> Reaction | None:
-        if self._ending.given_up:
-            return None
-        if interrupted.is_set() and not self._ending.postcopy:
-            self._ending.interrupted = True
-            return Reaction("abort", "interrupted", code="interrupted", remedy="start it again when you are ready")
-        return control.react(sample)
 
     def _next_is_end(self, watcher: Watcher) -> bool:
         """Wait for the next event or the next poll; true when the call has ended."""
@@ -265,50 +241,22 @@ class MigrationJob:
             if switchover.resumed_at is None:
                 switchover.resumed_at = event.at
             # After post-copy has begun memory still flows; only its end frees the link.
-            if event.detail != libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY and not self._transferred:
+            midway = (libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY, libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED)
+            if event.detail not in midway and not self._transferred:
                 self._transferred = True
                 watcher.transferred()
 
-    def _sample(self, started: float) -> tuple[Sample | None, int]:
-        try:
-            job = self._domain.jobStats(0)
-        except virt.libvirt.libvirtError:
-            # The guest may just have left, or the daemon with it; the call's own end says which.
-            return None, 0
-        if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
-            return None, 0
-        self._ending.memory_bytes = max(self._ending.memory_bytes, int(job.get("memory_processed", 0)))
-        self._ending.disk_bytes = max(self._ending.disk_bytes, int(job.get("disk_processed", 0)))
-        sample = Sample(
-            at_s=self._clock() - started,
-            iteration=int(job.get("memory_iteration", 0)),
-            remaining_bytes=int(job.get("memory_remaining", 0)),
-            processed_bytes=int(job.get("memory_processed", 0)),
-            bytes_per_s=int(job.get("memory_bps", 0)),
-            disk_remaining_bytes=int(job.get("disk_remaining", 0)),
-        )
-        return sample, int(job.get("memory_total", 0))
-
-    def _carry_out(self, reaction: Reaction, control: Control) -> None:
-        try:
-            if reaction.action == "raise_downtime":
-                self._domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
-            elif reaction.action == "start_postcopy":
-                self._domain.migrateStartPostCopy(0)
-            elif reaction.action == "suspend":
-                self._ending.suspended = True
-                self._domain.suspend()
-            elif reaction.action == "abort":
-                self._ending.given_up = reaction
-                self._domain.abortJob()
-        except virt.libvirt.libvirtError:
-            # Most often the race against the migration's own end is lost, and the call says how it ended. Otherwise,
-            # such as for post-copy asked for too early, the control may want it again.
-            control.not_done(reaction)
+    def _await_statistics(self, watcher: Watcher) -> None:
+        self._ending.statistics = self._completed_statistics()
+        end = self._clock() + LAST_WORD_S
+        while not self._ending.statistics and self._clock() < end:
+            self._next_is_end(watcher)
 
     def _completed_statistics(self) -> dict[str, t.Any]:
         libvirt = virt.libvirt
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         with contextlib.suppress(libvirt.libvirtError):
-            return dict(self._domain.jobStats(flags))
+            job = dict(self._domain.jobStats(flags))
+            # A host that keeps none answers with nothing but a type.
+            return job if "memory_processed" in job else {}
         return {}

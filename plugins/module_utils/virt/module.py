@@ -36,7 +36,7 @@ def run(module: AnsibleModule, body: t.Callable[[], dict[str, t.Any]]) -> t.NoRe
     try:
         result = body()
     except Exception as error:  # pylint: disable=broad-except
-        why = _explained(error)
+        why = explained(error)
         if why is None:
             raise
         fail(module, why)
@@ -72,7 +72,8 @@ def local_uri(module: AnsibleModule) -> str:
     return uri
 
 
-def _explained(error: Exception) -> Refusal | None:
+def explained(error: Exception) -> Refusal | None:
+    """The words that an exception carries or stands for; None for a mistake of ours."""
     carried = getattr(error, "refusal", None)
     if isinstance(carried, dict) and {"code", "reason", "remedy"} <= set(carried):
         return t.cast(Refusal, carried)

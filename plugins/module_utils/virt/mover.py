@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import threading
@@ -15,8 +16,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, choose
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
@@ -24,14 +25,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import explained
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Result, Step, Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
-
-Step = dict[str, t.Any]
-Result = dict[str, t.Any]
 
 #: A destination that is busy with other guests is asked again this often, and given up after so long.
 SLOT_LOOK_S = 1.0
 SLOT_PATIENCE_S = 1800.0
+ENDED_ELSEWHERE = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +102,8 @@ class GuestMover:
             if known:
                 return known
             answers = self._ask(step)
-        except virt.VirtError as error:
-            return step_result(step, "refused", refusals=[error.refusal])
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+            return step_result(step, "refused", refusals=[_why_not(error)])
         if answers.refusals:
             return step_result(step, "refused", refusals=answers.refusals)
         decision = self._decide(step, answers)
@@ -109,39 +111,63 @@ class GuestMover:
 
     def move(self, step: Step, transferred: t.Callable[[], None]) -> Result:
         """Move a guest; the result says what became of it, judged from both sides."""
-        story = _Story(step, self._telling, self._clock)
-        story.tell("step.started", "setup", "looking at both sides", level=1)
+        story = Story(step, self._telling, self._clock)
         try:
-            here, there = self._look(step)
-            known = self._known_end(step, here, there)
-            if known:
-                return story.close(known)
-            if here.migrating:
-                return self._adopt(step, story)
-            answers = self._ask(step)
-            refusals = answers.refusals or self._await_slot(step, story)
-        except virt.VirtError as error:
-            refusals = [error.refusal]
+            story.tell("step.started", "setup", "looking at both sides", level=1)
+            go_on = self._before(step, story, transferred)
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+            return story.refuse([_why_not(error)])
+        return go_on()
+
+    def _before(self, step: Step, story: Story, transferred: t.Callable[[], None]) -> t.Callable[[], Result]:
+        """All that comes before something is done to the guest; returns what is to be done."""
+        here, there = self._look(step)
+        if here.state == "paused" and here.state_reason == "migration" and not here.migrating:
+            here, there = self._left_behind(step, story)
+        known = self._known_end(step, here, there)
+        if known:
+            return lambda: self._close(step, story, known, here, there)
+        if here.migrating:
+            return lambda: self._adopt(step, story)
+        answers = self._ask(step)
+        refusals = answers.refusals or self._await_slot(step, story)
+        if not refusals and self._interrupted.is_set():
+            refusals = [
+                refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
+            ]
         if refusals:
-            return story.refuse(refusals)
-        return self._migrate(step, story, self._decide(step, answers), transferred)
+            return lambda: story.refuse(refusals)
+        decision = self._decide(step, answers)
+        source, target = self._endpoints(step)
+        here_link, there_link = self._connections.get(source.uri), self._connections.get(target.uri)
+        domain = here_link.connection.lookupByUUIDString(step["guest"]["uuid"])
+        definition = _definition(domain)
+        job = MigrationJob(domain, target.uri, decision, here_link.events, there_link.events, clock=self._clock)
+        story.begin(decision)
+        return lambda: self._migrate(step, story, job, decision, definition, transferred)
 
     def _look(self, step: Step) -> tuple[Side, Side]:
-        uuid = step["guest"]["uuid"]
-        source, target = self._endpoints(step)
-        here = both_sides.look_at(self._connections, source, uuid)
-        if not here.reachable:
-            # Says why in words that an operator can act on.
-            self._connections.get(source.uri)
-        there = both_sides.look_at(self._connections, target, uuid)
-        if not there.reachable:
-            self._connections.get(target.uri)
+        here, there = (
+            both_sides.look_at(self._connections, endpoint, step["guest"]["uuid"]) for endpoint in self._endpoints(step)
+        )
+        for side, endpoint in zip((here, there), self._endpoints(step)):
+            if not side.reachable:
+                # Says why in words that an operator can act on.
+                self._connections.get(endpoint.uri)
+                raise virt.VirtError(
+                    refusal(
+                        "not_answering",
+                        f"{side.host} does not say how {step['guest']['name']} is: {side.error}",
+                        f"see what it is busy with on {side.host}: virsh domjobinfo {shown(step['guest']['name'])}",
+                    )
+                )
         return here, there
 
     def _endpoints(self, step: Step) -> tuple[Endpoint, Endpoint]:
         name = step["destination"]
         known = self._settings.destinations.get(name)
-        if known is None:
+        # Without a URI libvirt would open the hypervisor of this very host.
+        if known is None or not known.get("connect_uri"):
             raise virt.VirtError(
                 refusal("unknown_host", f"the plan does not say how to reach {name}", "make a new plan that names it")
             )
@@ -157,6 +183,13 @@ class GuestMover:
                 "unknown_guest",
                 f"there is no guest {guest} on {here.host}, nor on {there.host}",
                 f"see what runs where (virsh list --all on {here.host}), or make a new plan",
+            )
+            return step_result(step, "refused", refusals=[why])
+        if here.state == "absent":
+            why = refusal(
+                "not_here",
+                f"{guest} is not on {here.host}: it is {there.words()}",
+                f"see why it does not run there: virsh domstate --reason {shown(guest)} on {there.host}",
             )
             return step_result(step, "refused", refusals=[why])
         return None
@@ -179,7 +212,7 @@ class GuestMover:
             refusals = cpu.refusals(there, guest, target.host) + disk_copy.refusals(there, guest, target.host)
         return _Answers(local, guest, intent, refusals)
 
-    def _await_slot(self, step: Step, story: _Story) -> list[Refusal]:
+    def _await_slot(self, step: Step, story: Story) -> list[Refusal]:
         """Wait until the destination takes in few enough guests for one more."""
         _source, target = self._endpoints(step)
         limit = self._settings.incoming_limit
@@ -220,166 +253,139 @@ class GuestMover:
             disks_to_copy=[disk["target"] for disk in disks if disk_copy.is_copied(disk)],
         )
 
-    def _migrate(self, step: Step, story: _Story, decision: Decision, transferred: t.Callable[[], None]) -> Result:
-        source, target = self._endpoints(step)
-        here, there = self._connections.get(source.uri), self._connections.get(target.uri)
-        domain = here.connection.lookupByUUIDString(step["guest"]["uuid"])
-        definition = _definition(domain)
-        story.begin(decision)
-        job = MigrationJob(domain, target.uri, decision, here.events, there.events, clock=self._clock)
-        ending = job.run(Control(decision), story.watcher(decision, transferred), self._interrupted)
+    def _migrate(
+        self,
+        step: Step,
+        story: Story,
+        job: MigrationJob,
+        decision: Decision,
+        definition: str | None,
+        transferred: t.Callable[[], None],
+    ) -> Result:
+        control = Control(decision)
+        try:
+            ending = job.run(control, story.watcher(transferred), self._interrupted)
+        except virt.libvirt.libvirtError as error:
+            # It did not even start; both sides will say so.
+            ending = Ending(error=str(error), error_code=error.get_error_code())
         story.ended(ending)
-        return self._verify(step, story, ending, definition)
+        steering = self._steering(step, story, control, ending.elapsed_s)
+        steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
+        return self._verify(step, story, ending, steering, definition)
 
-    def _verify(self, step: Step, story: _Story, ending: Ending, definition: str | None) -> Result:
+    def _verify(
+        self,
+        step: Step,
+        story: Story,
+        ending: Ending,
+        steering: Steering,
+        definition: str | None,
+        *,
+        ended: str = "",
+    ) -> Result:
         """Believe both sides, whatever the call said, and put right what can be put right safely."""
-        guest, uuid = step["guest"]["name"], step["guest"]["uuid"]
-        source, target = self._endpoints(step)
-        verdict, here, there = both_sides.settle(
-            self._connections, guest, uuid, source, target, suspended_by_us=ending.suspended
-        )
+        verdict, here, there = self._settle(step, steering, suspended=ending.suspended)
+        if verdict.kind == "ended" and ended:
+            verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
+        ending.given_up = ending.given_up or steering.given_up
+        ending.memory_bytes = max(ending.memory_bytes, steering.memory_bytes)
         if verdict.kind == "resume_source":
-            verdict, here, there = self._resume(step, story, ending)
+            verdict, here, there = self._resume(step, story, verdict)
         story.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
         if verdict.kind == "moved":
-            done = self._mend(step, here, there, definition)
-            return story.moved(ending, done)
+            return story.moved(ending, *self._mend(step, here, there, definition))
         return story.not_moved(ending, verdict)
 
-    def _resume(self, step: Step, story: _Story, ending: Ending) -> tuple[Verdict, Side, Side]:
+    def _settle(self, step: Step, steering: Steering | None, *, suspended: bool = False) -> tuple[Verdict, Side, Side]:
+        source, target = self._endpoints(step)
+
+        def watching(here: Side, there: Side) -> bool:
+            if steering is None:
+                return False
+            steering.no_way_back = steering.no_way_back or "postcopy" in here.state_reason
+            # A migration to somewhere else is not ours to steer.
+            if there.active or not there.reachable:
+                steering.look()
+            return not steering.is_ending
+
+        return both_sides.settle(
+            self._connections,
+            step["guest"]["name"],
+            step["guest"]["uuid"],
+            source,
+            target,
+            suspended_by_us=suspended,
+            clock=self._clock,
+            sleep=self._sleep,
+            watching=watching,
+        )
+
+    def _steering(self, step: Step, story: Story, control: Control, elapsed_s: float) -> Steering:
+        started = self._clock() - elapsed_s
+        watcher = story.watcher(lambda: None)
+        return Steering(lambda: self._domain(step), control, watcher, self._interrupted, started, self._clock)
+
+    def _domain(self, step: Step) -> t.Any:
+        source, _target = self._endpoints(step)
+        return self._connections.get(source.uri).connection.lookupByUUIDString(step["guest"]["uuid"])
+
+    def _left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
+        """A guest that a migration left paused, most likely in a run that died: it goes on if that is safe."""
+        verdict, here, there = self._settle(step, None)
+        if verdict.kind == "resume_source":
+            verdict, here, there = self._resume(step, story, verdict)
+        if verdict.kind == "unclear":
+            raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
+        return here, there
+
+    def _resume(self, step: Step, story: Story, verdict: Verdict) -> tuple[Verdict, Side, Side]:
         source, target = self._endpoints(step)
         story.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
-        domain = self._connections.get(source.uri).connection.lookupByUUIDString(step["guest"]["uuid"])
         try:
-            domain.resume()
-        except virt.libvirt.libvirtError as error:
+            self._domain(step).resume()
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
             story.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
-        return both_sides.settle(self._connections, step["guest"]["name"], step["guest"]["uuid"], source, target)
+        verdict, here, there = self._settle(step, None)
+        if verdict.kind == "resume_source":
+            by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
+            verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
+        return verdict, here, there
 
-    def _mend(self, step: Step, here: Side, there: Side, definition: str | None) -> list[str]:
+    def _mend(self, step: Step, here: Side, there: Side, definition: str | None) -> tuple[list[str], str | None]:
+        """Returns what was put right, and what could not be."""
         guest = step["guest"]
-        if not definition_faults(guest["name"], here, there, persistent_before=definition is not None):
-            return []
+        faults = definition_faults(guest["name"], here, there, persistent_before=definition is not None)
+        if not faults:
+            return [], None
         source, target = self._endpoints(step)
-        return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition)
+        try:
+            return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            # It runs where it should; nothing of this is worth calling the move anything but done.
+            return [], f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
 
-    def _adopt(self, step: Step, story: _Story) -> Result:
-        """A migration that somebody started, most likely an earlier run that died: wait for its end."""
-        guest, uuid = step["guest"]["name"], step["guest"]["uuid"]
-        source, target = self._endpoints(step)
+    def _close(self, step: Step, story: Story, known: Result, here: Side, there: Side) -> Result:
+        """Nothing to move. A run that died just after a move may have left the definition behind."""
+        if known["outcome"] == "already_there" and here.persistent and here.state_reason == "migrated":
+            with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+                _done, known["error"] = self._mend(step, here, there, _definition(self._domain(step)))
+        return story.close(known)
+
+    def _adopt(self, step: Step, story: Story) -> Result:
+        """A migration that somebody started, most likely an earlier run that died: steer it and wait for its end."""
         story.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
-        domain = self._connections.get(source.uri).connection.lookupByUUIDString(uuid)
-        definition = _definition(domain)
-        watch = story.adopted(domain)
-        verdict, here, there = both_sides.settle(
-            self._connections, guest, uuid, source, target, watching=lambda _here, _there: watch()
-        )
-        if verdict.kind == "moved":
-            return story.moved(Ending(elapsed_s=story.elapsed_s), self._mend(step, here, there, definition))
-        if verdict.kind == "ended":
-            why = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
-            verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {why}")
-        return story.not_moved(Ending(), verdict)
-
-
-class _Story:
-    """What happens to one step, told to the journal and to those who watch, and put together as its result."""
-
-    def __init__(self, step: Step, telling: Telling, clock: t.Callable[[], float]) -> None:
-        self._step = step
-        self._telling = telling
-        self._clock = clock
-        self._started = clock()
-        self._started_at = telling.now()
-        self._decision: Decision | None = None
-
-    @property
-    def elapsed_s(self) -> float:
-        return self._clock() - self._started
-
-    def tell(self, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
-        self._telling.tell(self._step, event, phase, message, level=level, **data)
-
-    def begin(self, decision: Decision) -> None:
-        self._decision = decision
-        # Nothing that was waited for before counts as part of the move.
-        self._started, self._started_at = self._clock(), self._telling.now()
-        self.tell(
-            "migration.started",
-            "setup",
-            f"{decision.name} to {self._step['destination']}",
-            destination=self._step["destination"],
-            strategy=decision.name,
-            reason=decision.reason,
-            flags=list(decision.flags),
-            downtime_ms=decision.downtime_ms,
-        )
-
-    def watcher(self, decision: Decision, transferred: t.Callable[[], None]) -> t.Any:
-        return self._telling.watcher(self._step, decision, transferred)
-
-    def adopted(self, domain: t.Any) -> t.Callable[[], None]:
-        return self._telling.adopted(self._step, domain)
-
-    def ended(self, ending: Ending) -> None:
-        event = "migration.failed" if ending.error else "migration.completed"
-        self.tell(
-            event,
-            "verify",
-            ending.error or "libvirt reports success",
-            level=1,
-            code=ending.error_code,
-            error=ending.error,
-            statistics=ending.statistics,
-            iterations=ending.iterations,
-        )
-
-    def moved(self, ending: Ending, mended: t.Sequence[str]) -> Result:
-        result = self._result("moved", ending)
-        figures = [f"{result['total_s']:.1f} s"]
-        if result["downtime_ms"] is not None:
-            figures.append(f"down {result['downtime_ms']} ms")
-        if result["bytes"]:
-            figures.append(f"{result['bytes'] / 1048576:.1f} MiB")
-        self.tell("migration.decision", "done", ", ".join(["moved", *figures, *mended]), action="accept")
-        return result
-
-    def not_moved(self, ending: Ending, verdict: Verdict) -> Result:
-        outcome = "failed" if verdict.kind == "stayed" else "unclear"
-        text = _why(ending, verdict)
-        self.tell("migration.decision", "failed", text, action="reject")
-        return self._result(outcome, ending, error=text)
-
-    def refuse(self, refusals: t.Sequence[Refusal]) -> Result:
-        self.tell(
-            "step.refused",
-            "refused",
-            "; ".join(sentence(one) for one in refusals),
-            refusals=[dict(one) for one in refusals],
-        )
-        return step_result(self._step, "refused", refusals=refusals)
-
-    def close(self, result: Result) -> Result:
-        if result["outcome"] == "already_there":
-            self.tell("step.verified", "done", "already there", verdict="already_there")
-            return result
-        return self.refuse(result["refusals"])
-
-    def _result(self, outcome: str, ending: Ending, error: str | None = None) -> Result:
-        decision = self._decision
-        return step_result(
-            self._step,
-            outcome,
-            error=error,
-            strategy=("post-copy" if ending.postcopy else decision.name) if decision else None,
-            reason=decision.reason if decision else None,
-            started_at=self._started_at,
-            finished_at=self._telling.now(),
-            total_s=self.elapsed_s,
-            bytes_sent=ending.bytes or None,
-            downtime_ms=ending.downtime_ms if outcome == "moved" else None,
-            iterations=ending.iterations or None,
-        )
+        definition, elapsed_s = None, 0.0
+        # It may end at any moment, and then both sides say what became of it.
+        with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+            domain = self._domain(step)
+            definition = _definition(domain)
+            elapsed_s = domain.jobStats().get("time_elapsed", 0) / 1000
+        known = self._settings.destinations[step["destination"]]
+        # Whether it may switch to post-copy, only libvirt knows; it refuses where it may not.
+        path = Path(known["connect_uri"], known.get("migration_address"), postcopy=True)
+        decision = choose(intents.normalise(step["intent"]), path, persistent=definition is not None)
+        steering = self._steering(step, story, Control(decision), elapsed_s)
+        return self._verify(step, story, Ending(elapsed_s=elapsed_s), steering, definition, ended=ENDED_ELSEWHERE)
 
 
 def _vanished(step: Step) -> Refusal:
@@ -393,18 +399,12 @@ def _in_use_bytes(guest: t.Mapping[str, t.Any]) -> int:
     return memory if resident is None else min(memory, int(resident))
 
 
-def _why(ending: Ending, verdict: Verdict) -> str:
-    if ending.given_up:
-        text = f"given up: {ending.given_up.reason}; {ending.given_up.remedy}"
-    else:
-        text = ending.error or verdict.reason
-    if verdict.kind == "stayed":
-        return f"{text}. It still runs where it was."
-    return (
-        f"{text}. {verdict.reason}. What to do: {verdict.remedy}"
-        if text != verdict.reason
-        else f"{text}: {verdict.remedy}"
-    )
+def _why_not(error: Exception) -> Refusal:
+    """Why nothing was begun; a mistake of ours goes on as the exception it is."""
+    why = explained(error)
+    if why is None:
+        raise error
+    return why
 
 
 def _definition(domain: t.Any) -> str | None:

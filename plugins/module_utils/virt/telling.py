@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
@@ -16,10 +15,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import
     percent_done,
     seconds_left,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 Step = dict[str, t.Any]
+
+#: Events that must be on record before what they announce is done.
+BEGINNINGS = ("step.started", "migration.started")
 
 
 class Recorder(t.Protocol):
@@ -54,47 +56,46 @@ class Telling:
         self.now = now
 
     def tell(self, step: Step, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
-        """One event of a step."""
-        if self._journal:
-            self._journal.write(event, step=step, **data)
+        """One event of a step.
+
+        Raises: VirtError when something is about to be done and cannot be put on record.
+        """
+        self._keep(event, step, durable=True, **data)
         self._progress.write(phase, message, step=step, level=level)
+
+    def _keep(self, event: str, step: Step, *, durable: bool, **data: t.Any) -> None:
+        if not self._journal:
+            return
+        try:
+            self._journal.write(event, step=step, durable=durable, **data)
+        except OSError as error:
+            # A full disk must not take the eyes off a guest that is under way; but nothing new begins unrecorded.
+            if event not in BEGINNINGS:
+                return
+            raise virt.VirtError(
+                refusal(
+                    "journal_not_written",
+                    f"the journal of this run cannot be written ({error.strerror or error}), so nothing is begun",
+                    "make room on the file system of the state directory, then run it again",
+                )
+            ) from error
 
     def round(self, step: Step, sample: Sample) -> None:
         """A new round of pre-copy. Not worth a wait for the disk: it changes nothing that a later run depends on."""
-        if self._journal:
-            self._journal.write(
-                "migration.iteration",
-                step=step,
-                durable=False,
-                at_s=round(sample.at_s, 3),
-                iteration=sample.iteration,
-                remaining_bytes=sample.remaining_bytes,
-                processed_bytes=sample.processed_bytes,
-                bytes_per_s=sample.bytes_per_s,
-            )
+        self._keep(
+            "migration.iteration",
+            step,
+            durable=False,
+            at_s=round(sample.at_s, 3),
+            iteration=sample.iteration,
+            remaining_bytes=sample.remaining_bytes,
+            processed_bytes=sample.processed_bytes,
+            bytes_per_s=sample.bytes_per_s,
+        )
 
-    def watcher(self, step: Step, decision: Decision, transferred: t.Callable[[], None]) -> MoveWatcher:
+    def watcher(self, step: Step, transferred: t.Callable[[], None]) -> MoveWatcher:
         """Someone who watches one migration."""
-        return MoveWatcher(self, step, decision, transferred)
-
-    def adopted(self, step: Step, domain: t.Any) -> t.Callable[[], None]:
-        """Something to call now and then while another's migration is awaited."""
-        watcher = MoveWatcher(self, step, None, lambda: None)
-
-        def watch() -> None:
-            # It may end at any moment, and then there is nothing left to show.
-            with contextlib.suppress(virt.libvirt.libvirtError):
-                job = domain.jobStats()
-                sample = Sample(
-                    at_s=float(job.get("time_elapsed", 0)) / 1000,
-                    iteration=int(job.get("memory_iteration", 0)),
-                    remaining_bytes=int(job.get("memory_remaining", 0)),
-                    processed_bytes=int(job.get("memory_processed", 0)),
-                    bytes_per_s=int(job.get("memory_bps", 0)),
-                )
-                watcher.sampled(sample, int(job.get("memory_total", 0)))
-
-        return watch
+        return MoveWatcher(self, step, transferred)
 
     def figures(self, step: Step, phase: str, sample: Sample, total_bytes: int, *, fresh_round: bool) -> None:
         """Show where a move stands, if the last line is old enough."""
@@ -119,9 +120,7 @@ class Telling:
 class MoveWatcher:
     """Watches one migration for L(Telling)."""
 
-    def __init__(
-        self, telling: Telling, step: Step, decision: Decision | None, transferred: t.Callable[[], None]
-    ) -> None:
+    def __init__(self, telling: Telling, step: Step, transferred: t.Callable[[], None]) -> None:
         self._telling = telling
         self._step = step
         self._phase = "pre-copy"

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
+    ATTEMPTS,
     ROUNDS_TO_GIVE_UP,
     ROUNDS_TO_RAISE,
     SILENCE_S,
@@ -162,9 +163,28 @@ def test_what_could_not_be_done_is_wanted_again(permitted):
 
 def test_a_raise_that_could_not_be_done_is_no_reason_to_stay_for_ever():
     run = Run()
-    run.rounds(512 * MIB, *[64 * MIB] * 3)
-    run.control.not_done(run.reactions[0])
-    assert run.rounds(*[64 * MIB] * 20, first=10) == ["raise_downtime", "abort"]
+    for iteration in range(1, 40):
+        reaction = run.sample(iteration, 64 * MIB)
+        if reaction and reaction.action == "raise_downtime":
+            run.control.not_done(reaction)
+    assert [one.action for one in run.reactions] == ["raise_downtime"] * ATTEMPTS + ["abort"]
+
+
+@pytest.mark.parametrize(
+    ("permitted", "expected"),
+    [
+        ({"postcopy": True}, ["start_postcopy"] * ATTEMPTS + ["abort"]),
+        ({"suspend": True}, ["suspend"] * ATTEMPTS + ["abort"]),
+        ({"postcopy": True, "suspend": True}, ["start_postcopy"] * ATTEMPTS + ["suspend"] * ATTEMPTS + ["abort"]),
+    ],
+)
+def test_what_is_refused_again_and_again_gives_way_to_the_next_resort(permitted, expected):
+    run = Run(downtime_ms=500, **permitted)
+    for iteration in range(1, 60):
+        reaction = run.sample(iteration, 64 * MIB)
+        if reaction and reaction.action != "abort":
+            run.control.not_done(reaction)
+    assert [one.action for one in run.reactions] == expected
 
 
 def test_the_deadline_ends_it_and_says_what_to_do():

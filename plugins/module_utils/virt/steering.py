@@ -1,0 +1,150 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: looks at a migration, asks the control, and does what it says. Whose call runs it does not
+# matter here: it may be our own, or that of a run that died.
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction, Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+
+#: What libvirt refused is not tried again before this.
+TRY_AGAIN_S = 5.0
+
+
+class Watcher(t.Protocol):
+    """Who is told what happens during a migration."""
+
+    def sampled(self, sample: Sample, total_bytes: int) -> None:
+        """New statistics."""
+
+    def reacted(self, reaction: Reaction) -> None:
+        """The control wants something, before it is done."""
+
+    def transferred(self) -> None:
+        """The guest's memory is over; the link is free for the next one."""
+
+
+def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
+    """libvirt's job statistics as the control takes them."""
+    return Sample(
+        at_s=at_s,
+        iteration=int(statistics.get("memory_iteration", 0)),
+        remaining_bytes=int(statistics.get("memory_remaining", 0)),
+        processed_bytes=int(statistics.get("memory_processed", 0)),
+        bytes_per_s=int(statistics.get("memory_bps", 0)),
+        disk_remaining_bytes=int(statistics.get("disk_remaining", 0)),
+    )
+
+
+class Steering:
+    """Steers one migration, one look after the other.
+
+    Args:
+        find: gives the guest's ``virDomain`` at the source; raises libvirtError or VirtError when it cannot.
+        control: decides.
+        watcher: is told.
+        interrupted: when set, the migration is aborted, unless post-copy has begun.
+        clock: monotonic seconds.
+        started: when the migration began, on that clock.
+
+    Attributes:
+        given_up: the reaction that aborted it, once libvirt has taken that.
+        suspended: whether the guest was stopped to finish.
+        no_way_back: whether post-copy has begun, or may have. From then on an abort would lose the guest.
+        memory_bytes, disk_bytes: the last figures seen of what was sent.
+    """
+
+    def __init__(
+        self,
+        find: t.Callable[[], t.Any],
+        control: Control,
+        watcher: Watcher,
+        interrupted: threading.Event,
+        started: float,
+        clock: t.Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._find = find
+        self._control = control
+        self._watcher = watcher
+        self._interrupted = interrupted
+        self._started = started
+        self._clock = clock
+        self._last = Sample(0.0, 0, 0, 0, 0)
+        self._not_before = 0.0
+        self.given_up: Reaction | None = None
+        self.given_up_at: float | None = None
+        self.suspended = False
+        self.no_way_back = False
+        self.memory_bytes = 0
+        self.disk_bytes = 0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether somebody wants it to end, so that it need not be awaited as long as it lasts."""
+        return not self.no_way_back and (self.given_up is not None or self._interrupted.is_set())
+
+    def look(self) -> None:
+        """Read the statistics and react to them. Without any, time passes all the same: a deadline holds."""
+        sample, total = self._sample()
+        if sample:
+            self._last = sample
+            self._watcher.sampled(sample, total)
+        else:
+            sample = dataclasses.replace(self._last, at_s=self._clock() - self._started)
+        reaction = self._reaction(sample)
+        if reaction:
+            self._watcher.reacted(reaction)
+            self._carry_out(reaction)
+
+    def _sample(self) -> tuple[Sample | None, int]:
+        try:
+            job = self._find().jobStats(0)
+        except (virt.libvirt.libvirtError, virt.VirtError):
+            # The guest may just have left, or the daemon with it; both sides will say which.
+            return None, 0
+        if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
+            return None, 0
+        self.memory_bytes = max(self.memory_bytes, int(job.get("memory_processed", 0)))
+        self.disk_bytes = max(self.disk_bytes, int(job.get("disk_processed", 0)))
+        return sample_of(job, self._clock() - self._started), int(job.get("memory_total", 0))
+
+    def _reaction(self, sample: Sample) -> Reaction | None:
+        if self.given_up or self._clock() < self._not_before:
+            return None
+        if self._interrupted.is_set() and not self.no_way_back:
+            return Reaction("abort", "interrupted", code="interrupted", remedy="start it again when you are ready")
+        reaction = self._control.react(sample)
+        if reaction and reaction.action == "abort" and self.no_way_back:
+            return None
+        return reaction
+
+    def _carry_out(self, reaction: Reaction) -> None:
+        begun = self.no_way_back
+        try:
+            domain = self._find()
+            if reaction.action == "raise_downtime":
+                domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
+            elif reaction.action == "start_postcopy":
+                # QEMU may switch long before an event says so, and an abort in between would lose the guest.
+                self.no_way_back = True
+                domain.migrateStartPostCopy(0)
+            elif reaction.action == "suspend":
+                domain.suspend()
+                self.suspended = True
+            elif reaction.action == "abort":
+                domain.abortJob()
+                self.given_up, self.given_up_at = reaction, self._clock()
+        except (virt.libvirt.libvirtError, virt.VirtError):
+            # Most often the race against the migration's own end is lost, and the call says how it ended. Otherwise,
+            # such as for post-copy asked for too early, the control may want it again.
+            self.no_way_back = begun
+            self._not_before = self._clock() + TRY_AGAIN_S
+            self._control.not_done(reaction)

@@ -1,0 +1,129 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what happens to one step, told as it happens, and put together as its result.
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import MoveWatcher, Step, Telling
+
+Result = dict[str, t.Any]
+
+
+class Story:
+    """What happens to one step, told to the journal and to those who watch, and put together as its result."""
+
+    def __init__(self, step: Step, telling: Telling, clock: t.Callable[[], float]) -> None:
+        self._step = step
+        self._telling = telling
+        self._clock = clock
+        self._started = clock()
+        self._started_at = telling.now()
+        self._decision: Decision | None = None
+
+    @property
+    def elapsed_s(self) -> float:
+        return self._clock() - self._started
+
+    def tell(self, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
+        self._telling.tell(self._step, event, phase, message, level=level, **data)
+
+    def begin(self, decision: Decision) -> None:
+        self._decision = decision
+        # Nothing that was waited for before counts as part of the move.
+        self._started, self._started_at = self._clock(), self._telling.now()
+        self.tell(
+            "migration.started",
+            "setup",
+            f"{decision.name} to {self._step['destination']}",
+            destination=self._step["destination"],
+            strategy=decision.name,
+            reason=decision.reason,
+            flags=list(decision.flags),
+            downtime_ms=decision.downtime_ms,
+        )
+
+    def watcher(self, transferred: t.Callable[[], None]) -> MoveWatcher:
+        return self._telling.watcher(self._step, transferred)
+
+    def ended(self, ending: Ending) -> None:
+        event = "migration.failed" if ending.error else "migration.completed"
+        self.tell(
+            event,
+            "verify",
+            ending.error or "libvirt reports success",
+            level=1,
+            code=ending.error_code,
+            error=ending.error,
+            statistics=ending.statistics,
+            iterations=ending.iterations,
+        )
+
+    def moved(self, ending: Ending, mended: t.Sequence[str], fault: str | None) -> Result:
+        result = self._result("moved", ending, error=fault)
+        figures = [f"{result['total_s']:.1f} s"]
+        if result["downtime_ms"] is not None:
+            figures.append(f"down {result['downtime_ms']} ms")
+        if result["bytes"]:
+            figures.append(f"{result['bytes'] / 1048576:.1f} MiB")
+        self.tell(
+            "migration.decision",
+            "done",
+            ", ".join(["moved", *figures, *mended, *filter(None, [fault])]),
+            action="accept",
+        )
+        return result
+
+    def not_moved(self, ending: Ending, verdict: Verdict) -> Result:
+        outcome = "failed" if verdict.kind == "stayed" else "unclear"
+        text = _why(ending, verdict)
+        self.tell("migration.decision", "failed", text, action="reject")
+        return self._result(outcome, ending, error=text)
+
+    def refuse(self, refusals: t.Sequence[Refusal]) -> Result:
+        self.tell(
+            "step.refused",
+            "refused",
+            "; ".join(sentence(one) for one in refusals),
+            refusals=[dict(one) for one in refusals],
+        )
+        return step_result(self._step, "refused", refusals=refusals)
+
+    def close(self, result: Result) -> Result:
+        if result["outcome"] == "already_there":
+            self.tell("step.verified", "done", "already there", verdict="already_there")
+            return result
+        return self.refuse(result["refusals"])
+
+    def _result(self, outcome: str, ending: Ending, error: str | None = None) -> Result:
+        decision = self._decision
+        return step_result(
+            self._step,
+            outcome,
+            error=error,
+            strategy=("post-copy" if ending.postcopy else decision.name) if decision else None,
+            reason=decision.reason if decision else None,
+            started_at=self._started_at,
+            finished_at=self._telling.now(),
+            total_s=self.elapsed_s,
+            bytes_sent=ending.bytes or None,
+            downtime_ms=ending.downtime_ms if outcome == "moved" else None,
+            iterations=ending.iterations or None,
+        )
+
+
+def _why(ending: Ending, verdict: Verdict) -> str:
+    text = ending.error or verdict.reason
+    if ending.given_up:
+        text = f"given up: {ending.given_up.reason}; {ending.given_up.remedy}"
+    if verdict.kind == "stayed":
+        return f"{text}. It still runs where it was."
+    return f"{text}: {verdict.remedy}" if text == verdict.reason else f"{text}. {verdict.reason}: {verdict.remedy}"

@@ -1,0 +1,1054 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration, mover
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, URI, Rig, rounds, until
+
+STUCK = [300 * MIB, *[64 * MIB] * 60]
+LEFT_PAUSED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+FLAGS = (
+    libvirt.VIR_MIGRATE_LIVE
+    | libvirt.VIR_MIGRATE_PEER2PEER
+    | libvirt.VIR_MIGRATE_PERSIST_DEST
+    | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+)
+SOCKET_CLOSED = "internal error: client socket is closed"
+
+
+def runs_at(guest, where, elsewhere):
+    """The guest runs on one host, and the other has nothing of it: the one thing that must always hold."""
+    found = where.guests.get(guest.uuid)
+    other = elsewhere.guests.get(guest.uuid)
+    return found is not None and found.state[0] == libvirt.VIR_DOMAIN_RUNNING and (other is None or not other.active)
+
+
+def calls(rig, name):
+    return [host_name for host_name, call in rig.cluster.writes if call == name]
+
+
+def stuck(rig, job, *, until_decisions=2):
+    """Let rounds pass without gain, six seconds each, one by one so that each is seen."""
+    for iteration, left in enumerate(STUCK, 1):
+        rig.clock.slept += 6
+        rounds(job, left, first=iteration)
+        until(lambda wanted=iteration: rig.judged >= wanted or job.finished)
+        if job.finished or len(rig.recorder.decisions()) >= until_decisions:
+            return
+
+
+# --- a move that works --------------------------------------------------------------------------------------------
+
+
+def test_a_guest_is_moved_and_everything_about_it_is_told(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    rounds(job, 300 * MIB, 9 * MIB, 3 * MIB)
+    job.complete(downtime=92)
+    result = move.result()
+    assert runs_at(guest, rig.h2, rig.h1)
+    assert rig.h2.guest("web1").persistent
+    assert rig.h1.guests == {}
+    assert (result["outcome"], result["error"], result["refusals"]) == ("moved", None, [])
+    assert (result["downtime_ms"], result["iterations"], result["bytes"]) == (92, 3, 30 * MIB)
+    assert (result["strategy"], result["source"], result["destination"]) == ("pre-copy", "h1", "h2")
+    assert rig.transferred == ["s-web1"]
+    told = [name for name in rig.recorder.names() if name != "migration.iteration"]
+    assert told == [
+        "step.started",
+        "migration.started",
+        "migration.switchover",
+        "migration.completed",
+        "step.verified",
+        "migration.decision",
+    ]
+
+
+def test_libvirt_is_asked_for_what_the_intent_says(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, bandwidth_mib_s=50, max_downtime_ms=40)
+    job = guest.wait_for_job()
+    assert guest.downtime_ms == 40
+    assert job.params == {"bandwidth": 50}
+    assert job.flags == FLAGS | libvirt.VIR_MIGRATE_ABORT_ON_ERROR
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+
+
+def test_the_start_is_on_record_before_anything_is_done(rig):
+    guest = rig.h1.add_guest("web1")
+    seen = []
+    rig.recorder.on_event = lambda name, _data: (
+        name == "migration.started" and seen.append((guest.job, list(rig.cluster.writes)))
+    )
+    rig.cluster.on_migrate = lambda job: job.complete()
+    rig.move(guest)
+    assert seen == [(None, [])]
+
+
+def test_a_transient_guest_leaves_no_definition_anywhere(rig):
+    guest = rig.h1.add_guest("web1", persistent=False)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("moved", None)
+    assert runs_at(guest, rig.h2, rig.h1)
+    assert not rig.h2.guest("web1").persistent
+    assert calls(rig, "virDomainDefineXMLFlags") == []
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_any_name_will_do(rig, name):
+    guest = rig.h1.add_guest(name)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(guest)["outcome"] == "moved"
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+def test_final_statistics_that_come_after_the_answer_are_waited_for(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1", persistent=False)
+    emit = libvirt.Host.emit
+
+    def late(self, event, *arguments):
+        if event == libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED:
+            threading.Timer(0.08, emit, (self, event, *arguments)).start()
+        else:
+            emit(self, event, *arguments)
+
+    monkeypatch.setattr(libvirt.Host, "emit", late)
+    rig.cluster.on_migrate = lambda job: job.complete(downtime=77)
+    assert rig.move(guest)["downtime_ms"] == 77
+
+
+def test_the_link_is_free_as_soon_as_the_guest_runs_there(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.switch_over()
+    rig.h2.lifecycle(job.destination_guest, libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)
+    until(lambda: rig.transferred)
+    assert move.is_alive()
+    job.complete()
+    move.result()
+    assert rig.transferred == ["s-web1"]
+
+
+def test_moves_may_overlap(rig):
+    rig.mover._settings = dataclasses.replace(rig.settings, incoming_limit=2)
+    first, second = rig.h1.add_guest("web1"), rig.h1.add_guest("web2")
+    moves = [rig.start(first), rig.start(second)]
+    jobs = [first.wait_for_job(), second.wait_for_job()]
+    jobs[1].complete(downtime=11)
+    assert moves[1].result()["downtime_ms"] == 11
+    jobs[0].complete(downtime=22)
+    assert moves[0].result()["downtime_ms"] == 22
+    assert runs_at(first, rig.h2, rig.h1)
+    assert runs_at(second, rig.h2, rig.h1)
+    assert len(rig.cluster.opened) == 2
+
+
+# --- a move that fails, and the guest stays ------------------------------------------------------------------------
+
+STAYS = " It still runs where it was."
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        (libvirt.VIR_ERR_OPERATION_FAILED, "operation failed: job 'migration out' failed: Unable to write to socket"),
+        (libvirt.VIR_ERR_INTERNAL_ERROR, SOCKET_CLOSED),
+        (libvirt.VIR_ERR_OPERATION_FAILED, "operation failed: migration failed. Message from the source host: a"),
+    ],
+)
+def test_a_failure_says_what_libvirt_said_and_that_the_guest_runs(rig, code, text):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: job.fail(code, text)
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("failed", f"{text}.{STAYS}")
+    assert runs_at(guest, rig.h1, rig.h2)
+    assert guest.persistent
+    failed = next(data for name, data in rig.recorder.events if name == "migration.failed")
+    assert (failed["code"], failed["error"]) == (code, text)
+    assert result["downtime_ms"] is None
+
+
+def test_what_libvirt_refuses_at_the_start_is_said(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.h2.refuse_incoming = libvirt.libvirtError("internal error: unable to bind to port 49152", 1)
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == (
+        "failed",
+        f"internal error: unable to bind to port 49152.{STAYS}",
+    )
+
+
+def test_the_downtime_limit_is_given_back_when_the_guest_stays(rig):
+    guest = rig.h1.add_guest("web1")
+    guest.downtime_ms = 321
+    seen = []
+
+    def fail(job):
+        seen.append(guest.downtime_ms)
+        job.fail()
+
+    rig.cluster.on_migrate = fail
+    rig.move(guest)
+    assert (seen, guest.downtime_ms) == ([60], 321)
+
+
+def test_a_limit_that_cannot_be_set_is_a_failure_with_its_reason(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+
+    def refused(_domain, _limit, _flags=0):
+        raise libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+    monkeypatch.setattr(libvirt.Domain, "migrateSetMaxDowntime", refused)
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("failed", f"{libvirt.HELD}.{STAYS}")
+    assert calls(rig, "virDomainMigrateToURI3") == []
+
+
+def test_a_flag_that_this_binding_does_not_know_does_not_read_as_success(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    monkeypatch.delattr(libvirt, "VIR_MIGRATE_ABORT_ON_ERROR")
+    result = rig.move(guest)
+    assert result["outcome"] == "failed"
+    assert "VIR_MIGRATE_ABORT_ON_ERROR" in result["error"]
+    assert "migration.failed" in rig.recorder.names()
+
+
+# --- a move that is given up ----------------------------------------------------------------------------------------
+
+
+def test_an_interrupt_aborts_what_is_in_precopy(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    rounds(job, 300 * MIB)
+    rig.interrupted.set()
+    result = move.result()
+    assert result["outcome"] == "failed"
+    assert result["error"] == f"given up: interrupted; start it again when you are ready.{STAYS}"
+    assert runs_at(guest, rig.h1, rig.h2)
+    assert rig.recorder.decisions() == ["abort", "reject"]
+
+
+@pytest.mark.parametrize("code", [78, 9, 1])
+def test_an_abort_is_an_abort_whatever_the_error_of_the_call(rig, code):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.ignore_abort = True
+    rig.interrupted.set()
+    until(lambda: job.aborted)
+    job.fail(code, "operation failed: job 'migration out' failed: Channel error: Input/output error")
+    result = move.result()
+    assert (result["outcome"], result["error"][:21]) == ("failed", "given up: interrupted")
+
+
+def test_an_abort_that_comes_too_late_is_a_move(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.ignore_abort = True
+    rig.interrupted.set()
+    until(lambda: job.aborted)
+    job.complete()
+    result = move.result()
+    assert (result["outcome"], result["error"]) == ("moved", None)
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+def test_an_abort_that_libvirt_does_not_obey_is_not_waited_for_for_ever(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.ignore_abort = True
+    rig.interrupted.set()
+    until(lambda: job.aborted)
+    rig.clock.slept += migration.ABORT_PATIENCE_S
+    result = move.result()
+    assert result["outcome"] == "unclear"
+    assert result["error"].endswith(
+        "web1 is running (booted) on h1 and paused (migration) on h2: start and destroy nothing; look again later:"
+        " virsh domstate --reason web1 on both hosts"
+    )
+    assert rig.clock.slept < 150
+    job.fail()
+
+
+def test_an_abort_is_waited_for_even_when_there_are_no_statistics(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.ignore_abort = True
+    rig.interrupted.set()
+    until(lambda: job.aborted)
+    job.stats["type"] = libvirt.VIR_DOMAIN_JOB_CANCELLED
+    rig.clock.slept += migration.ABORT_PATIENCE_S
+    until(lambda: "migration.failed" in rig.recorder.names())
+    job.fail()
+    assert move.result()["outcome"] == "failed"
+
+
+def test_a_refused_abort_is_tried_again_but_not_all_the_time(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    tried = []
+
+    def refuse(_domain):
+        tried.append(rig.clock())
+        if len(tried) > 1:
+            job.fail(78, "operation aborted: job 'migration out' canceled by client")
+            return
+        raise libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+    monkeypatch.setattr(libvirt.Domain, "abortJob", refuse)
+    rig.interrupted.set()
+    until(lambda: tried)
+    rig.clock.slept += 6
+    assert move.result()["error"].startswith("given up: interrupted")
+    assert tried[1] - tried[0] > 5
+
+
+def test_the_deadline_holds_when_there_are_no_statistics_at_all(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, deadline_s=30)
+    job = guest.wait_for_job()
+    job.stats["type"] = libvirt.VIR_DOMAIN_JOB_NONE
+    rig.clock.slept += 31
+    result = move.result()
+    assert result["error"].startswith("given up: the deadline of 30 s has passed; give it more time")
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_guest_that_does_not_converge_is_given_up_with_what_it_would_take(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    result = move.result()
+    assert result["outcome"] == "failed"
+    assert result["error"] == (
+        "given up: 64.0 MiB are dirtied again in every round: at 22.8 MiB/s it would be down for about 2807 ms, and the"
+        " intent permits 500 ms; permit allow_postcopy, allow_suspend or max_downtime_ms of at least 3508, or give it a"
+        f" faster link.{STAYS}"
+    )
+    assert rig.recorder.decisions() == ["raise_downtime", "abort", "reject"]
+    assert job.downtimes[0] == 500
+    assert guest.downtime_ms == 300
+
+
+def test_it_is_not_begun_once_it_was_interrupted(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.interrupted.set()
+    result = rig.move(guest)
+    assert [one["code"] for one in result["refusals"]] == ["interrupted"]
+    assert rig.cluster.writes == []
+
+
+# --- post-copy and suspend ------------------------------------------------------------------------------------------
+
+
+def test_postcopy_where_it_is_permitted(rig, postcopy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True, deadline_s=10_000)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: job.postcopy)
+    # From now on nothing may abort it: neither a deadline nor an interrupt.
+    rig.clock.slept += 20_000
+    rig.interrupted.set()
+    rounds(job, 20 * MIB, first=40)
+    assert rig.transferred == []
+    job.complete(downtime=3)
+    result = move.result()
+    assert (result["outcome"], result["strategy"]) == ("moved", "post-copy")
+    assert result["downtime_ms"] < 3000
+    assert calls(rig, "virDomainAbortJob") == []
+    assert rig.transferred == ["s-web1"]
+
+
+def test_postcopy_downtime_is_the_gap_that_both_sides_saw(rig, postcopy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+    job.switch_over()
+    until(lambda: guest.state == LEFT_PAUSED)
+    threading.Event().wait(0.06)
+    job.enter_postcopy()
+    job.complete(downtime=3)
+    assert 50 <= move.result()["downtime_ms"] < 2000
+
+
+def test_an_interrupt_between_the_switch_to_postcopy_and_its_event_aborts_nothing(rig, postcopy, monkeypatch):
+    """QEMU may have switched before libvirt hears of it: an abort then would lose the guest."""
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+    asked = threading.Event()
+    monkeypatch.setattr(libvirt.Domain, "migrateStartPostCopy", lambda _domain, _flags=0: asked.set())
+    stuck(rig, job)
+    assert asked.wait(5)
+    rig.interrupted.set()
+    rounds(job, 60 * MIB, first=50)
+    until(lambda: rig.judged >= 50)
+    job.enter_postcopy()
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+    assert calls(rig, "virDomainAbortJob") == []
+
+
+def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postcopy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: job.postcopy)
+    before, slept = len(rig.cluster.writes), rig.clock.slept
+    job.break_link()
+    result = move.result()
+    assert result["outcome"] == "unclear"
+    assert result["error"].startswith(
+        "operation failed: job 'migration in' failed in post-copy phase. post-copy broke off"
+    )
+    assert "destroy neither side" in result["error"]
+    # But for the downtime limit, which is given back.
+    touched = {call for _host, call in rig.cluster.writes[before:]}
+    assert touched <= {"virDomainMigrateSetMaxDowntime"}
+    assert rig.clock.slept - slept < 60
+    assert rig.transferred == []
+
+
+def test_a_broken_postcopy_that_is_found_is_unclear_and_untouched(rig):
+    guest = rig.h1.add_guest("web1")
+    outside(rig, guest, FLAGS | libvirt.VIR_MIGRATE_POSTCOPY)
+    job = guest.wait_for_job()
+    job.step(memory_iteration=1)
+    job.enter_postcopy()
+    job.break_link()
+    before = len(rig.cluster.writes)
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert "destroy neither side" in result["error"]
+    assert rig.cluster.writes[before:] == []
+
+
+def test_postcopy_that_libvirt_refuses_is_not_wanted_for_ever(rig, postcopy, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+
+    def refuse(_domain, _flags=0):
+        raise libvirt.libvirtError("internal error: unable to execute QEMU command 'migrate-start-postcopy'", 1)
+
+    monkeypatch.setattr(libvirt.Domain, "migrateStartPostCopy", refuse)
+    stuck(rig, job, until_decisions=99)
+    assert "given up: 64.0 MiB are dirtied again" in move.result()["error"]
+    assert rig.recorder.decisions().count("start_postcopy") == 3
+
+
+def test_a_guest_is_stopped_to_finish_only_where_that_is_permitted(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_suspend=True)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: calls(rig, "virDomainSuspend"))
+    threading.Event().wait(0.05)
+    job.complete(downtime=5)
+    result = move.result()
+    assert result["outcome"] == "moved"
+    assert result["downtime_ms"] >= 50
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+@pytest.mark.parametrize("reason", [libvirt.VIR_DOMAIN_PAUSED_MIGRATION, libvirt.VIR_DOMAIN_PAUSED_USER])
+def test_a_guest_that_was_stopped_to_finish_goes_on_when_the_move_fails(rig, reason):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_suspend=True)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: calls(rig, "virDomainSuspend"))
+    job.fail_unclear()
+    guest.state = (libvirt.VIR_DOMAIN_PAUSED, reason)
+    assert move.result()["outcome"] == "failed"
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+# --- daemons and links that die --------------------------------------------------------------------------------------
+
+
+def test_the_source_daemon_is_restarted_and_the_guest_stays(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    rig.clock.on_sleep = lambda clock: clock.slept > 30 and rig.h1.start_daemon()
+    rig.h1.stop_daemon()
+    until(lambda: "migration.failed" in rig.recorder.names())
+    job.fail()
+    result = move.result()
+    assert (result["outcome"], result["error"]) == ("failed", f"{SOCKET_CLOSED}.{STAYS}")
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_the_source_daemon_dies_and_the_move_goes_on_without_us(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.lose_client()
+    until(lambda: "migration.failed" in rig.recorder.names())
+    until(lambda: rig.clock.slept > 200)
+    job.complete()
+    result = move.result()
+    assert (result["outcome"], result["error"]) == ("moved", None)
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+def test_a_move_that_goes_on_without_our_call_is_still_steered(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    job.lose_client()
+    until(lambda: "migration.failed" in rig.recorder.names())
+    stuck(rig, job)
+    result = move.result()
+    assert job.downtimes[-1] == 500
+    assert (result["outcome"], result["error"][:40]) == ("failed", "given up: 64.0 MiB are dirtied again in ")
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_the_destination_daemon_is_killed_and_shows_a_half_made_guest_for_a_while(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def die(job):
+        half = job.destination_guest
+        job.fail(libvirt.VIR_ERR_INTERNAL_ERROR, SOCKET_CLOSED)
+        half.state = LEFT_PAUSED
+        rig.h2.guests[guest.uuid] = half
+        rig.clock.on_sleep = reap
+
+    def reap(clock):
+        if clock.slept > 6:
+            rig.h2.guests.pop(guest.uuid, None)
+
+    rig.cluster.on_migrate = die
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("failed", f"{SOCKET_CLOSED}.{STAYS}")
+    assert runs_at(guest, rig.h1, rig.h2)
+    assert 6 < rig.clock.slept < 10
+
+
+def test_the_link_is_cut_and_the_destination_never_answers(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def cut(job):
+        job.fail(libvirt.VIR_ERR_INTERNAL_ERROR, SOCKET_CLOSED)
+        rig.h2.stop_daemon()
+
+    rig.cluster.on_migrate = cut
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("failed", f"{SOCKET_CLOSED}.{STAYS}")
+
+
+def test_a_result_that_is_lost_lets_the_guest_go_on_at_once(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: job.fail_unclear()
+    result = rig.move(guest)
+    assert result["outcome"] == "failed"
+    assert runs_at(guest, rig.h1, rig.h2)
+    assert calls(rig, "virDomainResume") == ["h1"]
+    assert rig.clock.slept < 10
+    assert rig.recorder.decisions() == ["resume_source", "reject"]
+
+
+def test_a_result_that_is_lost_with_the_destination_touches_nothing(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def lost(job):
+        job.fail_unclear()
+        rig.h2.stop_daemon()
+
+    rig.cluster.on_migrate = lost
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert "bring h2 back" in result["error"]
+    assert guest.state == LEFT_PAUSED
+    assert calls(rig, "virDomainResume") == []
+
+
+def test_a_guest_that_runs_there_is_not_resumed_here(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def lost(job):
+        arrived = job.destination_guest
+        job.fail_unclear()
+        arrived.state = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
+        rig.h2.guests[guest.uuid] = arrived
+
+    rig.cluster.on_migrate = lost
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert "start and destroy nothing" in result["error"]
+    assert not {"virDomainResume", "virDomainDestroy", "virDomainUndefineFlags"} & {c for _h, c in rig.cluster.writes}
+
+
+@pytest.mark.parametrize("unreachable", [False, True])
+def test_a_guest_that_cannot_be_resumed_is_said_to_stand_still(rig, monkeypatch, unreachable):
+    guest = rig.h1.add_guest("web1")
+
+    def refuse(_domain):
+        if unreachable:
+            rig.h1.stop_daemon()
+        raise libvirt.libvirtError("internal error: QEMU does not answer", 1)
+
+    monkeypatch.setattr(libvirt.Domain, "resume", refuse)
+    rig.cluster.on_migrate = lambda job: job.fail_unclear()
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    wanted = "bring h1 back" if unreachable else "let it go on by hand (virsh resume web1 on h1); h2 has nothing of it"
+    assert wanted in result["error"]
+
+
+# --- definitions -----------------------------------------------------------------------------------------------------
+
+
+def without_definition(job):
+    """Code 69: it runs there, but libvirt could not define it."""
+    job.flags &= ~(libvirt.VIR_MIGRATE_PERSIST_DEST | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE)
+    job.complete(error=libvirt.libvirtError("Failed to make domain persistent after migration", 69))
+
+
+def test_a_definition_that_did_not_come_along_is_made_and_then_removed_here(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = without_definition
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("moved", None)
+    assert rig.h2.guest("web1").persistent
+    assert rig.h1.guests == {}
+    writes = [write for write in rig.cluster.writes if write[1].startswith(("virDomainDefine", "virDomainUndefine"))]
+    assert writes == [("h2", "virDomainDefineXMLFlags"), ("h1", "virDomainUndefineFlags")]
+
+
+def test_a_definition_is_kept_here_as_long_as_there_is_none_there(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+
+    def refuse(_connection, _xml, _flags=0):
+        raise libvirt.libvirtError("cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device", 38)
+
+    monkeypatch.setattr(libvirt.Connection, "defineXMLFlags", refuse)
+    rig.cluster.on_migrate = without_definition
+    result = rig.move(guest)
+    assert result["outcome"] == "moved"
+    assert result["error"] == (
+        "it has moved, but web1 has no persistent definition on h2 and web1 is still defined on h1, and that could not"
+        " be put right: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device"
+    )
+    assert rig.h1.guest("web1").persistent
+
+
+def test_a_definition_that_a_run_left_behind_when_it_died_is_removed(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = without_definition
+    connection = libvirt.open("qemu:///system")
+    with pytest.raises(libvirt.libvirtError):
+        connection.lookupByName("web1").migrateToURI3(URI, {}, FLAGS)
+    assert rig.move(guest)["outcome"] == "already_there"
+    assert rig.h2.guest("web1").persistent
+    assert rig.h1.guests == {}
+
+
+def test_a_definition_that_did_not_stay_behind_in_a_migration_is_not_ours(rig):
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+    guest = rig.h1.add_guest("web1", state=off)
+    rig.h2.add_guest("web1", uuid=guest.uuid)
+    assert rig.move(guest)["outcome"] == "already_there"
+    assert rig.cluster.writes == []
+
+
+# --- nothing to do, nothing that can be done -------------------------------------------------------------------------
+
+
+def code_of(result):
+    assert result["outcome"] == "refused"
+    assert result["refusals"]
+    assert all(one["reason"] and one["remedy"] for one in result["refusals"])
+    return result["refusals"][0]["code"]
+
+
+def test_a_guest_that_is_there_already_is_left_alone(rig):
+    guest = rig.h2.add_guest("web1")
+    assert rig.move(guest)["outcome"] == "already_there"
+    assert rig.cluster.writes == []
+
+
+def test_a_guest_that_nobody_knows(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.h1.guests.clear()
+    result = rig.move(guest)
+    assert code_of(result) == "unknown_guest"
+    assert result["refusals"][0]["reason"] == "there is no guest web1 on h1, nor on h2"
+    assert rig.recorder.names() == ["step.started", "step.refused"]
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER),
+        (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED),
+    ],
+)
+def test_a_guest_that_is_there_but_does_not_run(rig, state):
+    guest = rig.h2.add_guest("web1", state=state)
+    result = rig.move(guest)
+    assert code_of(result) == "not_here"
+    assert "web1 is not on h1: it is" in result["refusals"][0]["reason"]
+
+
+def test_a_guest_that_vanishes_while_it_is_looked_at(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    real = host.snapshot
+
+    def late(*arguments, **named):
+        rig.h1.guests.clear()
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(host, "snapshot", late)
+    assert code_of(rig.move(guest)) == "vanished"
+
+
+def test_a_guest_that_vanishes_after_it_was_looked_at(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    real = rig.mover._await_slot
+
+    def late(step, story):
+        rig.h1.guests.clear()
+        return real(step, story)
+
+    monkeypatch.setattr(rig.mover, "_await_slot", late)
+    result = rig.move(guest)
+    assert code_of(result) == "libvirt_error"
+    assert "no domain with matching uuid" in result["refusals"][0]["reason"]
+
+
+@pytest.mark.parametrize("known", [None, {"connect_uri": None, "migration_address": None}])
+def test_a_destination_without_a_uri_is_never_this_very_host(rig, known):
+    guest = rig.h1.add_guest("web1")
+    destinations = {} if known is None else {"h2": known}
+    rig.mover._settings = dataclasses.replace(rig.settings, destinations=destinations)
+    assert code_of(rig.move(guest)) == "unknown_host"
+    assert rig.cluster.opened == []
+
+
+@pytest.mark.parametrize("down", ["h1", "h2"])
+def test_a_host_that_does_not_answer(rig, down):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.hosts[down].stop_daemon()
+    result = rig.move(guest)
+    assert code_of(result) == "no_daemon"
+    assert rig.cluster.writes == []
+
+
+@pytest.mark.parametrize("where", ["h1", "h2"])
+def test_a_host_that_cannot_say_how_the_guest_is_is_not_taken_for_one_without_it(rig, monkeypatch, where):
+    """Anything else would call it unknown, or already there, while it runs at the source."""
+    guest = rig.h1.add_guest("web1")
+    rig.h2.add_guest("web1", uuid=guest.uuid)
+    real = libvirt.Domain.jobStats
+
+    def hang(domain, flags=0):
+        if domain.connect().host.name == where:
+            raise libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+        return real(domain, flags)
+
+    monkeypatch.setattr(libvirt.Domain, "jobStats", hang)
+    result = rig.move(guest)
+    assert code_of(result) == "not_answering"
+    assert result["refusals"][0]["reason"] == f"{where} does not say how web1 is: {libvirt.HELD}"
+
+
+def test_a_daemon_that_stops_between_two_calls_is_a_reason_and_not_a_crash(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+
+    def dead(self, *_arguments):
+        raise libvirt.libvirtError(SOCKET_CLOSED, 1)
+
+    monkeypatch.setattr(libvirt.Connection, "domainEventRegisterAny", dead)
+    assert code_of(rig.move(guest)) == "unreachable"
+
+
+def test_an_intent_that_makes_no_sense_is_refused(rig):
+    guest = rig.h1.add_guest("web1")
+    step = rig.step(guest)
+    step["intent"]["max_downtime_ms"] = -1
+    assert code_of(rig.mover.move(step, lambda: None)) == "intent"
+    assert code_of(rig.mover.check(step)) == "intent"
+
+
+@pytest.mark.parametrize("event", ["step.started", "migration.started"])
+def test_nothing_is_begun_that_cannot_be_recorded(rig, event):
+    guest = rig.h1.add_guest("web1")
+    rig.recorder.fails_at = (event,)
+    result = rig.move(guest)
+    assert code_of(result) == "journal_not_written"
+    assert "No space left on device" in result["refusals"][0]["reason"]
+    assert rig.cluster.writes == []
+
+
+def test_a_disk_that_fills_up_takes_no_eyes_off_a_guest_under_way(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    rig.recorder.fails_at = ("migration.iteration", "migration.decision", "migration.switchover", "step.verified")
+    for iteration in range(1, 6):
+        rounds(job, 64 * MIB, first=iteration)
+        until(lambda wanted=iteration: rig.judged >= wanted)
+    until(lambda: 500 in job.downtimes)
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+
+
+def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    monkeypatch.setattr(rig.mover, "_ask", lambda _step: {}["key"])
+    with pytest.raises(KeyError):
+        rig.move(guest)
+
+
+# --- a migration that is under way already ---------------------------------------------------------------------------
+
+
+def outside(rig, guest, flags=FLAGS, uri=URI):
+    """Somebody else's migration."""
+
+    def migrate():
+        with contextlib.suppress(libvirt.libvirtError):
+            libvirt.open("qemu:///system").lookupByName(guest.name).migrateToURI3(uri, {}, flags)
+
+    thread = threading.Thread(target=migrate, daemon=True)
+    thread.start()
+    return thread
+
+
+def adopted(rig, guest, flags=FLAGS, **intent):
+    outside(rig, guest, flags)
+    job = guest.wait_for_job()
+    move = rig.start(guest, **intent)
+    until(lambda: "run.attached" in rig.recorder.names())
+    return job, move
+
+
+def test_a_migration_that_is_under_way_is_joined(rig):
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest)
+    rounds(job, 300 * MIB, 3 * MIB)
+    until(lambda: rig.clock.slept > 300)
+    job.complete()
+    result = move.result()
+    assert (result["outcome"], result["error"]) == ("moved", None)
+    assert calls(rig, "virDomainMigrateToURI3") == ["h1"]
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+def test_a_joined_migration_that_brings_no_definition_is_put_in_order(rig):
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest, libvirt.VIR_MIGRATE_LIVE | libvirt.VIR_MIGRATE_PEER2PEER)
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+    assert rig.h2.guest("web1").persistent
+    assert rig.h1.guests == {}
+
+
+def test_a_joined_migration_that_fails(rig):
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest)
+    job.fail()
+    result = move.result()
+    assert (result["outcome"], result["error"]) == (
+        "failed",
+        f"web1 is running (migration_canceled) on h1 and unknown on h2.{STAYS}",
+    )
+
+
+def test_a_joined_migration_that_does_not_converge_has_an_end(rig):
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest)
+    stuck(rig, job)
+    result = move.result()
+    assert job.downtimes[0] == 500
+    assert result["error"].startswith("given up: 64.0 MiB are dirtied again in every round")
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_joined_migration_can_be_interrupted(rig):
+    guest = rig.h1.add_guest("web1")
+    _job, move = adopted(rig, guest)
+    rig.interrupted.set()
+    assert move.result()["error"].startswith("given up: interrupted")
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_joined_migration_in_postcopy_is_never_aborted(rig):
+    guest = rig.h1.add_guest("web1")
+    outside(rig, guest, FLAGS | libvirt.VIR_MIGRATE_POSTCOPY)
+    job = guest.wait_for_job()
+    job.step(memory_iteration=1)
+    job.enter_postcopy()
+    move = rig.start(guest, deadline_s=1)
+    until(lambda: "run.attached" in rig.recorder.names())
+    rig.interrupted.set()
+    slept = rig.clock.slept
+    until(lambda: rig.clock.slept > slept + 100)
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+    assert calls(rig, "virDomainAbortJob") == []
+
+
+def test_a_migration_to_somewhere_else_is_watched_but_not_steered(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.add_host("h3")
+    outside(rig, guest, uri="qemu+ssh://root@h3/system")
+    job = guest.wait_for_job()
+    move = rig.start(guest, deadline_s=1)
+    until(lambda: rig.clock.slept > 100)
+    assert calls(rig, "virDomainAbortJob") == []
+    job.complete()
+    result = move.result()
+    assert result["outcome"] == "unclear"
+    assert "it runs on neither" in result["error"]
+    assert "took it elsewhere" in result["error"]
+
+
+def test_a_migration_to_somewhere_else_need_not_be_awaited_after_an_interrupt(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.add_host("h3")
+    outside(rig, guest, uri="qemu+ssh://root@h3/system")
+    job = guest.wait_for_job()
+    move = rig.start(guest)
+    until(lambda: "run.attached" in rig.recorder.names())
+    rig.interrupted.set()
+    assert move.result()["outcome"] == "unclear"
+    assert calls(rig, "virDomainAbortJob") == []
+    job.fail()
+
+
+# --- what a run that died left behind --------------------------------------------------------------------------------
+
+
+def test_a_guest_that_a_migration_left_paused_goes_on_and_is_moved(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    result = rig.move(guest)
+    assert result["outcome"] == "moved"
+    assert calls(rig, "virDomainResume") == ["h1"]
+    assert runs_at(guest, rig.h2, rig.h1)
+
+
+def test_a_guest_that_a_migration_left_paused_is_not_touched_if_it_may_run_there(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    rig.h2.add_guest("web1", uuid=guest.uuid)
+    result = rig.move(guest)
+    assert code_of(result) == "left_paused"
+    assert "start and destroy nothing" in result["refusals"][0]["remedy"]
+    assert rig.cluster.writes == []
+
+
+def test_a_guest_that_a_user_paused_is_refused(rig):
+    guest = rig.h1.add_guest("web1", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER))
+    assert code_of(rig.move(guest)) == "paused"
+    assert rig.cluster.writes == []
+
+
+# --- a destination that is busy --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def busy(rig):
+    """A guest that comes in at h2 from elsewhere."""
+    other = rig.cluster.add_host("h3").add_guest("other")
+    rig.cluster.local = rig.cluster.hosts["h3"]
+    outside(rig, other)
+    job = other.wait_for_job()
+    rig.cluster.local = rig.h1
+    return job
+
+
+def test_a_busy_destination_is_waited_for(rig, busy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    until(lambda: rig.clock.slept > 5)
+    assert guest.job is None
+    busy.complete()
+    guest.wait_for_job().complete()
+    result = move.result()
+    assert result["outcome"] == "moved"
+    assert result["total_s"] < 5
+    assert rig.recorder.names().count("step.waiting") == 1
+    assert ("waiting", "h2 is taking in 1 other guests") in rig.recorder.lines
+
+
+def test_a_destination_that_stays_busy_is_given_up(rig, busy):
+    guest = rig.h1.add_guest("web1")
+    result = rig.move(guest)
+    assert code_of(result) == "destination_busy"
+    assert mover.SLOT_PATIENCE_S - 60 < rig.clock.slept < mover.SLOT_PATIENCE_S + 60
+    assert calls(rig, "virDomainMigrateSetMaxDowntime") == []
+    busy.complete()
+
+
+def test_nobody_waits_any_longer_once_the_run_is_stopped(rig, busy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    until(lambda: rig.clock.slept > 3)
+    rig.stopping.set()
+    assert code_of(move.result()) == "destination_busy"
+    assert rig.clock.slept < 100
+    busy.complete()
+
+
+# --- check mode ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checking(cluster, monkeypatch, tmp_path):
+    return Rig(cluster, monkeypatch, tmp_path, read_only=True)
+
+
+def test_check_mode_says_what_would_be_done_and_opens_nothing_that_could_write(checking):
+    rig = checking
+    guest = rig.h1.add_guest("web1")
+    result = rig.mover.check(rig.step(guest, max_downtime_ms=200))
+    assert (result["outcome"], result["strategy"]) == ("would_move", "pre-copy")
+    assert result["reason"] == "pre-copy with a low downtime limit first, up to 200 ms where needed"
+    assert rig.cluster.opened
+    assert all(read_only for _uri, read_only in rig.cluster.opened)
+    assert rig.cluster.writes == []
+    assert rig.recorder.events == []
+
+
+def test_check_mode_refuses_as_the_move_would(checking):
+    rig = checking
+    assert rig.mover.check(rig.step(rig.h2.add_guest("web2")))["outcome"] == "already_there"
+    paused = rig.h1.add_guest("web3", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER))
+    assert code_of(rig.mover.check(rig.step(paused))) == "paused"
+    rig.h2.stop_daemon()
+    assert code_of(rig.mover.check(rig.step(rig.h1.add_guest("web4")))) == "no_daemon"
+
+
+def test_a_mover_with_read_only_connections_cannot_move(checking):
+    rig = checking
+    guest = rig.h1.add_guest("web1")
+    result = rig.mover.move(rig.step(guest), lambda: None)
+    assert result["outcome"] == "failed"
+    assert "read only access prevents" in result["error"]
+    assert rig.cluster.writes == []
