@@ -75,9 +75,8 @@ def watching(noise_ms: float) -> None:
     _heading("2. A witness")
     _tell(
         f"""From now on a prober, which knows nothing of libvirt, asks every guest 200 times a second over the
-        network. The longest silence of a guest is its downtime, whatever anybody reports. With nothing going on, the
-        longest silence of them all in two seconds was {noise_ms:.0f} ms: shorter than that cannot be told from the
-        noise of this machine."""
+        network. The longest silence of a guest is its downtime, whatever anybody reports. Tried with nothing going
+        on: silences of up to {noise_ms:.0f} ms are the noise of this machine."""
     )
 
 
