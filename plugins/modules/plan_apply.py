@@ -14,9 +14,9 @@ description:
   - Moves the guests that a plan takes away from this host, one in transfer at a time by default, the end of one move
     overlapping the start of the next.
   - Before each move the destination itself is asked whether it is open, has the room and a free slot.
-  - Runs on the host as a job of its own, which a lost connection or a killed controller does not end. Run again with the
-    same plan it joins the job that is at work, or carries on where that one was broken off; what happened is judged
-    from both libvirtds, not from a record.
+  - Runs on the host as a job of its own, which a lost connection or a killed controller does not end. Run again with
+    the same plan it joins the job that is at work, or carries on where that one was broken off; what happened is
+    judged from both libvirtds, not from a record.
   - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
   - Press Ctrl-C once and no further guest is started; the one that is moving completes its move.
 extends_documentation_fragment:
@@ -123,9 +123,9 @@ results:
       returned: always
     outcome:
       description:
-        - V(moved), V(already_there), V(would_move) in check mode, V(refused) when nothing was tried, V(failed) when it was
-          tried and the guest still runs where it was, V(unclear) when a person must look at both sides, V(not_started)
-          when the run was stopped before its turn.
+        - V(moved), V(already_there), V(would_move) in check mode, V(refused) when nothing was tried, V(failed) when it
+          was tried and the guest still runs where it was, V(unclear) when a person must look at both sides,
+          V(not_started) when the run was stopped before its turn.
       type: str
       returned: always
     refusals:

@@ -33,7 +33,7 @@ JOB_LOOK_S = 15.0
 SILENT_JOB_LOOK_S = 2.0
 #: How long a host may not answer before the controller stops watching. The job on the host goes on.
 LOST_S = 300.0
-#: How long the operator waits for the prompt after an interrupt while the host is told; ansible-playbook waits for that.
+#: How long the host may take to be told of an interrupt; ansible-playbook keeps the operator waiting for that.
 PARTING_S = 8.0
 PARTING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -183,8 +183,8 @@ class _Job:
     def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
         if quiet_s >= LOST_S:
             raise AnsibleError(
-                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). What was started there goes on by itself:"
-                " when the host answers again, run the same playbook and it will carry on from there."
+                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). What was started there goes on by"
+                " itself: when the host answers again, run the same playbook and it will carry on from there."
             ) from error
         display.warning(f"{self._host} does not answer ({error}); its moves go on by themselves. Trying again.")
         self._action._connection.reset()

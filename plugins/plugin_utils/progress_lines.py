@@ -37,7 +37,8 @@ def phrase(host: str, line: dict[str, t.Any]) -> str:
     """
     if not line.get("guest"):
         return f"{host}: {line.get('message', '')}"
-    return f"{host}: {line['guest']} -> {line.get('destination')} | {line.get('phase', ''):<10} | {line.get('message', '')}"
+    move = f"{line['guest']} -> {line.get('destination')}"
+    return f"{host}: {move} | {line.get('phase', ''):<10} | {line.get('message', '')}"
 
 
 def color_of(line: dict[str, t.Any]) -> str | None:

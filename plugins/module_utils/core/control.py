@@ -16,6 +16,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy impor
 STUCK_SHARE = 0.95
 #: So many rounds without gain call for more downtime. Two, because a single one may be a burst of the guest.
 ROUNDS_TO_RAISE = 2
+#: What is left swings from round to round; measured, a forced switchover took 0.86 to 0.98 of what this asks for.
+RAISE_MARGIN = 1.25
 #: At the highest permitted downtime, so many rounds and seconds without gain mean that pre-copy will not end.
 ROUNDS_TO_GIVE_UP = 6
 SECONDS_TO_GIVE_UP = 5.0
@@ -157,17 +159,23 @@ class Control:
             if self._stuck_rounds < ROUNDS_TO_RAISE:
                 return None
             self._stuck_rounds = 0
-            self._limit_ms = self._decision.downtime_cap_ms
-            return Reaction(
-                "raise_downtime",
-                f"{mib(sample.remaining_bytes)} are left round after round; the downtime limit goes up to what the"
-                f" intent permits, {self._limit_ms} ms",
-                downtime_ms=self._limit_ms,
-            )
+            return self._raise(sample)
         waited = sample.at_s - self._stuck_since_s
         if self._stuck_rounds < ROUNDS_TO_GIVE_UP or waited < SECONDS_TO_GIVE_UP:
             return None
         return self._last_resort(sample)
+
+    def _raise(self, sample: Sample) -> Reaction:
+        """Permit as much downtime as what is left needs, and no more: QEMU spends what it is given."""
+        cap, needed_ms = self._decision.downtime_cap_ms, downtime_for(sample.remaining_bytes, sample.bytes_per_s)
+        wanted_ms = cap if needed_ms is None else max(2 * self._limit_ms, int(needed_ms * RAISE_MARGIN))
+        self._limit_ms = min(cap, wanted_ms)
+        up_to = f"what the intent permits, {cap} ms" if self._limit_ms == cap else f"{self._limit_ms} ms"
+        return Reaction(
+            "raise_downtime",
+            f"{mib(sample.remaining_bytes)} are left round after round; the downtime limit goes up to {up_to}",
+            downtime_ms=self._limit_ms,
+        )
 
     def _last_resort(self, sample: Sample) -> Reaction:
         left = f"{mib(sample.remaining_bytes)} are dirtied again in every round"

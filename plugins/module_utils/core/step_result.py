@@ -15,7 +15,7 @@ OUTCOMES = ("moved", "already_there", "would_move", "refused", "failed", "unclea
 GOOD = ("moved", "already_there", "would_move")
 
 
-def step_result(
+def step_result(  # noqa: PLR0913 - a result has that many parts, and each is named where it is given
     step: t.Mapping[str, t.Any],
     outcome: str,
     *,

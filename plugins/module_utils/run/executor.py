@@ -15,8 +15,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result im
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 
-Step = t.Dict[str, t.Any]
-Result = t.Dict[str, t.Any]
+Step = dict[str, t.Any]
+Result = dict[str, t.Any]
 
 #: Outcomes after which a step that waits for this one may start.
 DONE = ("moved", "already_there")
@@ -83,7 +83,7 @@ class Executor:
         slot = _Once(self._transfers.release)
         try:
             result = self._mover.move(step, slot)
-        except Exception as error:  # pylint: disable=broad-except
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             # A mistake of ours in one step must not hide what became of the others, nor of this guest.
             result = step_result(step, "unclear", error=f"{type(error).__name__}: {error}")
             self._journal.write("step.broken", step=step, traceback=traceback.format_exc())

@@ -150,9 +150,7 @@ def _carry_out(
         lease.release()
 
 
-def _conclude(
-    request: Request, directory: RunDirectory, journal: Journal, results: list[Result]
-) -> dict[str, t.Any]:
+def _conclude(request: Request, directory: RunDirectory, journal: Journal, results: list[Result]) -> dict[str, t.Any]:
     run_record = {"plan": request.plan["id"], "attached": False, "journal": directory.journal, "finished_at": utc_now()}
     journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
     write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})

@@ -39,7 +39,12 @@ def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
             "binding": None,
             "kernel": None,
         },
-        "capacity": {"cpus": None, "memory_bytes": None, "available_bytes": _available(connection), "cells": _cells(connection, described)},
+        "capacity": {
+            "cpus": None,
+            "memory_bytes": None,
+            "available_bytes": _available(connection),
+            "cells": _cells(connection, described),
+        },
         "cpu": capabilities.cpu(described),
         "emulators": _emulators(connection, described),
         "migration": {"live": capabilities.live(described), "transports": capabilities.transports(described)},

@@ -1,0 +1,46 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""How a budget of seconds is spent on measuring working sets: a cheap look at all, then more where it matters."""
+
+from __future__ import annotations
+
+import typing as t
+
+
+class Round(t.NamedTuple):
+    """So many measurements of one window, of all guests at once."""
+
+    window_s: float
+    repeats: int
+
+
+#: libvirt's call knows whole seconds only. Two short windows and a longer one show whether the curve still rises.
+COARSE = (Round(1, 2), Round(2, 1), Round(4, 1))
+#: QEMU's own call sees what happens within a round of a fast link as well.
+FINE = (Round(0.1, 2), Round(0.3, 2), Round(1, 1), Round(3, 1))
+#: Closer looks at what is doubtful: repeats of what the verdict hangs on, the length of a round near convergence.
+COARSE_MORE = (Round(1, 1), Round(2, 1), Round(1, 1), Round(1, 1), Round(2, 1), Round(1, 1))
+FINE_MORE = (Round(0.3, 1), Round(1, 1), Round(0.5, 1), Round(0.3, 1), Round(2, 1), Round(1, 1))
+
+
+def first_rounds(*, fine: bool, budget_s: float) -> list[Round]:
+    """The look at all guests: as much of it as two thirds of the budget take, and one measurement at the least.
+
+    >>> first_rounds(fine=False, budget_s=3)
+    [Round(window_s=1, repeats=2)]
+    """
+    left = budget_s * 2 / 3
+    chosen: list[Round] = []
+    for round_ in FINE if fine else COARSE:
+        if chosen and round_.window_s * round_.repeats > left:
+            break
+        chosen.append(round_)
+        left -= round_.window_s * round_.repeats
+    return chosen
+
+
+def more_rounds(*, fine: bool) -> tuple[Round, ...]:
+    """Closer looks, one after the other, for guests whose verdict hangs on them."""
+    return FINE_MORE if fine else COARSE_MORE

@@ -1,0 +1,177 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: working sets as documents, measured now or remembered from before.
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import working_set as documents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import (
+    LIBVIRT_SAMPLES_PER_GIB,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measuring import Measured, measure_all
+
+_KIB = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is to be measured, and how.
+
+    Attributes:
+        uri: of this host's libvirtd.
+        host: this host's name.
+        state_dir: where this host keeps its records.
+        guests: names; None means all that run.
+        budget_s: seconds for the whole host.
+        allow_monitor: whether QEMU may be asked directly.
+        look_at_memory: whether to look at a sample of memory.
+        bandwidth_bytes_per_s: what a move will have, 0 when unknown.
+    """
+
+    uri: str
+    host: str
+    state_dir: str
+    guests: list[str] | None
+    budget_s: float
+    allow_monitor: bool
+    look_at_memory: bool
+    bandwidth_bytes_per_s: int
+
+
+def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
+    """Measure, keep what was measured, and return it with what could not be."""
+    if request.budget_s <= 0:
+        raise virt.VirtError(
+            refusal(
+                "bad_option", f"budget_s is {request.budget_s}, which leaves no time to measure", "set it to 3 or more"
+            )
+        )
+    with virt.connect(request.uri, read_only=False) as connection:
+        domains = _wanted(connection, request)
+        balloons = _balloons(connection)
+
+        def undecided(guest: Measured) -> bool:
+            if not request.bandwidth_bytes_per_s:
+                return False
+            document = _document(guest, balloons, request, now())
+            outcome = forecast(document, Link(request.bandwidth_bytes_per_s), cap_ms=500)["outcomes"]["pre-copy"]
+            return t.cast(bool, outcome["verdict"] == "marginal")
+
+        found = measure_all(
+            connection,
+            domains,
+            allow_monitor=request.allow_monitor,
+            budget_s=request.budget_s,
+            look_at_memory=request.look_at_memory,
+            undecided=undecided,
+        )
+        working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
+    for document in working_sets:
+        history.add_measurement(request.state_dir, document["guest"]["uuid"], document)
+    refusals = [dict(guest.refused) for guest in found if guest.refused is not None]
+    return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
+
+
+def remembered(request: Request) -> dict[str, t.Any]:
+    """The last measurement of each guest that runs; changes nothing and needs no writable connection."""
+    working_sets, refusals = [], []
+    with virt.connect(request.uri, read_only=True) as connection:
+        for domain in _wanted(connection, request):
+            kept = history.measurements(request.state_dir, domain.UUIDString())
+            if kept:
+                working_sets.append(kept[-1])
+            else:
+                refusals.append(dict(_never_measured(domain.name())))
+    return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
+
+
+def _wanted(connection: t.Any, request: Request) -> list[t.Any]:
+    running = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+    if request.guests is None:
+        return sorted(running, key=lambda domain: str(domain.name()))
+    by_name = {domain.name(): domain for domain in running}
+    missing = [name for name in request.guests if name not in by_name]
+    if missing:
+        raise virt.VirtError(
+            refusal(
+                "unknown_guest",
+                f"{', '.join(missing)} {'does' if len(missing) == 1 else 'do'} not run on {request.host}",
+                f"see what runs there: virsh list on {request.host}",
+            )
+        )
+    return [by_name[name] for name in request.guests]
+
+
+def _balloons(connection: t.Any) -> dict[str, dict[str, t.Any]]:
+    """By guest: its memory, and what its balloon driver says of it."""
+    lib = virt.libvirt
+    found = {}
+    for domain, stats in connection.getAllDomainStats(
+        lib.VIR_DOMAIN_STATS_BALLOON, lib.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
+    ):
+        updated = stats.get("balloon.last-update")
+        found[domain.UUIDString()] = {
+            "memory_bytes": int(stats.get("balloon.maximum", domain.maxMemory())) * _KIB,
+            "current_bytes": _bytes(stats.get("balloon.current")),
+            "unused_bytes": _bytes(stats.get("balloon.unused")),
+            "rss_bytes": _bytes(stats.get("balloon.rss")),
+            "age_s": max(0, int(time.time() - updated)) if updated else None,
+        }
+    return found
+
+
+def _document(
+    guest: Measured, balloons: t.Mapping[str, dict[str, t.Any]], request: Request, taken_at: str
+) -> dict[str, t.Any]:
+    uuid = guest.domain.UUIDString()
+    balloon = balloons.get(uuid) or {"memory_bytes": int(guest.domain.maxMemory()) * _KIB}
+    memory_bytes = int(balloon["memory_bytes"])
+    samples = guest.readings[0].samples_per_gib if guest.readings else LIBVIRT_SAMPLES_PER_GIB
+    return documents.working_set(
+        guest={"name": guest.domain.name(), "uuid": uuid},
+        taken_at=taken_at,
+        method="libvirt" if samples == LIBVIRT_SAMPLES_PER_GIB else "qmp",
+        samples_per_gib=samples,
+        memory_bytes=memory_bytes,
+        touched=touched(balloon, memory_bytes),
+        readings=guest.readings,
+        vcpu_utilisation=guest.vcpu_utilisation,
+        compressed_share=guest.look.compressed_share if guest.look else None,
+        sparse=guest.look.changed_share if guest.look else None,
+        disk_write_bytes_per_s=guest.disk_write_bytes_per_s,
+        history=history.measurements(request.state_dir, uuid),
+    )
+
+
+def _calibration(request: Request, working_sets: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    guests = {}
+    for document in working_sets:
+        uuid = document["guest"]["uuid"]
+        state = history.calibration(request.state_dir, "guest", uuid)
+        if state is not None:
+            guests[uuid] = state
+    return {"guests": guests, "paths": history.calibrations(request.state_dir, "path")}
+
+
+def _never_measured(name: str) -> Refusal:
+    return refusal(
+        "never_measured",
+        f"{name} has not been measured on this host yet, and check mode measures nothing",
+        "run working_set_info without check mode first",
+    )
+
+
+def _bytes(kib: int | None) -> int | None:
+    return None if kib is None else int(kib) * _KIB

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: working_set_info
+short_description: Measure the writable working sets of a host's guests
+version_added: 0.1.0
+description:
+  - Says of each guest how much memory it has touched, and how many unique bytes it dirties in windows of several
+    lengths. From that follows what its migration will cost, before it starts.
+  - Samples pages, which no guest notices, of all guests of the host at once; guests whose forecast hangs on it are
+    looked at more closely, within O(budget_s).
+  - Looks at a sample of each guest's memory as well, to see whether it compresses, and whether whole pages change or
+    only some bytes of them.
+  - A guest that is being migrated is not measured.
+  - Keeps the last measurements on the host, and says when a guest is unlike usual.
+options:
+  guests:
+    description:
+      - Names of the guests to measure. By default all that run.
+    type: list
+    elements: str
+  budget_s:
+    description:
+      - Seconds to spend on the whole host.
+    type: float
+    default: 10
+  allow_monitor:
+    description:
+      - Permit to talk to QEMU through libvirt's monitor passthrough, which samples 32 times as many pages and windows
+        below a second (QEMU 8.2 or later).
+      - Marks the guest as tainted, until it is started anew.
+    type: bool
+    default: false
+  look_at_memory:
+    description:
+      - Look at a sample of each guest's memory.
+    type: bool
+    default: true
+  bandwidth_mib_s:
+    description:
+      - What a move will have of the link, in MiB per second. Guests whose forecast for it is doubtful are looked at
+        more closely. By default no guest is.
+    type: int
+extends_documentation_fragment:
+  - kvmops.cluster.connection
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode nothing is measured, since libvirt counts that as a change. The last measurements are returned,
+        read over a read-only connection.
+  diff_mode:
+    support: N/A
+    details:
+      - This module does not modify state.
+  idempotent:
+    support: full
+    details:
+      - Measures anew each time, and changes no guest.
+author:
+  - kvmops.cluster contributors (@kvmops)
+seealso:
+  - module: kvmops.cluster.host_info
+  - module: kvmops.cluster.migration_plan
+"""
+
+EXAMPLES = r"""
+- name: Measure all guests of this host
+  kvmops.cluster.working_set_info:
+    name: "{{ inventory_hostname }}"
+  register: measured
+
+- name: Say what each guest does
+  ansible.builtin.debug:
+    msg: "{{ item.guest.name }} {{ item.sentence }}"
+  loop: "{{ measured.working_sets }}"
+  loop_control:
+    label: "{{ item.guest.name }}"
+"""
+
+RETURN = r"""
+working_sets:
+  description: One document (schema V(kvmops.working_set/1)) for each guest that runs.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: Name and UUID.
+      type: dict
+      returned: always
+    touched_bytes:
+      description: Memory that the first pass of a migration has to send.
+      type: int
+      returned: always
+    points:
+      description: Unique bytes dirtied in windows of several lengths, each with its sampling error.
+      type: list
+      elements: dict
+      returned: always
+    fit:
+      description: The hot set, how fast it fills, and the rate at which cold memory is dirtied beyond it.
+      type: dict
+      returned: always
+    sentence:
+      description: The same in words.
+      type: str
+      returned: always
+      sample: rewrites 64 MiB within 0.8 s, 2 MiB/s beyond
+    unusual:
+      description: How it differs from what the guest did before.
+      type: str
+      returned: always
+refusals:
+  description: Guests that could not be measured, with the reason and a remedy.
+  returned: success
+  type: list
+  elements: dict
+calibration:
+  description: What finished moves taught about guests (by UUID) and paths (by host) from here.
+  returned: success
+  type: dict
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import working_sets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "guests": {"type": "list", "elements": "str"},
+            "budget_s": {"type": "float", "default": 10},
+            "allow_monitor": {"type": "bool", "default": False},
+            "look_at_memory": {"type": "bool", "default": True},
+            "bandwidth_mib_s": {"type": "int"},
+        },
+        supports_check_mode=True,
+    )
+    run(module, lambda: _body(module))
+
+
+def _body(module: AnsibleModule) -> dict[str, t.Any]:
+    request = working_sets.Request(
+        uri=module.params["uri"],
+        host=host_name(module),
+        state_dir=module.params["state_dir"],
+        guests=module.params["guests"],
+        budget_s=module.params["budget_s"],
+        allow_monitor=module.params["allow_monitor"],
+        look_at_memory=module.params["look_at_memory"],
+        bandwidth_bytes_per_s=(module.params["bandwidth_mib_s"] or 0) * 1024 * 1024,
+    )
+    found = working_sets.remembered(request) if module.check_mode else working_sets.measured(request, utc_now)
+    return {"changed": False, **found}
+
+
+if __name__ == "__main__":
+    main()

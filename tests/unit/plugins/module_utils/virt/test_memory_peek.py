@@ -1,0 +1,76 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek
+
+ZERO = bytes(4096)
+NOISE = random.Random(1).randbytes(4096)
+TEXT = (b"the quick brown fox " * 205)[:4096]
+
+
+def changed(page, count):
+    return bytes(255 - one for one in page[:count]) + page[count:]
+
+
+def test_zero_pages_are_counted_and_do_not_count_as_compressible():
+    look = memory_peek.compare([(ZERO * 3 + NOISE, ZERO * 3 + NOISE)])
+    assert (look.pages, look.zero_share) == (4, 0.75)
+    assert look.compressed_share == pytest.approx(1.0)
+    assert (look.changed_pages, look.changed_share) == (0, None)
+
+
+def test_text_compresses_and_noise_does_not():
+    assert memory_peek.compare([(TEXT, TEXT)]).compressed_share < 0.05
+    assert memory_peek.compare([(TEXT + NOISE, TEXT + NOISE)]).compressed_share == pytest.approx(0.5, abs=0.03)
+
+
+def test_a_guest_without_anything_in_memory_has_no_share():
+    look = memory_peek.compare([(ZERO, ZERO)])
+    assert (look.zero_share, look.compressed_share) == (1.0, None)
+    assert memory_peek.compare([]).pages == 0
+
+
+@pytest.mark.parametrize(("count", "share"), [(8, 8 / 4096), (4096, 1.0)])
+def test_a_sparse_writer_differs_from_one_that_rewrites_whole_pages(count, share):
+    look = memory_peek.compare([(NOISE * 2, changed(NOISE, count) + NOISE)])
+    assert look.changed_pages == 1
+    assert look.changed_share == pytest.approx(share)
+
+
+class Guest:
+    """A guest whose memory grows by one in every byte that is looked at again."""
+
+    def __init__(self, mib):
+        self.kib = mib * 1024
+        self.places = []
+
+    def info(self):
+        return [1, self.kib, self.kib, 1, 0]
+
+    def memoryPeek(self, start, size, flags):  # noqa: N802
+        assert flags == 2
+        assert start >= 1 << 20
+        assert start + size <= self.kib * 1024
+        self.places.append(start)
+        return bytes([self.places.count(start)]) * size
+
+
+def test_each_place_is_looked_at_twice_and_none_outside_the_guest(cluster):
+    guest = Guest(64)
+    look = memory_peek.look(guest, chunks=5, budget_s=60, pause_s=0)
+    assert len(guest.places) == 10
+    assert len(set(guest.places)) == 5
+    assert look.changed_pages == look.pages == 5 * 16
+
+
+def test_a_budget_that_is_used_up_ends_the_look_after_the_piece_at_hand(cluster):
+    guest = Guest(64)
+    look = memory_peek.look(guest, chunks=500, budget_s=0, pause_s=0)
+    assert look.pages == 16
