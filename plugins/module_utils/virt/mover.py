@@ -220,20 +220,24 @@ class GuestMover:
         told = False
         while True:
             coming = destination.incoming(self._connections.get(target.uri).connection)
+            others = "another guest" if coming == 1 else f"{coming} other guests"
             if coming < limit:
                 return []
             if self._stopping.is_set() or self._clock() >= end:
                 return [
                     refusal(
                         "destination_busy",
-                        f"{target.host} is taking in {coming} guests, and {limit} at once is the limit",
+                        f"{target.host} is taking in {others}, and {limit} at once is the limit",
                         "run it again later, or raise incoming_limit",
                     )
                 ]
             if not told:
                 told = True
                 story.tell(
-                    "step.waiting", "waiting", f"{target.host} is taking in {coming} other guests", incoming=coming
+                    "step.waiting",
+                    "waiting",
+                    f"waiting for {target.host}, which is taking in {others}",
+                    incoming=coming,
                 )
             self._sleep(SLOT_LOOK_S)
 

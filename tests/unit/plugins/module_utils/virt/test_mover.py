@@ -994,7 +994,7 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert result["outcome"] == "moved"
     assert result["total_s"] < 5
     assert rig.recorder.names().count("step.waiting") == 1
-    assert ("waiting", "h2 is taking in 1 other guests") in rig.recorder.lines
+    assert ("waiting", "waiting for h2, which is taking in another guest") in rig.recorder.lines
 
 
 def test_a_destination_that_stays_busy_is_given_up(rig, busy):
