@@ -145,6 +145,7 @@ migration:
       returned: always
 """
 
+import contextlib
 import os
 import signal
 import typing as t
@@ -212,7 +213,9 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
             mover = GuestMover(connections, settings, moving.silent(utc_now), stop.stopping, stop.stopping)
             return mover.check(step)
         if parameters["progress_path"]:
-            os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
+            # Where that cannot be, nobody sees the lines, and the move goes on all the same.
+            with contextlib.suppress(OSError):
+                os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
         return _move(connections, settings, step, parameters["progress_path"], stop)
 
 

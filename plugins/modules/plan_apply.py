@@ -228,7 +228,9 @@ def attach(module: AnsibleModule) -> dict[str, t.Any]:
 def apply(module: AnsibleModule) -> dict[str, t.Any]:
     """Carry out the plan's steps of this host, or say what that would do."""
     if module.params["plan"] is None:
-        module.fail_json(msg="plan_path is a file on the controller, which reads it: call plan_apply as a task")
+        asked = module.params["plan_path"]
+        why = "plan_path is a file on the controller, which reads it: call plan_apply as a task"
+        module.fail_json(msg=why if asked else "there is nothing to carry out: give plan or plan_path")
     plan = plans.read(module.params["plan"])
     name = host_name(module)
     settings = moving.settings(module.params, name, plan["hosts"])

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import traceback
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import shown
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
@@ -59,10 +61,12 @@ class Executor:
     def run(self, steps: t.Sequence[Step]) -> list[Result]:
         """Carry out the steps; returns one result a step, in their order. One failure stops no other step."""
         threads = []
-        ids = {step["id"] for step in steps}
+        ids, begun = {step["id"] for step in steps}, set()
         for step in steps:
             waits_for = [name for name in step.get("after") or [] if name in ids]
-            self._await_results(waits_for)
+            # What stands later in the plan has not begun, and would be awaited for ever.
+            self._await_results([name for name in waits_for if name in begun])
+            begun.add(step["id"])
             self._transfers.acquire()
             if self._stopping.is_set():
                 self._transfers.release()
@@ -85,20 +89,25 @@ class Executor:
             result = self._mover.move(step, slot)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             # A mistake of ours in one step must not hide what became of the others, nor of this guest.
-            result = step_result(step, "unclear", error=f"{type(error).__name__}: {error}")
-            self._journal.write("step.broken", step=step, traceback=traceback.format_exc())
+            result = step_result(step, "unclear", error=_broken(step, error))
+            self._keep("step.broken", step, traceback=traceback.format_exc())
         finally:
             slot()
         self._record(step, result)
 
     def _record(self, step: Step, result: Result) -> None:
-        self._journal.write("step.finished", step=step, result=result)
+        self._keep("step.finished", step, result=result)
         with self._ended:
             self._results[step["id"]] = result
             self._ended.notify_all()
 
+    def _keep(self, event: str, step: Step, **data: t.Any) -> None:
+        # A full disk must not hide what became of a guest: the result itself still reaches the operator.
+        with contextlib.suppress(OSError):
+            self._journal.write(event, step=step, **data)
+
     def _await_results(self, ids: t.Sequence[str]) -> None:
-        # Only steps that stand earlier in the list can be awaited: each of them has been started by now, and ends.
+        # Each of these has been started by now, and ends.
         with self._ended:
             self._ended.wait_for(lambda: self._stopping.is_set() or all(name in self._results for name in ids))
 
@@ -117,6 +126,14 @@ class Executor:
 
     def _not_started(self, step: Step) -> Result:
         return step_result(step, "not_started", error="the run was stopped before its turn")
+
+
+def _broken(step: Step, error: Exception) -> str:
+    look = f"virsh domstate --reason {shown(step['guest']['name'])}"
+    return (
+        f"this program made a mistake ({type(error).__name__}: {error}), so it is not known what became of the guest:"
+        f" start and destroy nothing, and compare {look} on {step['source']} and {step['destination']}"
+    )
 
 
 class _Once:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import json
 import os
 import threading
@@ -36,7 +38,8 @@ class Journal:
         entries = read(path)
         self._sequence = entries[-1]["seq"] if entries else 0
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
-        self._end_torn_line()
+        #: a crash or a full disk has cut the last line off; it must not swallow the next one
+        self._torn = _lacks_newline(path)
 
     def write(self, event: str, *, step: dict[str, t.Any] | None = None, durable: bool = True, **data: t.Any) -> None:
         """Write one event.
@@ -60,24 +63,32 @@ class Journal:
                 "event": event,
                 "data": data,
             }
-            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+            self._append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
             if durable:
                 os.fsync(self._file.fileno())
 
+    def _append(self, line: bytes) -> None:
+        if self._torn:
+            line = b"\n" + line
+        self._torn = True
+        # A disk that is nearly full takes a part without complaint.
+        if self._file.write(line) != len(line):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
+        self._torn = False
+
     def close(self) -> None:
-        """Write out what is pending and close the file."""
-        os.fsync(self._file.fileno())
+        """Write out what is pending, as far as the disk takes it, and close the file."""
+        with contextlib.suppress(OSError):
+            os.fsync(self._file.fileno())
         self._file.close()
 
-    def _end_torn_line(self) -> None:
-        """A line that a crash cut off must not swallow the next one."""
-        with open(self.path, "rb") as existing:
-            existing.seek(0, os.SEEK_END)
-            if existing.tell() == 0:
-                return
-            existing.seek(-1, os.SEEK_END)
-            if existing.read(1) != b"\n":
-                self._file.write(b"\n")
+
+def _lacks_newline(path: str) -> bool:
+    with open(path, "rb") as existing:
+        if existing.seek(0, os.SEEK_END) == 0:
+            return False
+        existing.seek(-1, os.SEEK_END)
+        return existing.read(1) != b"\n"
 
 
 def read(path: str) -> list[dict[str, t.Any]]:

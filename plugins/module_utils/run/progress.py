@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 import time
@@ -30,7 +31,10 @@ class Progress:
     def __init__(
         self, path: str | None, every_s: float = EVERY_S, clock: t.Callable[[], float] = time.monotonic
     ) -> None:
-        self._file = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115  (open as long as the run)
+        self._file: t.TextIO | None = None
+        # Neither here nor later does a full or a missing disk stop what is shown.
+        with contextlib.suppress(OSError):
+            self._file = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115  (open as long as the run)
         self._every_s = every_s
         self._clock = clock
         self._lock = threading.Lock()
@@ -66,7 +70,7 @@ class Progress:
         self._raw(line)
 
     def _raw(self, line: dict[str, t.Any]) -> None:
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             if self._file and not self._file.closed:
                 self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
                 self._file.flush()
@@ -88,6 +92,6 @@ class Progress:
     def end(self) -> None:
         """Say that no line will follow, and close the file; later lines go nowhere."""
         self._raw({"schema": SCHEMA, "at": utc_now(), "phase": "end"})
-        with self._lock:
+        with self._lock, contextlib.suppress(OSError):
             if self._file:
                 self._file.close()

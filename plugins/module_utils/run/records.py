@@ -10,7 +10,7 @@ import datetime
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, read_json
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError, read_json
 
 
 def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
@@ -28,7 +28,11 @@ def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
     found = []
     folder = Path(state_dir) / "runs"
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        directory = RunDirectory(state_dir, path.name)
+        try:
+            directory = RunDirectory(state_dir, path.name)
+        except RunError:
+            # Not ours, such as lost+found.
+            continue
         plan = read_json(directory.plan)
         if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
             continue

@@ -98,7 +98,10 @@ def run(request: Request, make_mover: MoverFactory, stop: Stop) -> dict[str, t.A
 def _take(request: Request, plan_id: str) -> Lease | None:
     # Somebody who only looks whether the lease is held holds it for that moment, so a first no is not the last word.
     for _attempt in range(TAKE_ATTEMPTS):
-        lease = take_lease(request.state_dir, plan_id, request.owner)
+        try:
+            lease = take_lease(request.state_dir, plan_id, request.owner)
+        except OSError as error:
+            raise _unwritable(request.state_dir, error) from error
         if lease:
             return lease
         time.sleep(TAKE_AGAIN_S)
@@ -108,12 +111,27 @@ def _take(request: Request, plan_id: str) -> Lease | None:
 def busy(state_dir: str) -> RunError:
     """Another run moves guests away from this host."""
     who = holder(state_dir)
+    what = "another plan is being carried out here"
+    if who.get("plan"):
+        what = (
+            f"plan {who['plan']} of {who.get('owner')} is being carried out here since {who.get('since')}"
+            f" (process {who.get('pid')})"
+        )
     return RunError(
         refusal(
             "busy",
-            f"plan {who.get('plan')} of {who.get('owner')} is being carried out here since {who.get('since')}"
-            f" (process {who.get('pid')})",
+            what,
             "wait for its end (plan_apply with attach_only: true shows it), then make a new plan",
+        )
+    )
+
+
+def _unwritable(state_dir: str, error: OSError) -> RunError:
+    return RunError(
+        refusal(
+            "state_dir",
+            f"the records of this run cannot be kept in {state_dir} ({error.strerror or error}), so nothing was begun",
+            "run as root (become: true), make room there, or give another state_dir",
         )
     )
 
@@ -133,27 +151,32 @@ def follow(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | None
 def _carry_out(
     request: Request, directory: RunDirectory, lease: Lease, make_mover: MoverFactory, stop: Stop
 ) -> dict[str, t.Any]:
-    directory.make(request.plan)
-    journal = Journal(directory.journal, request.plan["id"])
-    progress = Progress(directory.progress)
-    _link(directory.progress, request.progress_path)
-    progress.begin(os.getpid())
-    try:
-        journal.write("run.started", owner=request.owner, pid=os.getpid(), steps=[step["id"] for step in request.steps])
+    with contextlib.ExitStack() as ending:
+        ending.callback(lease.release)
+        try:
+            directory.make(request.plan)
+            journal = Journal(directory.journal, request.plan["id"])
+            ending.callback(journal.close)
+            progress = Progress(directory.progress)
+            ending.callback(progress.end)
+            _link(directory.progress, request.progress_path)
+            progress.begin(os.getpid())
+            ids = [step["id"] for step in request.steps]
+            journal.write("run.started", owner=request.owner, pid=os.getpid(), steps=ids)
+        except OSError as error:
+            raise _unwritable(request.state_dir, error) from error
         with _signals(stop), make_mover(journal, progress, stop) as mover:
             executor = Executor(mover, journal, progress, window=request.window, stopping=stop.stopping)
             results = executor.run(request.steps)
         return _conclude(request, directory, journal, results)
-    finally:
-        progress.end()
-        journal.close()
-        lease.release()
 
 
 def _conclude(request: Request, directory: RunDirectory, journal: Journal, results: list[Result]) -> dict[str, t.Any]:
     run_record = {"plan": request.plan["id"], "attached": False, "journal": directory.journal, "finished_at": utc_now()}
-    journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
-    write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})
+    # A disk that has filled up meanwhile keeps this from those who follow, but not from whoever asked.
+    with contextlib.suppress(OSError):
+        journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
+        write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})
     return {"results": results, "run": run_record}
 
 
@@ -174,5 +197,6 @@ def _signals(stop: Stop) -> t.Iterator[None]:
 
 def _link(progress: str, link: str | None) -> None:
     if link:
-        with contextlib.suppress(FileExistsError):
+        # Nobody may see the lines then, and they may be lost without harm.
+        with contextlib.suppress(OSError):
             os.symlink(progress, link)

@@ -57,3 +57,10 @@ def test_a_record_that_is_not_whole_is_left_out(tmp_path):
 def test_since_must_be_a_time(tmp_path):
     with pytest.raises(ValueError, match="yesterday"):
         runs(str(tmp_path), "yesterday")
+
+
+def test_what_is_no_run_is_passed_over(tmp_path):
+    keep(tmp_path, "drain-a", 1_000_000)
+    for name in ("lost+found", ".hidden"):
+        (tmp_path / "runs" / name).mkdir()
+    assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]

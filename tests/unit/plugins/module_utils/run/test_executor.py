@@ -1,0 +1,242 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
+
+PATIENCE_S = 10.0
+
+
+def step(number, *after):
+    return {
+        "id": f"s{number}",
+        "guest": {"name": f"web {number}", "uuid": f"u-{number}"},
+        "source": "h1",
+        "destination": "h2",
+        "after": list(after),
+    }
+
+
+class Mover:
+    """Moves each guest when the test says so."""
+
+    def __init__(self):
+        self.started = []
+        self.transferred = {}
+        self.ends = {}
+        self._changed = threading.Condition()
+
+    def move(self, step, transferred):
+        with self._changed:
+            self.started.append(step["id"])
+            self.transferred[step["id"]] = transferred
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: step["id"] in self.ends, PATIENCE_S)
+            outcome = self.ends[step["id"]]
+        if isinstance(outcome, Exception):
+            raise outcome
+        return step_result(step, outcome)
+
+    def end(self, step_id, outcome="moved"):
+        with self._changed:
+            self.ends[step_id] = outcome
+            self._changed.notify_all()
+
+    def await_start(self, *ids):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.started == list(ids), PATIENCE_S), self.started
+
+
+class Journal:
+    def __init__(self):
+        self.events = []
+        self.fails = False
+
+    def write(self, event, *, step=None, durable=True, **data):
+        if self.fails:
+            raise OSError(28, "No space left on device")
+        self.events.append((event, step["id"], data))
+
+
+class Progress:
+    def __init__(self):
+        self.lines = []
+
+    def write(self, phase, message, *, step=None, level=0, **figures):
+        self.lines.append((phase, message))
+
+
+class Run:
+    def __init__(self, *steps, window=1):
+        self.mover, self.journal, self.progress = Mover(), Journal(), Progress()
+        self.stopping = threading.Event()
+        executor = Executor(self.mover, self.journal, self.progress, window=window, stopping=self.stopping)
+        self._results = None
+        self._thread = threading.Thread(target=lambda: self._keep(executor.run(steps)), daemon=True)
+        self._thread.start()
+
+    def _keep(self, results):
+        self._results = results
+
+    def results(self):
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive(), "the run does not end"
+        return self._results
+
+    def outcomes(self):
+        return [result["outcome"] for result in self.results()]
+
+    def stays_at(self, *ids):
+        """Nothing else is started for a moment."""
+        time.sleep(0.05)
+        assert self.mover.started == list(ids)
+
+
+def test_steps_run_in_their_order_one_at_a_time():
+    run = Run(step(1), step(2), step(3))
+    for count in (1, 2, 3):
+        run.mover.await_start(*[f"s{number}" for number in range(1, count + 1)])
+        run.stays_at(*[f"s{number}" for number in range(1, count + 1)])
+        run.mover.end(f"s{count}")
+    assert [result["step"] for result in run.results()] == ["s1", "s2", "s3"]
+    assert run.outcomes() == ["moved"] * 3
+    assert [(event, name) for event, name, _data in run.journal.events] == [
+        ("step.finished", "s1"),
+        ("step.finished", "s2"),
+        ("step.finished", "s3"),
+    ]
+
+
+def test_the_next_one_starts_as_soon_as_the_link_is_free():
+    run = Run(step(1), step(2), step(3))
+    run.mover.await_start("s1")
+    run.mover.transferred["s1"]()
+    run.mover.await_start("s1", "s2")
+    # Saying it twice, or ending after it was said, frees no second place.
+    run.mover.transferred["s1"]()
+    run.mover.end("s1")
+    run.stays_at("s1", "s2")
+    run.mover.end("s2")
+    run.mover.await_start("s1", "s2", "s3")
+    run.mover.end("s3")
+    assert run.outcomes() == ["moved"] * 3
+
+
+def test_no_more_than_the_window_are_in_transfer():
+    run = Run(*[step(number) for number in range(1, 5)], window=2)
+    run.mover.await_start("s1", "s2")
+    run.stays_at("s1", "s2")
+    run.mover.end("s2")
+    run.mover.await_start("s1", "s2", "s3")
+    run.stays_at("s1", "s2", "s3")
+    for number in (1, 3, 4):
+        run.mover.end(f"s{number}")
+    assert [result["step"] for result in run.results()] == ["s1", "s2", "s3", "s4"]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "refused", "unclear"])
+def test_one_failure_stops_no_other_step(outcome):
+    run = Run(step(1), step(2), step(3))
+    for number, end in ((1, "moved"), (2, outcome), (3, "moved")):
+        run.mover.end(f"s{number}", end)
+    assert run.outcomes() == ["moved", outcome, "moved"]
+
+
+def test_a_step_waits_for_those_that_it_must_come_after():
+    run = Run(step(1), step(2, "s1"), step(3), window=3)
+    run.mover.await_start("s1")
+    run.mover.transferred["s1"]()
+    # The memory is over, but only the end of the step says that it has moved.
+    run.stays_at("s1")
+    run.mover.end("s1", "already_there")
+    run.mover.await_start("s1", "s2", "s3")
+    run.mover.end("s2")
+    run.mover.end("s3")
+    assert run.outcomes() == ["already_there", "moved", "moved"]
+
+
+@pytest.mark.parametrize("outcome", ["failed", "refused", "unclear"])
+def test_a_step_is_refused_when_what_it_must_come_after_did_not_move(outcome):
+    run = Run(step(1), step(2, "s1"), step(3, "s2"), step(4))
+    run.mover.end("s1", outcome)
+    run.mover.end("s4")
+    results = run.results()
+    assert [result["outcome"] for result in results] == [outcome, "refused", "refused", "moved"]
+    assert results[1]["refusals"] == [
+        {
+            "code": "after_failed",
+            "reason": "it may only move after s1, which did not move",
+            "remedy": "mend what stopped that one, then make a new plan",
+        }
+    ]
+    assert run.mover.started == ["s1", "s4"]
+    assert ("refused", "it may only move after s1, which did not move") in run.progress.lines
+
+
+@pytest.mark.parametrize("after", ["s2", "s1"])
+def test_a_step_that_waits_for_a_later_one_or_for_itself_is_not_waited_for(after):
+    run = Run(step(1, after), step(2))
+    run.mover.end("s2")
+    assert run.outcomes() == ["refused", "moved"]
+
+
+def test_a_step_of_another_host_is_not_waited_for():
+    run = Run(step(1, "elsewhere"))
+    run.mover.end("s1")
+    assert run.outcomes() == ["moved"]
+
+
+def test_a_mistake_of_ours_in_one_step_hides_nothing_of_the_others():
+    run = Run(step(1), step(2), step(3, "s1"))
+    run.mover.end("s1", KeyError("oops"))
+    run.mover.end("s2")
+    first, second, third = run.results()
+    assert (first["outcome"], second["outcome"], third["outcome"]) == ("unclear", "moved", "refused")
+    assert first["error"] == (
+        "this program made a mistake (KeyError: 'oops'), so it is not known what became of the guest: start and destroy"
+        " nothing, and compare virsh domstate --reason 'web 1' on h1 and h2"
+    )
+    (broken,) = [data for event, _name, data in run.journal.events if event == "step.broken"]
+    assert "Traceback" in broken["traceback"]
+
+
+def test_a_journal_that_cannot_be_written_hides_no_result():
+    run = Run(step(1), step(2), step(3, "s1"))
+    run.journal.fails = True
+    run.mover.end("s1")
+    run.mover.end("s2", RuntimeError("oops"))
+    run.mover.end("s3")
+    assert run.outcomes() == ["moved", "unclear", "moved"]
+
+
+def test_stopping_starts_no_further_step_and_lets_those_end_that_run():
+    run = Run(step(1), step(2), step(3))
+    run.mover.await_start("s1")
+    run.stopping.set()
+    run.mover.end("s1")
+    results = run.results()
+    assert [result["outcome"] for result in results] == ["moved", "not_started", "not_started"]
+    assert results[1]["error"] == "the run was stopped before its turn"
+    assert run.mover.started == ["s1"]
+
+
+def test_stopping_ends_the_wait_for_another_step():
+    run = Run(step(1), step(2, "s1"), window=2)
+    run.mover.await_start("s1")
+    run.stopping.set()
+    run.mover.end("s1", "failed")
+    assert run.outcomes() == ["failed", "not_started"]
+
+
+def test_nothing_to_do_is_nothing_to_tell():
+    run = Run()
+    assert run.results() == []
+    assert run.journal.events == []
