@@ -147,8 +147,9 @@ class _Job:
         signal.alarm(int(PARTING_S))
         try:
             self._show_news()
-            if self._pid:
-                self._shell(f"kill -TERM {self._pid}")
+            if self._pid is None:
+                raise AnsibleError("the job has not said yet whom to signal")
+            self._shell(f"kill -TERM {self._pid}")
             _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
             _tell_operator(f"{self._host}: interrupted, and the host could not be told: what runs there goes on.")
@@ -171,7 +172,8 @@ class _Job:
 
     def _show(self, line: dict[str, t.Any]) -> None:
         if line.get("phase") == "job":
-            self._pid = line.get("pid")
+            pid = line.get("pid")
+            self._pid = pid if isinstance(pid, int) else None
             return
         if line.get("phase") == "end":
             self._ended = True

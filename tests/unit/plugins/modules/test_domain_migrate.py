@@ -1,0 +1,227 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import threading
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, host, migration
+from ansible_collections.kvmops.cluster.plugins.modules import domain_migrate
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
+
+URI = "qemu+ssh://root@h2/system"
+
+
+class World:
+    def __init__(self, run_module, cluster, path):
+        self.cluster, self.path = cluster, path
+        self.h1, self.h2 = cluster.add_host("h1"), cluster.add_host("h2")
+        self._run = run_module
+
+    def migrate(self, guest, **arguments):
+        given = {"name": "h1", "destination_uri": URI, "encryption": "off", "state_dir": str(self.path), "guest": guest}
+        return self._run(domain_migrate, **{**given, **arguments})
+
+
+@pytest.fixture
+def world(run_module, cluster, tmp_path, monkeypatch):
+    monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))
+    monkeypatch.setattr(migration, "POLL_S", 0.01)
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+    yield World(run_module, cluster, tmp_path)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("name", ["web1", *AWKWARD_NAMES])
+def test_a_guest_is_moved_by_its_name(world, name):
+    guest = world.h1.add_guest(name)
+    world.cluster.on_migrate = lambda job: job.complete(downtime=92)
+    result = world.migrate(name)
+    assert not result.get("failed")
+    assert result["changed"]
+    moved = result["migration"]
+    assert (moved["outcome"], moved["downtime_ms"]) == ("moved", 92)
+    assert moved["guest"] == {"name": name, "uuid": guest.uuid}
+    assert (moved["source"], moved["destination"]) == ("h1", "h2")
+    assert world.h2.guest(name).persistent
+    assert world.h1.guests == {}
+
+
+def test_a_guest_is_moved_by_its_uuid(world):
+    guest = world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.complete()
+    assert world.migrate(guest.uuid)["migration"]["guest"]["name"] == "web1"
+
+
+def test_twice_is_once(world):
+    world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.complete()
+    world.migrate("web1")
+    again = world.migrate("web1")
+    assert (again["changed"], again["migration"]["outcome"]) == (False, "already_there")
+
+
+def test_check_mode_opens_nothing_that_could_write(world):
+    world.h1.add_guest("web1")
+    result = world.migrate("web1", check=True, diff=True, progress_path=str(world.path / "runs" / "progress"))
+    assert (result["changed"], result["migration"]["outcome"]) == (True, "would_move")
+    assert result["diff"] == {"before": {"web1": "h1"}, "after": {"web1": "h2"}}
+    assert world.cluster.opened
+    assert all(read_only for _uri, read_only in world.cluster.opened)
+    assert world.cluster.writes == []
+    assert list(world.path.iterdir()) == []
+
+
+def test_check_mode_of_what_would_be_refused_fails_as_the_move_would(world):
+    world.h1.add_guest("web1", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER))
+    told = [world.migrate("web1", check=check)["msg"] for check in (True, False)]
+    assert told[0] == told[1]
+    assert told[0] == (
+        "1 of 1 guests did not move. web1 (refused): web1 is paused (user): resume it (virsh resume web1)"
+    )
+    assert world.cluster.writes == []
+
+
+def test_without_diff_there_is_none(world):
+    world.h1.add_guest("web1")
+    assert "diff" not in world.migrate("web1", check=True)
+
+
+def test_a_failure_says_what_libvirt_said(world):
+    world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.fail(9, "operation failed: Broken pipe")
+    result = world.migrate("web1", diff=True)
+    assert result["failed"]
+    assert not result["changed"]
+    assert result["msg"] == (
+        "1 of 1 guests did not move. web1 (failed): operation failed: Broken pipe. It still runs where it was."
+    )
+    assert result["migration"]["outcome"] == "failed"
+    assert result["diff"] == {"before": {}, "after": {}}
+
+
+def test_a_guest_that_is_unclear_says_what_to_look_at(world, monkeypatch):
+    monkeypatch.setattr(both_sides, "LOOK_S", 10.0)
+    world.h1.add_guest("web1")
+
+    def lost(job):
+        job.fail_unclear()
+        world.h2.stop_daemon()
+
+    world.cluster.on_migrate = lost
+    monkeypatch.setattr(domain_migrate, "GuestMover", functools.partial(domain_migrate.GuestMover, clock=Fast()))
+    result = world.migrate("web1")
+    assert result["migration"]["outcome"] == "unclear"
+    assert "bring h2 back, then compare virsh domstate --reason web1 on both hosts" in result["msg"]
+
+
+class Fast:
+    """A clock that goes a minute further at each look."""
+
+    def __init__(self):
+        self._now = 0.0
+
+    def __call__(self):
+        self._now += 60.0
+        return self._now
+
+
+def test_a_name_that_nobody_knows_is_met_with_the_nearest(world):
+    world.h1.add_guest("web1")
+    result = world.migrate("wbe1")
+    assert result["msg"] == "there is no guest wbe1 on h1, nor on h2: did you mean web1?"
+    assert result["refusal"]["code"] == "unknown_guest"
+    long = world.migrate("x" * 5000)
+    assert len(long["msg"]) < 500
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_destination_that_cannot_be_reached(world, check):
+    world.h1.add_guest("web1")
+    result = world.migrate("web1", destination_uri="qemu+ssh://root@h9/system", check=check)
+    assert result["failed"]
+    assert "Could not resolve hostname h9" in result["msg"]
+    assert result["msg"].endswith("make the name resolvable on the source host, or use an address in the URI")
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize("uri", ["qemu:///system", "qemu+ssh://root@h1/system"])
+def test_a_destination_that_is_this_very_host(world, uri):
+    world.h1.add_guest("web1")
+    result = world.migrate("web1", destination_uri=uri, destination="h1-again")
+    assert result["failed"]
+    assert "same host" in result["msg"]
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"max_downtime_ms": 0}, "max_downtime_ms must be a whole number from 1 to 2000000"),
+        ({"deadline_s": 0}, "deadline_s must be a whole number of at least 1"),
+        ({"incoming_limit": 0}, "incoming_limit is 0, and 1 is the least it can be"),
+        ({"reserve_mib": -1}, "reserve_mib is -1, and 0 is the least it can be"),
+        ({"encryption": "maybe"}, "value of encryption must be one of"),
+    ],
+)
+def test_an_option_that_makes_no_sense(world, arguments, words):
+    world.h1.add_guest("web1")
+    result = world.migrate("web1", **arguments)
+    assert result["failed"]
+    assert words in result["msg"]
+    assert world.cluster.writes == []
+
+
+def test_the_lines_are_written_where_the_controller_reads_them(world):
+    world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.complete()
+    progress = world.path / "state" / "progress-1"
+    world.migrate("web1", progress_path=str(progress))
+    lines = [json.loads(line) for line in progress.read_text().splitlines()]
+    assert (lines[0]["phase"], lines[-2]["phase"], lines[-1]["phase"]) == ("job", "done", "end")
+
+
+def test_lines_that_cannot_be_written_stop_nothing(world):
+    world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.complete()
+    assert world.migrate("web1", progress_path="/proc/nowhere/progress")["migration"]["outcome"] == "moved"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_aborts_the_move_and_the_guest_stays(world, number):
+    guest = world.h1.add_guest("web1")
+    # A signal sent to the process is taken by its main thread, which is the one that watches.
+    world.cluster.on_migrate = lambda _job: signal.pthread_kill(threading.main_thread().ident, number)
+    result = world.migrate("web1")
+    assert "given up: interrupted" in result["msg"]
+    assert guest.state[0] == libvirt.VIR_DOMAIN_RUNNING
+    assert world.h2.guests == {}
+
+
+def test_a_lost_session_aborts_nothing(world):
+    world.h1.add_guest("web1")
+
+    def hang_up(job):
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGHUP)
+        job.complete()
+
+    world.cluster.on_migrate = hang_up
+    assert world.migrate("web1")["migration"]["outcome"] == "moved"
+
+
+def test_every_word_of_an_intent_reaches_the_move(world, monkeypatch):
+    seen = []
+    real = domain_migrate.intents.normalise
+    monkeypatch.setattr(domain_migrate.intents, "normalise", lambda given: seen.append(given) or real(given))
+    world.h1.add_guest("web1")
+    world.migrate("web1", check=True, max_downtime_ms=77, allow_postcopy=True, bandwidth_mib_s=5)
+    assert set(seen[0]) == set(domain_migrate.intents.DEFAULTS)
+    assert (seen[0]["max_downtime_ms"], seen[0]["allow_postcopy"], seen[0]["bandwidth_mib_s"]) == (77, True, 5)
