@@ -166,12 +166,13 @@ def _files(settings: Settings, tree: Path) -> Iterator[Entry]:
     for folder in ("bin", "dev", "proc", "sys", "modules"):
         yield Entry(folder, stat.S_IFDIR | 0o755)
     yield Entry("bin/busybox", stat.S_IFREG | 0o755, BUSYBOX.read_bytes())
+    yield Entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
     yield Entry("bin/agent", stat.S_IFREG | 0o755, (settings.cache / "programs" / "agent").read_bytes())
     yield Entry("init", stat.S_IFREG | 0o755, (SOURCES / "agent" / "init").read_bytes())
     order = list(_insert_order(_modules(tree)))
     for name, content in order:
         yield Entry(f"modules/{name}", stat.S_IFREG | 0o644, content)
-    yield Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name, _ in order).encode("ascii"))
+    yield Entry("modules/order", stat.S_IFREG | 0o644, "".join(f"{name}\n" for name, dummy in order).encode("ascii"))
 
 
 def archive(entries: Iterable[Entry]) -> bytes:

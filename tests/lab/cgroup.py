@@ -42,7 +42,7 @@ def join(name: str, memory_mib: int) -> None:
 
 def _below(group: Path) -> Iterator[Path]:
     """Return a group and all below it, the deepest first."""
-    for folder, _, _ in os.walk(group, topdown=False):
+    for folder, dummy, dummy in os.walk(group, topdown=False):
         yield Path(folder)
 
 

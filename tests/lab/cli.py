@@ -86,14 +86,14 @@ def _up(options: argparse.Namespace) -> int:
     return 0
 
 
-def _down(_: argparse.Namespace) -> int:
+def _down(dummy: argparse.Namespace) -> int:
     began = time.monotonic()
     take_down()
     say(f"down: {time.monotonic() - began:.1f} s")
     return 0
 
 
-def _leftovers(_: argparse.Namespace) -> int:
+def _leftovers(dummy: argparse.Namespace) -> int:
     found = leftovers(from_environment())
     print("\n".join(found) if found else "nothing")
     return 1 if found else 0

@@ -22,7 +22,7 @@ def leftovers(settings: Settings) -> list[str]:
             found.append(f"process {pid} ({record.name})")
     found += [f"mount {place}" for place in mount.of_lab(settings)]
     if not cgroup.of_other_labs(settings):
-        found += [f"mount {place}" for source, place, _ in mount.mounted() if source == mount.NSPAWN_MARK]
+        found += [f"mount {place}" for source, place, dummy in mount.mounted() if source == mount.NSPAWN_MARK]
     found += [f"namespace {name}" for name in network.namespaces(settings)]
     found += [f"link {name}" for name in network.links(settings)]
     found += [f"connection {path}" for path in (settings.state / "ssh").glob("*") if path.is_socket()]

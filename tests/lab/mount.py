@@ -29,7 +29,7 @@ def of_lab(settings: Settings) -> list[Path]:
     """Return where something is mounted under the lab's folders, the newest first."""
     return [
         place
-        for _, place, _ in reversed(mounted())
+        for dummy, place, dummy in reversed(mounted())
         if place.is_relative_to(settings.state) or place.is_relative_to(settings.cache)
     ]
 
@@ -37,7 +37,7 @@ def of_lab(settings: Settings) -> list[Path]:
 def overlay(lower: Path, folder: Path) -> None:
     """Mount a host's own layer over a base image, at `folder`/root."""
     root = folder / "root"
-    if any(place == root for _, place, _ in mounted()):
+    if any(place == root for dummy, place, dummy in mounted()):
         return
     for part in ("upper", "work", "root"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -61,5 +61,5 @@ def nspawn_run() -> None:
 
 def drop_nspawn_run() -> None:
     """Take that tmpfs away again, when it is the lab's."""
-    if any(place == NSPAWN_RUN and source == NSPAWN_MARK for source, place, _ in mounted()):
+    if any(place == NSPAWN_RUN and source == NSPAWN_MARK for source, place, dummy in mounted()):
         unmount(NSPAWN_RUN)

@@ -48,7 +48,7 @@ class Probe:
         self._settings = settings
         self._guests = list(guests)
         self._period_ms = period_ms
-        self._tracks = [Track() for _ in guests]
+        self._tracks = [Track() for dummy in guests]
         self._section_start = 0
         self._stopped_at: int | None = None
         self._rest = b""

@@ -126,7 +126,7 @@ def test_sizes_agree_with_the_agent():
 
 def test_the_agents_pages_are_told_from_others():
     words = [1234567]
-    for _ in range(511):
+    for dummy in range(511):
         words.append((words[-1] * corrupt.MULTIPLIER + corrupt.INCREMENT) % corrupt.MODULUS)
     assert corrupt.is_agents(struct.pack("<512Q", 42, *words[1:]))
     assert not corrupt.is_agents(bytes(4096))
