@@ -42,7 +42,7 @@ def world(run_module, cluster, tmp_path, monkeypatch):
 
 
 def test_a_cordon_is_seen_in_the_file_the_fact_and_from_other_hosts(world):
-    result = world.ask("cordoned", owner="alice@admin1", reason="DIMM swap, ticket 4711 “über”")
+    result = world.ask("cordoned", owner="alice@admin1", reason="DIMM swap, ticket 4711 «über»")
     assert result["changed"]
     kept = result["maintenance"]
     assert (kept["schema"], kept["state"], kept["owner"]) == ("kvmops.maintenance/1", "cordoned", "alice@admin1")
