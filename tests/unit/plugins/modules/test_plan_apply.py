@@ -23,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, m
 from ansible_collections.kvmops.cluster.plugins.modules import plan_apply
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
+from ansible_collections.kvmops.cluster.tests.unit.movers import until
 
 
 class World:
@@ -337,7 +338,13 @@ def test_a_guest_that_a_dead_run_had_under_way_is_joined(world):
     moving = threading.Thread(target=domain.migrateToURI3, args=(uri, {}, flags), daemon=True)
     moving.start()
     job = guest.wait_for_job()
-    threading.Timer(0.05, job.complete).start()
+    path = RunDirectory(str(world.state_dir), "drain-h1-20261124T020000Z-3f9a").journal
+
+    def complete_once_joined():
+        until(lambda: "run.attached" in [entry["event"] for entry in journals.read(path)])
+        job.complete()
+
+    threading.Thread(target=complete_once_joined, daemon=True).start()
     result = world.apply(world.plan(guest))
     moving.join(5)
     assert outcomes(result) == ["moved"]

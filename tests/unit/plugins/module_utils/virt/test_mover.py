@@ -997,7 +997,8 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert ("waiting", "waiting for h2, which is taking in another guest") in rig.recorder.lines
 
 
-def test_a_destination_that_stays_busy_is_given_up(rig, busy):
+def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
+    monkeypatch.setattr(mover, "SLOT_PATIENCE_S", 200.0)
     guest = rig.h1.add_guest("web1")
     result = rig.move(guest)
     assert code_of(result) == "destination_busy"
