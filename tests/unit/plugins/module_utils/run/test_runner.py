@@ -233,10 +233,12 @@ def test_a_full_disk_at_the_end_keeps_no_result_from_whoever_asked(world, monkey
 
 
 def test_a_mover_that_cannot_be_made_lets_others_in(world):
+    def no_mover():
+        raise RuntimeError("no libvirt")
+
     @contextlib.contextmanager
     def broken(_journal, _progress, _stop):
-        raise RuntimeError("no libvirt")
-        yield
+        yield no_mover()
 
     with pytest.raises(RuntimeError, match="no libvirt"):
         runner.run(world.request(), broken, runner.Stop())
