@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import types
@@ -90,6 +91,13 @@ def shown(monkeypatch):
     monkeypatch.setattr(live, "display", made)
     monkeypatch.setattr(live, "_tell_operator", made.warnings.append)
     return made
+
+
+@pytest.fixture
+def shown_only_warnings(monkeypatch):
+    made = Shown()
+    monkeypatch.setattr(live, "display", made)
+    return made.warnings
 
 
 @pytest.fixture
@@ -287,6 +295,33 @@ def test_a_second_interrupt_is_not_heard_while_the_first_is_dealt_with(signals):
     with pytest.raises(live.Interrupted):
         live._interrupt(signal.SIGINT, None)
     assert signals.handlers == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}
+
+
+def test_the_operator_is_told_on_the_terminal_itself(shown_only_warnings, tmp_path, monkeypatch):
+    """After an interrupt ansible-playbook no longer passes on what its workers say."""
+    terminal = tmp_path / "terminal"
+    os.mkfifo(terminal)
+    reader = os.open(terminal, os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(live.os, "getppid", lambda: 4711)
+    real_open, real_stat = open, os.stat
+    monkeypatch.setattr(live.os, "stat", lambda path: real_stat(terminal if "4711" in str(path) else path))
+    monkeypatch.setattr(live, "open", lambda _path, *rest, **named: real_open(terminal, *rest, **named), raising=False)
+    live._tell_operator("h1: interrupted.")
+    assert os.read(reader, 100) == b"[WARNING]: h1: interrupted.\n"
+    os.close(reader)
+    assert shown_only_warnings == []
+
+
+@pytest.mark.parametrize("kind", ["a plain file", "nothing"])
+def test_a_log_file_gets_the_warning_the_usual_way(shown_only_warnings, tmp_path, monkeypatch, kind):
+    log = tmp_path / "log"
+    if kind == "a plain file":
+        log.write_text("before\n")
+    real_stat = os.stat
+    monkeypatch.setattr(live.os, "stat", lambda _path: real_stat(log))
+    live._tell_operator("h1: interrupted.")
+    assert shown_only_warnings == ["h1: interrupted."]
+    assert kind == "nothing" or log.read_text() == "before\n"
 
 
 # --- the action -------------------------------------------------------------------------------------------------------

@@ -85,6 +85,31 @@ def test_downtime_is_raised_once_and_to_no_more_than_the_intent_permits():
     assert len(run.reactions) == 2
 
 
+def raised_to(left, *, cap_ms=100_000, rate=RATE, rounds=40):
+    """The limits that a guest which leaves so much in each round is given, one after the other."""
+    run = Run(downtime_cap_ms=cap_ms)
+    for iteration in range(1, rounds):
+        run.sample(iteration, left, rate=rate)
+    return [one.downtime_ms for one in run.reactions if one.action == "raise_downtime"]
+
+
+def test_a_raise_asks_for_what_is_left_and_then_doubles():
+    # 10 MiB need 438 ms, and a quarter more is asked for, because what is left swings.
+    assert raised_to(10 * MIB)[:3] == [547, 1094, 2188]
+    # Little is left, and still the first raise is worth something.
+    assert raised_to(MIB // 10)[0] == 120
+    # Nothing is known of the link: all that is permitted.
+    assert raised_to(10 * MIB, rate=0) == [100_000]
+
+
+@pytest.mark.parametrize("cap_ms", [61, 120, 500, 5000, 2_000_000])
+def test_raises_end_at_the_cap_and_never_pass_it(cap_ms):
+    limits = raised_to(MIB, cap_ms=cap_ms, rounds=200)
+    assert limits[-1] == cap_ms
+    assert limits == sorted(set(limits))
+    assert len(limits) <= 17
+
+
 def test_one_round_without_gain_is_only_a_burst():
     run = Run()
     assert ROUNDS_TO_RAISE == 2
@@ -159,6 +184,15 @@ def test_what_could_not_be_done_is_wanted_again(permitted):
     run.control.not_done(last)
     assert run.rounds(*[64 * MIB] * 3, first=40)[-1] == last.action
     assert len(run.reactions) == 3
+
+
+def test_a_report_that_could_not_be_done_is_nothing():
+    run = Run()
+    run.sample(1, 64 * MIB)
+    report = run.sample(1, 64 * MIB, after_s=10, sent=0)
+    assert report.action == "report"
+    run.control.not_done(report)
+    assert run.rounds(*[64 * MIB] * 3, first=2)[-1] == "raise_downtime"
 
 
 def test_a_raise_that_could_not_be_done_is_no_reason_to_stay_for_ever():

@@ -1,0 +1,197 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.movers import URI
+
+HERE, THERE = Endpoint("h1", "qemu:///system"), Endpoint("h2", URI)
+LEFT_PAUSED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "words"),
+    [
+        ("VIR_DOMAIN_RUNNING", "VIR_DOMAIN_RUNNING_BOOTED", ("running", "booted")),
+        ("VIR_DOMAIN_RUNNING", "VIR_DOMAIN_RUNNING_MIGRATION_CANCELED", ("running", "migration_canceled")),
+        ("VIR_DOMAIN_RUNNING", "VIR_DOMAIN_RUNNING_POSTCOPY_FAILED", ("running", "postcopy_failed")),
+        ("VIR_DOMAIN_BLOCKED", None, ("running", "unknown")),
+        ("VIR_DOMAIN_PAUSED", "VIR_DOMAIN_PAUSED_MIGRATION", ("paused", "migration")),
+        ("VIR_DOMAIN_PAUSED", "VIR_DOMAIN_PAUSED_STARTING_UP", ("paused", "starting_up")),
+        ("VIR_DOMAIN_PAUSED", "VIR_DOMAIN_PAUSED_POSTCOPY_FAILED", ("paused", "postcopy_failed")),
+        ("VIR_DOMAIN_SHUTOFF", "VIR_DOMAIN_SHUTOFF_MIGRATED", ("shutoff", "migrated")),
+        ("VIR_DOMAIN_CRASHED", None, ("crashed", "unknown")),
+    ],
+)
+def test_states_and_reasons_in_words(state, reason, words):
+    number = getattr(libvirt, state)
+    assert (state_word(number), reason_word(number, getattr(libvirt, reason) if reason else 0)) == words
+
+
+def test_a_state_of_a_newer_libvirt_is_no_state_that_means_something():
+    assert state_word(99) == "state_99"
+    assert reason_word(99, 1) == "reason_1"
+    assert reason_word(libvirt.VIR_DOMAIN_RUNNING, 77) == "reason_77"
+
+
+def look(cluster, name="web1"):
+    connection = libvirt.openReadOnly("qemu:///system")
+    guest = cluster.hosts["h1"].guest(name)
+    return both_sides.look(connection, "h1", guest.uuid if guest else "00000000-0000-0000-0000-000000000000")
+
+
+def test_a_look_at_a_guest(cluster):
+    host = cluster.add_host("h1")
+    assert (look(cluster).state, look(cluster).reachable) == ("absent", True)
+    host.add_guest("web1")
+    side = look(cluster)
+    assert (side.state, side.state_reason, side.persistent, side.migrating) == ("running", "booted", True, False)
+
+
+def test_a_look_at_a_guest_that_comes_and_one_that_goes(cluster):
+    h1, h2 = cluster.add_host("h1"), cluster.add_host("h2")
+    guest = h1.add_guest("web1")
+    job = libvirt.Job(guest, h2, {}, 0)
+    guest.job = job
+    assert look(cluster).migrating
+    assert both_sides.look(libvirt.openReadOnly(URI), "h2", guest.uuid).migrating
+
+
+@pytest.mark.parametrize(
+    "operation", [libvirt.VIR_DOMAIN_JOB_OPERATION_SNAPSHOT, libvirt.VIR_DOMAIN_JOB_OPERATION_DUMP]
+)
+def test_another_job_is_no_migration(cluster, operation):
+    h1, h2 = cluster.add_host("h1"), cluster.add_host("h2")
+    guest = h1.add_guest("web1")
+    guest.job = libvirt.Job(guest, h2, {}, 0)
+    guest.job.stats["operation"] = operation
+    assert not look(cluster).migrating
+
+
+def test_a_daemon_that_does_not_answer_is_not_one_without_the_guest(cluster):
+    host = cluster.add_host("h1")
+    host.add_guest("web1")
+    connection = libvirt.openReadOnly("qemu:///system")
+    host.stop_daemon()
+    side = both_sides.look(connection, "h1", host.guest("web1").uuid)
+    assert (side.reachable, side.error) == (False, "internal error: client socket is closed")
+
+
+class Settled:
+    """settle() on a clock of its own, with what happens at each look."""
+
+    def __init__(self, rig, guest, *, events=(), watching=None, **named):
+        self.looks, self._events = 0, dict(events)
+        self.now = 0.0
+        self.verdict, self.here, self.there = both_sides.settle(
+            rig.connections,
+            "web1",
+            guest.uuid,
+            HERE,
+            THERE,
+            clock=lambda: self.now,
+            sleep=self._sleep,
+            **({"watching": watching} if watching else {}),
+            **named,
+        )
+
+    def _sleep(self, seconds):
+        self.looks += 1
+        self.now += seconds
+        for at in [at for at in self._events if self.now >= at]:
+            self._events.pop(at)()
+
+
+def test_agreement_is_not_waited_for(rig):
+    settled = Settled(rig, rig.h1.add_guest("web1"))
+    assert (settled.verdict.kind, settled.looks) == ("stayed", 0)
+
+
+def test_a_host_that_comes_back_in_time_is_believed(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    rig.h2.stop_daemon()
+    settled = Settled(rig, guest, events={30.0: rig.h2.start_daemon})
+    assert settled.verdict.kind == "resume_source"
+    # It must have been so for a while, counted from when both could be seen.
+    assert 33.0 <= settled.now < 35.0
+
+
+def test_patience_ends(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    rig.h2.stop_daemon()
+    settled = Settled(rig, guest)
+    assert settled.verdict.kind == "unclear"
+    assert both_sides.PATIENCE_S <= settled.now <= both_sides.PATIENCE_S + 1
+
+
+def test_a_guest_that_shows_up_there_while_it_is_waited_is_not_resumed(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    settled = Settled(rig, guest, events={2.0: lambda: rig.h2.add_guest("web1", uuid=guest.uuid)})
+    assert settled.verdict.kind == "unclear"
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_a_move_in_flight_is_awaited_as_long_as_somebody_wants_that(rig, awaited):
+    guest = rig.h1.add_guest("web1")
+    guest.job = libvirt.Job(guest, rig.h2, {}, 0)
+    seen = []
+
+    def watching(here, there):
+        seen.append((here.host, there.host))
+        return awaited
+
+    settled = Settled(rig, guest, events={500.0: guest.job.complete}, watching=watching)
+    assert settled.verdict.kind == ("moved" if awaited else "in_flight")
+    assert (settled.now >= 500.0) == awaited
+    assert set(seen) == {("h1", "h2")}
+
+
+def test_a_guest_that_comes_in_without_a_source_is_not_awaited_for_ever(rig):
+    guest = rig.h2.add_guest("web1", state=LEFT_PAUSED)
+    settled = Settled(rig, guest, watching=lambda _here, _there: True)
+    assert (settled.verdict.kind, settled.now <= both_sides.PATIENCE_S + 1) == ("in_flight", True)
+
+
+# --- definitions ------------------------------------------------------------------------------------------------------
+
+
+def mend(rig, guest, definition="<domain/>"):
+    return both_sides.mend_definitions(rig.connections, HERE, THERE, guest.uuid, definition)
+
+
+OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+
+
+def test_a_definition_goes_where_the_guest_is(rig):
+    guest = rig.h1.add_guest("web1", state=OFF)
+    rig.h2.add_guest("web1", uuid=guest.uuid, persistent=False)
+    assert mend(rig, guest, guest.xml) == ["defined it on h2", "removed its definition on h1"]
+    assert rig.h2.guest("web1").persistent
+    assert rig.h1.guests == {}
+
+
+def test_a_transient_guest_gets_no_definition(rig):
+    guest = rig.h2.add_guest("web1", persistent=False)
+    assert mend(rig, guest, None) == []
+    assert rig.cluster.writes == []
+
+
+def test_a_definition_with_a_guest_behind_it_is_never_removed(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.h2.add_guest("web1", uuid=guest.uuid)
+    assert mend(rig, guest, guest.xml) == []
+    assert rig.h1.guest("web1").persistent
+    assert rig.cluster.writes == []
+
+
+def test_a_guest_that_does_not_run_there_is_not_defined_there(rig):
+    guest = rig.h2.add_guest("web1", state=OFF, persistent=False)
+    assert mend(rig, guest, guest.xml) == []
+    assert rig.cluster.writes == []
