@@ -39,11 +39,7 @@ true
 
 def tidy(lab: Lab) -> Lab:
     """Mend all faults, forget all that the collection keeps on hosts, remove strangers, bring all guests home."""
-    for name, host in lab.hosts.items():
-        if not host.is_running():
-            lab.fault.power_on(name)
-        lab.fault.mend(name)
-    in_parallel(lambda host: host.ssh(FORGET), lab.hosts.values())
+    mend(lab)
     known = outside.everywhere(lab)
     for name, where in known.items():
         if not _is_well(lab, name, where):
@@ -52,6 +48,15 @@ def tidy(lab: Lab) -> Lab:
     if outside.places(lab) != {guest.name: guest.home for guest in lab.guests.values()}:
         lab = Lab.up()
     return lab
+
+
+def mend(lab: Lab) -> None:
+    """Mend all faults of hosts, and forget all that the collection keeps there."""
+    for name, host in lab.hosts.items():
+        if not host.is_running():
+            lab.fault.power_on(name)
+        lab.fault.mend(name)
+    in_parallel(lambda host: host.ssh(FORGET), lab.hosts.values())
 
 
 def _is_well(lab: Lab, name: str, where: dict[str, str]) -> bool:

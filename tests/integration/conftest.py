@@ -13,7 +13,7 @@ import pytest
 
 from harness.operator import Operator
 from harness.session import is_up, lab_for
-from harness.tidy import tidy
+from harness.tidy import mend, tidy
 from lab import Lab
 
 SCENARIO = Path(__file__).with_name("lab.yml")
@@ -22,9 +22,15 @@ SCENARIO = Path(__file__).with_name("lab.yml")
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Lab]:
     """The lab of this session. One that was up before stays up; any other is gone in the end."""
-    keep = is_up() or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
+    keep = is_up()
+    if keep:
+        # Whoever was at work before may have stopped what a lab needs to come up.
+        mend(Lab.load())
+    keep = keep or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
     with lab_for(SCENARIO, keep=keep) as lab:
         yield lab
+        if keep:
+            mend(lab)
 
 
 @pytest.fixture

@@ -138,6 +138,21 @@ def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operato
     assert outside.places(slowly)["busy"] == "h1"
 
 
+def test_a_guest_that_is_migrating_already_is_awaited(slowly: Lab, operator: Operator) -> None:
+    boots = outside.boot_ids(slowly)
+    by_hand = "virsh migrate --live --p2p --persistent --undefinesource shy qemu+ssh://root@h2/system"
+    slowly.host("h1").ssh(f"nohup {by_hand} >/run/by-hand.log 2>&1 </dev/null &", check=True)
+    outside.wait_until("it is on its way", lambda: "Unbounded" in slowly.host("h1").ssh("virsh domjobinfo shy").stdout)
+    move = operator.run_module(
+        "h1", "domain_migrate", guest="shy", destination="h2", destination_uri="qemu+ssh://root@h2/system"
+    )
+    assert move.status == 0, move.text
+    assert "a migration is under way already; waiting for its end" in move.words
+    assert '"outcome": "moved"' in move.text
+    assert outside.everywhere(slowly)["shy"] == {"h2": "running"}
+    check_nobody_lost(slowly, boots)
+
+
 def lease_is_free(lab: Lab) -> bool:
     """Whether no run is at work on h1."""
     return lab.host("h1").ssh("flock --nonblock /var/lib/kvmops/apply.lease true").returncode == 0
