@@ -10,7 +10,11 @@ import datetime
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError, read_json
+
+#: Once one of these is written, somebody knew what had become of the guest.
+ENDINGS = ("step.verified", "step.finished")
 
 
 def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
@@ -40,6 +44,28 @@ def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
         if earliest is None or started >= earliest:
             found.append((started, _run(directory, plan, started)))
     return [run for _started, run in sorted(found, key=lambda item: item[0])]
+
+
+def under_way(state_dir: str, uuid: str) -> str | None:
+    """Where a run was sending a guest when it ended without a word of what became of it.
+
+    None if no run did, or if a record cannot be read: then nobody knows.
+    """
+    latest, sent_to = "", None
+    try:
+        entries = [journal.read(str(path)) for path in sorted((Path(state_dir) / "runs").glob("*/journal.jsonl"))]
+    except OSError:
+        return None
+    for of_run in entries:
+        for entry in of_run:
+            if entry.get("uuid") != uuid or entry.get("event") not in ("migration.started", *ENDINGS):
+                continue
+            at = str(entry.get("at", ""))
+            if at >= latest:
+                latest = at
+                started = entry["event"] == "migration.started"
+                sent_to = (entry.get("data") or {}).get("destination") if started else None
+    return sent_to
 
 
 def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.datetime) -> dict[str, t.Any]:

@@ -55,6 +55,7 @@ class Ending:
         no_way_back: whether it did, or may have.
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
+        reached: whether the guest was seen coming in at the destination.
         iterations: rounds seen.
         memory_bytes: the last figure seen of memory sent.
         disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
@@ -69,6 +70,7 @@ class Ending:
     no_way_back: bool = False
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     switchover: Switchover = dataclasses.field(default_factory=Switchover)
+    reached: bool = False
     iterations: int = 0
     memory_bytes: int = 0
     disk_bytes: int = 0
@@ -232,6 +234,7 @@ class MigrationJob:
     def _note_lifecycle(self, side: str, event: Event, watcher: Watcher) -> None:
         libvirt = virt.libvirt
         switchover = self._ending.switchover
+        self._ending.reached = self._ending.reached or side == "destination"
         if side == "source" and event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
             if switchover.stopped_at is None:
                 switchover.stopped_at = event.at

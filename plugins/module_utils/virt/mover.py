@@ -20,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, choose
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
@@ -33,6 +34,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import
 #: A destination that is busy with other guests is asked again this often, and given up after so long.
 SLOT_LOOK_S = 1.0
 SLOT_PATIENCE_S = 1800.0
+#: What two hosts said longer ago than this is asked again before a guest is sent.
+STALE_S = 5.0
 ENDED_ELSEWHERE = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
 
 
@@ -63,6 +66,24 @@ class _Answers:
     guest: dict[str, t.Any]
     intent: dict[str, t.Any]
     refusals: list[Refusal]
+
+
+@dataclasses.dataclass
+class _Trail:
+    """Where a guest under way was seen. What may be elsewhere than at our destination is not ours to let go on here.
+
+    Attributes:
+        reached: it was seen coming in at the destination.
+        ran: it was seen to run there, so it may have gone on from there.
+    """
+
+    reached: bool = False
+    ran: bool = False
+
+    def add(self, there: Side) -> None:
+        """One more look at the destination."""
+        self.reached = self.reached or there.active
+        self.ran = self.ran or there.state == "running"
 
 
 class GuestMover:
@@ -128,9 +149,13 @@ class GuestMover:
         if known:
             return lambda: self._close(step, story, known, here, there)
         if here.migrating:
-            return lambda: self._adopt(step, story)
-        answers = self._ask(step)
+            return lambda: self._adopt(step, story, there)
+        answers, asked_at = self._ask(step), self._clock()
         refusals = answers.refusals or self._await_slot(step, story)
+        if not refusals and self._clock() >= asked_at + STALE_S:
+            # While it waited, other guests took memory there, or somebody closed the host.
+            answers = self._ask(step)
+            refusals = answers.refusals
         if not refusals and self._interrupted.is_set():
             refusals = [
                 refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
@@ -275,7 +300,8 @@ class GuestMover:
         story.ended(ending)
         steering = self._steering(step, story, control, ending.elapsed_s)
         steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
-        return self._verify(step, story, ending, steering, definition)
+        trail = _Trail(ending.reached, ran=ending.switchover.resumed_at is not None)
+        return self._verify(step, story, ending, steering, trail, definition)
 
     def _verify(
         self,
@@ -283,32 +309,38 @@ class GuestMover:
         story: Story,
         ending: Ending,
         steering: Steering,
+        trail: _Trail,
         definition: str | None,
         *,
         ended: str = "",
     ) -> Result:
         """Believe both sides, whatever the call said, and put right what can be put right safely."""
-        verdict, here, there = self._settle(step, steering, suspended=ending.suspended)
+        verdict, here, there = self._settle(step, steering, trail, suspended=ending.suspended)
         if verdict.kind == "ended" and ended:
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
         ending.given_up = ending.given_up or steering.given_up
         ending.memory_bytes = max(ending.memory_bytes, steering.memory_bytes)
-        if verdict.kind == "resume_source":
-            verdict, here, there = self._resume(step, story, verdict)
+        if verdict.kind == "resume_source" and trail.reached and not trail.ran:
+            verdict, here, there = self._resume(step, story)
+        elif verdict.kind == "resume_source":
+            verdict = _may_be_elsewhere(step, verdict)
         story.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
         if verdict.kind == "moved":
             return story.moved(ending, *self._mend(step, here, there, definition))
         return story.not_moved(ending, verdict)
 
-    def _settle(self, step: Step, steering: Steering | None, *, suspended: bool = False) -> tuple[Verdict, Side, Side]:
+    def _settle(
+        self, step: Step, steering: Steering | None = None, trail: _Trail | None = None, *, suspended: bool = False
+    ) -> tuple[Verdict, Side, Side]:
         source, target = self._endpoints(step)
 
         def watching(here: Side, there: Side) -> bool:
-            if steering is None:
+            if steering is None or trail is None:
                 return False
+            trail.add(there)
             steering.no_way_back = steering.no_way_back or "postcopy" in here.state_reason
             # A migration to somewhere else is not ours to steer.
-            if there.active or not there.reachable:
+            if trail.reached:
                 steering.look()
             return not steering.is_ending
 
@@ -334,22 +366,41 @@ class GuestMover:
         return self._connections.get(source.uri).connection.lookupByUUIDString(step["guest"]["uuid"])
 
     def _left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
-        """A guest that a migration left paused, most likely in a run that died: it goes on if that is safe."""
-        verdict, here, there = self._settle(step, None)
+        """A guest that a migration left paused.
+
+        It goes on if a run that died was sending it to this very destination, and no other host of the plan has it.
+        """
+        verdict, here, there = self._settle(step)
         if verdict.kind == "resume_source":
-            verdict, here, there = self._resume(step, story, verdict)
+            sent_to = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
+            if sent_to == step["destination"] and not self._seen_elsewhere(step):
+                verdict, here, there = self._resume(step, story)
+            else:
+                verdict = _may_be_elsewhere(step, verdict)
         if verdict.kind == "unclear":
             raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
         return here, there
 
-    def _resume(self, step: Step, story: Story, verdict: Verdict) -> tuple[Verdict, Side, Side]:
+    def _seen_elsewhere(self, step: Step) -> bool:
+        """Whether a third host has the guest, or cannot be asked."""
+        for name, known in self._settings.destinations.items():
+            if name in (self._settings.source.host, step["destination"]):
+                continue
+            if not known.get("connect_uri"):
+                return True
+            side = both_sides.look_at(self._connections, Endpoint(name, known["connect_uri"]), step["guest"]["uuid"])
+            if side.active or not side.reachable:
+                return True
+        return False
+
+    def _resume(self, step: Step, story: Story) -> tuple[Verdict, Side, Side]:
         source, target = self._endpoints(step)
         story.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
         try:
             self._domain(step).resume()
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             story.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
-        verdict, here, there = self._settle(step, None)
+        verdict, here, there = self._settle(step)
         if verdict.kind == "resume_source":
             by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
             verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
@@ -375,7 +426,7 @@ class GuestMover:
                 _done, known["error"] = self._mend(step, here, there, _definition(self._domain(step)))
         return story.close(known)
 
-    def _adopt(self, step: Step, story: Story) -> Result:
+    def _adopt(self, step: Step, story: Story, there: Side) -> Result:
         """A migration that somebody started, most likely an earlier run that died: steer it and wait for its end."""
         story.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
         definition, elapsed_s = None, 0.0
@@ -389,7 +440,19 @@ class GuestMover:
         path = Path(known["connect_uri"], known.get("migration_address"), postcopy=True)
         decision = choose(intents.normalise(step["intent"]), path, persistent=definition is not None)
         steering = self._steering(step, story, Control(decision), elapsed_s)
-        return self._verify(step, story, Ending(elapsed_s=elapsed_s), steering, definition, ended=ENDED_ELSEWHERE)
+        ending, trail = Ending(elapsed_s=elapsed_s), _Trail()
+        trail.add(there)
+        return self._verify(step, story, ending, steering, trail, definition, ended=ENDED_ELSEWHERE)
+
+
+def _may_be_elsewhere(step: Step, verdict: Verdict) -> Verdict:
+    guest, source = step["guest"]["name"], step["source"]
+    return Verdict(
+        "unclear",
+        f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
+        f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
+        f" virsh resume {shown(guest)} on {source}",
+    )
 
 
 def _vanished(step: Step) -> Refusal:

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs, under_way
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}, "source": "h1", "destination": "h2", "reason": "room"}
@@ -64,3 +65,52 @@ def test_what_is_no_run_is_passed_over(tmp_path):
     for name in ("lost+found", ".hidden"):
         (tmp_path / "runs" / name).mkdir()
     assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
+
+
+def entry(path, plan, at, event, uuid="u-1", **data):
+    folder = path / "runs" / plan
+    folder.mkdir(parents=True, exist_ok=True)
+    line = {"schema": "kvmops.journal/1", "seq": 1, "at": at, "plan": plan, "uuid": uuid, "event": event, "data": data}
+    with (folder / "journal.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([], None),
+        ([("a", "01", "step.started", {})], None),
+        ([("a", "01", "migration.started", {"destination": "h2"})], "h2"),
+        (
+            [
+                ("a", "01", "migration.started", {"destination": "h2"}),
+                ("a", "02", "migration.failed", {}),
+                ("a", "03", "migration.decision", {"action": "resume_source"}),
+                # The next run has begun to look.
+                ("b", "04", "step.started", {}),
+            ],
+            "h2",
+        ),
+        ([("a", "01", "migration.started", {"destination": "h2"}), ("a", "02", "step.verified", {})], None),
+        ([("a", "01", "migration.started", {"destination": "h2"}), ("b", "02", "step.finished", {})], None),
+        (
+            [
+                ("b", "01", "migration.started", {"destination": "h2"}),
+                ("b", "02", "step.finished", {}),
+                ("a", "03", "migration.started", {"destination": "h3"}),
+            ],
+            "h3",
+        ),
+    ],
+)
+def test_where_a_run_that_died_was_sending_a_guest(tmp_path, events, expected):
+    for plan, at, event, data in events:
+        entry(tmp_path, plan, at, event, **data)
+    entry(tmp_path, "z", "99", "migration.started", uuid="u-2", destination="h9")
+    assert under_way(str(tmp_path), "u-1") == expected
+
+
+def test_records_that_cannot_be_read_tell_nothing(tmp_path):
+    entry(tmp_path, "a", "01", "migration.started", destination="h2")
+    (tmp_path / "runs" / "b" / "journal.jsonl").mkdir(parents=True)
+    assert under_way(str(tmp_path), "u-1") is None

@@ -10,6 +10,8 @@ import threading
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration, mover
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
@@ -945,13 +947,132 @@ def test_a_migration_to_somewhere_else_need_not_be_awaited_after_an_interrupt(ri
 # --- what a run that died left behind --------------------------------------------------------------------------------
 
 
-def test_a_guest_that_a_migration_left_paused_goes_on_and_is_moved(rig):
+def died(rig, guest, destination="h2", *, ended=False):
+    """The journal of a run that was killed while it moved the guest."""
+    directory = RunDirectory(rig.settings.state_dir, "drain-1")
+    directory.make({"id": "drain-1"})
+    journal = Journal(directory.journal, "drain-1")
+    journal.write("migration.started", step=rig.step(guest), destination=destination)
+    if ended:
+        journal.write("step.finished", step=rig.step(guest), result={})
+    journal.close()
+
+
+def third_host(rig):
+    """A host of the plan that is neither end of the move."""
+    host = rig.cluster.add_host("h3")
+    known = {"connect_uri": "qemu+ssh://root@h3/system", "migration_address": None}
+    rig.mover._settings = dataclasses.replace(rig.settings, destinations={**rig.settings.destinations, "h3": known})
+    return host
+
+
+def test_a_guest_that_a_dead_run_left_paused_goes_on_and_is_moved(rig):
     guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest)
+    third_host(rig)
     rig.cluster.on_migrate = lambda job: job.complete()
     result = rig.move(guest)
     assert result["outcome"] == "moved"
     assert calls(rig, "virDomainResume") == ["h1"]
     assert runs_at(guest, rig.h2, rig.h1)
+
+
+def stays_paused(rig, guest):
+    result = rig.move(guest)
+    assert code_of(result) == "left_paused"
+    assert "it may have been on its way to another host" in result["refusals"][0]["reason"]
+    assert "only if it runs on no host, let it go on: virsh resume web1 on h1" in result["refusals"][0]["remedy"]
+    assert guest.state == LEFT_PAUSED
+    assert rig.cluster.writes == []
+
+
+def test_a_guest_that_nobody_knows_the_way_of_may_run_anywhere(rig):
+    """Somebody moved it by hand, and its result was lost: our destination has it not, but another host may."""
+    stays_paused(rig, rig.h1.add_guest("web1", state=LEFT_PAUSED))
+
+
+def test_a_guest_that_was_sent_elsewhere_may_run_there(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest, "h3")
+    stays_paused(rig, guest)
+
+
+def test_a_guest_whose_last_move_has_ended_was_left_paused_by_another_one(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest, ended=True)
+    stays_paused(rig, guest)
+
+
+def test_a_guest_that_a_third_host_has_is_not_let_go_on(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest)
+    third_host(rig).add_guest("web1", uuid=guest.uuid)
+    stays_paused(rig, guest)
+
+
+@pytest.mark.parametrize("way", [True, False])
+def test_a_guest_that_a_third_host_may_have_is_not_let_go_on(rig, way):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest)
+    third_host(rig).stop_daemon()
+    if not way:
+        rig.mover._settings.destinations["h3"]["connect_uri"] = None
+    stays_paused(rig, guest)
+
+
+@pytest.mark.parametrize("there", ["h2", "h3"])
+def test_a_joined_migration_whose_result_is_lost_goes_on_here_only_if_it_was_coming_to_our_destination(rig, there):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.add_host("h3")
+    outside(rig, guest, uri=f"qemu+ssh://root@{there}/system")
+    job = guest.wait_for_job()
+    move = rig.start(guest)
+    until(lambda: "run.attached" in rig.recorder.names())
+    until(lambda: rig.clock.slept > 2)
+    job.fail_unclear()
+    result = move.result()
+    if there == "h2":
+        assert result["outcome"] == "failed"
+        assert runs_at(guest, rig.h1, rig.h2)
+    else:
+        assert result["outcome"] == "unclear"
+        assert "only if it runs on no host" in result["error"]
+        assert guest.state == LEFT_PAUSED
+
+
+def test_another_migration_that_was_quicker_than_ours_may_have_taken_it_elsewhere(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.add_host("h3")
+    begin = rig.mover._await_slot
+
+    def quicker(step, story):
+        outside(rig, guest, uri="qemu+ssh://root@h3/system")
+        guest.wait_for_job()
+        return begin(step, story)
+
+    monkeypatch.setattr(rig.mover, "_await_slot", quicker)
+    move = rig.start(guest)
+    until(lambda: "migration.failed" in rig.recorder.names())
+    guest.job.fail_unclear()
+    result = move.result()
+    assert result["outcome"] == "unclear"
+    assert guest.state == LEFT_PAUSED
+
+
+def test_a_guest_that_ran_there_and_is_gone_again_may_have_been_moved_on(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def moved_on(job):
+        job.switch_over()
+        arrived = job.destination_guest
+        rig.h2.lifecycle(arrived, libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)
+        job.fail_unclear()
+
+    rig.cluster.on_migrate = moved_on
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert guest.state == LEFT_PAUSED
+    assert calls(rig, "virDomainResume") == []
 
 
 def test_a_guest_that_a_migration_left_paused_is_not_touched_if_it_may_run_there(rig):
@@ -995,6 +1116,17 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert result["total_s"] < 5
     assert rig.recorder.names().count("step.waiting") == 1
     assert ("waiting", "waiting for h2, which is taking in another guest") in rig.recorder.lines
+
+
+def test_a_destination_that_was_waited_for_is_asked_again(rig, busy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    until(lambda: rig.clock.slept > 10)
+    rig.h2.free_bytes = 1 << 20
+    busy.complete()
+    result = move.result()
+    assert code_of(result) == "memory"
+    assert calls(rig, "virDomainMigrateSetMaxDowntime") == []
 
 
 def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
