@@ -22,6 +22,8 @@ MIB = 1024 * 1024
 BASELINE_S = 2.0
 #: Ansible has ten seconds for its own goodbyes after Ctrl-C.
 PARTING_S = 30.0
+#: Its exit status after Ctrl-C.
+INTERRUPTED = 99
 
 
 class DemoError(Exception):
@@ -79,7 +81,7 @@ def _run(name: str, folder: Path, arguments: list[str]) -> int:
     typed[0] = program(typed[0])
     process = subprocess.Popen(typed, cwd=folder, env=environment(PWD=str(folder)), stdin=subprocess.DEVNULL)
     try:
-        return process.wait()
+        status = process.wait()
     except KeyboardInterrupt:
         # The terminal has told Ansible as well; a request to terminate has told only us.
         process.terminate()
@@ -88,6 +90,9 @@ def _run(name: str, folder: Path, arguments: list[str]) -> int:
         except subprocess.TimeoutExpired:
             process.kill()
         raise
+    if status == INTERRUPTED:
+        raise KeyboardInterrupt
+    return status
 
 
 def _reported(folder: Path, name: str) -> dict[str, dict[str, Any]]:
