@@ -7,9 +7,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import signal
+import stat
 import time
 import typing as t
 import uuid
@@ -90,11 +92,14 @@ def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
 
 
 def _tell_operator(text: str) -> None:
-    """Warn where ansible-playbook itself writes: after an interrupt it no longer shows what its workers say."""
+    """Warn on the terminal itself: after an interrupt ansible-playbook no longer shows what its workers say."""
+    terminal = f"/proc/{os.getppid()}/fd/2"
     try:
-        # Appending, as it may be a file that was written to before. By now ansible-playbook has said its last word.
-        with open(f"/proc/{os.getppid()}/fd/2", "a", encoding="utf-8") as terminal:
-            terminal.write(f"[WARNING]: {text}\n")
+        # In a plain file, what ansible-playbook writes next would overwrite this.
+        if stat.S_ISREG(os.stat(terminal).st_mode):
+            raise OSError(errno.EINVAL, "a plain file")
+        with open(terminal, "w", encoding="utf-8") as file:
+            file.write(f"[WARNING]: {text}\n")
     except OSError:
         display.warning(text)
 

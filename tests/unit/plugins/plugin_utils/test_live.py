@@ -297,42 +297,31 @@ def test_a_second_interrupt_is_not_heard_while_the_first_is_dealt_with(signals):
     assert signals.handlers == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}
 
 
-@pytest.fixture
-def stderr_of_parent(tmp_path, monkeypatch):
-    """Put a file in the place of ansible-playbook's standard error."""
-    place = tmp_path / "stderr"
-    real_open = open
-
-    def open_it(path, *rest, **named):
-        assert path == "/proc/4711/fd/2"
-        return real_open(place, *rest, **named)
-
-    monkeypatch.setattr(live.os, "getppid", lambda: 4711)
-    monkeypatch.setattr(live, "open", open_it, raising=False)
-    return place
-
-
-def test_the_operator_is_told_on_the_terminal_itself(shown_only_warnings, stderr_of_parent):
+def test_the_operator_is_told_on_the_terminal_itself(shown_only_warnings, tmp_path, monkeypatch):
     """After an interrupt ansible-playbook no longer passes on what its workers say."""
-    os.mkfifo(stderr_of_parent)
-    reader = os.open(stderr_of_parent, os.O_RDONLY | os.O_NONBLOCK)
+    terminal = tmp_path / "terminal"
+    os.mkfifo(terminal)
+    reader = os.open(terminal, os.O_RDONLY | os.O_NONBLOCK)
+    monkeypatch.setattr(live.os, "getppid", lambda: 4711)
+    real_open, real_stat = open, os.stat
+    monkeypatch.setattr(live.os, "stat", lambda path: real_stat(terminal if "4711" in str(path) else path))
+    monkeypatch.setattr(live, "open", lambda _path, *rest, **named: real_open(terminal, *rest, **named), raising=False)
     live._tell_operator("h1: interrupted.")
     assert os.read(reader, 100) == b"[WARNING]: h1: interrupted.\n"
     os.close(reader)
     assert shown_only_warnings == []
 
 
-def test_a_log_file_keeps_what_it_has(shown_only_warnings, stderr_of_parent):
-    stderr_of_parent.write_text("[ERROR]: User interrupted execution\n")
-    live._tell_operator("h1: interrupted.")
-    assert stderr_of_parent.read_text() == "[ERROR]: User interrupted execution\n[WARNING]: h1: interrupted.\n"
-    assert shown_only_warnings == []
-
-
-def test_the_usual_way_is_left_where_there_is_no_other(shown_only_warnings, monkeypatch):
-    monkeypatch.setattr(live.os, "getppid", lambda: "no-such-process")
+@pytest.mark.parametrize("kind", ["a plain file", "nothing"])
+def test_a_log_file_gets_the_warning_the_usual_way(shown_only_warnings, tmp_path, monkeypatch, kind):
+    log = tmp_path / "log"
+    if kind == "a plain file":
+        log.write_text("before\n")
+    real_stat = os.stat
+    monkeypatch.setattr(live.os, "stat", lambda _path: real_stat(log))
     live._tell_operator("h1: interrupted.")
     assert shown_only_warnings == ["h1: interrupted."]
+    assert kind == "nothing" or log.read_text() == "before\n"
 
 
 # --- the action -------------------------------------------------------------------------------------------------------
