@@ -258,6 +258,24 @@ def test_an_abort_is_an_abort_whatever_the_error_of_the_call(rig, code):
     assert (result["outcome"], result["error"][:21]) == ("failed", "given up: interrupted")
 
 
+def test_an_abort_is_given_its_time(rig):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    job = guest.wait_for_job()
+    rounds(job, 300 * MIB)
+    until(lambda: rig.judged)
+    job.ignore_abort = True
+    rig.interrupted.set()
+    until(lambda: job.aborted)
+    rig.clock.slept += migration.ABORT_PATIENCE_S / 2
+    threading.Event().wait(0.05)
+    job.fail(78, "operation aborted: job 'migration out' canceled by client")
+    result = move.result()
+    failed = next(data for name, data in rig.recorder.events if name == "migration.failed")
+    assert failed["error"] == "operation aborted: job 'migration out' canceled by client"
+    assert (result["outcome"], result["bytes"]) == ("failed", 10 * MIB)
+
+
 def test_an_abort_that_comes_too_late_is_a_move(rig):
     guest = rig.h1.add_guest("web1")
     move = rig.start(guest)

@@ -1,0 +1,211 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction, Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+
+REFUSED = libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+GONE = VirtError(refusal("no_daemon", "no connection", "start it"))
+
+
+class Domain:
+    def __init__(self):
+        self.statistics = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "memory_total": 100, "memory_iteration": 1}
+        self.called = []
+        self.fails = None
+
+    def jobStats(self, _flags=0):  # noqa: N802
+        return self.statistics
+
+    def __getattr__(self, name):
+        def call(*arguments):
+            self.called.append((name, *arguments))
+            if self.fails:
+                raise self.fails
+
+        return call
+
+
+class Control:
+    """Wants what the test wants."""
+
+    def __init__(self):
+        self.wants = None
+        self.samples = []
+        self.failed = []
+
+    def react(self, sample):
+        self.samples.append(sample)
+        return self.wants
+
+    def not_done(self, reaction):
+        self.failed.append(reaction.action)
+
+
+class Watcher:
+    def __init__(self):
+        self.sampled_at = []
+        self.told = []
+
+    def sampled(self, sample, total_bytes):
+        self.sampled_at.append((sample.at_s, total_bytes))
+
+    def reacted(self, reaction):
+        self.told.append(reaction.action)
+
+
+class World:
+    def __init__(self):
+        self.domain, self.control, self.watcher = Domain(), Control(), Watcher()
+        self.interrupted = threading.Event()
+        self.now = 100.0
+        self.steering = Steering(
+            self.find, self.control, self.watcher, self.interrupted, started=90.0, clock=lambda: self.now
+        )
+        self.unreachable = None
+
+    def find(self):
+        if self.unreachable:
+            raise self.unreachable
+        return self.domain
+
+    def look(self, action=None, **named):
+        self.control.wants = Reaction(action, "because", **named) if action else None
+        self.steering.look()
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+def test_statistics_as_the_control_takes_them():
+    statistics = {
+        "memory_iteration": 3,
+        "memory_remaining": 4,
+        "memory_processed": 5,
+        "memory_bps": 6,
+        "disk_remaining": 7,
+    }
+    assert sample_of(statistics, 1.5) == Sample(1.5, 3, 4, 5, 6, 7)
+    assert sample_of({}, 0.0) == Sample(0.0, 0, 0, 0, 0, 0)
+
+
+def test_time_is_counted_from_the_start(world):
+    world.look()
+    assert world.watcher.sampled_at == [(10.0, 100)]
+
+
+@pytest.mark.parametrize("kind", ["NONE", "BOUNDED", "COMPLETED", "FAILED", "CANCELLED"])
+def test_figures_of_a_job_that_is_none_are_no_figures(world, kind):
+    """An aborted job shows nothing but zeros, which would read as all done."""
+    world.domain.statistics.update(memory_remaining=50)
+    world.look()
+    world.domain.statistics = {"type": getattr(libvirt, f"VIR_DOMAIN_JOB_{kind}"), "memory_remaining": 0}
+    world.now += 7
+    world.look()
+    assert len(world.watcher.sampled_at) == 1
+    assert [(one.at_s, one.remaining_bytes) for one in world.control.samples] == [(10.0, 50), (17.0, 50)]
+
+
+@pytest.mark.parametrize("error", [REFUSED, GONE])
+def test_time_passes_for_a_host_that_does_not_answer(world, error):
+    world.unreachable = error
+    world.look()
+    assert [one.at_s for one in world.control.samples] == [10.0]
+    assert world.watcher.sampled_at == []
+
+
+def test_the_most_that_was_seen_is_what_was_sent(world):
+    for memory, disk in ((10, 100), (30, 300), (0, 0)):
+        world.domain.statistics.update(memory_processed=memory, disk_processed=disk)
+        world.look()
+    assert (world.steering.memory_bytes, world.steering.disk_bytes) == (30, 300)
+
+
+@pytest.mark.parametrize(
+    ("action", "called"),
+    [
+        ("raise_downtime", [("migrateSetMaxDowntime", 250, 0)]),
+        ("start_postcopy", [("migrateStartPostCopy", 0)]),
+        ("suspend", [("suspend",)]),
+        ("abort", [("abortJob",)]),
+        ("report", []),
+    ],
+)
+def test_what_the_control_wants_is_told_and_done(world, action, called):
+    world.look(action, downtime_ms=250)
+    assert world.watcher.told == [action]
+    assert world.domain.called == called
+    assert world.control.failed == []
+    assert world.steering.suspended == (action == "suspend")
+    assert world.steering.no_way_back == (action == "start_postcopy")
+    assert (world.steering.given_up is not None) == (action == "abort")
+
+
+@pytest.mark.parametrize("action", ["raise_downtime", "start_postcopy", "suspend", "abort"])
+@pytest.mark.parametrize("error", [REFUSED, GONE])
+def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(world, action, error):
+    world.domain.fails = error
+    world.look(action)
+    assert world.control.failed == [action]
+    assert (world.steering.suspended, world.steering.no_way_back, world.steering.given_up) == (False, False, None)
+    world.now += TRY_AGAIN_S - 0.1
+    world.look(action)
+    assert len(world.domain.called) == 1
+    world.now += 0.2
+    world.look(action)
+    assert len(world.domain.called) == 2
+
+
+def test_after_an_abort_nothing_more_is_wanted(world):
+    world.look("abort")
+    world.look("raise_downtime")
+    assert [name for name, *_rest in world.domain.called] == ["abortJob"]
+
+
+def test_an_interrupt_aborts_once(world):
+    world.interrupted.set()
+    for _look in range(3):
+        world.look()
+    assert world.domain.called == [("abortJob",)]
+    assert world.steering.given_up.code == "interrupted"
+    assert world.control.samples == []
+
+
+def test_nothing_aborts_once_postcopy_was_asked_for(world):
+    world.look("start_postcopy")
+    world.interrupted.set()
+    world.look("abort")
+    world.look()
+    assert world.domain.called == [("migrateStartPostCopy", 0)]
+    assert world.watcher.told == ["start_postcopy"]
+    assert not world.steering.is_ending
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "given_up", "no_way_back", "expected"),
+    [
+        (False, False, False, False),
+        (True, False, False, True),
+        (False, True, False, True),
+        (True, False, True, False),
+        (True, True, True, False),
+    ],
+)
+def test_whether_its_end_is_near(world, interrupted, given_up, no_way_back, expected):
+    if interrupted:
+        world.interrupted.set()
+    world.steering.given_up = Reaction("abort", "x") if given_up else None
+    world.steering.no_way_back = no_way_back
+    assert world.steering.is_ending == expected
