@@ -22,7 +22,7 @@ class Domain:
     def __init__(self):
         self.statistics = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "memory_total": 100, "memory_iteration": 1}
         self.called = []
-        self.fails = None
+        self.fails = ()
 
     def jobStats(self, _flags=0):  # noqa: N802
         return self.statistics
@@ -30,8 +30,8 @@ class Domain:
     def __getattr__(self, name):
         def call(*arguments):
             self.called.append((name, *arguments))
-            if self.fails:
-                raise self.fails
+            for error in self.fails:
+                raise error
 
         return call
 
@@ -72,11 +72,11 @@ class World:
         self.steering = Steering(
             self.find, self.control, self.watcher, self.interrupted, started=90.0, clock=lambda: self.now
         )
-        self.unreachable = None
+        self.unreachable = ()
 
     def find(self):
-        if self.unreachable:
-            raise self.unreachable
+        for error in self.unreachable:
+            raise error
         return self.domain
 
     def look(self, action=None, **named):
@@ -120,7 +120,7 @@ def test_figures_of_a_job_that_is_none_are_no_figures(world, kind):
 
 @pytest.mark.parametrize("error", [REFUSED, GONE])
 def test_time_passes_for_a_host_that_does_not_answer(world, error):
-    world.unreachable = error
+    world.unreachable = (error,)
     world.look()
     assert [one.at_s for one in world.control.samples] == [10.0]
     assert world.watcher.sampled_at == []
@@ -156,7 +156,7 @@ def test_what_the_control_wants_is_told_and_done(world, action, called):
 @pytest.mark.parametrize("action", ["raise_downtime", "start_postcopy", "suspend", "abort"])
 @pytest.mark.parametrize("error", [REFUSED, GONE])
 def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(world, action, error):
-    world.domain.fails = error
+    world.domain.fails = (error,)
     world.look(action)
     assert world.control.failed == [action]
     assert (world.steering.suspended, world.steering.no_way_back, world.steering.given_up) == (False, False, None)
