@@ -10,6 +10,7 @@ import typing as t
 import uuid
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 
 MIB = 1024**2
 GIB = 1024**3
@@ -184,9 +185,74 @@ def step_result(step: dict[str, t.Any], outcome: str = "moved", **changes: t.Any
     return {**made, **changes}
 
 
+def band(value: float | None, low: float | None = None, high: float | None = None) -> dict[str, float | None]:
+    """A figure of a forecast; narrow unless it is given an edge."""
+    return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
+
+
+def choice(**changes: t.Any) -> dict[str, t.Any]:
+    """The forecast of a measured guest that plain pre-copy moves well."""
+    made = {
+        "schema": "kvmops.choice/1",
+        "method": "pre-copy",
+        "verdict": "converges",
+        "reason": "pre-copy: in 30 ms the guest dirties 402 KiB and the link takes 700 KiB",
+        "why_not": {"post-copy": "allow_postcopy is off", "suspend": "allow_suspend is off"},
+        "settings": {"limit_ms": 30},
+        "rounds": band(3),
+        "bytes": band(88000000),
+        "total_s": band(4.1, 3.9, 4.3),
+        "downtime_ms": band(85, 80, 91),
+        "work_lost_s": band(0.1),
+        "fallbacks": ["raise-downtime"],
+        "bandwidth_bytes_per_s": 23880000,
+        "needed_bytes_per_s": 9000000,
+        "measured_at": "2026-11-24T01:59:50Z",
+        "refusal": None,
+    }
+    return {**made, **changes}
+
+
+def working_set(guest: dict[str, t.Any], hot_bytes: int = 2 * MIB, fill_s: float = 1.0) -> dict[str, t.Any]:
+    """A measured guest that rewrites so many bytes within so many seconds, and has touched a quarter of its memory."""
+    windows = (0.1, 1.0, 3.0, 10.0)
+    return {
+        "schema": "kvmops.working_set/1",
+        "guest": {"name": guest["name"], "uuid": guest["uuid"]},
+        "taken_at": "2026-11-24T01:59:50Z",
+        "method": "qmp",
+        "samples_per_gib": 4096,
+        "memory_bytes": guest["memory_bytes"],
+        "touched_bytes": guest["memory_bytes"] // 4,
+        "touched_how": "balloon",
+        "touched_error": 0.02,
+        "points": [
+            {"window_s": w, "dirtied_bytes": int(hot_bytes * min(1.0, w / fill_s)), "sd_bytes": 0, "repeats": 4}
+            for w in windows
+        ],
+        "fit": {
+            "hot_bytes": hot_bytes,
+            "hot_sd_bytes": 0,
+            "fill_s": fill_s,
+            "fill_sd_s": 0.0,
+            "cold_bytes_per_s": 0,
+            "cold_sd_bytes_per_s": 0,
+            "base_bytes": 0,
+            "shape": "linear",
+            "misfit": 0.1,
+        },
+        "vcpu_utilisation": 0.04,
+        "compressed_share": None,
+        "sparse": None,
+        "disk_write_bytes_per_s": 0,
+        "unusual": None,
+        "sentence": "rewrites 2 MiB within 1.0 s, 0 MiB/s beyond",
+    }
+
+
 def plan_document(seen: dict[str, dict[str, t.Any]], kind: str = "drain", host: str = "h1") -> dict[str, t.Any]:
     """The plan that the planner makes for a cluster, as plain JSON."""
-    placement, off = planning.make(kind, [host], seen, intent={"max_downtime_ms": 200})
+    planned, off, _waves = planning.make(planning.Wanted(kind, [host]), Terms(seen, {"max_downtime_ms": 200}))
     at = "2026-11-24T02:00:00Z"
     made = plan.build(
         plan_id=plan.new_id({"kind": kind, "hosts": [host]}, at, "3f9a"),
@@ -194,8 +260,14 @@ def plan_document(seen: dict[str, dict[str, t.Any]], kind: str = "drain", host: 
         created_at=at,
         intent={"max_downtime_ms": 200},
         snapshots=seen,
-        connect={host: {"connect_uri": f"qemu+ssh://root@{host}/system", "migration_address": "198.18.0.11"}},
-        placement=placement,
+        connect={
+            host: {
+                "connect_uri": f"qemu+ssh://root@{host}/system",
+                "migration_address": "198.18.0.11",
+                "bandwidth_mib_s": 113.9,
+            }
+        },
+        planned=planned,
         off=off,
     )
     return t.cast("dict[str, t.Any]", made)

@@ -21,6 +21,9 @@ CALIBRATION = "kvmops.calibration/1"
 #: Weight of a new value once a few have been seen; the first ones weigh more (1/2, 1/3, ...), what was assumed counts
 #: 1.
 DECAY = 0.25
+#: Where what was assumed counts less: two paths differ in these by more than two moves over one path do (before_s was
+#: 0.2 s on one machine and 1.0 s on another, each within 0.2 s from move to move).
+ASSUMED_COUNTS = {"before_s": 0.25, "after_s": 0.25}
 #: A value is taken to be at most so many mean deviations from the mean.
 REACH = 3.0
 #: The mean deviation of a value that has been seen once, as a share of it.
@@ -39,6 +42,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "after_s": (0.0, 60.0),
     "overhead": (0.0, 0.5),
     "touched_factor": (0.2, 5.0),
+    "compressed_factor": (0.1, 5.0),
 }
 OF_PATH = ("bandwidth_bytes_per_s", "fixed_s", "queue_bytes", "before_s", "after_s", "overhead")
 
@@ -83,6 +87,16 @@ def guest_factor(guest: t.Mapping[str, t.Any] | None) -> float:
     return _mean(guest, "touched_factor") or 1.0
 
 
+def compressed_factor(guest: t.Mapping[str, t.Any] | None) -> float:
+    """Bytes on the wire of this guest's compressed moves over what a look at its memory had promised."""
+    return _mean(guest, "compressed_factor") or 1.0
+
+
+def knows(state: t.Mapping[str, t.Any] | None, name: str) -> bool:
+    """Whether a correction of a path or a guest has been learned, and is not only assumed."""
+    return _mean(state, name) is not None
+
+
 def learn(
     path: t.Mapping[str, t.Any] | None,
     guest: t.Mapping[str, t.Any] | None,
@@ -99,24 +113,29 @@ def learn(
         link: the link that the forecast was made with.
         actual: what came true; each may be missing or None: C(bytes_per_s) measured while memory went,
             C(first_byte_s) from the call until then, C(after_s) from the guest running there to the end of the call,
-            C(downtime_ms), C(last_bytes) sent while the guest stood still, C(first_pass_bytes) and the
-            C(forecast_first_pass_bytes), C(page_bytes) of guest memory and C(bytes) in all.
+            C(downtime_ms), C(last_bytes) sent while the guest stood still, where that and the send buffer made the
+            downtime (else it is held against the forecast as a whole), C(first_pass_bytes) and the
+            C(forecast_first_pass_bytes), C(page_bytes) of guest memory and C(bytes) in all, C(compressed_bytes) in all
+            of a move that compressed.
     """
     told = {name: _number(value) for name, value in actual.items()}
-    for name, value in _of_path(told, link).items():
+    for name, value in _of_path(told, outcome, link).items():
         path = _learned({**new_path(), **(path or {})}, name, value, getattr(link, name))
     factor = _touched_factor(told, outcome, guest)
     if factor is not None:
         guest = _learned({**new_guest(), **(guest or {})}, "touched_factor", factor, 1.0)
+    packed = _compressed_factor(told, outcome, guest)
+    if packed is not None:
+        guest = _learned({**new_guest(), **(guest or {})}, "compressed_factor", packed, 1.0)
     return dict(path or new_path()), dict(guest or new_guest())
 
 
-def _of_path(told: t.Mapping[str, float | None], link: Link) -> dict[str, float]:
+def _of_path(told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
     found = {
         "bandwidth_bytes_per_s": told.get("bytes_per_s"),
         "before_s": told.get("first_byte_s"),
         "after_s": told.get("after_s"),
-        **_switchover(told, link),
+        **(_switchover(told, link) or _residue(told, outcome, link)),
     }
     total, pages = told.get("bytes"), told.get("page_bytes")
     if total and pages:
@@ -138,6 +157,15 @@ def _switchover(told: t.Mapping[str, float | None], link: Link) -> dict[str, flo
     return {"queue_bytes": (down_ms / 1000 - link.fixed_s) * rate}
 
 
+def _residue(told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
+    """F from a downtime whose parts cannot be told apart: what a sure forecast was off by, on top of what was known."""
+    down_ms = told.get("downtime_ms")
+    expected_ms = _number((outcome.get("downtime_ms") or {}).get("value"))
+    if down_ms is None or expected_ms is None or outcome.get("verdict") != "converges":
+        return {}
+    return {"fixed_s": max(0.0, link.fixed_s + (down_ms - expected_ms) / 1000)}
+
+
 def _touched_factor(
     told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
 ) -> float | None:
@@ -154,6 +182,15 @@ def _touched_factor(
     return guest_factor(guest) * sent / expected
 
 
+def _compressed_factor(
+    told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
+) -> float | None:
+    """Sent over forecast of a move that compressed, where that was sure; on top of what was known so far."""
+    sent = told.get("compressed_bytes") if outcome.get("verdict") == "converges" else None
+    expected = _number((outcome.get("bytes") or {}).get("value"))
+    return compressed_factor(guest) * sent / expected if sent and expected else None
+
+
 def _learned(state: t.Mapping[str, t.Any], name: str, value: float, assumed: float) -> State:
     """A state with one more value of one correction. What was assumed so far counts as the first value."""
     low, high = BOUNDS[name]
@@ -164,7 +201,7 @@ def _learned(state: t.Mapping[str, t.Any], name: str, value: float, assumed: flo
         mean, deviation, seen = assumed, FIRST_DEVIATION * max(abs(assumed), abs(value)), 1
     reach = REACH * max(deviation, LEAST_DEVIATION * abs(mean))
     taken = max(mean - reach, min(value, mean + reach))
-    weight = max(DECAY, 1 / (seen + 1))
+    weight = max(DECAY, 1 / (seen + ASSUMED_COUNTS.get(name, 1)))
     entry = {
         "mean": min(high, max(low, mean + weight * (taken - mean))),
         # The whole distance widens what is likely, up to twice the reach: what keeps coming is believed in the end.

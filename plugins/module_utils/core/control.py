@@ -8,45 +8,51 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.departures import Departures
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import (
+    OF_THROTTLE,
+    OF_XBZRLE,
+    ByOutlook,
+    ByRounds,
+    Judgement,
+    Patience,
+    forced_ms,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_rule import next_rate_mib_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds, Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, downtime_for, mib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.whole_pages import WholePages
 
-#: A round that leaves at least this share of the least that any round left has gained nothing worth its time. It is
-#: held against the best round and not the last one, because a guest that swings between more and less (measured: 216
-#: rounds) would otherwise seem to gain in every other round, for ever.
-STUCK_SHARE = 0.95
-#: So many rounds without gain call for more downtime. Two, because a single one may be a burst of the guest.
-ROUNDS_TO_RAISE = 2
-#: What is left swings from round to round; measured, a forced switchover took 0.86 to 0.98 of what this asks for.
-RAISE_MARGIN = 1.25
-#: At the highest permitted downtime, so many rounds and seconds without gain mean that pre-copy will not end.
-ROUNDS_TO_GIVE_UP = 6
-SECONDS_TO_GIVE_UP = 5.0
-#: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s.
+#: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s, where it notices.
 SILENCE_S = 5.0
+#: After this a dead link is given up, unless a deadline says how long to wait.
+HOPELESS_S = 90.0
 #: What libvirt has refused so often is not asked for any more.
 ATTEMPTS = 3
-MIB = 1024 * 1024
-
-
-@dataclasses.dataclass(frozen=True)
-class Sample:
-    """Job statistics at one moment.
-
-    Attributes:
-        at_s: seconds since the job was started.
-        iteration: number of the round (0 before the first).
-        remaining_bytes: still to be sent.
-        processed_bytes: sent so far.
-        bytes_per_s: rate as the hypervisor sees it, 0 when unknown.
-        disk_remaining_bytes: still to be mirrored, 0 when there is none.
-    """
-
-    at_s: float
-    iteration: int
-    remaining_bytes: int
-    processed_bytes: int
-    bytes_per_s: int
-    disk_remaining_bytes: int = 0
+#: While so much of the first pass has been sent, the link is known and a new start costs less than the wrong method.
+EARLY_SHARES = (0.1, 0.3)
+#: A link that is too slow for anything gets a little longer to become faster.
+HOPELESS_SHARES = (0.25, 0.5)
+#: A forecast must miss the deadline by this factor before the move is given up for it.
+SURELY_LATE = 1.25
+#: A round is cheap to wait for where it sends so small a share of all that was sent; it pays where it leaves so little.
+CHEAP_SHARE = 0.05
+GAIN_SHARE = 0.6
+#: Where the guest stands still for what is left, more is worth waiting for.
+CHEAP_SHARE_STILL = 0.25
+GAIN_SHARE_STILL = 0.8
+WAITS = 2
+#: What is left is next to nothing where it is so small a share of what the limit permits: it is over.
+OVER_SHARE = 0.1
+OVER_SYNCS = 10
+#: A guest of which so much less remains than was forecast has become calmer.
+CALMER_SHARE = 0.67
+#: A rate that differs by less than this share is no other rate.
+SPEED_STEP = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,11 +60,12 @@ class Reaction:
     """What the job must do now.
 
     Attributes:
-        action: C(raise_downtime), C(start_postcopy), C(suspend), C(abort) or C(report).
+        action: C(raise_downtime), C(change_speed), C(start_postcopy), C(suspend), C(abort) or C(report).
         reason: why, in one sentence.
         downtime_ms: the new limit, for C(raise_downtime).
         code: stable name of why it was given up, for C(abort).
         remedy: what the operator can do, for C(abort).
+        speed_mib_s: the new cap on the rate in MiB/s, for C(change_speed).
     """
 
     action: str
@@ -66,26 +73,51 @@ class Reaction:
     downtime_ms: int = 0
     code: str = ""
     remedy: str = ""
+    speed_mib_s: int = 0
 
 
 class Control:
     """Decides from samples whether a migration goes on as it is.
 
     Feed it with every sample, in order. It answers with a reaction or None, and expects the reaction to be carried out.
+
+    Args:
+        decision: how the guest is moved, and what is permitted.
+        outlook: the forecast to be made anew in flight; None: judge by what the rounds show alone.
+        may_restart: whether a move that began with the wrong method may be given up early to begin anew.
+        rate_rule: floor and ceiling in MiB/s, to send each round no faster than the guest's dirty rate asks for.
     """
 
-    def __init__(self, decision: Decision) -> None:
+    def __init__(
+        self,
+        decision: Decision,
+        outlook: Outlook | None = None,
+        *,
+        may_restart: bool = True,
+        rate_rule: tuple[int, int] | None = None,
+    ) -> None:
         self._decision = decision
-        self._limit_ms = decision.downtime_ms
-        self._iteration = 0
-        self._least_left: int | None = None
-        self._stuck_rounds = 0
-        self._stuck_since_s = 0.0
+        self._outlook = outlook
+        self._may_restart = may_restart
+        self._may_give_up = True
+        self._rate_rule = rate_rule
+        self._speed_mib_s: int | None = None
+        self._limit_ms = self._limit_before_ms = decision.downtime_ms
+        self._rate = RateSeen()
+        self._rounds = Rounds()
+        self._judge = ByOutlook(outlook) if outlook and outlook.plays else ByRounds(_patience(decision.method))
+        self._departures = Departures(outlook) if outlook and not rate_rule else None
+        self._waits = 0
+        self._over_syncs = 0
         self._last_processed = -1
         self._last_change_s = 0.0
         self._silence_reported = False
-        self._finishing = False
-        self._failures = {"raise_downtime": 0, "start_postcopy": 0, "suspend": 0, "abort": 0}
+        #: what ends it, once that has been wanted: C(start_postcopy), C(suspend) or C(abort)
+        self._ending = ""
+        self._acted = False
+        self._whole_pages = WholePages() if decision.method == "xbzrle" else None
+        self._last_sync: Sync | None = None
+        self._failures = {"raise_downtime": 0, "start_postcopy": 0, "suspend": 0, "abort": 0, "change_speed": 0}
 
     @property
     def limit_ms(self) -> int:
@@ -94,6 +126,8 @@ class Control:
 
     def react(self, sample: Sample) -> Reaction | None:
         """Look at one sample and say what must be done, if anything."""
+        self._rate.add(sample)
+        sync = self._rounds.add(sample, self._rate.bytes_per_s, self._limit_ms)
         if self._past_deadline(sample):
             return self._give_up(
                 "deadline",
@@ -101,29 +135,37 @@ class Control:
                 "give it more time with deadline_s, more bandwidth, or permit post-copy with allow_postcopy",
             )
         silence = self._silence(sample)
-        if silence:
+        if silence or self._ending:
             return silence
-        if sample.iteration > self._iteration:
-            return self._on_round(sample)
-        return None
+        if sync:
+            return self._on_sync(sync, sample)
+        return self._within(sample)
 
     def not_done(self, reaction: Reaction) -> None:
         """The reaction could not be carried out; it is wanted again, and after some attempts the next one instead."""
         if reaction.action not in self._failures:
             return
         self._failures[reaction.action] += 1
-        if reaction.action != "raise_downtime":
-            self._finishing = False
+        if reaction.action == "change_speed":
+            self._speed_mib_s = None
+        elif reaction.action != "raise_downtime":
+            self._ending = ""
         elif self._possible("raise_downtime"):
-            self._limit_ms = self._decision.downtime_ms
+            self._limit_ms = self._limit_before_ms
+            self._acted = False
 
     def _possible(self, action: str) -> bool:
         return self._failures[action] < ATTEMPTS
 
+    # --- time ---
+
     def _past_deadline(self, sample: Sample) -> bool:
         deadline = self._decision.deadline_s
         # After the switch to post-copy there is no way back: aborting would lose the guest.
-        return deadline is not None and sample.at_s >= deadline and not self._finishing
+        return deadline is not None and sample.at_s >= deadline and not self._ending
+
+    def _time_left(self, at_s: float) -> float | None:
+        return None if self._decision.deadline_s is None else self._decision.deadline_s - at_s
 
     def _silence(self, sample: Sample) -> Reaction | None:
         moved = sample.processed_bytes + sample.disk_remaining_bytes
@@ -133,110 +175,310 @@ class Control:
             self._silence_reported = False
             return None
         quiet_s = sample.at_s - self._last_change_s
-        if quiet_s < SILENCE_S or self._silence_reported or sample.iteration == 0:
+        if quiet_s < SILENCE_S or sample.iteration == 0:
+            return None
+        if self._is_hopeless(quiet_s):
+            return self._give_up(
+                "no_progress",
+                f"nothing has moved for {quiet_s:.0f} s",
+                "mend the link between the two hosts, then run it again; the guest runs on where it was",
+            )
+        if self._silence_reported:
             return None
         self._silence_reported = True
         return Reaction("report", f"nothing has moved for {quiet_s:.0f} s: is the link up?")
 
-    def _on_round(self, sample: Sample) -> Reaction | None:
-        self._iteration = sample.iteration
-        # The first pass sends all memory; only from the second sync on can two rounds be compared.
-        if sample.iteration < 2:
-            return None
-        if self._least_left is None or sample.remaining_bytes < STUCK_SHARE * self._least_left:
-            self._least_left = sample.remaining_bytes
-            self._stuck_rounds = 0
-            return None
-        if self._stuck_rounds == 0:
-            self._stuck_since_s = sample.at_s
-        self._stuck_rounds += 1
-        return self._unstick(sample)
+    def _is_hopeless(self, quiet_s: float) -> bool:
+        """Whether a dead link is no longer waited for. A guest that was stopped to finish waits for no deadline."""
+        if quiet_s < HOPELESS_S or self._ending not in ("", "suspend"):
+            return False
+        return self._ending == "suspend" or self._decision.deadline_s is None
 
-    def _unstick(self, sample: Sample) -> Reaction | None:
-        if self._finishing:
-            return None
-        if self._limit_ms < self._decision.downtime_cap_ms:
-            if self._stuck_rounds < ROUNDS_TO_RAISE:
-                return None
-            self._stuck_rounds = 0
-            return self._raise(sample)
-        waited = sample.at_s - self._stuck_since_s
-        if self._stuck_rounds < ROUNDS_TO_GIVE_UP or waited < SECONDS_TO_GIVE_UP:
-            return None
-        return self._last_resort(sample)
+    # --- between syncs ---
 
-    def _raise(self, sample: Sample) -> Reaction:
-        """Permit as much downtime as what is left needs, and no more: QEMU spends what it is given."""
-        cap, needed_ms = self._decision.downtime_cap_ms, downtime_for(sample.remaining_bytes, sample.bytes_per_s)
-        wanted_ms = cap if needed_ms is None else max(2 * self._limit_ms, int(needed_ms * RAISE_MARGIN))
-        self._limit_ms = min(cap, wanted_ms)
-        up_to = f"what the intent permits, {cap} ms" if self._limit_ms == cap else f"{self._limit_ms} ms"
-        return Reaction(
-            "raise_downtime",
-            f"{mib(sample.remaining_bytes)} are left round after round; the downtime limit goes up to {up_to}",
-            downtime_ms=self._limit_ms,
+    def _within(self, sample: Sample) -> Reaction | None:
+        if self._rate_rule and self._speed_mib_s is None and self._possible("change_speed"):
+            return self._change_speed(self._rate_rule[0], "the first round goes at the floor,")
+        if self._whole_pages and self._whole_pages.are_most(sample):
+            return self._without_xbzrle(sample)
+        link_rate = self._rate.link_bytes_per_s
+        if sample.iteration > 1 or link_rate is None or not self._outlook or self._rate_rule:
+            return None
+        return self._too_slow(sample, link_rate) or self._departed_link(sample, link_rate)
+
+    def _too_slow(self, sample: Sample, link_rate: float) -> Reaction | None:
+        """In the first pass the link shows whether method and deadline can be kept at all."""
+        outlook = self._outlook
+        if outlook is None:
+            return None
+        seconds_left = self._time_left(sample.at_s)
+        needed_s = outlook.least_seconds(sample.processed_bytes, link_rate)
+        if seconds_left is not None and needed_s > SURELY_LATE * seconds_left:
+            return self._late(needed_s, seconds_left, link_rate)
+        sent_share = outlook.first_pass_share(sample.processed_bytes)
+        if self._may_restart and EARLY_SHARES[0] <= sent_share <= EARLY_SHARES[1] and outlook.is_slow(link_rate):
+            self._may_restart = False
+            return self._with_another_method(outlook, link_rate, seconds_left)
+        if self._may_give_up and HOPELESS_SHARES[0] <= sent_share <= HOPELESS_SHARES[1] and outlook.is_slow(link_rate):
+            self._may_give_up = False
+            return self._hopeless(outlook, link_rate, seconds_left)
+        return None
+
+    def _with_another_method(self, outlook: Outlook, link_rate: float, seconds_left: float | None) -> Reaction | None:
+        better = outlook.ways(link_rate, seconds_left).better
+        if better is None:
+            return None
+        return self._give_up(
+            "wrong_method",
+            f"{outlook.rate_in_words(link_rate)}: {self._decision.method} cannot keep the intent over it, {better} can",
+            f"start it again: what the link gives is known now; without {better}, give it a faster link",
         )
 
-    def _last_resort(self, sample: Sample) -> Reaction:
-        left = f"{mib(sample.remaining_bytes)} are dirtied again in every round"
-        if self._decision.postcopy and self._possible("start_postcopy"):
-            self._finishing = True
-            return Reaction("start_postcopy", f"{left}; switching to post-copy")
-        if self._decision.suspend and self._possible("suspend"):
-            self._finishing = True
-            return Reaction("suspend", f"{left}; the guest is stopped to finish, as permitted")
-        return self._give_up("does_not_converge", left + self._needed(sample), self._remedy(sample))
+    def _hopeless(self, outlook: Outlook, link_rate: float, seconds_left: float | None) -> Reaction | None:
+        ways = outlook.ways(link_rate, seconds_left)
+        if ways.kept or ways.better:
+            return None
+        faster = f" of {mib(ways.needed_bytes_per_s)}/s" if ways.needed_bytes_per_s else ""
+        return self._give_up(
+            "does_not_converge",
+            f"{outlook.rate_in_words(link_rate)}: over it, nothing that the intent permits moves this guest",
+            f"permit allow_postcopy, allow_suspend or a longer max_downtime_ms, or give it a link{faster}",
+        )
 
-    def _needed(self, sample: Sample) -> str:
-        needed_ms = downtime_for(sample.remaining_bytes, sample.bytes_per_s)
-        if needed_ms is None:
-            return ""
+    def _late(self, needed_s: float, seconds_left: float, bytes_per_s: float) -> Reaction:
+        return self._give_up(
+            "deadline",
+            f"at {mib(bytes_per_s)}/s it needs about {human_seconds(needed_s)} more, and the deadline of"
+            f" {self._decision.deadline_s} s is in {human_seconds(max(0.0, seconds_left))}",
+            "give it more time with deadline_s, or a faster link",
+        )
+
+    def _departed_link(self, sample: Sample, link_rate: float) -> Reaction | None:
+        text = self._departures.of_link(sample, link_rate, self._limit_ms) if self._departures else None
+        return Reaction("report", text) if text else None
+
+    # --- xbzrle ---
+
+    def _without_xbzrle(self, sample: Sample) -> Reaction | None:
+        if self._fits(sample.remaining_bytes) or self._ends_with_whole_pages():
+            return None
+        why = "xbzrle has to send pages whole: they change all over, or its cache does not hold them"
+        return self._resort(why, sample.remaining_bytes)
+
+    def _ends_with_whole_pages(self) -> bool:
+        if self._outlook is None or self._last_sync is None or self._last_sync.bytes_per_s <= 0:
+            return False
+        return self._outlook.at_sync(self._last_sync, self._limit_ms).verdict == "converges"
+
+    # --- at a sync ---
+
+    def _on_sync(self, sync: Sync, sample: Sample) -> Reaction | None:
+        self._last_sync = sync
+        if self._whole_pages and self._whole_pages.are_most(sample):
+            return self._without_xbzrle(sample)
+        if self._is_over(sync):
+            return None
+        judgement = self._judge.at(sync, self._limit_ms, self._decision.downtime_cap_ms)
+        if self._fits(sync.left_bytes):
+            # It ends by itself; but where it does not, round after round, it is not waited for.
+            return self._follow(judgement, sync)
         return (
-            f": at {mib(sample.bytes_per_s)}/s it would be down for about {needed_ms} ms, and the intent permits"
-            f" {self._decision.downtime_cap_ms} ms"
+            self._as_planned(sync)
+            or self._by_the_clock(sync)
+            or self._follow(judgement, sync)
+            or self._next_speed(sync)
+            or self._departed_guest(sync)
         )
 
-    def _remedy(self, sample: Sample) -> str:
-        needed_ms = downtime_for(sample.remaining_bytes, sample.bytes_per_s)
+    def _is_over(self, sync: Sync) -> bool:
+        """Whether next to nothing is left; QEMU counts some such rounds at the end, but not for ever."""
+        if not self._fits(sync.left_bytes / OVER_SHARE):
+            return False
+        self._over_syncs += 1
+        return self._over_syncs <= OVER_SYNCS
+
+    def _fits(self, left_bytes: float) -> bool:
+        """Whether QEMU ends it by itself at the limit in force."""
+        rate = self._rate.bytes_per_s
+        return rate > 0 and left_bytes <= rate * self._limit_ms / 1000
+
+    def _as_planned(self, sync: Sync) -> Reaction | None:
+        """What the method is named after, once it is time."""
+        after = self._decision.after_rounds
+        if after is None or self._acted or sync.iteration <= after or self._is_calmer(sync) or self._pays_to_wait(sync):
+            return None
+        left = f"{mib(sync.left_bytes)} are left after {_rounds_in_words(sync.iteration - 1)}"
+        method = self._decision.method
+        if method == "raise-downtime" and self._possible("raise_downtime"):
+            limit_ms = forced_ms(sync, self._decision.downtime_cap_ms)
+            if limit_ms is None or limit_ms <= self._limit_ms:
+                return None
+            self._acted = True
+            return self._raise(limit_ms, f"{left}; as planned, the downtime limit goes up to {limit_ms} ms")
+        if method == "post-copy" and self._can_postcopy():
+            return self._start_postcopy(f"{left}; switching to post-copy, as planned")
+        if method == "suspend" and self._can_suspend():
+            return self._suspend(f"{left}; the guest is stopped to finish, as planned")
+        return None
+
+    def _is_planned(self, sync: Sync) -> bool:
+        """Whether the method has its moment still before it."""
+        after = self._decision.after_rounds
+        return after is not None and not self._acted and sync.iteration <= after
+
+    def _is_calmer(self, sync: Sync) -> bool:
+        """Whether the guest has become so calm that it surely ends by itself."""
+        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        expected = self._outlook.expected_left(sync.iteration) if self._outlook else None
+        if prospect is None or prospect.verdict != "converges" or expected is None:
+            return False
+        return sync.left_bytes < CALMER_SHARE * expected
+
+    def _pays_to_wait(self, sync: Sync) -> bool:
+        """Whether one more round costs little and leaves much less."""
+        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        if prospect is None or self._waits >= WAITS:
+            return False
+        still = not self._can_postcopy() and self._can_suspend()
+        cheap, gain = (CHEAP_SHARE_STILL, GAIN_SHARE_STILL) if still else (CHEAP_SHARE, GAIN_SHARE)
+        pays = prospect.next_bytes <= gain * sync.left_bytes and sync.left_bytes <= cheap * sync.sent_bytes
+        self._waits += 1 if pays else 0
+        return pays
+
+    def _by_the_clock(self, sync: Sync) -> Reaction | None:
+        """A move that would end too late ends now by what is permitted, or is given up before it costs more."""
+        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        seconds_left = self._time_left(sync.at_s)
+        if prospect is None or seconds_left is None or prospect.seconds is None or prospect.seconds <= seconds_left:
+            return None
+        limit_ms = forced_ms(sync, self._decision.downtime_cap_ms)
+        late = f"it would take about {human_seconds(prospect.seconds)} more, and the deadline is nearer than that"
+        if limit_ms is not None and limit_ms > self._limit_ms and self._possible("raise_downtime"):
+            return self._raise(limit_ms, f"{late}; the downtime limit goes up to {limit_ms} ms")
+        if self._can_postcopy():
+            return self._start_postcopy(f"{late}; switching to post-copy")
+        if self._can_suspend():
+            return self._suspend(f"{late}; the guest is stopped to finish, as permitted")
+        # A marginal guest's seconds are a guess, and only what remains now is sure.
+        sure_s = prospect.seconds if prospect.verdict == "converges" else sync.left_bytes / sync.bytes_per_s
+        if sure_s > SURELY_LATE * seconds_left:
+            return self._late(sure_s, seconds_left, sync.bytes_per_s)
+        return None
+
+    def _follow(self, judgement: Judgement, sync: Sync) -> Reaction | None:
+        if self._is_planned(sync):
+            return None
+        if self._may_go_faster():
+            # As long as the next round may be faster, this one proves nothing; only many of them do.
+            return self._at_the_ceiling() if judgement.wants != "nothing" and not judgement.foreseen else None
+        if judgement.wants == "raise" and self._limit_ms < self._decision.downtime_cap_ms:
+            limit_ms = min(judgement.raise_to_ms, self._decision.downtime_cap_ms)
+            return self._raise(limit_ms, f"{_left_in_words(judgement, sync)}; {self._raise_in_words(limit_ms)}")
+        if judgement.wants == "resort":
+            if self._pays_to_wait(sync):
+                return None
+            return self._resort(_left_in_words(judgement, sync), sync.left_bytes)
+        return None
+
+    def _raise_in_words(self, limit_ms: int) -> str:
+        cap = self._decision.downtime_cap_ms
+        up_to = f"what the intent permits, {cap} ms" if limit_ms == cap else f"{limit_ms} ms"
+        return f"the downtime limit goes up to {up_to}"
+
+    def _may_go_faster(self) -> bool:
+        return bool(self._rate_rule and self._speed_mib_s and self._speed_mib_s < self._rate_rule[1])
+
+    def _at_the_ceiling(self) -> Reaction | None:
+        """From here on the rate stays at its ceiling, and it is judged as any other move."""
+        if not self._rate_rule or not self._possible("change_speed"):
+            return None
+        ceiling, self._rate_rule = self._rate_rule[1], None
+        return self._change_speed(ceiling, "no more is gained round after round; from here on it goes at the ceiling,")
+
+    def _next_speed(self, sync: Sync) -> Reaction | None:
+        if not self._rate_rule or not self._possible("change_speed"):
+            return None
+        floor, ceiling = self._rate_rule
+        wanted = next_rate_mib_s(sync.new_bytes, sync.seconds, floor, ceiling)
+        if self._speed_mib_s and abs(wanted - self._speed_mib_s) < SPEED_STEP * self._speed_mib_s:
+            return None
+        dirtied = f"{mib(sync.new_bytes)} were dirtied in {human_seconds(sync.seconds)}"
+        return self._change_speed(wanted, f"{dirtied}; the next round goes at")
+
+    def _departed_guest(self, sync: Sync) -> Reaction | None:
+        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        if self._departures is None or prospect is None:
+            return None
+        text = self._departures.of_guest(sync, prospect)
+        return Reaction("report", text) if text else None
+
+    # --- reactions ---
+
+    def _raise(self, limit_ms: int, reason: str) -> Reaction:
+        self._limit_before_ms, self._limit_ms = self._limit_ms, limit_ms
+        return Reaction("raise_downtime", reason, downtime_ms=limit_ms)
+
+    def _change_speed(self, mib_s: int, reason: str) -> Reaction:
+        self._speed_mib_s = mib_s
+        return Reaction("change_speed", f"{reason} {mib_s} MiB/s", speed_mib_s=mib_s)
+
+    def _can_postcopy(self) -> bool:
+        return self._decision.postcopy and self._possible("start_postcopy")
+
+    def _can_suspend(self) -> bool:
+        return self._decision.suspend and self._possible("suspend")
+
+    def _start_postcopy(self, reason: str) -> Reaction:
+        self._ending = "start_postcopy"
+        return Reaction("start_postcopy", reason)
+
+    def _suspend(self, reason: str) -> Reaction:
+        self._ending = "suspend"
+        return Reaction("suspend", reason)
+
+    def _resort(self, why: str, left_bytes: int) -> Reaction:
+        """The mildest that is permitted beside waiting."""
+        if self._can_postcopy():
+            return self._start_postcopy(f"{why}; switching to post-copy")
+        if self._can_suspend():
+            return self._suspend(f"{why}; the guest is stopped to finish, as permitted")
+        needed_ms = downtime_for(left_bytes, self._rate.bytes_per_s)
+        down = ""
+        if needed_ms is not None:
+            down = (
+                f": at {mib(self._rate.bytes_per_s)}/s it would be down for about {needed_ms} ms, and the intent"
+                f" permits {self._decision.downtime_cap_ms} ms"
+            )
         longer = f"max_downtime_ms of at least {needed_ms * 5 // 4}" if needed_ms else "a longer max_downtime_ms"
-        return f"permit allow_postcopy, allow_suspend or {longer}, or give it a faster link"
+        return self._give_up(
+            "does_not_converge",
+            why + down,
+            f"permit allow_postcopy, allow_suspend or {longer}, or give it a faster link",
+        )
 
     def _give_up(self, code: str, reason: str, remedy: str) -> Reaction:
-        self._finishing = True
+        self._ending = "abort"
         return Reaction("abort", reason, code=code, remedy=remedy)
 
 
-def downtime_for(left_bytes: int, bytes_per_s: int) -> int | None:
-    """Milliseconds to send what is left with the guest stopped, or None when the rate is unknown.
+def _patience(method: str) -> Patience:
+    return {"xbzrle": OF_XBZRLE, "throttle": OF_THROTTLE}.get(method, Patience())
 
-    >>> downtime_for(64 * 1024 * 1024, 23_900_000)
-    2807
+
+def _left_in_words(judgement: Judgement, sync: Sync) -> str:
+    """What stands in the way."""
+    if judgement.foreseen:
+        gone_by = _rounds_in_words(sync.iteration - 1)
+        return f"{mib(sync.left_bytes)} are left after {gone_by}, and further rounds would not end it"
+    if judgement.wants == "raise":
+        return f"{mib(sync.left_bytes)} are left round after round"
+    return f"{mib(sync.left_bytes)} are dirtied again in every round"
+
+
+def _rounds_in_words(count: int) -> str:
+    """So many passes over what is dirty.
+
+    >>> _rounds_in_words(1), _rounds_in_words(3)
+    ('the first pass', '3 rounds')
     """
-    return left_bytes * 1000 // bytes_per_s if bytes_per_s > 0 else None
-
-
-def mib(count: int) -> str:
-    """Bytes in words.
-
-    >>> mib(67108864)
-    '64.0 MiB'
-    """
-    return f"{count / MIB:.1f} MiB"
-
-
-def percent_done(sample: Sample, total_bytes: int) -> int:
-    """How much of the first pass, or of the move as a whole, is done; never 100 before the end.
-
-    Later rounds send pages again, so what is sent says little: what remains of all memory does.
-    """
-    if total_bytes <= 0:
-        return 0
-    done = 100 * (total_bytes - sample.remaining_bytes) // total_bytes
-    return max(0, min(99, done))
-
-
-def seconds_left(sample: Sample) -> int | None:
-    """Seconds until this round ends at the rate of now, or None when the rate is unknown."""
-    if sample.bytes_per_s <= 0:
-        return None
-    return int((sample.remaining_bytes + sample.disk_remaining_bytes) / sample.bytes_per_s + 0.5)
+    return "the first pass" if count == 1 else f"{count} rounds"

@@ -43,7 +43,9 @@ class Curve:
         if self.fit is not None and self.fit.misfit <= MISFIT:
             return self._capped(window_s, self.fit.value(window_s))
         before = self._proportional(window_s)
-        return self._capped(window_s, self._beyond(window_s) if before is None else before)
+        # Beyond the last point a concave curve lies between flat and that slope; the middle errs least.
+        middle = (self._within(window_s) + self._beyond(window_s)) / 2
+        return self._capped(window_s, middle if before is None else before)
 
     def low(self, window_s: float) -> float:
         """As little as it may be (one standard deviation): by concavity, a straight line from the origin to the first

@@ -80,6 +80,7 @@ class _Try:
     fill_s: float
     chi2: float
     score: float
+    active: tuple[int, ...]
     amounts: tuple[float, float, float]
     sds: tuple[float, float, float]
 
@@ -93,7 +94,8 @@ def fit(points: t.Sequence[Point]) -> Fit | None:
         return None
     tries = [_try(points, shape, fill_s) for shape in SHAPES for fill_s in _grid(points)]
     best = min(tries, key=lambda one: one.score)
-    fill_s, fill_sd_s = _average([one for one in tries if one.shape == best.shape])
+    # Not over fits of other populations: between a knee and none lies a fill time that needs a cold stream to fit.
+    fill_s, fill_sd_s = _average([one for one in tries if one.shape == best.shape and one.active == best.active])
     best = _try(points, best.shape, fill_s)
     base, hot, cold = best.amounts
     return Fit(
@@ -140,7 +142,7 @@ def _grid(points: t.Sequence[Point]) -> list[float]:
 def _try(points: t.Sequence[Point], shape: str, fill_s: float) -> _Try:
     """Non-negative least squares for one shape and fill time: every subset of the three amounts, the best one kept."""
     rows = [_parts(point.window_s, shape, fill_s) for point in points]
-    best = _Try(shape, fill_s, math.inf, math.inf, (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    best = _Try(shape, fill_s, math.inf, math.inf, (), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     for active in _subsets():  # the empty one always solves
         solved = _solve(points, rows, active)
         if solved is None:
@@ -156,7 +158,7 @@ def _try(points: t.Sequence[Point], shape: str, fill_s: float) -> _Try:
         # A hot set also costs its fill time; the base is always there.
         score = chi2 + WORTH * (2 * (1 in active) + (2 in active))
         if score < best.score - 1e-9:
-            best = _Try(shape, fill_s, chi2, score, amounts, sds)
+            best = _Try(shape, fill_s, chi2, score, active, amounts, sds)
     return best
 
 

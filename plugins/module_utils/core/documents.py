@@ -48,6 +48,13 @@ class Stay(t.TypedDict):
     refusals: list[Refusal]
 
 
+class Placement(t.NamedTuple):
+    """Who goes where, in order, and who stays."""
+
+    steps: list[Step]
+    stays: list[Stay]
+
+
 class Off(t.TypedDict):
     guest: Guest
     host: str
@@ -62,6 +69,13 @@ class PlanHost(t.TypedDict):
     host_uuid: str
     connect_uri: str | None
     migration_address: str | None
+    bandwidth_mib_s: float | None
+
+
+class Wave(t.TypedDict):
+    hosts: list[str]
+    seconds: float
+    moves: list[dict[str, t.Any]]
 
 
 class Plan(t.TypedDict):
@@ -76,6 +90,9 @@ class Plan(t.TypedDict):
     stays: list[Stay]
     off: list[Off]
     expected: dict[str, t.Any]
+    remarks: list[Refusal]
+    figures: dict[str, t.Any]
+    waves: list[Wave]
 
 
 def guest_of(domain: Domain) -> Guest:

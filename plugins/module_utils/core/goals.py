@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""From a goal to wishes: which guests should leave, and where each may go."""
+"""Guests that a goal concerns without moving them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     guest_of,
     is_off,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Wish
-
-
-def drain(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> list[Wish]:
-    """Every guest that is not shut off leaves these hosts for any of the others."""
-    candidates = tuple(sorted(host for host in snapshots if host not in hosts))
-    return [
-        Wish(domain, host, candidates) for host in hosts for domain in _guests(snapshots[host]) if not is_off(domain)
-    ]
 
 
 def off(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> list[Off]:

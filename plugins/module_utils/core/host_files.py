@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Pure parsers for what a host says about itself in files: qemu.conf, /proc/self/mountinfo, /proc/meminfo."""
+"""Pure parsers for what a host says about itself in files: qemu.conf, /proc/self/mountinfo, /proc/meminfo, PSI."""
 
 from __future__ import annotations
 
@@ -182,3 +182,15 @@ def _unescaped(text: str) -> str:
     '/my guests'
     """
     return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found.group(1), 8)), text)
+
+
+def pressure(text: str | None) -> float | None:
+    """The share of the last minute for which something was stalled, from a file of the kernel's PSI.
+
+    None where the kernel does not tell (Documentation/accounting/psi.rst: the line C(some), in percent).
+
+    >>> pressure("some avg10=15.10 avg60=33.07 avg300=68.33 total=13243669393"), pressure(None)
+    (0.3307, None)
+    """
+    found = re.search(r"^some .*\bavg60=([0-9.]+)", text or "", re.MULTILINE)
+    return round(float(found[1]) / 100, 4) if found else None

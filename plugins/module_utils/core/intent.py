@@ -25,6 +25,7 @@ DEFAULTS: dict[str, t.Any] = {
     "allow_shutdown": False,
     "allow_storage_copy": False,
     "bandwidth_mib_s": None,
+    "bandwidth_floor_mib_s": None,
     "encryption": "required",
 }
 
@@ -39,6 +40,7 @@ _NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
     "max_slowdown_pct": (0, 100, True, "per cent"),
     "deadline_s": (1, None, True, "seconds"),
     "bandwidth_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
+    "bandwidth_floor_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
 }
 _PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy")
 _ENCRYPTION = ("required", "off")

@@ -31,6 +31,10 @@ LIBVIRT_PARALLEL_COMPRESSION: Version = (9, 4, 0)
 QEMU_PARALLEL_COMPRESSION: Version = (5, 0, 0)
 LIBVIRT_PARALLEL: Version = (5, 2, 0)
 QEMU_PARALLEL: Version = (4, 0, 0)
+#: Debian 13 has this one. Its virtio devices have queues of 1024 entries, whatever is asked for (256 before and after).
+QEMU_LONG_QUEUES: Range = ((10, 0, 13), (10, 0, 14))
+#: Refuses what comes with longer queues than its own: "VQ 0 vring.num 1024 exceeds allocated max 256".
+QEMU_CHECKS_QUEUES: Version = (11, 1, 0)
 #: QEMU that no longer has the old multi-threaded compression
 QEMU_NO_MT: Version = (9, 1, 0)
 
@@ -103,6 +107,13 @@ BUGS: tuple[Bug, ...] = (
         (None, QEMU_TLS_SAFE),
         "QEMU {qemu} may crash at the source once 64 GB went over one encrypted channel (QEMU issue 1937)",
         "upgrade QEMU to 10.2 or later, or use parallel channels for guests of 48 GiB and more",
+    ),
+    Bug(
+        "qemu_long_queues",
+        ANY,
+        QEMU_LONG_QUEUES,
+        "guests with virtio devices that are started on QEMU {qemu} were seen not to move to QEMU 11.1",
+        "start them on another QEMU than 10.0.13, or shut them down when their host is upgraded to 11.1",
     ),
     Bug(
         "qemu_postcopy_corruption",
@@ -223,7 +234,7 @@ def between(
     destination: str,
     destination_versions: tuple[Version, Version],
 ) -> Refusal | None:
-    """What to know when guests go to a host with older software; it does not forbid the path.
+    """What to know when guests go to a host with other software; it does not forbid the path.
 
     Args:
         source_versions, destination_versions: libvirt's and QEMU's.
@@ -232,6 +243,9 @@ def between(
     vmx = next(bug for bug in BUGS if bug.code == "libvirt_vmx_features")
     if _within(libvirt_here, vmx.libvirt) and libvirt_there < (9, 10, 0):
         return refusal(vmx.code, vmx.reason.format(libvirt=shown(libvirt_here)), vmx.remedy)
+    queues = next(bug for bug in BUGS if bug.code == "qemu_long_queues")
+    if _within(qemu_here, queues.qemu) and qemu_there >= QEMU_CHECKS_QUEUES:
+        return refusal(queues.code, queues.reason.format(qemu=shown(qemu_here)), queues.remedy)
     if qemu_there < qemu_here:
         return refusal(
             "qemu_older",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import typing as t
 
@@ -21,9 +22,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     PlanHost,
     Snapshot,
     Step,
+    Wave,
+    group_of,
     is_off,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Placement
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
@@ -48,10 +51,17 @@ def build(
     intent: t.Mapping[str, t.Any],
     snapshots: t.Mapping[str, Snapshot],
     connect: t.Mapping[str, t.Mapping[str, t.Any]],
-    placement: Placement,
+    planned: Planned,
     off: list[Off],
+    waves: list[Wave] | None = None,
 ) -> Plan:
-    """Put a plan together. ``connect`` says how hosts reach each other's libvirtd, by host."""
+    """Put a plan together.
+
+    Args:
+        connect: how hosts reach each other's libvirtd, and what their links give, by host.
+        planned: what a goal's planner found.
+        waves: the outline of a whole rolling upgrade, of which the steps are the first wave.
+    """
     return {
         "schema": PLAN,
         "id": plan_id,
@@ -60,10 +70,13 @@ def build(
         "intent": dict(intent),
         "snapshots": {host: snapshot_digest(snapshots[host]) for host in sorted(snapshots)},
         "hosts": {host: _host(snapshots[host], connect.get(host) or {}) for host in sorted(snapshots)},
-        "steps": placement.steps,
-        "stays": placement.stays,
+        "steps": planned.placement.steps,
+        "stays": planned.placement.stays,
         "off": off,
-        "expected": {"seconds": None, "fits_window": None},
+        "expected": planned.expected,
+        "remarks": planned.remarks,
+        "figures": planned.figures,
+        "waves": list(waves or ()),
     }
 
 
@@ -107,7 +120,7 @@ def read(document: str | bytes | t.Mapping[str, t.Any]) -> Plan:
     if schema != PLAN:
         raise _other_schema(schema)
     _Reader(mapping).check()
-    return t.cast(Plan, {"off": [], **mapping})
+    return t.cast(Plan, {"off": [], "remarks": [], "figures": {}, "waves": [], **mapping})
 
 
 def steps_of(plan: Plan, host: str) -> list[Step]:
@@ -151,12 +164,16 @@ def check_fresh(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal
 
     Free memory is not looked at: each step asks its destination when its turn comes. A guest that is at its
     destination already is no change that matters.
+
+    Args:
+        snapshots: every host that gives an answer now.
     """
     changed = {host for host, now in snapshots.items() if plan["snapshots"].get(host) != snapshot_digest(now)}
-    found = [refused for host in sorted(changed) for refused in _closed(plan, snapshots[host])]
+    found = _silent(plan, snapshots)
+    found.extend(refused for host in sorted(changed) for refused in _closed(plan, snapshots[host]))
     for step in plan["steps"]:
         if step["source"] in changed or step["destination"] in changed:
-            found.extend(_step_changed(step, snapshots))
+            found.extend(_step_changed(plan, step, snapshots))
     found.extend(refused for host in sorted(changed) for refused in _newcomers(plan, snapshots[host]))
     return found
 
@@ -166,6 +183,7 @@ def _host(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> PlanHost:
         "host_uuid": snapshot["host_uuid"],
         "connect_uri": connect.get("connect_uri"),
         "migration_address": connect.get("migration_address"),
+        "bandwidth_mib_s": connect.get("bandwidth_mib_s"),
     }
 
 
@@ -239,11 +257,17 @@ class _Reader:
         self.field(plan, "snapshots", dict, "")
         for name, host in self.field(plan, "hosts", dict, "").items():
             self.field(self.a_mapping(host, f"hosts.{name}"), "host_uuid", str, f"hosts.{name}.")
+            self.bandwidth(host.get("bandwidth_mib_s"), f"hosts.{name}.bandwidth_mib_s")
         self.steps(self.field(plan, "steps", list, ""))
         for number, stay in enumerate(self.field(plan, "stays", list, "")):
             place = f"stays[{number}]"
             self.guest(self.a_mapping(stay, place), place)
             self.field(stay, "refusals", list, f"{place}.")
+
+    def bandwidth(self, value: t.Any, place: str) -> None:
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if value is not None and not (is_number and 0 < value < math.inf):
+            raise self.wrong(place, "must be a number above 0 (MiB/s), or null")
 
     def steps(self, steps: list[t.Any]) -> None:
         seen: set[str] = set()
@@ -318,14 +342,36 @@ def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     return [refused] if refused else []
 
 
-def _step_changed(step: Step, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+def _silent(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+    """Hosts that the plan moves guests from or to, and that gave no answer."""
+    missing: dict[str, Step] = {}
+    for step in plan["steps"]:
+        for host in (step["source"], step["destination"]):
+            if host not in snapshots:
+                missing.setdefault(host, step)
+    return [
+        refusal(
+            "host_silent",
+            f"{host} gives no answer, and {_in_step(host, step)}",
+            "look at that host, then make a new plan",
+        )
+        for host, step in missing.items()
+    ]
+
+
+def _in_step(host: str, step: Step) -> str:
+    return f"{step['guest']['name']} is to {'leave' if host == step['source'] else 'go to'} it"
+
+
+def _step_changed(plan: Plan, step: Step, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+    """What has changed about one guest. Of a guest that moves twice, only its first step is looked at."""
     guest, uuid = step["guest"]["name"], step["guest"]["uuid"]
-    here = _find(uuid, snapshots.get(step["source"]))
-    there = _find(uuid, snapshots.get(step["destination"]))
-    if there is not None and not is_off(there):
+    ways = [one for one in plan["steps"] if one["guest"]["uuid"] == uuid]
+    if any(_is_active(_find(uuid, snapshots.get(one["destination"]))) for one in ways) or step is not ways[0]:
         return []
     if step["source"] not in snapshots:
         return []
+    here = _find(uuid, snapshots[step["source"]])
     if here is None:
         elsewhere = sorted(host for host, snapshot in snapshots.items() if _is_active(_find(uuid, snapshot)))
         now = f"it runs on {elsewhere[0]} now" if elsewhere else "none of the hosts looked at has it"
@@ -334,6 +380,23 @@ def _step_changed(step: Step, snapshots: t.Mapping[str, Snapshot]) -> list[Refus
         return [refusal("guest_off", f"{guest} has been shut off on {step['source']} since", "make a new plan")]
     if int(here["memory_bytes"]) > step["memory_bytes"]:
         return [refusal("guest_grew", f"{guest} has more memory now than when the plan was made", "make a new plan")]
+    held = [
+        refusal(b["code"], f"{guest} cannot leave {step['source']} any more: {b['reason']}", b.get("remedy") or "")
+        for b in here.get("blockers") or []
+    ]
+    there = snapshots.get(ways[-1]["destination"])
+    return held or (_not_apart(plan, here, there) if there else [])
+
+
+def _not_apart(plan: Plan, here: Domain, there: Snapshot) -> list[Refusal]:
+    """A guest of the same keep-apart group has come to where this one is to go, and does not leave."""
+    group, leaving = group_of(here, "apart"), {one["guest"]["uuid"] for one in plan["steps"]}
+    for other in there.get("domains") or [] if group else []:
+        if group_of(other, "apart") == group and not is_off(other) and other["uuid"] not in leaving:
+            reason = (
+                f"{there['host']} runs {other['name']} now, from which {here['name']} is kept apart (group {group})"
+            )
+            return [refusal("keep_apart", reason, "make a new plan")]
     return []
 
 

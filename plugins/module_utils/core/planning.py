@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""From snapshots to a placement for one goal, with the refusals that concern the whole cluster."""
+"""From snapshots to the content of a plan for one goal, with the refusals that concern the whole cluster."""
 
 from __future__ import annotations
 
@@ -13,25 +13,42 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     SNAPSHOT,
     Domain,
     Off,
+    Placement,
     Snapshot,
+    Step,
     is_off,
     is_open,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import refusals_by_path
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Placement, Wish, place
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Solver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import GOALS, PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+    ANY_TIME,
+    Planned,
+    Window,
+    expectation,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.prospects import Prospects
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing import USUAL_RULES, Rules
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore_plan import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import Upgrade, plan_upgrade
 
-#: What the planner can do today; the other goals of a plan come with the planner proper.
-GOALS = ("drain", "restore")
+#: Goals that end with empty hosts.
+EMPTYING = ("drain", "evacuate")
+#: A plan is made so often with forecasts of those that it has chosen; then all are forecast that were measured.
+MOST_ROUNDS = 4
 
 
 def by_host(snapshots: t.Any) -> dict[str, Snapshot]:
     """Snapshots by host, from a list of them or from a mapping; PlanError for what is no snapshot."""
-    documents = list(snapshots.values()) if isinstance(snapshots, t.Mapping) else list(snapshots)
     found: dict[str, Snapshot] = {}
-    for number, document in enumerate(documents):
+    for number, document in enumerate(_documents(snapshots)):
         schema = document.get("schema") if isinstance(document, t.Mapping) else None
         if schema != SNAPSHOT:
             raise PlanError(
@@ -39,6 +56,7 @@ def by_host(snapshots: t.Any) -> dict[str, Snapshot]:
                 f"snapshots[{number}] is not a snapshot: its schema is {schema or 'missing'}, not {SNAPSHOT}",
                 "give what host_info returned as snapshot, of the same release of kvmops.cluster",
             )
+        _check_whole(document, f"snapshots[{number}]")
         if document["host"] in found:
             raise PlanError(
                 "host_twice",
@@ -49,44 +67,220 @@ def by_host(snapshots: t.Any) -> dict[str, Snapshot]:
     return found
 
 
-def make(
-    kind: str,
-    hosts: t.Sequence[str],
-    snapshots: t.Mapping[str, Snapshot],
-    *,
-    intent: t.Mapping[str, t.Any],
-    paths: t.Iterable[t.Mapping[str, t.Any]] = (),
-    reserve_bytes: int = 0,
-    excluded: t.Collection[str] = (),
-    left: t.Iterable[Left] = (),
-) -> tuple[Placement, list[Off]]:
-    """Place the guests that the goal concerns.
+def _documents(snapshots: t.Any) -> list[t.Any]:
+    if isinstance(snapshots, t.Mapping) and "schema" not in snapshots:
+        return list(snapshots.values())
+    if isinstance(snapshots, t.Sequence) and not isinstance(snapshots, (str, bytes)):
+        return list(snapshots)
+    raise PlanError(
+        "not_a_snapshot",
+        "snapshots must be a list of snapshots, or a mapping of hosts to snapshots",
+        "give what host_info returned as snapshot on each host",
+    )
+
+
+def _check_whole(snapshot: t.Mapping[str, t.Any], place: str) -> None:
+    """Refuse a snapshot that lacks what every plan rests on; whatever else is missing is null to the planner."""
+    if not _is_text(snapshot.get("host")):
+        raise _damaged(place, "host", "the name of the host")
+    if not isinstance(snapshot.get("capacity") or {}, t.Mapping):
+        raise _damaged(place, "capacity", "a mapping")
+    domains = snapshot.get("domains")
+    if not isinstance(domains or [], t.Sequence) or isinstance(domains, str):
+        raise _damaged(place, "domains", "a list of guests")
+    for number, domain in enumerate(domains or []):
+        where = f"{place}.domains[{number}]"
+        if not isinstance(domain, t.Mapping):
+            raise _damaged(place, f"domains[{number}]", "a guest")
+        for key in ("name", "uuid"):
+            if not _is_text(domain.get(key)):
+                raise _damaged(where, key, "a text")
+        memory = domain.get("memory_bytes")
+        if isinstance(memory, bool) or not isinstance(memory, int) or memory < 0:
+            raise _damaged(where, "memory_bytes", "a whole number of 0 or more")
+
+
+def _is_text(value: t.Any) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _damaged(place: str, field: str, what: str) -> PlanError:
+    return PlanError(
+        "snapshot_damaged",
+        f"{place} is damaged: its {field} is not {what}",
+        "take a new snapshot (host_info), and give it unedited",
+    )
+
+
+class Wanted(t.NamedTuple):
+    """What the operator asks for.
+
+    Attributes:
+        kind: one of ``GOALS``.
+        hosts: to empty, to bring guests home to, to upgrade; of a rebalance those that take part (none: all).
+        left: guests that left these hosts earlier (restore).
+        spare: N+1 after the plan, or while the hosts of a wave are away (upgrade): off, warn or require.
+        may_move_others: guests elsewhere may make room (drain, evacuate).
+        at_once: hosts away at the same time (upgrade).
+        rules: when and how far to rebalance.
+        weights: of the score of a rebalance; None: the usual.
+        resting: UUIDs of guests that moved a short while ago (rebalance).
+    """
+
+    kind: str
+    hosts: t.Sequence[str] = ()
+    left: t.Iterable[Left] = ()
+    spare: str = "off"
+    may_move_others: bool = True
+    at_once: int = 1
+    rules: Rules = USUAL_RULES
+    weights: t.Mapping[str, float] | None = None
+    resting: t.Collection[str] = ()
+
+
+class Wave(t.NamedTuple):
+    """Hosts of a rolling upgrade that are away at once, and the plan that empties them."""
+
+    hosts: list[str]
+    planned: Planned
+
+
+class Made(t.NamedTuple):
+    """A plan's content; of an upgrade its steps are those of the first of the ``waves``."""
+
+    planned: Planned
+    off: list[Off]
+    waves: list[Wave]
+
+
+def make(wanted: Wanted, terms: Terms, *, window: Window = ANY_TIME, solver: Solver | None = None) -> Made:
+    """Plan for one goal.
 
     Args:
-        kind: one of ``GOALS``.
-        hosts: the hosts to empty, or to bring guests home to.
-        snapshots: every host that may play a part, by name.
-        intent: the run's intent as the operator stated it.
-        paths: what the sources see of the destinations.
-        reserve_bytes: memory that must stay free on every destination.
-        excluded: UUIDs of guests to leave where they are.
-        left: guests that left these hosts earlier (restore only).
+        wanted: the goal.
+        terms: what the plan must keep to; every host that may play a part is among its snapshots.
+        window: the time and the slots there are.
+        solver: an exact solver, for drains that the searches cannot decide.
 
     Raises:
         PlanError: for what is wrong with the whole cluster; what is wrong with one guest is in its stay.
     """
-    _check_hosts(hosts, snapshots)
+    if wanted.kind not in GOALS:
+        raise PlanError("unknown_goal", f"there is no goal {wanted.kind}", f"choose one of {', '.join(GOALS)}")
+    snapshots = terms.snapshots
+    if wanted.kind != "rebalance" or wanted.hosts:
+        _check_hosts(wanted.hosts, snapshots)
     _check_duplicates(snapshots)
-    if kind == "drain":
-        wishes = goals.drain(hosts, snapshots)
-        _check_somewhere_to_go(wishes, hosts, snapshots)
-        off = goals.off(hosts, snapshots)
-    else:
-        wishes, off = restore(hosts, snapshots, left), []
-    placement = place(
-        wishes, snapshots, intent, reserve_bytes=reserve_bytes, paths=refusals_by_path(paths), excluded=excluded
+    if wanted.kind in EMPTYING:
+        _check_somewhere_to_go(wanted.hosts, snapshots)
+        planned = drain(
+            wanted.hosts,
+            terms,
+            window=window,
+            may_move_others=wanted.may_move_others,
+            spare=wanted.spare,
+            solver=solver,
+        )
+        return Made(planned, goals.off(wanted.hosts, snapshots), [])
+    if wanted.kind == "restore":
+        return Made(plan_restore(wanted.hosts, terms, wanted.left, window=window, spare=wanted.spare), [], [])
+    if wanted.kind == "upgrade":
+        return _upgrade(wanted, terms, window)
+    planned = plan_rebalance(
+        terms,
+        wanted.rules,
+        hosts=wanted.hosts,
+        weights=wanted.weights,
+        resting=wanted.resting,
+        window=window,
+        spare=wanted.spare,
     )
-    return placement, off
+    return Made(planned, [], [])
+
+
+def make_foreseen(
+    wanted: Wanted,
+    terms: Terms,
+    foresight: Foresight | None,
+    *,
+    window: Window = ANY_TIME,
+    solver: Solver | None = None,
+) -> Made:
+    """Plan for one goal with what is forecast of each move.
+
+    Who surely moves is forecast first. A plan may choose others, who turn out to be unable to move as intended: then it
+    is made anew with that in mind, and once also where some turn out to take far longer. Without foresight nothing is
+    forecast.
+
+    Raises:
+        PlanError: as ``make``.
+    """
+    if foresight is None:
+        return make(wanted, terms, window=window, solver=solver)
+    prospects = Prospects(terms, foresight, closing=wanted.hosts if wanted.kind in EMPTYING else ())
+    prospects.ask(_sure_to_move(wanted, terms.snapshots))
+    for number in range(MOST_ROUNDS):
+        made = make(wanted, prospects.terms, window=window, solver=solver)
+        steps = _steps(made)
+        unfit = prospects.refused(steps)
+        if not unfit and (number or not prospects.surprising(steps)):
+            return made
+        prospects.ask([*unfit, *prospects.surprising(steps)])
+    prospects.ask_all()
+    return make(wanted, prospects.terms, window=window, solver=solver)
+
+
+def _steps(made: Made) -> list[Step]:
+    """All steps of a plan; those of the first wave are those of the plan."""
+    return [*made.planned.placement.steps, *(step for wave in made.waves[1:] for step in wave.planned.placement.steps)]
+
+
+def _sure_to_move(wanted: Wanted, snapshots: t.Mapping[str, Snapshot]) -> list[str]:
+    """UUIDs of guests that the goal wants elsewhere, wherever that is."""
+    if wanted.kind in EMPTYING:
+        return [domain["uuid"] for host in wanted.hosts for domain in snapshots.get(host, {}).get("domains") or []]
+    if wanted.kind == "restore":
+        return [wish.domain["uuid"] for wish in restore(wanted.hosts, snapshots, wanted.left)]
+    return []
+
+
+def _upgrade(wanted: Wanted, terms: Terms, window: Window) -> Made:
+    """All waves, each as a plan of its own; the whole has the steps of the first, and who stays in any of them."""
+    rolled = plan_upgrade(wanted.hosts, terms, at_once=wanted.at_once, window=window, spare=wanted.spare)
+    if rolled.thin and wanted.spare == "require":
+        raise PlanError(**rolled.thin[0])
+    any_time = window._replace(window_s=None)
+    waves = [
+        Wave(
+            wave.hosts,
+            Planned(Placement(wave.steps, wave.stays), expectation(wave.steps, terms.expected, any_time), [], {}),
+        )
+        for wave in rolled.waves
+    ]
+    figures = {
+        "moves": rolled.moves,
+        "guests": rolled.guests,
+        "moves_per_guest": round(rolled.moves_per_guest, 4),
+        "seconds": round(rolled.seconds, 1),
+    }
+    stays = [stay for wave in rolled.waves for stay in wave.stays]
+    first = waves[0].planned
+    remarks = [*rolled.thin, *_too_long(rolled, window)]
+    planned = Planned(Placement(first.placement.steps, stays), first.expected, remarks, figures)
+    return Made(planned, goals.off(wanted.hosts, terms.snapshots), waves)
+
+
+def _too_long(rolled: Upgrade, window: Window) -> list[Refusal]:
+    """Moves alone are known to take longer than there is time; what upgrades and reboots take, nobody forecasts."""
+    if window.window_s is None or rolled.seconds <= window.window_s:
+        return []
+    return [
+        refusal(
+            "does_not_fit",
+            f"the moves alone take {human_seconds(rolled.seconds)}, and there are {human_seconds(window.window_s)}",
+            "upgrade fewer hosts in this window; the next run goes on where this one ends",
+        )
+    ]
 
 
 def _check_hosts(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> None:
@@ -127,11 +321,10 @@ def _is_moving(domain: Domain) -> bool:
     return bool(domain.get("job")) or "migrati" in why or "postcopy" in why or why == "starting_up"
 
 
-def _check_somewhere_to_go(
-    wishes: t.Sequence[Wish], hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]
-) -> None:
+def _check_somewhere_to_go(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> None:
     others = [snapshot for host, snapshot in sorted(snapshots.items()) if host not in hosts]
-    if not wishes or any(is_open(snapshot) for snapshot in others):
+    active = any(not is_off(domain) for host in hosts for domain in snapshots[host].get("domains") or [])
+    if not active or any(is_open(snapshot) for snapshot in others):
         return
     closed: list[Refusal] = [refused for refused in map(compatibility.closed, others) if refused]
     why = ", and ".join(refused["reason"] for refused in closed) or "there is no other host"

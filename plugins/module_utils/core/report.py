@@ -9,11 +9,31 @@ from __future__ import annotations
 import datetime
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT, Plan, Stay, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 
 #: Outcomes after which a guest is where the plan wants it.
 GOOD = ("moved", "already_there")
+
+
+def noun(kind: str) -> str:
+    """The kind of a goal as a noun.
+
+    >>> noun("evacuate"), noun("drain")
+    ('evacuation', 'drain')
+    """
+    return {"evacuate": "evacuation"}.get(kind, kind)
+
+
+def goal_words(goal: t.Mapping[str, t.Any]) -> str:
+    """What a run is for, in words.
+
+    >>> goal_words({"kind": "evacuate", "hosts": ["h1", "h2"]}), goal_words({"kind": "rebalance", "hosts": []})
+    ('evacuation of h1, h2', 'rebalance')
+    """
+    what = noun(goal["kind"])
+    return f"{what} of {', '.join(goal['hosts'])}" if goal["hosts"] else what
 
 
 def join(
@@ -36,6 +56,8 @@ def join(
         "total_s": _seconds_between(started_at, finished_at),
         "ok": not stuck and all(row["outcome"] in GOOD for row in guests),
         "bytes": sum(row["bytes"] or 0 for row in guests),
+        "expected": dict(plan["expected"]),
+        "accuracy": accuracy.summary(row["errors"] for row in guests),
         "guests": guests,
         "stays": [dict(stay) for stay in plan["stays"]],
         "todo": _todo(plan, stuck, guests),
@@ -44,6 +66,9 @@ def join(
 
 def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
     got = result or {"outcome": "not_started"}
+    # What the plan promised; where it promised nothing, what the host expected when it began.
+    forecast = step["forecast"] or got.get("forecast")
+    accepted = step["intent"].get("max_downtime_ms")
     return {
         "guest": step["guest"]["name"],
         "uuid": step["guest"]["uuid"],
@@ -55,10 +80,19 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
         "downtime_ms": got.get("downtime_ms"),
         "strategy": got.get("strategy") or step["strategy"],
         "reason": got.get("reason") or step["reason"],
-        "forecast": step["forecast"],
+        "forecast": forecast,
+        "errors": accuracy.errors(forecast, got) if got["outcome"] == "moved" else None,
+        "max_downtime_ms": accepted,
+        "kept_downtime": _kept(got, accepted),
         "refusals": list(got.get("refusals") or []),
         "error": got.get("error"),
     }
+
+
+def _kept(got: t.Mapping[str, t.Any], accepted: int | None) -> bool | None:
+    """Whether the guest was down for no longer than it may be; None when that is not known."""
+    downtime = got.get("downtime_ms")
+    return None if downtime is None or accepted is None else bool(downtime <= accepted)
 
 
 def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list[str]:
@@ -94,9 +128,8 @@ def _refused(row: t.Mapping[str, t.Any]) -> str:
 
 
 def _again(plan: Plan, waiting: int) -> str:
-    kind, hosts = plan["goal"]["kind"], ", ".join(plan["goal"]["hosts"])
     count = "1 guest has" if waiting == 1 else f"{waiting} guests have"
-    return f"Then run the {kind} of {hosts} again: {count} not moved."
+    return f"Then run the {goal_words(plan['goal'])} again: {count} not moved."
 
 
 def _because(row: t.Mapping[str, t.Any]) -> str:

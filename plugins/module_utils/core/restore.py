@@ -14,10 +14,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     metadata_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import Wish
 
 #: A guest that left, as its UUID alone or as a row of a report, a step of a plan or a step result.
 Left = t.Union[str, t.Mapping[str, t.Any]]
+
+
+class Wish(t.NamedTuple):
+    """A guest that should leave its host for its home, and why."""
+
+    domain: Domain
+    source: str
+    home: str
+    why: str
 
 
 def restore(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t.Iterable[Left] = ()) -> list[Wish]:
@@ -32,9 +40,7 @@ def restore(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t
         uuids = left_from(home, gone)
         for host in sorted(set(snapshots) - {home}):
             guests = sorted(snapshots[host].get("domains") or [], key=lambda domain: (domain["name"], domain["uuid"]))
-            wishes.extend(
-                Wish(guest, host, (home,), _why(guest, home)) for guest in guests if _wanted(guest, home, uuids)
-            )
+            wishes.extend(Wish(guest, host, home, _why(guest, home)) for guest in guests if _wanted(guest, home, uuids))
     return wishes
 
 

@@ -121,8 +121,16 @@ def _no_huge_pages(host: str, free: int, domain: Domain, size: int) -> Refusal:
 
 
 def _untouched_bytes(domain: Domain) -> int:
-    """Memory promised to a running guest that its host still counts as available."""
+    """Memory promised to a running guest that its host still counts as available; all of it for one that is just
+    arriving and of which nobody can say how much is there.
+    """
     rss = (domain.get("balloon") or {}).get("rss_bytes")
-    if rss is None or domain.get("hugepage_bytes"):
+    if domain.get("hugepage_bytes"):
         return 0
+    if rss is None:
+        return int(domain["memory_bytes"]) if _arrives(domain) else 0
     return max(0, int(domain["memory_bytes"]) - int(rss))
+
+
+def _arrives(domain: Domain) -> bool:
+    return (domain.get("job") or {}).get("operation") == "migration_in"

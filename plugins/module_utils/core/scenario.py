@@ -11,6 +11,7 @@ one in which it is as bad, and two that ask how near the edge the guest is.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import Curve
@@ -71,10 +72,13 @@ class Scenario:
         """Guest memory as bytes on the wire, uncompressed."""
         return page_bytes * (1 + self.link.overhead)
 
-    def pace(self, share: float = 1.0) -> Pace:
-        """How fast pages go of which so large a share ends up on the wire."""
+    def pace(self, share: float = 1.0, most_bytes_per_s: float = math.inf) -> Pace:
+        """How fast pages go of which so large a share ends up on the wire, if not more than so many bytes of them can
+        be made ready in a second.
+        """
         rate = self.link.bandwidth_bytes_per_s / (1 + self.link.overhead)
-        return Pace(rate / share, rate / share)
+        pages = min(rate / share, most_bytes_per_s)
+        return Pace(pages, pages)
 
     def faster(self, factor: float) -> Scenario:
         """The same with so many times the bandwidth."""
@@ -97,16 +101,18 @@ class Scenario:
         rounds: int,
         downtime_s: float | None = None,
         stalled_s: float = 0.0,
+        waiting_s: float = 0.0,
         **more: float,
     ) -> Figures:
         """The figures of a move that put so many bytes on the wire while the guest ran, and so many after it stopped.
 
-        ``downtime_s`` where it is not the time of sending the latter, ``stalled_s`` of work lost beside it.
+        ``downtime_s`` where it is not the time of sending the latter, ``stalled_s`` of work lost beside it,
+        ``waiting_s`` in which the link waits for bytes while the guest runs.
         """
         total = wire_bytes + last_wire_bytes + self.zero_bytes
         down = self.link.switchover_s(last_wire_bytes) if downtime_s is None else downtime_s
         running_s = (wire_bytes + self.zero_bytes) / self.link.bandwidth_bytes_per_s
-        seconds = self.link.before_s + self.disk_s + running_s + down + self.link.after_s
+        seconds = self.link.before_s + self.disk_s + running_s + waiting_s + down + self.link.after_s
         return Figures(
             rounds=rounds,
             bytes=total + self.disk_bytes,
@@ -150,22 +156,27 @@ class Known:
     memory_bytes: float
     link: Link
     compressed_share: float | None = None
+    hot_compressed_share: float | None = None
     sparse: float | None = None
     vcpu_utilisation: float | None = None
     disk_copy_bytes: float = 0.0
     disk_write_bytes_per_s: float = 0.0
 
     def likely(self) -> Scenario:
-        return self._scenario(self.curve.value, 0, *self._shares(self.compressed_share, self.sparse))
+        return self._scenario(
+            self.curve.value, 0, *self._shares(self.compressed_share, self.hot_compressed_share, self.sparse)
+        )
 
     def best(self) -> Scenario:
         """As good as it may be: little dirtied and touched, a fast link, compressible."""
         compressed = 0.5 if self.compressed_share is None else self.compressed_share
-        return self._scenario(self.curve.low, -1, *self._shares(compressed, self.sparse or 0.02))
+        return self._scenario(
+            self.curve.low, -1, *self._shares(compressed, self.hot_compressed_share, self.sparse or 0.02)
+        )
 
     def worst(self) -> Scenario:
         """As bad as it may be. What is dirtied may compress far worse than what lies still (random contents do)."""
-        compressed, dummy, sparse = self._shares(self.compressed_share, self.sparse)
+        compressed, dummy, sparse = self._shares(self.compressed_share, None, self.sparse)
         return self._scenario(self.curve.high, +1, compressed, 1.0, min(1.0, sparse * 2))
 
     def edge(self, factor: float) -> Scenario:
@@ -176,10 +187,12 @@ class Known:
         )
 
     @staticmethod
-    def _shares(compressed: float | None, sparse: float | None) -> tuple[float, float, float]:
-        """Compression of all, of what is dirtied, and sparseness; unknown ones help nothing."""
+    def _shares(compressed: float | None, hot: float | None, sparse: float | None) -> tuple[float, float, float]:
+        """Compression of all, of what is dirtied (as all, where nobody has seen it), and sparseness; unknown ones help
+        nothing.
+        """
         share = 1.0 if compressed is None else compressed
-        return share, share, 1.0 if sparse is None else sparse
+        return share, share if hot is None else hot, 1.0 if sparse is None else sparse
 
     def _scenario(self, window: Window, worse: int, compressed: float, hot: float, sparse: float) -> Scenario:
         link = self.link.varied(-worse)

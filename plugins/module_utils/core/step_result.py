@@ -29,6 +29,7 @@ def step_result(  # noqa: PLR0913 - a result has that many parts, and each is na
     bytes_sent: int | None = None,
     downtime_ms: int | None = None,
     iterations: int | None = None,
+    forecast: t.Mapping[str, t.Any] | None = None,
 ) -> dict[str, t.Any]:
     """Build a step's result. What is not known stays None.
 
@@ -43,6 +44,7 @@ def step_result(  # noqa: PLR0913 - a result has that many parts, and each is na
         bytes_sent: on the wire.
         downtime_ms: how long the guest stood still.
         iterations: rounds of pre-copy.
+        forecast: what was expected, as a C(kvmops.choice/1).
     """
     if outcome not in OUTCOMES:
         raise ValueError(f"unknown outcome {outcome!r}")
@@ -62,4 +64,5 @@ def step_result(  # noqa: PLR0913 - a result has that many parts, and each is na
         "bytes": bytes_sent,
         "downtime_ms": downtime_ms,
         "iterations": iterations,
+        "forecast": None if forecast is None else dict(forecast),
     }

@@ -2,10 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""From intent to the way a guest is moved. The strategy decides, the migration job obeys.
-
-This is the fixed strategy: pre-copy with a low downtime limit. The one that reads the working set takes its seat here.
-"""
+"""From a choice to what libvirt is asked for: flags, parameters and the first downtime limit."""
 
 from __future__ import annotations
 
@@ -13,10 +10,12 @@ import dataclasses
 import typing as t
 import urllib.parse
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.methods import CHANNELS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import needs_channels
 
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of
-#: 300 ms and about 90 ms at this one, for the same total time (measured at 200 Mbit/s).
+#: 300 ms and about 90 ms at this one, for the same total time (measured at 200 Mbit/s). For guests without a choice.
 OPENING_DOWNTIME_MS = 60
 
 #: What every move asks of libvirt. Peer-to-peer outlives the client; the definition goes over together with the guest.
@@ -41,10 +40,11 @@ class Path:
 
 @dataclasses.dataclass(frozen=True)
 class Decision:
-    """How one guest is moved: what the job is started with.
+    """How one guest is moved: what the job is started with, and what the control may do in flight.
 
     Attributes:
-        name: the strategy in one word, for people.
+        method: one of C(core.forecast.METHODS).
+        name: the strategy in a word or two, for people.
         reason: why this one, in one sentence.
         flags: names of libvirt's migration flags, without C(VIR_MIGRATE_).
         parameters: libvirt's typed parameters by their wire names.
@@ -53,6 +53,9 @@ class Decision:
         postcopy: whether the job may switch to post-copy.
         suspend: whether the guest may be stopped to finish.
         deadline_s: when to give up, counted from the start; None means never as long as it makes progress.
+        after_rounds: so many rounds before the method does what it is named after (raise, post-copy, suspend); None
+            where it does nothing in flight.
+        choice: what was forecast, or None when nothing was.
     """
 
     name: str
@@ -64,59 +67,94 @@ class Decision:
     postcopy: bool
     suspend: bool
     deadline_s: int | None
+    method: str = "pre-copy"
+    after_rounds: int | None = None
+    choice: Choice | None = None
 
 
-def choose(
+def decide(
     intent: t.Mapping[str, t.Any],
     path: Path,
+    choice: Choice | None,
     *,
     persistent: bool,
     in_use_bytes: int = 0,
     disks_to_copy: t.Sequence[str] = (),
 ) -> Decision:
-    """Decide how a guest is moved.
+    """Turn a choice into what the migration is started with.
 
     Args:
         intent: a complete intent (C(core.intent.normalise)).
         path: the way to the destination.
+        choice: of C(core.appraisal), or None for a migration that somebody else has started: then pre-copy is steered
+            as the intent permits.
         persistent: whether the source has a definition that must go along.
         in_use_bytes: memory that will have to be sent at least once.
         disks_to_copy: targets of writable disks that the destination cannot see, such as C(vda).
     """
-    # One encrypted channel is not safe for so much (see core/versions.py); several are, but rule post-copy out.
-    parallel = intent["encryption"] == "required" and in_use_bytes >= TLS_SAFE_BYTES
-    postcopy = bool(intent["allow_postcopy"]) and path.postcopy and not parallel
+    method = (choice and choice["method"]) or "pre-copy"
+    settings = choice["settings"] if choice else {}
+    channels = method == "parallel-zstd" or needs_channels(intent, in_use_bytes)
+    # Armed wherever it is permitted, so that a guest which turns out hotter than it was needs no new start.
+    postcopy = bool(intent["allow_postcopy"]) and path.postcopy and not channels
+    if choice and "post-copy" in choice["why_not"] and "post-copy" not in choice["fallbacks"]:
+        postcopy = False
     cap = int(intent["max_downtime_ms"])
     return Decision(
-        name="pre-copy+disks" if disks_to_copy else "pre-copy",
-        reason=_reason(intent, postcopy=postcopy, disks_to_copy=disks_to_copy),
-        flags=_flags(
-            intent, persistent=persistent, postcopy=postcopy, parallel=parallel, copy_disks=bool(disks_to_copy)
-        ),
-        parameters=_parameters(intent, path, disks_to_copy),
-        downtime_ms=min(OPENING_DOWNTIME_MS, cap),
+        name=f"{method}+disks" if disks_to_copy else method,
+        reason=_reason(choice, disks_to_copy),
+        flags=_flags(intent, method, persistent=persistent, postcopy=postcopy, channels=channels, disks=disks_to_copy),
+        parameters={**_parameters(intent, path, disks_to_copy), **_of_method(method, settings, channels=channels)},
+        downtime_ms=int(settings.get("limit_ms") or min(OPENING_DOWNTIME_MS, cap)),
         downtime_cap_ms=cap,
         postcopy=postcopy,
         suspend=bool(intent["allow_suspend"]),
         deadline_s=intent["deadline_s"],
+        method=method,
+        after_rounds=settings.get("after_rounds"),
+        choice=choice,
     )
 
 
+def _reason(choice: Choice | None, disks: t.Sequence[str]) -> str:
+    if choice is None:
+        return "steered as it is: somebody else has started it"
+    return f"{choice['reason']}; disks {', '.join(disks)} are copied along" if disks else choice["reason"]
+
+
 def _flags(
-    intent: t.Mapping[str, t.Any], *, persistent: bool, postcopy: bool, parallel: bool, copy_disks: bool
+    intent: t.Mapping[str, t.Any],
+    method: str,
+    *,
+    persistent: bool,
+    postcopy: bool,
+    channels: bool,
+    disks: t.Sequence[str],
 ) -> tuple[str, ...]:
-    flags = list(LIVE_FLAGS)
-    if persistent:
-        flags.extend(DEFINITION_FLAGS)
-    if postcopy:
-        flags.append("POSTCOPY")
-    if parallel:
-        flags.append("PARALLEL")
-    if intent["encryption"] == "required":
-        flags.append("TLS")
-    if copy_disks:
-        flags.append("NON_SHARED_DISK")
-    return tuple(flags)
+    wanted = {
+        "POSTCOPY": postcopy,
+        "PARALLEL": channels,
+        "COMPRESSED": method in ("xbzrle", "parallel-zstd"),
+        "AUTO_CONVERGE": method == "throttle",
+        "TLS": intent["encryption"] == "required",
+        "NON_SHARED_DISK": bool(disks),
+    }
+    first = (*LIVE_FLAGS, *DEFINITION_FLAGS) if persistent else LIVE_FLAGS
+    return (*first, *(flag for flag, asked in wanted.items() if asked))
+
+
+def _of_method(method: str, settings: t.Mapping[str, t.Any], *, channels: bool) -> dict[str, t.Any]:
+    parameters: dict[str, t.Any] = {}
+    if channels:
+        parameters["parallel.connections"] = CHANNELS
+    if method == "xbzrle":
+        parameters["compression"] = ["xbzrle"]
+        parameters["compression.xbzrle.cache"] = int(settings["cache_bytes"])
+    elif method == "parallel-zstd":
+        parameters["compression"] = ["zstd"]
+    elif method == "throttle":
+        parameters["auto_converge.initial"] = max(1, int(settings["throttle_pct"]))
+    return parameters
 
 
 def _parameters(intent: t.Mapping[str, t.Any], path: Path, disks_to_copy: t.Sequence[str]) -> dict[str, t.Any]:
@@ -126,22 +164,12 @@ def _parameters(intent: t.Mapping[str, t.Any], path: Path, disks_to_copy: t.Sequ
         if intent["encryption"] == "required":
             # Certificates carry names rather than addresses, so the peer is checked by the name we connect to.
             parameters["tls.destination"] = host_of(path.connect_uri) or path.migration_address
-    if intent["bandwidth_mib_s"] is not None:
-        parameters["bandwidth"] = int(intent["bandwidth_mib_s"])
+    rate = intent["bandwidth_floor_mib_s"] or intent["bandwidth_mib_s"]
+    if rate is not None:
+        parameters["bandwidth"] = int(rate)
     if disks_to_copy:
         parameters["migrate_disks"] = list(disks_to_copy)
     return parameters
-
-
-def _reason(intent: t.Mapping[str, t.Any], *, postcopy: bool, disks_to_copy: t.Sequence[str]) -> str:
-    parts = [f"pre-copy with a low downtime limit first, up to {intent['max_downtime_ms']} ms where needed"]
-    if disks_to_copy:
-        parts.append(f"disks {', '.join(disks_to_copy)} are copied along")
-    if postcopy:
-        parts.append("post-copy if that does not converge")
-    if intent["allow_suspend"]:
-        parts.append("the guest is stopped to finish if nothing else ends it")
-    return "; ".join(parts)
 
 
 def host_of(uri: str) -> str | None:

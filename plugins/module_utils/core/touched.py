@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing as t
 
 #: What the guest's own figures left open (measured: 0.0 to 2.0 % on four guests from 150 to 270 MiB).
@@ -19,6 +20,12 @@ RSS_OVERHEAD_BYTES = 80 * 1024 * 1024
 RSS_SPREAD_BYTES = 50 * 1024 * 1024
 #: Nothing known: anything from a quarter to all of it.
 MEMORY_ERROR = 0.5
+#: A guest's memory changes from the look to the move, too.
+LOOK_ERROR = 0.02
+#: A look at fewer pieces of memory than this tells less than the guest's own figures.
+LEAST_PIECES = 64
+#: Scatter of evenly spread pieces beside that of random ones (measured on four guests, 96 and 192 pieces: 0.2 to 0.45).
+EVEN_SPREAD = 0.4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +34,8 @@ class Touched:
 
     Attributes:
         bytes: the estimate.
-        how: C(balloon) from the guest's own figures, C(rss) from the hypervisor's resident size, C(memory) when nothing
-            is known but the size of the guest.
+        how: C(look) from a look at pieces of its memory, C(balloon) from the guest's own figures, C(rss) from the
+            hypervisor's resident size, C(memory) when nothing is known but the size of the guest.
         error: one relative standard deviation.
     """
 
@@ -56,3 +63,22 @@ def touched(balloon: t.Mapping[str, t.Any] | None, memory_bytes: int) -> Touched
         guess = max(min(rss, current) - RSS_OVERHEAD_BYTES, min(rss, current) // 2)
         return Touched(int(guess), "rss", max(STALE_ERROR, min(MEMORY_ERROR, RSS_SPREAD_BYTES / guess)))
     return Touched(int(current), "memory", MEMORY_ERROR)
+
+
+def looked_at(zero_share: float, pieces: int, memory_bytes: int, otherwise: Touched) -> Touched:
+    """What a look at evenly spread pieces of all the memory says, where there were enough of them.
+
+    Pages in use that hold nothing but zeros cost nothing to send, and free ones that hold something do; only a look
+    tells. Measured on eight guests of 200 to 256 MiB: the guest's own figures were 12 to 14 MiB too high for the first
+    pass, whatever the guest.
+
+    Args:
+        zero_share: of the pages looked at.
+        pieces: looked at, evenly spread over the memory.
+        otherwise: what is known without a look.
+    """
+    full = 1.0 - zero_share
+    if pieces < LEAST_PIECES or full <= 0:
+        return otherwise
+    sd = EVEN_SPREAD * math.sqrt(full * zero_share / pieces)
+    return Touched(int(full * memory_bytes), "look", min(otherwise.error, max(LOOK_ERROR, sd / full)))

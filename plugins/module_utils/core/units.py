@@ -48,6 +48,17 @@ def human_seconds(seconds: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def human_milliseconds(milliseconds: float | None) -> str:
+    """A downtime: short ones matter to the millisecond.
+
+    >>> human_milliseconds(81), human_milliseconds(2860), human_milliseconds(None)
+    ('81 ms', '2.9 s', '?')
+    """
+    if milliseconds is None or milliseconds >= 999.5:
+        return human_seconds(None if milliseconds is None else milliseconds / 1000)
+    return f"{milliseconds:.0f} ms"
+
+
 def listed(names: list[str], most: int = 3) -> str:
     """Names in a sentence, not too many of them.
 

@@ -47,6 +47,7 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
     readings: t.Sequence[Reading],
     vcpu_utilisation: float | None = None,
     compressed_share: float | None = None,
+    hot_compressed_share: float | None = None,
     sparse: float | None = None,
     disk_write_bytes_per_s: float | None = None,
     history: t.Sequence[t.Mapping[str, t.Any]] = (),
@@ -63,6 +64,7 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         readings: all windows and repeats, in any order; none when nothing could be measured.
         vcpu_utilisation: share of its CPU time that the guest uses, 0 to 1.
         compressed_share: bytes after compression over bytes before.
+        hot_compressed_share: the same of the pages that it rewrites.
         sparse: share of a dirtied page that changes.
         disk_write_bytes_per_s: to all its disks.
         history: earlier documents of this guest.
@@ -71,6 +73,7 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         raise MeasurementError(f"the method must be {' or '.join(METHODS)}, not {method!r}")
     _check_share("vcpu_utilisation", vcpu_utilisation)
     _check_share("compressed_share", compressed_share)
+    _check_share("hot_compressed_share", hot_compressed_share)
     _check_share("sparse", sparse)
     if not (0 <= touched.bytes <= memory_bytes):
         raise MeasurementError(f"{touched.bytes} bytes touched in a guest of {memory_bytes} bytes")
@@ -90,6 +93,7 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         "fit": None if fitted is None else _fit(fitted),
         "vcpu_utilisation": vcpu_utilisation,
         "compressed_share": compressed_share,
+        "hot_compressed_share": hot_compressed_share,
         "sparse": sparse,
         "disk_write_bytes_per_s": disk_write_bytes_per_s,
         "unusual": None,

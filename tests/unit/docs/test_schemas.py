@@ -14,11 +14,20 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     calibration,
     forecast,
+    foresight,
     intent,
+    plan,
+    planning,
     report,
+    upgrade_record,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
+    MIB,
+    choice,
     cluster,
     domain,
     path,
@@ -26,6 +35,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     record,
     snapshot,
     step_result,
+    working_set,
 )
 
 jsonschema = pytest.importorskip("jsonschema")
@@ -68,8 +78,8 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "calibration", "common", "forecast", "journal", "maintenance", "path", "plan", "progress", "report", "snapshot",
-        "step-result", "working_set",
+        "calibration", "choice", "cluster", "common", "forecast", "journal", "lease", "maintenance", "path", "plan",
+        "progress", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -104,18 +114,52 @@ def test_what_the_builders_of_unit_tests_make():
     check("path", path("h1", "h2"))
 
 
-def test_what_the_planner_makes():
-    check("plan", plan_document(busy_cluster()))
-    check("plan", plan_document(busy_cluster(), kind="restore"))
+@pytest.mark.parametrize("kind", plan.GOALS)
+def test_what_the_planner_makes(kind):
+    check("plan", plan_document(busy_cluster(), kind=kind))
+
+
+def test_what_forecasting_makes_of_a_plan():
+    hosts, quiet, hot = busy_cluster(), domain("quiet"), domain("hot")
+    hosts["h1"]["domains"] += [quiet, hot]
+    sets = [working_set(quiet), working_set(hot, hot_bytes=100 * MIB)]
+    for connect in ({}, {"h1": {"bandwidth_mib_s": 22.8}}):
+        seen = foresight.Foresight(hosts, connect, sets)
+        wanted = planning.Wanted("drain", ["h1"])
+        planned, off, _waves = planning.make_foreseen(wanted, Terms(hosts), seen, window=Window(window_s=1))
+        placement = planned.placement
+        assert len(placement.steps) >= len(AWKWARD_NAMES)
+        made = {**plan_document(hosts), "steps": placement.steps, "stays": placement.stays, "off": off}
+        check("plan", {**made, "expected": planned.expected})
+        guests = {guest["uuid"]: guest for guest in hosts["h1"]["domains"]}
+        for step in placement.steps:
+            check("choice", step["forecast"])
+            refused = seen.choice(guests[step["guest"]["uuid"]], "h1", "h3", {**intent.DEFAULTS, "deadline_s": 1})
+            check("choice", refused)
+    check("choice", choice())
+    for document in sets:
+        check("working_set", document)
+
+
+def test_a_saved_cluster():
+    seen = busy_cluster()
+    asked = {"goal": "drain", "hosts": ["h1"]}
+    made = {"snapshots": seen, "paths": [path("h1", "h2")], "connect": {"h1": {"link": "rack1"}}}
+    made.update(working_sets=[working_set(domain())], calibration={"h1": {"paths": {}, "guests": {}}})
+    check("cluster", saved_cluster.document({**made, **asked, "dest": "x"}, "2026-11-24T02:00:00Z"))
+    made.update(snapshots=list(seen.values()), working_sets=None, calibration=None)
+    check("cluster", saved_cluster.document({**made, **asked}, "2026-11-24T02:00:00Z"))
 
 
 def test_what_the_report_makes():
-    plan = plan_document(busy_cluster())
-    results = [step_result(step) for step in plan["steps"][:-1]]
+    made = plan_document(busy_cluster())
+    results = [step_result(step) for step in made["steps"][:-1]]
     for result in results:
         check("step-result", result)
     at = {"started_at": "2026-11-24T02:00:01.000Z", "finished_at": "2026-11-24T02:00:42.200Z"}
-    check("report", report.join(plan, {"h1": results}, **at))
+    check("report", report.join(made, {"h1": results}, **at))
+    made["steps"][0]["forecast"] = choice()
+    check("report", report.join(made, {"h1": results}, **at))
 
 
 def test_what_measuring_forecasting_and_learning_make():
@@ -155,3 +199,11 @@ def test_a_schema_finds_what_is_wrong(edit, places):
     document = copy.deepcopy(plan_document(busy_cluster()))
     edit(document)
     assert wrong("plan", document) == places
+
+
+def test_upgrade_records_that_are_kept():
+    check("upgrade", upgrade_record.NONE)
+    guests = [{"name": "web1", "uuid": "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11", "source": "h1"}]
+    begun = upgrade_record.Wish("r1", "begun", owner="alice", qemu="10.0.13", guests=guests, stopped=guests)
+    check("upgrade", upgrade_record.advanced(upgrade_record.NONE, begun, "2026-11-24T02:00:00Z"))
+    assert wrong("upgrade", {**upgrade_record.NONE, "phase": "paused"}) == ["$.phase"]

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration import (
     BOUNDS,
+    compressed_factor,
     guest_factor,
     learn,
     link_of,
@@ -60,9 +61,25 @@ class TestPath:
         path, dummy = taught(15, downtime_ms=330, last_bytes=6.9e6, bytes_per_s=23.94e6)
         assert link_of(path).fixed_s == pytest.approx(0.330 - 6.9e6 / 23.94e6, rel=0.15)
 
+    def test_the_fixed_part_takes_what_a_sure_forecast_was_off_by(self):
+        path, dummy = learn(None, None, OUTCOME, LINK, {"downtime_ms": 111})
+        assert link_of(path, 1e8).fixed_s == pytest.approx(LINK.fixed_s + 0.015)
+        path, dummy = learn(None, None, {**OUTCOME, "verdict": "marginal"}, LINK, {"downtime_ms": 111})
+        assert link_of(path, 1e8) == Link(1e8)
+        path, dummy = taught(20, downtime_ms=1)
+        assert link_of(path, 1e8).fixed_s == pytest.approx(0.0, abs=0.001)
+
     def test_overhead(self):
         path, dummy = taught(12, bytes=103e6, page_bytes=100e6, bytes_per_s=2e7)
         assert link_of(path).overhead == pytest.approx(0.03, rel=0.1)
+
+    def test_the_first_move_tells_most_of_the_set_up(self):
+        path, dummy = taught(1, first_byte_s=1.05, after_s=0.5)
+        assert link_of(path, 1e8).before_s == pytest.approx(1.05, rel=0.2)
+        assert link_of(path, 1e8).after_s == pytest.approx(0.5, rel=0.2)
+        odd, dummy = taught(1, path, first_byte_s=20.0)
+        back, dummy = taught(3, odd, first_byte_s=1.05)
+        assert link_of(back, 1e8).before_s < 2
 
     def test_one_odd_move_spoils_nothing(self):
         path, dummy = taught(8, bytes_per_s=23e6)
@@ -100,6 +117,15 @@ class TestGuest:
         assert 1.0 < guest_factor(guest) <= 1.1
         dummy, guest = taught(3, outcome={**OUTCOME, "verdict": "marginal"}, bytes=500e6)
         assert guest_factor(guest) == 1.0
+
+    def test_compression_comes_to_what_is_sent_with_the_correction_in_the_forecast(self):
+        guest = None
+        for dummy in range(12):
+            promised = {**OUTCOME, "bytes": {"value": 60e6 * compressed_factor(guest)}}
+            dummy, guest = learn(None, guest, promised, LINK, {"compressed_bytes": 45e6})
+        assert compressed_factor(guest) == pytest.approx(0.75, rel=0.03)
+        dummy, unsure = learn(None, None, {**OUTCOME, "verdict": "marginal"}, LINK, {"compressed_bytes": 45e6})
+        assert compressed_factor(unsure) == 1.0
 
     def test_nothing_learned(self):
         assert guest_factor(None) == guest_factor(new_guest()) == 1.0

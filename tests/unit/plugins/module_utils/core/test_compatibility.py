@@ -9,6 +9,7 @@ import copy
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import room
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.compatibility import refusals
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -459,6 +460,15 @@ def test_memory_that_guests_have_not_touched_yet_is_not_free():
     assert [r["code"] for r in judged(destination=snapshot("h2", lazy, free_bytes=3 * GIB))] == ["memory"]
     lazy["state"] = "shutoff"
     assert judged(destination=snapshot("h2", lazy, free_bytes=3 * GIB)) == []
+
+
+def test_a_guest_that_is_arriving_counts_in_full_where_nobody_can_say_how_much_of_it_is_there():
+    job = {"operation": "migration_in", "elapsed_s": None}
+    told = {rss: {"current_bytes": 4 * GIB, "unused_bytes": None, "rss_bytes": rss} for rss in (None, GIB)}
+    arriving = [domain("new", memory_bytes=4 * GIB, state="paused", job=job, balloon=told[rss]) for rss in (None, GIB)]
+    silent = domain("silent", memory_bytes=4 * GIB, balloon=told[None])
+    free = [room.room_of(snapshot("h2", guest, free_bytes=20 * GIB)).memory_bytes for guest in (*arriving, silent)]
+    assert free == [16 * GIB, 17 * GIB, 20 * GIB]
 
 
 def test_huge_pages_are_taken_already_when_a_guest_starts():

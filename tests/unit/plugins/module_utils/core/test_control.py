@@ -10,12 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
-    ATTEMPTS,
-    ROUNDS_TO_GIVE_UP,
-    ROUNDS_TO_RAISE,
-    SILENCE_S,
-    Control,
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import ATTEMPTS, SILENCE_S, Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import ROUNDS_TO_GIVE_UP, ROUNDS_TO_RAISE
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
     Sample,
     downtime_for,
     mib,

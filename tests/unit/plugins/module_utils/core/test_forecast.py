@@ -14,39 +14,15 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import methods
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import Curve
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve_fit import Fit
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import METHODS, ForecastError, forecast, play
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, recursion
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import floor_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import floor_s, limit_for, longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Known, mirror
+from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
-MIB = 1024**2
 B = 23.94e6
 LINK = Link(B)
-
-
-def fitted(hot=0.0, rate=0.0, cold=0.0, base=0.25):
-    """A guest that rewrites so many MiB in a circle, so many MiB/s of it."""
-    return Fit(hot * MIB, hot / rate if rate else 0.0, cold * MIB, base * MIB, "linear")
-
-
-def measured(fit, *, memory=1024, touched=300, error=0.02, **more):
-    """A perfectly measured guest's working set."""
-    points = [
-        {
-            "window_s": w,
-            "dirtied_bytes": min(fit.value(w), touched * MIB),
-            "sd_bytes": 0.02 * fit.value(w),
-            "repeats": 4,
-        }
-        for w in (0.05, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
-    ]
-    return {
-        "guest": {"name": "db1", "uuid": "u1"}, "taken_at": "2026-11-24T02:00:00Z", "memory_bytes": memory * MIB,
-        "touched_bytes": touched * MIB, "touched_error": error, "points": points, "fit": dataclasses.asdict(fit),
-        "vcpu_utilisation": 0.5, "compressed_share": 0.6, "sparse": 0.01, "disk_write_bytes_per_s": 0.0, **more,
-    }  # fmt: skip
 
 
 IDLE = measured(fitted())
@@ -138,6 +114,31 @@ class TestVerdicts:
         packed = outcome({**IDLE, "compressed_share": 0.25}, "parallel-zstd")
         assert value(packed, "bytes") < 0.3 * value(plain, "bytes")
         assert plain["bytes"]["low"] < 0.6 * value(plain, "bytes")
+
+    def test_what_is_rewritten_may_compress_worse_than_what_lies_still(self):
+        guest = {**measured(fitted(16, 12)), "compressed_share": 0.2}
+        alike, worse = outcome(guest, "parallel-zstd"), outcome({**guest, "hot_compressed_share": 0.9}, "parallel-zstd")
+        assert value(alike, "bytes") < value(worse, "bytes")
+        # At worst nothing of it compresses, whatever was seen of a few pages.
+        assert alike["bytes"]["high"] == worse["bytes"]["high"]
+        assert worse["reason"] == "the guest's memory compresses to 20 %, what it rewrites compresses to 90 %"
+
+    @pytest.mark.parametrize(("rate", "pays"), [(B, True), (300e6, True), (1.2e9, False), (3e9, False)])
+    def test_compressing_is_no_faster_than_the_cores_that_do_it(self, rate, pays):
+        guest = {**measured(fitted(), memory=65536, touched=40_000), "compressed_share": 0.4}
+        link = Link(rate)
+        plain, packed = outcome(guest, link=link), outcome(guest, "parallel-zstd", link=link)
+        assert value(packed, "bytes") < 0.42 * value(plain, "bytes")
+        assert (value(packed, "total_s") < value(plain, "total_s")) == pays
+        if not pays:
+            seconds = 40_000 * MIB / (methods.CHANNELS * methods.ZSTD_BYTES_PER_S)
+            assert value(packed, "total_s") == pytest.approx(seconds, rel=0.02)
+
+    def test_a_guest_that_the_link_outruns_is_not_outrun_by_slow_cores(self):
+        # 800 MB/s of new pages: the link takes 3 GB/s, two cores compress 660 MB/s
+        guest = measured(fitted(3000, 760), memory=16384, touched=8000)
+        assert outcome(guest, link=Link(3e9))["verdict"] == "converges"
+        assert outcome(guest, "parallel-zstd", link=Link(3e9))["verdict"] == "never"
 
     def test_postcopy_moves_downtime_into_stalls(self):
         found = outcome(HOT, "post-copy")
@@ -284,6 +285,25 @@ class TestLimits:
         assert capped.switchover_s(10 * MIB) == LINK.scaled(10).switchover_s(10 * MIB)
         assert capped.bandwidth_bytes_per_s == B
         assert LINK.limited(None) is LINK
+
+    @pytest.mark.parametrize(("times", "cap_ms"), [(2, 500), (10, 500), (50, 100)])
+    def test_the_limit_of_a_capped_move_stands_for_a_shorter_downtime(self, times, cap_ms):
+        wide = LINK.scaled(times)
+        assert limit_for(wide.limited(B), cap_ms / 1000) == pytest.approx(times * limit_for(wide, cap_ms / 1000))
+        # It dirties 24 MiB again and again, which the capped rate takes a second for and the link a part of it.
+        found = outcome(measured(fitted(24, 300)), link=wide.limited(B), cap_ms=cap_ms)
+        assert found["verdict"] == ("never" if times == 2 else "converges")
+        if times > 2:
+            assert found["settings"]["limit_ms"] > 1000
+            assert value(found, "downtime_ms") <= cap_ms
+
+    def test_a_cap_does_not_let_a_limit_go_beyond_what_the_hypervisor_takes(self):
+        assert (
+            limit_for(LINK.scaled(1000).limited(B), 60.0)
+            <= longest_limit_s(LINK.scaled(1000).limited(B), 60.0)
+            == 2000.0
+        )
+        assert limit_for(LINK, 0.010) == 0.010
         assert LINK.limited(1e12) is LINK
 
     @pytest.mark.parametrize(

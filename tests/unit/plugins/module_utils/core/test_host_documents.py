@@ -84,7 +84,13 @@ DEBIAN_12, DEBIAN_13, NEWER = ((9, 0, 0), (7, 2, 22)), ((11, 3, 0), (10, 0, 13))
         (
             DEBIAN_13,
             True,
-            ["libvirt_postcopy_resume_crash", "libvirt_ht_feature", "libvirt_incoming_xml", "qemu_tls_crash"],
+            [
+                "libvirt_postcopy_resume_crash",
+                "libvirt_ht_feature",
+                "libvirt_incoming_xml",
+                "qemu_tls_crash",
+                "qemu_long_queues",
+            ],
         ),
         (NEWER, True, []),
         ((None, None), True, []),
@@ -98,6 +104,21 @@ def test_a_known_bug_names_the_version_and_the_way_out():
     bug = known_bugs.bugs(*DEBIAN_13, kvm=True)[0]
     assert bug["reason"] == "libvirt 11.3 dies at the destination when a broken post-copy is resumed there"
     assert bug["remedy"] == "upgrade libvirt to 11.4 or later, or do without post-copy"
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "code"),
+    [
+        (DEBIAN_13, ((11, 3, 0), (11, 1, 3)), "qemu_long_queues"),
+        (((11, 3, 0), (10, 0, 2)), ((11, 3, 0), (11, 1, 3)), None),
+        (DEBIAN_12, DEBIAN_13, None),
+        (DEBIAN_13, DEBIAN_12, "qemu_older"),
+        (((9, 1, 0), (7, 2, 22)), DEBIAN_12, "libvirt_older"),
+    ],
+)
+def test_what_two_hosts_mean_to_each_other(here, there, code):
+    note = known_bugs.between("h1", here, "h2", there)
+    assert (note["code"] if note else None) == code
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import goals, plan, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -38,6 +39,21 @@ def made(seen=None):
     return plan_document(seen or hosts())
 
 
+def test_a_plan_from_before_bandwidths_were_stated_is_read():
+    document = made()
+    for host in document["hosts"].values():
+        del host["bandwidth_mib_s"]
+    assert plan.read(json.dumps(document)) == document
+
+
+@pytest.mark.parametrize("stated", [0, -1, True, "112", [112], float("inf")])
+def test_a_bandwidth_that_cannot_be_is_found_in_a_plan(stated):
+    document = made()
+    document["hosts"]["h2"]["bandwidth_mib_s"] = stated
+    with pytest.raises(plan.PlanError, match=r"hosts.h2.bandwidth_mib_s must be a number above 0 \(MiB/s\), or null"):
+        plan.read(document)
+
+
 def test_a_plan_is_plain_json_and_reads_back_the_same():
     document = made()
     assert plan.read(json.dumps(document)) == document
@@ -49,9 +65,10 @@ def test_a_plan_is_plain_json_and_reads_back_the_same():
         "host_uuid": uuid_of("host h1"),
         "connect_uri": "qemu+ssh://root@h1/system",
         "migration_address": "198.18.0.11",
+        "bandwidth_mib_s": 113.9,
     }
     assert document["hosts"]["h2"] == {
-        "host_uuid": uuid_of("host h2"), "connect_uri": None, "migration_address": None,
+        "host_uuid": uuid_of("host h2"), "connect_uri": None, "migration_address": None, "bandwidth_mib_s": None,
     }  # fmt: skip
     assert document["off"] == [{"guest": {"name": "o", "uuid": uuid_of("o")}, "host": "h1"}]
     assert [stay["guest"]["name"] for stay in document["stays"]] == ["gpu1"]
@@ -428,13 +445,13 @@ def test_goals_know_who_is_off():
 )
 def test_clusters_that_cannot_be_planned(seen, named, code, text):
     with pytest.raises(PlanError) as caught:
-        planning.make("drain", named, seen, intent={})
+        planning.make(planning.Wanted("drain", named), Terms(seen))
     assert (caught.value.refusal["code"], str(caught.value)) == (code, text)
 
 
 def test_an_empty_host_needs_no_destination():
-    placement, off = planning.make("drain", ["h1"], cluster(snapshot("h1")), intent={})
-    assert (placement.steps, placement.stays, off) == ([], [], [])
+    made = planning.make(planning.Wanted("drain", ["h1"]), Terms(cluster(snapshot("h1"))))
+    assert (made.planned.placement, made.off) == (([], []), [])
 
 
 @pytest.mark.parametrize(
@@ -447,13 +464,41 @@ def test_an_empty_host_needs_no_destination():
 )
 def test_a_left_over_and_a_guest_on_its_way_are_no_duplicates(here, there):
     seen = cluster(snapshot("h1", domain(**here)), snapshot("h2", domain(**there)), snapshot("h3"))
-    placement, _off = planning.make("drain", ["h1"], seen, intent={})
+    placement = planning.make(planning.Wanted("drain", ["h1"]), Terms(seen)).planned.placement
     assert len(placement.steps) + len(placement.stays) == 1
 
 
 @pytest.mark.parametrize(
     ("snapshots", "text"),
     [
+        (
+            [snapshot("")],
+            (
+                "snapshots[0] is damaged: its host is not the name of the host: "
+                "take a new snapshot (host_info), and give it unedited"
+            ),
+        ),
+        (
+            [snapshot("h1", domain(), domain(uuid=None))],
+            (
+                "snapshots[0].domains[1] is damaged: its uuid is not a text: "
+                "take a new snapshot (host_info), and give it unedited"
+            ),
+        ),
+        (
+            [snapshot("h1", domain(memory_bytes="512M"))],
+            (
+                "snapshots[0].domains[0] is damaged: its memory_bytes is not a whole number of 0 or more: "
+                "take a new snapshot (host_info), and give it unedited"
+            ),
+        ),
+        (
+            [snapshot("h1", domains="web1")],
+            (
+                "snapshots[0] is damaged: its domains is not a list of guests: "
+                "take a new snapshot (host_info), and give it unedited"
+            ),
+        ),
         ([snapshot("h1"), snapshot("h1")], "there are two snapshots of h1: give one of each host, the newest"),
         (
             [snapshot("h1"), {"schema": "kvmops.snapshot/2"}],

@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import report
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
+    band,
+    choice,
     cluster,
     domain,
     plan_document,
@@ -43,6 +47,9 @@ def test_all_went_well():
         "strategy": "pre-copy",
         "reason": "nothing forbids it",
         "forecast": None,
+        "errors": None,
+        "max_downtime_ms": 200,
+        "kept_downtime": True,
         "refusals": [],
         "error": None,
     }
@@ -67,8 +74,12 @@ def test_what_is_to_do():
         ),
         "web2 was not moved to h2: h2 has no room any more: free 1 GiB on h2.",
         (
-            "stuck stays on h1: h2 has room for 32 GiB of guests, but stuck needs 100 GiB (480 MiB of it for QEMU "
-            "itself): free 68.5 GiB on h2, or add a host."
+            "stuck stays on h1: h2 will have room for 30.8 GiB of guests, but stuck needs 100 GiB: "
+            "free 69.6 GiB on h2, or add a host."
+        ),
+        (
+            "stuck stays on h1: there is no placement for all guests at once, whatever moves where: "
+            "give h2 69.6 GiB more."
         ),
         "Then run the drain of h1 again: 3 guests have not moved.",
     ]
@@ -110,3 +121,37 @@ def test_the_goal_is_not_reached_while_a_guest_stays():
 
 def test_times_that_are_not_known():
     assert report.join(two_guests(), {}, started_at="", finished_at="x")["total_s"] is None
+
+
+def test_what_was_forecast_stands_beside_what_came_true():
+    plan = two_guests()
+    first, second = plan["steps"]
+    first["forecast"] = choice(total_s=band(4.0), bytes=band(90000000), downtime_ms=band(80))
+    plan["expected"] = {"seconds": 8.0, "bytes": 180000000, "fits_window": None}
+    late = choice(total_s=band(8.62))
+    joined = report.join(
+        plan,
+        {"h1": [step_result(first, forecast=late), step_result(second, downtime_ms=201, forecast=late)]},
+        **TIMES,
+    )
+    assert joined["expected"]["seconds"] == 8.0
+    by_plan, by_host = joined["guests"]
+    assert by_plan["forecast"] == first["forecast"], "what was promised counts, not what was known later"
+    assert by_plan["errors"] == {"total_s": -0.0719, "bytes": 0.0169, "downtime_ms": -0.1304}
+    assert (by_plan["max_downtime_ms"], by_plan["kept_downtime"]) == (200, True)
+    assert by_host["forecast"] == late
+    assert by_host["errors"]["total_s"] == 1.0
+    assert by_host["kept_downtime"] is False
+    assert joined["accuracy"]["total_s"] == {"compared": 2, "median": 0.536, "worst": 1.0}
+
+
+@pytest.mark.parametrize("outcome", ["failed", "unclear", "already_there", "not_started"])
+def test_only_moves_say_how_right_a_forecast_was(outcome):
+    plan = two_guests()
+    for step in plan["steps"]:
+        step["forecast"] = choice()
+    results = [step_result(step, outcome, downtime_ms=None) for step in plan["steps"]]
+    joined = report.join(plan, {"h1": results}, **TIMES)
+    assert [row["errors"] for row in joined["guests"]] == [None, None]
+    assert [row["kept_downtime"] for row in joined["guests"]] == [None, None]
+    assert joined["accuracy"] == {"total_s": None, "bytes": None, "downtime_ms": None}

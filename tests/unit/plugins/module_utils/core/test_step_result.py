@@ -34,6 +34,7 @@ def test_what_is_not_known_is_null_and_never_missing():
                 "bytes",
                 "downtime_ms",
                 "iterations",
+                "forecast",
             ]
         ),
     }

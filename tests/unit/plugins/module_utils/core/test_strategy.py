@@ -10,7 +10,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import (
     Path,
     bracketed,
-    choose,
+    decide,
     host_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
@@ -20,9 +20,32 @@ ALWAYS = {"LIVE", "PEER2PEER", "ABORT_ON_ERROR"}
 DEFINITION = {"PERSIST_DEST", "UNDEFINE_SOURCE"}
 
 
-def chosen(*, persistent=True, path=None, disks=(), in_use_bytes=0, **intent):
+def choice(method="pre-copy", fallbacks=(), **settings):
+    return {
+        "schema": "kvmops.choice/1",
+        "method": method,
+        "verdict": "converges",
+        "reason": f"{method}: because",
+        "why_not": {},
+        "settings": settings,
+        "rounds": None,
+        "bytes": None,
+        "total_s": None,
+        "downtime_ms": None,
+        "work_lost_s": None,
+        "fallbacks": list(fallbacks),
+        "bandwidth_bytes_per_s": None,
+        "needed_bytes_per_s": None,
+        "measured_at": None,
+        "refusal": None,
+    }
+
+
+def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, **intent):
     wanted = intents.normalise({"encryption": "off", **intent})
-    return choose(wanted, path or Path(URI), persistent=persistent, disks_to_copy=disks, in_use_bytes=in_use_bytes)
+    return decide(
+        wanted, path or Path(URI), made, persistent=persistent, disks_to_copy=disks, in_use_bytes=in_use_bytes
+    )
 
 
 @pytest.mark.parametrize(
@@ -94,27 +117,83 @@ def test_what_the_intent_says_reaches_the_decision():
     assert not chosen().suspend
 
 
+POSTCOPY = {"allow_postcopy": True, "path": Path(URI, postcopy=True)}
+
+
 @pytest.mark.parametrize(
-    ("given", "name", "reason"),
+    ("made", "given", "flags", "parameters"),
     [
-        ({}, "pre-copy", "pre-copy with a low downtime limit first, up to 500 ms where needed"),
+        (choice(), {}, set(), {}),
+        (choice("raise-downtime", after_rounds=2, raise_to_ms=700), {}, set(), {}),
         (
-            {"disks": ["vda", "vdb"], "max_downtime_ms": 200},
-            "pre-copy+disks",
-            "pre-copy with a low downtime limit first, up to 200 ms where needed; disks vda, vdb are copied along",
+            choice("xbzrle", cache_bytes=1 << 28),
+            {},
+            {"COMPRESSED"},
+            {"compression": ["xbzrle"], "compression.xbzrle.cache": 1 << 28},
         ),
         (
-            {"allow_postcopy": True, "allow_suspend": True, "path": Path(URI, postcopy=True)},
-            "pre-copy",
-            (
-                "pre-copy with a low downtime limit first, up to 500 ms where needed; post-copy if that does not"
-                " converge; the guest is stopped to finish if nothing else ends it"
-            ),
+            choice("xbzrle", ["post-copy"], cache_bytes=1 << 28),
+            POSTCOPY,
+            {"COMPRESSED", "POSTCOPY"},
+            {"compression": ["xbzrle"], "compression.xbzrle.cache": 1 << 28},
+        ),
+        (
+            choice("parallel-zstd"),
+            {"encryption": "required"},
+            {"COMPRESSED", "PARALLEL", "TLS"},
+            {"compression": ["zstd"], "parallel.connections": 2},
+        ),
+        # Several channels and post-copy do not go together.
+        (
+            choice("parallel-zstd", ["post-copy"]),
+            POSTCOPY,
+            {"COMPRESSED", "PARALLEL"},
+            {"compression": ["zstd"], "parallel.connections": 2},
+        ),
+        (choice("throttle", throttle_pct=97), {}, {"AUTO_CONVERGE"}, {"auto_converge.initial": 97}),
+        # QEMU takes 1 at the least.
+        (choice("throttle", throttle_pct=0), {}, {"AUTO_CONVERGE"}, {"auto_converge.initial": 1}),
+        (choice("post-copy", after_rounds=1), POSTCOPY, {"POSTCOPY"}, {}),
+        (choice("suspend", after_rounds=1), {"allow_suspend": True}, set(), {}),
+        (
+            choice(),
+            {"in_use_bytes": TLS_SAFE_BYTES, "encryption": "required"},
+            {"TLS", "PARALLEL"},
+            {"parallel.connections": 2},
         ),
     ],
 )
-def test_it_says_why(given, name, reason):
-    decision = chosen(**given)
+def test_each_method_is_asked_for_by_its_flags_and_parameters(made, given, flags, parameters):
+    decision = chosen(made, **given)
+    assert set(decision.flags) == ALWAYS | DEFINITION | flags
+    assert decision.parameters == parameters
+    assert (decision.method, decision.after_rounds) == (made["method"], made["settings"].get("after_rounds"))
+    assert decision.postcopy == ("POSTCOPY" in flags)
+
+
+def test_post_copy_that_was_ruled_out_is_not_armed():
+    made = {**choice(), "why_not": {"post-copy": "one of the hosts does not offer it"}}
+    assert "POSTCOPY" not in chosen(made, **POSTCOPY).flags
+    made = {**choice(fallbacks=["post-copy"]), "why_not": {"post-copy": "it is dearer"}}
+    assert "POSTCOPY" in chosen(made, **POSTCOPY).flags
+
+
+def test_the_limit_is_the_one_that_was_forecast():
+    assert chosen(choice(limit_ms=392)).downtime_ms == 392
+    assert chosen(choice(limit_ms=30), max_downtime_ms=500).downtime_cap_ms == 500
+
+
+@pytest.mark.parametrize(
+    ("made", "disks", "name", "reason"),
+    [
+        (choice(), [], "pre-copy", "pre-copy: because"),
+        (choice(), ["vda", "vdb"], "pre-copy+disks", "pre-copy: because; disks vda, vdb are copied along"),
+        (choice("post-copy"), [], "post-copy", "post-copy: because"),
+        (None, [], "pre-copy", "steered as it is: somebody else has started it"),
+    ],
+)
+def test_it_says_why(made, disks, name, reason):
+    decision = chosen(made, disks=disks)
     assert (decision.name, decision.reason) == (name, reason)
 
 

@@ -67,6 +67,11 @@ class TestDocument:
         assert again == document
         assert curve_of(again).value(0.2) == pytest.approx(32 * MIB, rel=0.1)
 
+    def test_what_was_not_seen_is_null(self):
+        shares = ("vcpu_utilisation", "compressed_share", "hot_compressed_share", "sparse")
+        assert {made(hot(64, 0.4))[name] for name in shares} == {None}
+        assert [made(hot(64, 0.4), **{name: 0.3})[name] for name in shares] == [0.3] * 4
+
     def test_one_window_has_no_fit_but_can_be_read(self):
         document = made(hot(64, 0.4), windows=(1.0,))
         assert document["fit"] is None
@@ -79,6 +84,7 @@ class TestDocument:
             {"touched": Touched(2 * MEMORY, "balloon", 0.02)},
             {"vcpu_utilisation": -0.1},
             {"compressed_share": 7.0},
+            {"hot_compressed_share": -0.2},
             {"sparse": float("nan")},
             {"memory_bytes": 0},
         ],

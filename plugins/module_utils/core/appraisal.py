@@ -1,0 +1,234 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""One guest, two hosts and an intent: what the move will cost and which way is taken.
+
+The planner and the host that carries a plan out come here with what each of them knows, so both tell the same story.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration, choice, send_buffer, ways
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import CHOICE, Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, guest_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of, unmeasured
+
+#: The downtime limit that a move opens with: QEMU spends what it is given, and cannot do with less (core/reach.py).
+OPENING_LIMIT_MS = 30
+#: xbzrle's cache is a hash by address with one page in each place, so it wants more room than the hot set.
+CACHE_ROOM = 2.0
+LEAST_CACHE_BYTES = 64 * MIB
+#: It must not press the other guests of the host.
+CACHE_SHARE_OF_FREE = 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class Knowledge:
+    """What is known of a guest and a path from before. All of it may be missing.
+
+    Attributes:
+        working_set: the newest C(kvmops.working_set/1) of the guest, or None.
+        path: state of the path's calibration, or None.
+        guest: state of the guest's, or None.
+        stated_bytes_per_s: what the operator says that the link gives, or None.
+        tuned: whether what waits unsent in the move's connection is bounded (core/send_buffer.py).
+    """
+
+    working_set: t.Mapping[str, t.Any] | None = None
+    path: t.Mapping[str, t.Any] | None = None
+    guest: t.Mapping[str, t.Any] | None = None
+    stated_bytes_per_s: float | None = None
+    tuned: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Appraisal:
+    """What came of it.
+
+    Attributes:
+        choice: the way to move the guest, or the refusal.
+        working_set: what the forecast was made from; of a guest that was not measured it says so.
+        link: None when nobody knows the bandwidth. Then nothing can be forecast, and the control learns it in flight.
+        guest_factor: touched memory as it was sent over as it was measured.
+        unsent_limit: what may wait unsent in the move's connection, in bytes; None: it is left as it is.
+    """
+
+    choice: Choice
+    working_set: t.Mapping[str, t.Any]
+    link: Link | None
+    guest_factor: float
+    unsent_limit: int | None = None
+
+
+def appraise(
+    domain: Domain,
+    source: Snapshot,
+    destination: Snapshot,
+    intent: Intent,
+    known: Knowledge,
+    *,
+    disks: t.Sequence[t.Mapping[str, t.Any]] = (),
+    without: t.Collection[str] = (),
+) -> Appraisal:
+    """Forecast every way to move a guest, and choose one.
+
+    Args:
+        domain: the guest in the source's snapshot.
+        source, destination: snapshots; what a host does not say is no reason against anything.
+        intent: a complete intent.
+        known: from before.
+        disks: those that go along, each with its C(copy_bytes).
+        without: methods that were tried already and did not do.
+    """
+    working_set = _as_compressed(known.working_set or _unmeasured(domain), known.guest)
+    factor = calibration.guest_factor(known.guest)
+    closed = ways.closed(
+        source,
+        destination,
+        intent,
+        in_use_bytes=int(working_set["touched_bytes"]),
+        copies_disks=bool(disks),
+    )
+    # What was tried is closed as well, but the operator's own reasons go before that.
+    shut = {**dict.fromkeys(without, choice.TRIED), **closed}
+    link = _link(known, intent, source)
+    if link is None:
+        blind = _simple("nobody knows yet how fast this path is; that shows in flight, and is remembered", shut, intent)
+        blind["measured_at"] = working_set["taken_at"] or None
+        return Appraisal(blind, working_set, None, factor, _unsent_limit(known, None))
+    forecast_of = functools.partial(
+        forecast,
+        working_set,
+        link,
+        cap_ms=int(intent["max_downtime_ms"]),
+        limit_ms=_opening_ms(link),
+        xbzrle_cache_bytes=cache_bytes(working_set, link, (source.get("capacity") or {}).get("available_bytes")),
+        disks=disks,
+        guest_factor=factor,
+    )
+    if working_set["points"]:
+        recoverable = _recoverable(source) and _recoverable(destination)
+        choose = functools.partial(
+            choice.choose, intent=intent, closed=closed, recoverable=recoverable, without=without
+        )
+        chosen = choose(forecast_of(tell_enough=False))
+        if chosen["refusal"]:
+            chosen = choose(forecast_of())
+    else:
+        chosen = _unmeasured_choice(forecast_of(tell_enough=False), shut, intent)
+    return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
+
+
+def _as_compressed(working_set: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None) -> t.Mapping[str, t.Any]:
+    """The working set with shares of compression as the guest's own moves have shown them to be."""
+    factor = calibration.compressed_factor(guest)
+    shares = {name: working_set.get(name) for name in ("compressed_share", "hot_compressed_share")}
+    return {**working_set, **{name: min(1.0, factor * share) for name, share in shares.items() if share is not None}}
+
+
+def _recoverable(side: Snapshot) -> bool:
+    """Whether a post-copy that broke off can be resumed there, as far as the host knows."""
+    verdict = (side.get("migration") or {}).get("postcopy_recover") or {}
+    return verdict.get("usable") is not False
+
+
+def cache_bytes(working_set: t.Mapping[str, t.Any], link: Link, free_bytes: int | None) -> int:
+    """Room for xbzrle's cache: a power of two (QEMU takes nothing else) that holds what is dirtied in the first pass,
+    as far as the host can spare it.
+
+    Args:
+        free_bytes: memory that is free on the source, or None when it does not say.
+    """
+    first_s = working_set["touched_bytes"] / link.bandwidth_bytes_per_s
+    wanted = max(LEAST_CACHE_BYTES, CACHE_ROOM * curve_of(working_set).value(first_s))
+    size = 1 << math.ceil(math.log2(wanted))
+    spare = math.inf if free_bytes is None else CACHE_SHARE_OF_FREE * free_bytes
+    while size > LEAST_CACHE_BYTES and size > spare:
+        size //= 2
+    return size
+
+
+def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
+    # Where each round has a rate of its own, the longest one, which is the first, goes at the floor.
+    rate = intent["bandwidth_floor_mib_s"] or intent["bandwidth_mib_s"]
+    cap = None if rate is None else float(rate) * MIB
+    link = calibration.link_of(known.path, known.stated_bytes_per_s)
+    if link is None:
+        return None if cap is None else Link(cap)
+    queue = send_buffer.queue_bytes(
+        (source.get("sysctls") or {}).get("net.ipv4.tcp_wmem"),
+        learned_bytes=link.queue_bytes,
+        limit=_unsent_limit(known, link),
+        bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
+    )
+    return dataclasses.replace(link, queue_bytes=queue).limited(cap)
+
+
+def _unsent_limit(known: Knowledge, link: Link | None) -> int | None:
+    """What may wait unsent in the move's connection, in bytes; None: it is left as it is."""
+    if not known.tuned:
+        return None
+    if link is None:
+        return send_buffer.UNKNOWN_LINK_BYTES
+    return send_buffer.limit_bytes(link.last_copy_bytes_per_s)
+
+
+def _opening_ms(link: Link) -> int:
+    """QEMU lifts a cap for the last copy but decides with the capped rate, so the same limit means so much less."""
+    return round(OPENING_LIMIT_MS * link.last_copy_bytes_per_s / link.bandwidth_bytes_per_s)
+
+
+def _unmeasured(domain: Domain) -> dict[str, t.Any]:
+    memory = int(domain["memory_bytes"])
+    return unmeasured(
+        guest=t.cast("dict[str, str]", guest_of(domain)),
+        taken_at="",
+        memory_bytes=memory,
+        touched=touched(domain.get("balloon"), memory),
+    )
+
+
+def _unmeasured_choice(forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, str], intent: Intent) -> Choice:
+    """What a guest dirties is not known, so nothing but the least that its move can take is forecast."""
+    chosen = _simple("it was not measured, so what it dirties shows in flight", closed, intent)
+    # Where pre-copy may never end, the least is one pass and a stop.
+    outcomes = [forecast_["outcomes"][name] for name in ("pre-copy", "suspend")]
+    least = {}
+    for name in choice.FIGURES:
+        lows = [outcome[name]["low"] for outcome in outcomes if outcome[name]["low"] is not None]
+        least[name] = {"value": None, "low": min(lows, default=None), "high": None}
+    chosen.update(least)  # type: ignore[typeddict-item]
+    chosen["bandwidth_bytes_per_s"] = forecast_["bandwidth_bytes_per_s"]
+    return chosen
+
+
+def _simple(why: str, closed: t.Mapping[str, str], intent: Intent) -> Choice:
+    """Begin with the simplest way, and let the control decide in flight."""
+    return {
+        "schema": CHOICE,
+        "method": "pre-copy",
+        "verdict": "marginal",
+        "reason": f"pre-copy: {why}",
+        "why_not": dict(closed),
+        "settings": {"limit_ms": min(OPENING_LIMIT_MS, int(intent["max_downtime_ms"]))},
+        "rounds": None,
+        "bytes": None,
+        "total_s": None,
+        "downtime_ms": None,
+        "work_lost_s": None,
+        "fallbacks": [name for name in ("post-copy", "suspend") if name not in closed],
+        "bandwidth_bytes_per_s": None,
+        "needed_bytes_per_s": None,
+        "measured_at": None,
+        "refusal": None,
+    }

@@ -1,0 +1,230 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A cluster in numbers: what does not change while guests move, and where the guests are at one moment.
+
+Hosts and units are numbered from 0. A unit is what moves as one: a guest, or the members of a keep-together group that
+share a host. All rules of a move but N+1 are asked here, each in constant time, so that a plan of thousands of moves
+over a thousand hosts can ask them for every move and every state in between.
+"""
+
+from __future__ import annotations
+
+import sys
+import typing as t
+
+#: What a host without a limit on promised vCPUs can take.
+NO_LIMIT = sys.maxsize
+#: Where a unit is while a search holds it in its hands.
+NOWHERE = -1
+
+
+class HostFacts(t.NamedTuple):
+    """One host.
+
+    Attributes:
+        name: as in the inventory.
+        capacity_bytes: ordinary memory that guests (with QEMU's overhead) may take up in all, the reserve taken off.
+        memory_bytes: all memory, for scores.
+        cpus: physical CPUs, for scores.
+        vcpu_limit: virtual CPUs that may be promised in all, or NO_LIMIT.
+        is_open: may be a destination.
+        kind: hosts of one kind can run the same guests (an index of ``Fitting``).
+        level: rank of the hypervisor's version; a guest never goes to a lower one, unless that is permitted.
+        pages: huge pages that guests may take up in all, by size.
+        pressure: share of time in which something waits for a CPU (PSI, 0 to 1); 0 where nobody measured.
+        base_bytes, base_vcpus: what is in use without being a guest's, for scores.
+    """
+
+    name: str
+    capacity_bytes: int
+    memory_bytes: int
+    cpus: float
+    vcpu_limit: int = NO_LIMIT
+    is_open: bool = True
+    kind: int = 0
+    level: int = 0
+    pages: t.Mapping[int, int] = {}
+    pressure: float = 0.0
+    base_bytes: int = 0
+    base_vcpus: int = 0
+
+
+class UnitFacts(t.NamedTuple):
+    """What moves as one.
+
+    Attributes:
+        guests: identities (UUIDs) of its guests, in the order in which they move.
+        host: number of the host it starts on.
+        need_bytes: ordinary memory it takes up, with QEMU's overhead.
+        move_bytes: what moving it costs on the wire.
+        move_s: seconds that moving it takes, alone on its link; 0 for all units of a cluster, or for none.
+        vcpus: virtual CPUs promised to it.
+        cpu: CPUs it really uses, or what stands for that where nobody measured.
+        traits: units of one kind can run on the same hosts (an index of ``Fitting``).
+        apart: numbers of the groups whose members never share a host.
+        pages: huge pages it takes up, by size.
+        together: number of the keep-together group it is a part of, or None; other parts may be on other hosts.
+        is_pinned: never moves.
+        is_risky: its move may fail, or keep it down for too long (forecast ``marginal`` or ``never``).
+    """
+
+    guests: tuple[str, ...]
+    host: int
+    need_bytes: int
+    move_bytes: int
+    move_s: float = 0.0
+    vcpus: int = 0
+    cpu: float = 0.0
+    traits: int = 0
+    apart: tuple[int, ...] = ()
+    pages: tuple[tuple[int, int], ...] = ()
+    together: int | None = None
+    is_pinned: bool = False
+    is_risky: bool = False
+
+    @property
+    def cost(self) -> float:
+        """What moving it costs: predicted seconds, or MiB in a cluster where nobody predicted any."""
+        return self.move_s or self.move_bytes / 1048576
+
+
+#: (kind of guest, kind of host it is on) -> for each kind of host, whether it may go there
+Rows = t.Callable[[int, int], t.Sequence[bool]]
+
+
+def all_alike(dummy_traits: int, dummy_kind: int) -> t.Sequence[bool]:
+    """Rows of a cluster in which every host can run every guest."""
+    return (True,)
+
+
+class Fitting:
+    """Which guests can run where, as far as that does not change: by kinds, and a few pairs on top of that."""
+
+    def __init__(
+        self,
+        rows: Rows = all_alike,
+        *,
+        barred_guests: t.Iterable[tuple[int, int]] = (),
+        barred_paths: t.Iterable[tuple[int, int]] = (),
+        may_downgrade: bool = False,
+    ) -> None:
+        """
+        Args:
+            rows: compatibility by kind, asked once for each pair.
+            barred_guests: (unit, host) that do not go together.
+            barred_paths: (source, destination) over which nothing can move.
+            may_downgrade: guests may go to an older hypervisor.
+        """
+        self._rows = rows
+        self._known: dict[tuple[int, int], t.Sequence[bool]] = {}
+        self.barred_guests = frozenset(barred_guests)
+        self.barred_paths = frozenset(barred_paths)
+        self.may_downgrade = may_downgrade
+
+    def row(self, traits: int, kind: int) -> t.Sequence[bool]:
+        """For each kind of host, whether such a guest may go there from a host of that kind."""
+        found = self._known.get((traits, kind))
+        if found is None:
+            found = self._known[traits, kind] = self._rows(traits, kind)
+        return found
+
+
+class Cluster(t.NamedTuple):
+    """What does not change while guests move."""
+
+    hosts: t.Sequence[HostFacts]
+    units: t.Sequence[UnitFacts]
+    fitting: Fitting
+    names: t.Mapping[str, str] = {}
+
+    def name_of(self, unit: int) -> str:
+        """The unit's guests, for a sentence."""
+        return " and ".join(self.names.get(guest, guest) for guest in self.units[unit].guests)
+
+
+class State:
+    """Where every unit is, and what room that leaves. Lists are indexed by host (``free``, ``on``) or by unit."""
+
+    def __init__(self, cluster: Cluster, where: t.Sequence[int] | None = None) -> None:
+        self.cluster = cluster
+        units, hosts = cluster.units, cluster.hosts
+        self.need = [unit.need_bytes for unit in units]
+        self.vcpus = [unit.vcpus for unit in units]
+        self.where = [unit.host for unit in units] if where is None else list(where)
+        self.free = [host.capacity_bytes for host in hosts]
+        self.free_vcpus = [host.vcpu_limit for host in hosts]
+        self.is_open = [host.is_open for host in hosts]
+        self.level = [host.level for host in hosts]
+        self.kind = [host.kind for host in hosts]
+        self.on: list[set[int]] = [set() for dummy in hosts]
+        self.free_pages = {(h, size): count for h, host in enumerate(hosts) for size, count in host.pages.items()}
+        self._apart: dict[tuple[int, int], int] = {}
+        for unit, host in enumerate(self.where):
+            if host != NOWHERE:
+                self.drop(unit, host)
+
+    def copy(self) -> State:
+        """The same moment, free to go on from."""
+        made = State(self.cluster, self.where)
+        made.is_open, made.level = list(self.is_open), list(self.level)
+        return made
+
+    def move(self, unit: int, host: int) -> None:
+        """Put a unit on another host, without asking whether it may go there."""
+        self.lift(unit)
+        self.drop(unit, host)
+
+    def lift(self, unit: int) -> None:
+        """Take a unit off its host, for a search; it is nowhere then, until it is dropped."""
+        host, facts = self.where[unit], self.cluster.units[unit]
+        self.on[host].discard(unit)
+        self.free[host] += self.need[unit]
+        self.free_vcpus[host] += self.vcpus[unit]
+        for group in facts.apart:
+            self._apart[host, group] -= 1
+        for size, count in facts.pages:
+            self.free_pages[host, size] = self.free_pages.get((host, size), 0) + count
+        self.where[unit] = NOWHERE
+
+    def drop(self, unit: int, host: int) -> None:
+        """Put a unit that was lifted on a host."""
+        facts = self.cluster.units[unit]
+        self.where[unit] = host
+        self.on[host].add(unit)
+        self.free[host] -= self.need[unit]
+        self.free_vcpus[host] -= self.vcpus[unit]
+        for group in facts.apart:
+            self._apart[host, group] = self._apart.get((host, group), 0) + 1
+        for size, count in facts.pages:
+            self.free_pages[host, size] = self.free_pages.get((host, size), 0) - count
+
+    def may_go(self, unit: int, host: int, source: int | None = None) -> bool:
+        """May it go there, from where it is or from ``source``, as far as kinds, paths, versions and cordons say?"""
+        source = self.where[unit] if source is None else source
+        facts, fitting = self.cluster.units[unit], self.cluster.fitting
+        return (
+            self.is_open[host]
+            and host != source
+            and fitting.row(facts.traits, self.kind[source])[self.kind[host]]
+            and (fitting.may_downgrade or self.level[host] >= self.level[source])
+            and (unit, host) not in fitting.barred_guests
+            and (source, host) not in fitting.barred_paths
+        )
+
+    def has_room(self, unit: int, host: int) -> bool:
+        """Is there room for it now, in memory, virtual CPUs and huge pages?"""
+        if self.free[host] < self.need[unit] or self.free_vcpus[host] < self.vcpus[unit]:
+            return False
+        pages = self.cluster.units[unit].pages
+        return not pages or all(self.free_pages.get((host, size), 0) >= count for size, count in pages)
+
+    def is_apart(self, unit: int, host: int) -> bool:
+        """Would it be alone there of each of its keep-apart groups?"""
+        groups = self.cluster.units[unit].apart
+        return not groups or not any(self._apart.get((host, group), 0) for group in groups)
+
+    def can_take(self, unit: int, host: int) -> bool:
+        """May the unit move to this host now? Every rule but N+1 and what pins a guest."""
+        return self.has_room(unit, host) and self.is_apart(unit, host) and self.may_go(unit, host)

@@ -1,0 +1,53 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Where a migration departs from its forecast, told once for the link and once for the guest."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, Prospect
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, mib
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_seconds
+
+#: So much more than expected remains, by this factor and by no trifle.
+MORE_LEFT = 1.5
+TRIFLE_BYTES = 4 * MIB
+
+
+class Departures:
+    """Compares one migration with its outlook."""
+
+    def __init__(self, outlook: Outlook) -> None:
+        self._outlook = outlook
+        self._link_told = False
+        self._guest_told = False
+
+    def of_link(self, sample: Sample, bytes_per_s: float, limit_ms: int) -> str | None:
+        """In the first pass: what the link gives, where that is much less than was assumed."""
+        if self._link_told or not self._outlook.has_link or not self._outlook.is_slow(bytes_per_s):
+            return None
+        self._link_told = True
+        words = ""
+        if self._outlook.plays:
+            whole_s = self._outlook.whole_s(bytes_per_s, limit_ms)
+            words = _outcome(None if whole_s is None else whole_s - sample.processed_bytes / bytes_per_s)
+        return self._outlook.rate_in_words(bytes_per_s) + words
+
+    def of_guest(self, sync: Sync, prospect: Prospect) -> str | None:
+        """At a sync: what remains, where that is much more than was forecast."""
+        expected = self._outlook.expected_left(sync.iteration)
+        if self._guest_told or expected is None or sync.left_bytes <= MORE_LEFT * expected + TRIFLE_BYTES:
+            return None
+        self._guest_told = True
+        return (
+            f"{mib(sync.left_bytes)} are left at the start of round {sync.iteration}, {mib(expected)} were"
+            f" expected{_outcome(prospect.seconds)}"
+        )
+
+
+def _outcome(seconds: float | None) -> str:
+    if seconds is None:
+        return ": as it goes now, it does not end by itself"
+    return f": now about {human_seconds(max(0.0, seconds))}"

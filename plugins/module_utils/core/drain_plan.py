@@ -1,0 +1,184 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Empty hosts: one, several, or a whole rack at once; the guests go to all others."""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Evacuation, Solver, evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+    ANY_TIME,
+    Planned,
+    Window,
+    expectation,
+    stays_of,
+    steps_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
+
+
+def drain(
+    hosts: t.Sequence[str],
+    terms: Terms,
+    *,
+    window: Window = ANY_TIME,
+    may_move_others: bool = True,
+    spare: str = "off",
+    solver: Solver | None = None,
+) -> Planned:
+    """Plan to empty these hosts.
+
+    Args:
+        hosts: names; none of them becomes a destination.
+        terms: what the plan must keep to.
+        window: the time there is.
+        may_move_others: guests elsewhere may move to make room.
+        spare: N+1 after the plan: ``off``, ``warn`` (a remark) or ``require`` (no step, if it would break).
+        solver: an exact solver to ask where the searches prove nothing.
+
+    Returns:
+        The plan's content. A guest that stays has reasons: its own, or which constraint binds and what would free it.
+    """
+    made = SnapshotCluster(terms, closing=hosts)
+    state = State(made.cluster)
+    numbers = [made.hosts[host] for host in hosts]
+    units = [unit for number in numbers for unit in sorted(state.on[number])]
+    movers = [unit for unit in units if not made.cluster.units[unit].is_pinned]
+    others = []
+    if may_move_others:
+        facts = made.cluster.units
+        others = [unit for unit in range(len(facts)) if not facts[unit].is_pinned and state.is_open[facts[unit].host]]
+    found = evacuate(state, movers, others, solver=solver)
+    ordered, found = ordered_moves(made, found, movers, others)
+    after = _after(made, ordered.moves)
+    remarks = covered(made, after, spare)
+    if spare == "require" and remarks:
+        stays = [stay for unit in units for stay in held(made, unit, remarks)]
+        return Planned(Placement([], stays), expectation([], terms.expected, window), remarks, {})
+    steps = steps_of(
+        made, ordered.moves, functools.partial(_why, made, State(made.cluster), after, found, frozenset(movers))
+    )
+    stays = [stay for unit in units if unit not in found.places for stay in _stays(made, after, unit, hosts, found)]
+    figures = {
+        "extra_bytes": sum(made.cluster.units[unit].move_bytes for unit in set(found.places).difference(movers)),
+        "extra_is_least": found.is_proven,
+    }
+    return Planned(Placement(steps, stays), expectation(steps, terms.expected, window), remarks, figures)
+
+
+def ordered_moves(
+    made: SnapshotCluster, found: Evacuation, movers: t.Collection[int], others: t.Collection[int]
+) -> tuple[Ordered, Evacuation]:
+    """Order what was found; who cannot get to its place by any order stays, and the rest is ordered without it.
+
+    Others may step aside and come back, where those that move cannot get past each other.
+
+    Others go first, while there is room; then guests whose move may fail, so that a drain fails early if it fails;
+    then the shortest, so that the host is relieved as early as it can be (SPT, Smith 1956).
+    """
+    units, must = made.cluster.units, set(movers)
+
+    def rank(unit: int) -> tuple[bool, bool, float, int]:
+        return unit in must, not units[unit].is_risky, units[unit].cost, unit
+
+    places = dict(found.places)
+    while True:
+        ordered = order(State(made.cluster), places, rank)
+        if ordered.left:
+            ordered = order(State(made.cluster), places, rank, others)
+        if not ordered.left:
+            break
+        places = {unit: host for unit, host in places.items() if unit not in ordered.left}
+    lost = tuple(unit for unit in movers if unit in found.places and unit not in places)
+    return ordered, found._replace(
+        places=places, unplaced=(*found.unplaced, *lost), is_proven=found.is_proven and not lost
+    )
+
+
+def covered(made: SnapshotCluster, after: State, spare: str) -> list[Refusal]:
+    """Hosts that may not fail after the plan, if anyone asked."""
+    if spare == "off":
+        return []
+    hosts = n_plus_one.uncovered(after)
+    if not hosts:
+        return []
+    need = {host: sum(after.need[unit] for unit in after.on[host]) for host in hosts}
+    worst = max(hosts, key=lambda host: (need[host], -host))
+    free = sum(max(0, left) for host, left in enumerate(after.free) if after.is_open[host] and host != worst)
+    names = [made.names[host] for host in hosts]
+    return [
+        refusal(
+            "n_plus_one",
+            f"after this plan the others could not take the guests of {listed(names)} if it failed "
+            f"({made.names[worst]} needs {human_bytes(need[worst])}; {human_bytes(free)} are free elsewhere)",
+            "move fewer guests, open another host, or permit it (warn or off)",
+        )
+    ]
+
+
+def _after(made: SnapshotCluster, moves: t.Sequence[Move]) -> State:
+    state = State(made.cluster)
+    for move in moves:
+        state.move(move.unit, move.destination)
+    return state
+
+
+def _is_only(before: State, move: Move) -> bool:
+    """Is there no other host that could take it, even if nothing else moved?"""
+    able = (host for host in range(len(before.free)) if before.can_take(move.unit, host))
+    return next(able, None) == move.destination and next(able, None) is None
+
+
+def _why(
+    made: SnapshotCluster, before: State, after: State, found: Evacuation, movers: t.Collection[int], move: Move
+) -> str:
+    there = made.names[move.destination]
+    if move.parks:
+        target = found.places.get(move.unit, move.source)
+        return f"waits on {there} until there is room on {made.names[target]}"
+    if move.unit not in movers:
+        waiting = [unit for unit, host in found.places.items() if host == made.cluster.units[move.unit].host]
+        if waiting:
+            first = max(waiting, key=lambda unit: (after.need[unit], -unit))
+            return f"makes room on {made.names[move.source]} for {made.cluster.name_of(first)}"
+    if _is_only(before, move):
+        return f"{there} is the only host that can take it"
+    return f"{there} has room for it ({human_bytes(after.free[move.destination])} left at the end)"
+
+
+def _stays(made: SnapshotCluster, after: State, unit: int, hosts: t.Collection[str], found: Evacuation) -> list[Stay]:
+    if made.cluster.units[unit].is_pinned:
+        return held(made, unit, [])
+    return stays_of(made, unit, lambda member: no_place.refusals(made, after, unit, member, hosts, found))
+
+
+def held(made: SnapshotCluster, unit: int, otherwise: list[Refusal]) -> list[Stay]:
+    """Guests that do not leave: for reasons of their own, or because a companion does not."""
+    own = [made.pinned_by_itself(unit, member) for member in range(len(made.domains[unit]))]
+    names = [domain["name"] for domain in made.domains[unit]]
+
+    def refusals(member: int) -> list[Refusal]:
+        if own[member] or not any(own):
+            return own[member] or made.pinned_by(unit) or otherwise
+        staying = [name for name, reasons in zip(names, own) if reasons]
+        host = made.names[made.cluster.units[unit].host]
+        return [
+            refusal(
+                "keep_together",
+                f"{names[member]} is kept together with {listed(staying)}, which "
+                f"{'does' if len(staying) == 1 else 'do'} not leave {host}",
+                f"let {listed(staying)} move too, or take {names[member]} out of that group",
+            )
+        ]
+
+    return stays_of(made, unit, refusals)

@@ -1,0 +1,96 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Room by moving others: which guests that nobody asked to move must move too, so that all that must can.
+
+Sets of others are tried from the cheapest on, each with an exact packing (core/packing.py). So the first set that works
+is the cheapest there is, as long as no packing on the way was given up; and when all sets are tried, none works.
+"""
+
+from __future__ import annotations
+
+import heapq
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import Reach, pack
+
+#: Placements tried for one set of others before it is given up.
+TRIES_A_SET = 2_000
+
+
+class Ejection(t.NamedTuple):
+    """Where every unit goes that must move or makes room; nothing if no set worked.
+
+    ``is_proven`` says of a result that there is no cheaper one, and of nothing that there is none. Whatever else is
+    found, moving others for less than ``bound`` does not make room.
+    """
+
+    places: dict[int, int] | None
+    is_proven: bool
+    tries: int
+    bound: float
+
+
+def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach: Reach, most_tries: int) -> Ejection:
+    """Place the movers, which are NOWHERE, and as few MiB or seconds of the others as it takes.
+
+    Args:
+        state: where everything else is; it is left as it was.
+        movers: units that must find a host.
+        others: units that may move to make room.
+        reach: the hosts each may go to.
+        most_tries: bounds all placements that are looked at.
+    """
+    tries, is_proven, bound = 0, True, 0.0
+    for chosen in _cheapest_first(state, others):
+        bound = sum(state.cluster.units[unit].cost for unit in chosen) if is_proven else bound
+        homes = {unit: state.where[unit] for unit in chosen}
+        for unit in chosen:
+            state.lift(unit)
+        found = pack(state, [*movers, *chosen], reach, min(TRIES_A_SET, most_tries - tries))
+        for unit in chosen:
+            state.drop(unit, homes[unit])
+        tries += found.tries + 1
+        if found.places is not None:
+            return Ejection(found.places, is_proven, tries, bound)
+        is_proven = is_proven and found.is_proven
+        if tries >= most_tries:
+            return Ejection(None, False, tries, bound)
+    return Ejection(None, is_proven, tries, bound)
+
+
+def _cheapest_first(state: State, others: t.Sequence[int]) -> t.Iterator[tuple[int, ...]]:
+    """Sets of others by their cost, beginning with none. Of sets that differ in nothing one is given.
+
+    Each set but the first follows from exactly one other that costs no more: by one more of its dearest kind (of the
+    next kind, when that is used up), or by the next kind in place of its last one.
+    """
+    kinds = _kinds(state, others)
+    costs = [state.cluster.units[kind[0]].cost for kind in kinds]
+    yield ()
+    heap: list[tuple[float, tuple[int, ...]]] = [(costs[0], (0,))] if kinds else []
+    while heap:
+        cost, chosen = heapq.heappop(heap)
+        counts: dict[int, int] = {}
+        for kind in chosen:
+            counts[kind] = counts.get(kind, 0) + 1
+        yield tuple(unit for kind, count in counts.items() for unit in kinds[kind][:count])
+        last = chosen[-1]
+        more = last if counts[last] < len(kinds[last]) else last + 1
+        if more < len(kinds):
+            heapq.heappush(heap, (cost + costs[more], (*chosen, more)))
+        if last + 1 < len(kinds):
+            heapq.heappush(heap, (cost - costs[last] + costs[last + 1], (*chosen[:-1], last + 1)))
+
+
+def _kinds(state: State, others: t.Sequence[int]) -> list[list[int]]:
+    """Others in lists of those that differ in nothing, by cost. Those in a keep-apart group are like no other."""
+    kinds: dict[tuple[t.Any, ...], list[int]] = {}
+    for unit in sorted(others):
+        facts = state.cluster.units[unit]
+        itself = unit if facts.apart else -1
+        key = (facts.cost, state.where[unit], facts.need_bytes, facts.vcpus, facts.traits, facts.pages, itself)
+        kinds.setdefault(key, []).append(unit)
+    return sorted(kinds.values(), key=lambda kind: (state.cluster.units[kind[0]].cost, kind[0]))

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Where the guests of hosts that are to be empty go, in numbers.
+
+First the plain way: one after the other, those with the fewest hosts to go to first and the largest of these before the
+others, spread so that the link of their source stays the only bottleneck. When that leaves some without a place, an
+exact packing; then moving others to make room, the cheapest first (core/ejection.py); then a search that proves nothing
+(core/repacking.py); and then the honest answer.
+"""
+
+from __future__ import annotations
+
+import random
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import NOWHERE, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.ejection import eject
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.repacking import Repacking
+
+#: An exact solver may take this seat: same arguments as ``_searched``, places or nothing.
+Solver = t.Callable[[State, t.Sequence[int], t.Sequence[int], "Reaches"], t.Optional[t.Mapping[int, int]]]
+
+#: Hosts that the searches look at: those with the most room. More would not help, and take long.
+MOST_HOSTS = 40
+EXACT_TRIES = 100_000
+SEARCH_TRIES = 200_000
+SEARCH_ROUNDS = 3
+
+
+class Evacuation(t.NamedTuple):
+    """What was found.
+
+    Attributes:
+        places: where each unit goes: the movers that have a place, and others that make room for them.
+        unplaced: movers without a place.
+        extra_cost: what moving others costs.
+        bound: the others cannot be moved for less.
+        is_proven: ``extra_cost`` is the least there is; or, of unplaced ones, that there is no place for all.
+        tries: placements and steps looked at.
+    """
+
+    places: dict[int, int]
+    unplaced: tuple[int, ...]
+    extra_cost: float = 0.0
+    bound: float = 0.0
+    is_proven: bool = True
+    tries: int = 0
+
+
+class Reaches:
+    """The hosts each unit may go to from its home, room and groups apart."""
+
+    def __init__(self, state: State, homes: t.Sequence[int], hosts: t.Sequence[int] | None = None) -> None:
+        self._state, self._homes = state, homes
+        self._hosts = range(len(state.free)) if hosts is None else hosts
+        self._known: dict[tuple[int, int, int], tuple[int, ...]] = {}
+        self._barred = {unit for unit, dummy in state.cluster.fitting.barred_guests}
+
+    def __call__(self, unit: int) -> tuple[int, ...]:
+        """Numbers of hosts, in order."""
+        home = self._homes[unit]
+        # Units of one kind and one home differ in nothing that is asked here, unless one of them is barred somewhere.
+        key = (home, self._state.cluster.units[unit].traits, unit if unit in self._barred else -1)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = tuple(h for h in self._hosts if self._state.may_go(unit, h, home))
+        return found
+
+
+def evacuate(
+    state: State, movers: t.Sequence[int], others: t.Sequence[int] = (), *, solver: Solver | None = None
+) -> Evacuation:
+    """Find places for the movers; ``state`` ends with everything in its place.
+
+    ``others`` may be moved to make room. Hosts to empty are closed, so no one goes there.
+    """
+    homes = list(state.where)
+    reaches = Reaches(state, homes)
+    at_most = _most_room(state, others)
+    able = [unit for unit in movers if _may_ever_fit(state, unit, reaches(unit), at_most)]
+    hopeless = sorted(set(movers) - set(able))
+    plain = spread(state, able, reaches)
+    if len(plain) == len(able):
+        return Evacuation(plain, tuple(hopeless), tries=len(able))
+    for unit in able:
+        state.lift(unit)
+    found = _searched(state, able, others, homes, solver)
+    for unit in able:
+        if state.where[unit] == NOWHERE:
+            state.drop(unit, homes[unit])
+    if found.places:
+        for unit, host in found.places.items():
+            state.move(unit, host)
+        return found._replace(unplaced=tuple(hopeless))
+    most = spread(state, sorted(able, key=lambda unit: state.need[unit]), reaches, tightest=True)
+    kept = most if len(most) > len(plain) else plain
+    for unit in able:
+        state.move(unit, kept.get(unit, homes[unit]))
+    return found._replace(places=kept, unplaced=tuple(u for u in movers if u not in kept))
+
+
+def spread(state: State, movers: t.Sequence[int], reach: Reaches, *, tightest: bool = False) -> dict[int, int]:
+    """Place one after the other where most stays free, as far as no destination becomes the bottleneck.
+
+    A destination that receives no more than the busiest source sends is none, by links that are alike (papers: open
+    shop, Gonzalez and Sahni 1976). ``tightest`` takes the given order, and the host that is left the fullest instead.
+    The state follows; who has no place stays where it is.
+    """
+    units = state.cluster.units
+    sent: dict[int, float] = {}
+    for unit in movers:
+        sent[state.where[unit]] = sent.get(state.where[unit], 0.0) + units[unit].cost
+    fair = max(sent.values(), default=0.0)
+    received: dict[int, float] = {}
+    places: dict[int, int] = {}
+    order = movers if tightest else sorted(movers, key=lambda unit: (len(reach(unit)), -state.need[unit], unit))
+    for unit in order:
+        hosts = [host for host in reach(unit) if state.has_room(unit, host) and state.is_apart(unit, host)]
+        if not hosts:
+            continue
+        cost = units[unit].cost
+        near = _companions(state, unit) if units[unit].together is not None else set()
+        hosts = [host for host in hosts if host in near] or hosts
+        if tightest:
+            host = min(hosts, key=lambda h: (state.free[h], h))
+        else:
+            host = min(hosts, key=lambda h: (max(0.0, received.get(h, 0.0) + cost - fair), -state.free[h], h))
+        received[host] = received.get(host, 0.0) + cost
+        state.move(unit, host)
+        places[unit] = host
+    return places
+
+
+def _companions(state: State, unit: int) -> set[int]:
+    """Hosts with other parts of its keep-together group: a torn group is brought together where that works."""
+    units = state.cluster.units
+    group = units[unit].together
+    return {state.where[n] for n, facts in enumerate(units) if facts.together == group and n != unit}
+
+
+def _most_room(state: State, others: t.Sequence[int]) -> tuple[list[int], list[int]]:
+    """Memory and virtual CPUs that each host had if all others left it."""
+    free, vcpus = list(state.free), list(state.free_vcpus)
+    for unit in others:
+        free[state.where[unit]] += state.need[unit]
+        vcpus[state.where[unit]] += state.vcpus[unit]
+    return free, vcpus
+
+
+def _may_ever_fit(state: State, unit: int, hosts: t.Sequence[int], most: tuple[list[int], list[int]]) -> bool:
+    free, vcpus = most
+    return any(free[host] >= state.need[unit] and vcpus[host] >= state.vcpus[unit] for host in hosts)
+
+
+def _searched(
+    state: State, movers: t.Sequence[int], others: t.Sequence[int], homes: t.Sequence[int], solver: Solver | None
+) -> Evacuation:
+    """Movers are NOWHERE, and so afterwards; others are at home, and so afterwards."""
+    hosts = _roomiest(state)
+    near = set(hosts)
+    if sum(state.need[unit] for unit in movers) > sum(
+        max(0, left) for left, open_ in zip(state.free, state.is_open) if open_
+    ):
+        # Whatever moves among these hosts, what is free of all of them remains the same.
+        return Evacuation({}, ())
+    reach = Reaches(state, homes, hosts)
+    nearby = [unit for unit in others if state.where[unit] in near and reach(unit)]
+    exact = eject(state, movers, nearby, reach, EXACT_TRIES)
+    is_whole = len(hosts) == sum(state.is_open)
+    if exact.places is not None or exact.is_proven:
+        places = exact.places or {}
+        return Evacuation(
+            places, (), _extra(state, places, movers), exact.bound, exact.is_proven and is_whole, exact.tries
+        )
+    bound = exact.bound if is_whole else 0.0
+    solved = solver(state, movers, nearby, reach) if solver else None
+    if solved is not None:
+        cost = _extra(state, solved, movers)
+        return Evacuation(dict(solved), (), cost, cost if is_whole else 0.0, is_whole, exact.tries)
+    best: tuple[float, dict[int, int]] | None = None
+    for number in range(SEARCH_ROUNDS):
+        search = Repacking(state.copy(), movers, nearby, reach)
+        search.run(SEARCH_TRIES, random.Random(number))  # noqa: S311 - the same plan every time
+        if search.best is not None and (best is None or search.best[0] < best[0]):
+            best = search.best
+        if best is not None and best[0] <= bound:
+            break
+    tries = exact.tries + SEARCH_ROUNDS * SEARCH_TRIES
+    if best is None:
+        return Evacuation({}, (), 0.0, bound, False, tries)
+    return Evacuation(best[1], (), best[0], bound, best[0] <= bound, tries)
+
+
+def _roomiest(state: State) -> list[int]:
+    hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
+    return sorted(sorted(hosts, key=lambda host: -state.free[host])[:MOST_HOSTS])
+
+
+def _extra(state: State, places: t.Mapping[int, int], movers: t.Sequence[int]) -> float:
+    must = set(movers)
+    return sum(state.cluster.units[unit].cost for unit in places if unit not in must)

@@ -1,0 +1,249 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Whose turn it is on a host: the lease that one run of a playbook holds (docs/contracts.md, "Lease").
+
+A lease ends at its time, so that a dead run keeps nobody out. Whoever was late to notice is told by its fence, a
+number that only grows: a writer with an older one than the host's is refused (a sequencer in M. Burrows, "The Chubby
+lock service", OSDI 2006, section 2.4).
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+SCHEMA = "kvmops.lease/1"
+
+Lease = dict[str, t.Any]
+
+#: A host that nobody has ever leased.
+FREE: Lease = {
+    "schema": SCHEMA,
+    "owner": None,
+    "run": None,
+    "purpose": None,
+    "since": None,
+    "expires_at": None,
+    "ttl_s": None,
+    "fence": 0,
+    "hosts": [],
+}
+
+
+class LeaseError(Exception):
+    """A lease that cannot be had, or cannot be read; ``refusal`` says why and what to do, ``lease`` who has it."""
+
+    def __init__(self, why: Refusal, lease: Lease | None = None) -> None:
+        super().__init__(f"{why['reason']}; {why['remedy']}")
+        self.refusal = why
+        self.lease = lease
+
+
+class Claim(t.NamedTuple):
+    """Who asks for a host's lease.
+
+    Attributes:
+        host: its name.
+        owner, run: whose lease it is to be. Both together tell a holder from all others.
+        purpose: what for, for those who find the host taken; None keeps the one that is there.
+        ttl_s: seconds until it ends by itself, at least 1.
+        hosts: all hosts that the run takes.
+        fence: only this very lease is meant, one that was taken before.
+        force: take it from whoever has it.
+    """
+
+    host: str
+    owner: str
+    run: str
+    purpose: str | None = None
+    ttl_s: int = 900
+    hosts: tuple[str, ...] = ()
+    fence: int | None = None
+    force: bool = False
+
+
+def parsed(text: str, host: str, where: str) -> Lease:
+    """The lease in a text.
+
+    Raises:
+        LeaseError: it is damaged or of another version. It then counts as held by somebody unknown.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise damaged(host, where, f"it is not JSON ({error})") from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        schema = found.get("schema") if isinstance(found, dict) else None
+        raise damaged(host, where, f"its schema is {schema!r}, not {SCHEMA}")
+    lease: Lease = {key: found.get(key, default) for key, default in FREE.items()}
+    if not _is_number(lease["fence"]) or lease["fence"] < 0:
+        raise damaged(host, where, f"its fence is {lease['fence']!r}, not a number")
+    if not isinstance(lease["hosts"], list):
+        raise damaged(host, where, f"its hosts are {lease['hosts']!r}, not a list")
+    if lease["owner"] is not None:
+        _check_holder(lease, host, where)
+    return lease
+
+
+def _check_holder(lease: Lease, host: str, where: str) -> None:
+    for key in ("owner", "run", "since", "expires_at"):
+        if not isinstance(lease[key], str) or not lease[key]:
+            raise damaged(host, where, f"its {key} is {lease[key]!r}")
+    if not _is_number(lease["ttl_s"]) or lease["ttl_s"] < 1:
+        raise damaged(host, where, f"its ttl_s is {lease['ttl_s']!r}")
+    try:
+        _moment(lease["expires_at"])
+    except ValueError as error:
+        raise damaged(host, where, f"its expires_at is {lease['expires_at']!r}, not a time in UTC") from error
+
+
+def _is_number(value: t.Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def damaged(host: str, where: str, why: str) -> LeaseError:
+    """A lease that nobody can read."""
+    return LeaseError(
+        refusal(
+            "lease_damaged",
+            f"the lease of {host} in {where} cannot be read: {why}; so {host} counts as taken",
+            f"see that no run is at work on {host}, then break the lease with host_lease and force=true",
+        )
+    )
+
+
+def take(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
+    """The lease that the host has once the claim is granted; whoever has it already gets it for longer.
+
+    Args:
+        lease: the host's lease as it is, or L(FREE) where a damaged one is broken.
+        now: the time by the host's own clock, with its zone.
+
+    Raises:
+        LeaseError: another run has it, or the one that is meant is not there any more.
+    """
+    _check(claim)
+    mine = _is_of(lease, claim)
+    if claim.fence is not None and not (mine and lease["fence"] == claim.fence):
+        raise LeaseError(_lost(lease, claim.host, claim.fence), lease)
+    if not mine and not claim.force and _is_held(lease, now):
+        raise LeaseError(_held(lease, claim.host), lease)
+    return {
+        "schema": SCHEMA,
+        "owner": claim.owner,
+        "run": claim.run,
+        "purpose": lease["purpose"] if mine and claim.purpose is None else claim.purpose,
+        "since": lease["since"] if mine else written(now),
+        "expires_at": written(now + datetime.timedelta(seconds=claim.ttl_s)),
+        "ttl_s": claim.ttl_s,
+        "fence": lease["fence"] if mine else next_fence(lease["fence"], now),
+        "hosts": list(claim.hosts) or (lease["hosts"] if mine else [claim.host]),
+    }
+
+
+def renew(lease: Lease, fence: int, now: datetime.datetime) -> Lease:
+    """The lease for as long again as it was taken for; one that ``fence`` does not mean, or that is free, as it is."""
+    if lease["fence"] != fence or lease["owner"] is None:
+        return lease
+    return {**lease, "expires_at": written(now + datetime.timedelta(seconds=lease["ttl_s"]))}
+
+
+def release(lease: Lease, claim: Claim) -> Lease:
+    """The lease once its holder gave it back. One of somebody else stays as it is, unless it is broken with force.
+
+    The fence stays: the next one must be higher.
+    """
+    mine = _is_of(lease, claim) and claim.fence in (None, lease["fence"])
+    if not (mine or claim.force):
+        return lease
+    return {**FREE, "hosts": [], "fence": lease["fence"]}
+
+
+def barred(lease: Lease, fence: int, host: str) -> Refusal | None:
+    """Why a writer with this fence must not begin anything on the host any more, or None.
+
+    A lease that has run out, or that was given back, still lets its last holder work as long as nobody else took it:
+    nothing that it does can meet another run.
+    """
+    return None if lease["fence"] == fence else _lost(lease, host, fence)
+
+
+def next_fence(last: int, now: datetime.datetime) -> int:
+    """A number higher than any that the host gave before.
+
+    Counting alone would begin anew where the record was lost; the seconds since 1970 are higher than what was counted
+    before that.
+    """
+    return max(last + 1, int((now - _EPOCH).total_seconds()))
+
+
+def written(moment: datetime.datetime) -> str:
+    """A time as the contracts write it."""
+    utc = moment.astimezone(datetime.timezone.utc)
+    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+
+
+def _moment(text: str) -> datetime.datetime:
+    # Python 3.9 knows no Z.
+    moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+    if moment.tzinfo is None:
+        raise ValueError("it has no zone")
+    return moment
+
+
+def _check(claim: Claim) -> None:
+    for option, value in (("owner", claim.owner), ("run", claim.run)):
+        if not value.strip():
+            raise LeaseError(
+                refusal("bad_option", f"{option} is empty", f"set {option}, so that others see who has {claim.host}")
+            )
+    if claim.ttl_s < 1:
+        raise LeaseError(
+            refusal("bad_option", f"ttl_s is {claim.ttl_s}, and 1 is the least it can be", "set ttl_s to 1 or more")
+        )
+
+
+def _is_of(lease: Lease, claim: Claim) -> bool:
+    return (lease["owner"], lease["run"]) == (claim.owner, claim.run)
+
+
+def _is_held(lease: Lease, now: datetime.datetime) -> bool:
+    return lease["owner"] is not None and now < _moment(lease["expires_at"])
+
+
+def _held(lease: Lease, host: str) -> Refusal:
+    return refusal(
+        "lease_held",
+        f"{host} is taken by {_who(lease)}, until {lease['expires_at']} unless it is renewed",
+        f"wait for the end of that run (wait_s waits), or ask {lease['owner']}; if the run is dead, its lease ends by"
+        " itself, or take it over with force=true",
+    )
+
+
+def _lost(lease: Lease, host: str, fence: int) -> Refusal:
+    if lease["fence"] > fence and lease["owner"] is not None:
+        what = f"{host} was taken over by {_who(lease)}"
+    elif lease["fence"] > fence:
+        what = f"{host} was taken over by another run, which has ended"
+    elif lease["fence"] == fence:
+        what = f"{host} is no longer taken by this run"
+    else:
+        what = f"there is no such lease on {host}"
+    return refusal(
+        "lease_lost",
+        f"the lease with fence {fence} does not count any more: {what}",
+        "begin nothing with it; run the playbook again, which takes the host anew and plans from what is there then",
+    )
+
+
+def _who(lease: Lease) -> str:
+    purpose = f" ({lease['purpose']})" if lease["purpose"] else ""
+    return f"{lease['owner']} for run {lease['run']}{purpose} since {lease['since']}"

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""N+1: could any one open host fail, and the others take its guests?
+
+The answer for a host is a packing of its guests into what is free elsewhere. Finding one proves that it can; where the
+plain way finds none, an exact packing with a limit is tried, so that "no" may mean "not found".
+"""
+
+from __future__ import annotations
+
+import heapq
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import pack
+
+#: Hosts that the exact packing looks at: those with the most room.
+MOST_HOSTS = 24
+MOST_TRIES = 2_000
+
+
+def uncovered(state: State) -> list[int]:
+    """Open hosts whose guests would not all find room elsewhere if they failed."""
+    hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
+    return [host for host in hosts if not is_covered(state, host)]
+
+
+def is_covered(state: State, failed: int) -> bool:
+    """Would the guests of this host find room elsewhere? The state is left as it was."""
+    guests = sorted(state.on[failed], key=lambda unit: (-state.need[unit], unit))
+    hosts = [host for host, is_open in enumerate(state.is_open) if is_open and host != failed]
+    if sum(state.need[unit] for unit in guests) > sum(max(0, state.free[host]) for host in hosts):
+        return False
+    placed = _plainly(state, guests, hosts, failed)
+    for unit in guests:
+        state.move(unit, failed)
+    if placed:
+        return True
+    for unit in guests:
+        state.lift(unit)
+    near = heapq.nlargest(MOST_HOSTS, hosts, key=state.free.__getitem__)
+
+    def reach(unit: int) -> list[int]:
+        return [host for host in near if state.may_go(unit, host, failed)]
+
+    found = pack(state, guests, reach, MOST_TRIES)
+    for unit in guests:
+        state.drop(unit, failed)
+    return found.places is not None
+
+
+def _plainly(state: State, guests: t.Sequence[int], hosts: t.Sequence[int], failed: int) -> bool:
+    """Each, the largest first, to where most is free: whoever cannot go there is tried elsewhere."""
+    heap = [(-state.free[host], host) for host in hosts]
+    heapq.heapify(heap)
+    for unit in guests:
+        aside, found = [], False
+        while heap and not found:
+            free, host = heapq.heappop(heap)
+            if -free < state.need[unit]:
+                heapq.heappush(heap, (free, host))
+                break
+            if state.has_room(unit, host) and state.is_apart(unit, host) and state.may_go(unit, host, failed):
+                state.move(unit, host)
+                free, found = -state.free[host], True
+            aside.append((free, host))
+        for item in aside:
+            heapq.heappush(heap, item)
+        if not found:
+            return False
+    return True
+
+
+class Cover:
+    """N+1 while guests move.
+
+    Hosts that are not covered to begin with are not held against a move.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.broken = frozenset(uncovered(state))
+
+    def allows(self, state: State, unit: int, destination: int) -> bool:
+        """Would every host that is covered still be, after this move? The state is left as it was."""
+        source = state.where[unit]
+        state.move(unit, destination)
+        hosts = (host for host, is_open in enumerate(state.is_open) if is_open and host not in self.broken)
+        allowed = all(is_covered(state, host) for host in hosts)
+        state.move(unit, source)
+        return allowed

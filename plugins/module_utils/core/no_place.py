@@ -1,0 +1,174 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Why a guest has no place, which constraint binds, and what would free it."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Evacuation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import against
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
+
+
+def refusals(
+    made: SnapshotCluster, state: State, unit: int, member: int, closing: t.Collection[str], found: Evacuation
+) -> list[Refusal]:
+    """Why this member of a unit stays, told once for each cause; then the answer for all guests together.
+
+    ``state`` is how things are after the plan.
+    """
+    causes = _causes(made, state, unit, closing)
+    told = [_told(made, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
+    return [one for some in told for one in some] + [_answer(made, state, unit, causes, found)]
+
+
+def at(made: SnapshotCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
+    """Why this member of a unit cannot go to this very host, as things are in ``state``; told as if it could not."""
+    return _told(made, state, unit, member, _cause(state, unit, host), [host])
+
+
+def _causes(made: SnapshotCluster, state: State, unit: int, closing: t.Collection[str]) -> dict[str, list[int]]:
+    """Hosts by what keeps the unit from each of them, in the order in which it is worth being told."""
+    found: dict[str, list[int]] = {
+        cause: [] for cause in ("room", "vcpus", "pages", "apart", "older", "kind", "closed")
+    }
+    home = made.cluster.units[unit].host
+    for host, name in enumerate(made.names):
+        if host != home and name not in closing:
+            found[_cause(state, unit, host)].append(host)
+    return {cause: hosts for cause, hosts in found.items() if hosts}
+
+
+def _cause(state: State, unit: int, host: int) -> str:
+    if not state.is_open[host]:
+        return "closed"
+    if state.level[host] < state.level[state.where[unit]] and not state.cluster.fitting.may_downgrade:
+        return "older"
+    if not state.may_go(unit, host):
+        return "kind"
+    if not state.is_apart(unit, host):
+        return "apart"
+    if state.free_vcpus[host] < state.vcpus[unit]:
+        return "vcpus"
+    return "room" if state.free[host] < state.need[unit] else "pages"
+
+
+def _told(
+    made: SnapshotCluster, state: State, unit: int, member: int, cause: str, hosts: t.Sequence[int]
+) -> list[Refusal]:
+    host = max(hosts, key=lambda one: (state.free[one], -one))
+    name, domain = made.names[host], made.domains[unit][member]
+    others = [made.names[one] for one in hosts if one != host]
+    more = f"; much the same for {listed(others)}" if others else ""
+    if cause in ("closed", "kind"):
+        source = made.terms.snapshots[made.names[made.cluster.units[unit].host]]
+        there = made.terms.snapshots[name]
+        found = compatibility.arriving(domain, source, there, made.intents[unit][member])
+        found = found or against(made.terms.paths, source["host"], name, domain["uuid"])
+        companions = [one["name"] for one in made.domains[unit] if one is not domain]
+        found = found or [_not_said(name, domain["name"], companions)]
+        return [refusal(one["code"], one["reason"] + more, one["remedy"]) for one in found]
+    code, reason, remedy = _shortage(made, state, unit, cause, host)
+    return [refusal(code, reason + more, remedy)]
+
+
+def _not_said(host: str, guest: str, companions: t.Sequence[str]) -> Refusal:
+    """It is not the guest: its companions cannot go there, or the host cannot tell what it has."""
+    if companions:
+        return refusal(
+            "keep_together",
+            f"{host} cannot take {listed(list(companions))}, with which {guest} is kept together",
+            f"choose a host for all of them, or take {guest} out of that group",
+        )
+    return refusal(
+        "memory_unknown",
+        f"{host} did not say how much memory it has available",
+        f"take a new snapshot of {host}, and look at /proc/meminfo there if that does not help",
+    )
+
+
+def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: int) -> tuple[str, str, str]:
+    name, guest = made.names[host], made.cluster.name_of(unit)
+    if cause == "apart":
+        groups = [group for group in (group_of(domain, "apart") for domain in made.domains[unit]) if group]
+        return (
+            "keep_apart",
+            (
+                f"{name} runs or will run {_company(made, state, unit, host)}, from which {guest} is kept apart "
+                f"(group {groups[0]})"
+            ),
+            f"add a host that runs no guest of group {groups[0]}, or take {guest} out of that group",
+        )
+    if cause == "older":
+        return (
+            "older_hypervisor",
+            f"{name} runs an older QEMU than the host of {guest}",
+            f"upgrade QEMU on {name}, or permit it (may_downgrade)",
+        )
+    if cause == "vcpus":
+        short = state.vcpus[unit] - state.free_vcpus[host]
+        return (
+            "vcpus",
+            f"{name} can promise {max(0, state.free_vcpus[host])} virtual CPUs, but {guest} has {state.vcpus[unit]}",
+            f"free {short} of them on {name}, or permit more virtual CPUs for each physical one (vcpu_ratio)",
+        )
+    if cause == "pages":
+        return (
+            "huge_pages",
+            f"{name} has too few free huge pages for {guest}",
+            f"reserve more of them on {name} (/sys/kernel/mm/hugepages)",
+        )
+    need, free = state.need[unit], state.free[host]
+    reserve = made.terms.reserve_bytes
+    kept = f" beside the {human_bytes(reserve)} that stay free" if reserve else ""
+    return (
+        "memory",
+        f"{name} will have room for {human_bytes(max(0, free))} of guests{kept}, but {guest} needs {human_bytes(need)}",
+        f"free {human_bytes(need - free)} on {name}, or add a host",
+    )
+
+
+def _company(made: SnapshotCluster, state: State, unit: int, host: int) -> str:
+    """Guests on a host that are in a keep-apart group of the unit."""
+    units = made.cluster.units
+    groups = set(units[unit].apart)
+    return listed([made.cluster.name_of(other) for other in sorted(state.on[host]) if groups & set(units[other].apart)])
+
+
+def _answer(
+    made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]], found: Evacuation
+) -> Refusal:
+    """Is there no place, or was none found; and what would free one."""
+    if found.is_proven:
+        code, reason = "no_placement", "there is no placement for all guests at once, whatever moves where"
+    else:
+        code = "none_found"
+        reason = f"no placement for all guests at once was found in {found.tries} tries; there may be one"
+    ways = list(_ways_out(made, state, unit, causes))
+    return refusal(code, reason, ", or ".join(ways) or "leave the guest where it is, or shut it down")
+
+
+def _ways_out(made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]]) -> t.Iterator[str]:
+    """This host back, that guest down, so much more memory."""
+    need = state.need[unit]
+    back = [host for host in causes.get("closed", ()) if state.free[host] >= need]
+    if back:
+        host = min(back, key=lambda one: (state.free[one], one))
+        yield f"open {made.names[host]} again (it has room for it)"
+    short = causes.get("room")
+    if short:
+        host = max(short, key=lambda one: (state.free[one], -one))
+        missing = need - state.free[host]
+        enough = [one for one in state.on[host] if state.need[one] >= missing]
+        if enough:
+            down = min(enough, key=lambda one: (state.need[one], one))
+            yield f"shut {made.cluster.name_of(down)} down on {made.names[host]}"
+        yield f"give {made.names[host]} {human_bytes(missing)} more"

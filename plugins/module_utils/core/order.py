@@ -1,0 +1,186 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""In which order units move, so that every state on the way is sound, and which moves must wait for which.
+
+Whatever order the moves finish in, as long as each waits for those it names: no host is overfull and no keep-apart
+group shares a host. Where guests wait for each other in a ring, the cheapest is parked on a third host.
+"""
+
+from __future__ import annotations
+
+import heapq
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+
+
+class Move(t.NamedTuple):
+    """One move; ``after`` numbers the moves that must be over before it, ``parks`` says that it moves on later."""
+
+    unit: int
+    source: int
+    destination: int
+    after: tuple[int, ...] = ()
+    parks: bool = False
+
+
+class Ordered(t.NamedTuple):
+    """The moves in their order, and the units that no order brings to their place."""
+
+    moves: list[Move]
+    left: tuple[int, ...]
+
+
+def order(
+    state: State,
+    places: t.Mapping[int, int],
+    rank: t.Callable[[int], t.Any],
+    parkable: t.Collection[int] = (),
+) -> Ordered:
+    """Order the moves of units from where they are to ``places``; the state follows them.
+
+    Args:
+        state: the cluster before the first move.
+        places: destination by unit.
+        rank: units of lower rank go first, as far as there is room.
+        parkable: units that may be moved out of the way and back, where parking those that move does not help.
+    """
+    return _Ordering(state, places, rank, parkable).run()
+
+
+def joined(state: State, moves: t.Iterable[Move]) -> list[Move]:
+    """Moves that were ordered bit by bit, with what each waits for in all of them; ``state`` is before the first."""
+    waits = _Waits(state)
+    return [
+        move._replace(after=waits.note(number, move.unit, move.source, move.destination))
+        for number, move in enumerate(moves)
+    ]
+
+
+class _Ordering:
+    def __init__(
+        self,
+        state: State,
+        places: t.Mapping[int, int],
+        rank: t.Callable[[int], t.Any],
+        parkable: t.Collection[int],
+    ) -> None:
+        self.state = state
+        self.pending = {unit: host for unit, host in places.items() if state.where[unit] != host}
+        self.rank = rank
+        self.parkable = [unit for unit in parkable if unit not in self.pending]
+        self.parked: set[int] = set()
+        self.aside: set[int] = set()
+        self.moves: list[Move] = []
+        self.ready = [((False, rank(unit)), unit) for unit in self.pending]
+        heapq.heapify(self.ready)
+        self.waiting: dict[int, list[int]] = {}
+        self.waits = _Waits(state)
+
+    def run(self) -> Ordered:
+        while self.pending:
+            if self.ready:
+                dummy, unit = heapq.heappop(self.ready)
+                destination = self.pending[unit]
+                if self.state.can_take(unit, destination):
+                    del self.pending[unit]
+                    self._move(unit, destination)
+                else:
+                    self.waiting.setdefault(destination, []).append(unit)
+            elif not self._park():
+                break
+        return Ordered(self.moves, tuple(sorted(self.pending)))
+
+    def _move(self, unit: int, destination: int, *, parks: bool = False) -> None:
+        source = self.state.where[unit]
+        after = self.waits.note(len(self.moves), unit, source, destination)
+        self.moves.append(Move(unit, source, destination, after, parks))
+        self.state.move(unit, destination)
+        for other in self.waiting.pop(source, ()):
+            # Who was only in the way goes back after those that it was in the way of.
+            heapq.heappush(self.ready, ((other in self.aside, self.rank(other)), other))
+
+    def _park(self) -> bool:
+        """Move one out of the way of others: of those that wait, else of those that may be parked; the cheapest."""
+        wanted = {host for host, units in self.waiting.items() if units}
+        stuck = [unit for unit in self.pending if self.state.where[unit] in wanted]
+        bystanders = [unit for unit in self.parkable if self.state.where[unit] in wanted]
+        for units in (stuck, bystanders):
+            for unit in sorted(units, key=lambda one: (self.state.cluster.units[one].cost, one)):
+                host = None if unit in self.parked else self._parking_place(unit, wanted)
+                if host is None:
+                    continue
+                self.parked.add(unit)
+                home = self.state.where[unit]
+                target = self.pending.setdefault(unit, home)
+                self._move(unit, host, parks=True)
+                for queue in self.waiting.values():
+                    if unit in queue:
+                        queue.remove(unit)
+                if target == home:
+                    self.aside.add(unit)
+                heapq.heappush(self.ready, ((target == home, self.rank(unit)), unit))
+                return True
+        return False
+
+    def _parking_place(self, unit: int, wanted: t.Collection[int]) -> int | None:
+        state = self.state
+        target = self.pending.get(unit, state.where[unit])
+        hosts = [
+            host
+            for host in range(len(state.free))
+            if host != target and state.can_take(unit, host) and state.may_go(unit, target, host)
+        ]
+        return max(hosts, key=lambda host: (host not in wanted, state.free[host], -host), default=None)
+
+
+class _Waits:
+    """Which earlier departures each arrival needs.
+
+    An arrival waits for the first departures from its host that make room for itself and for *all* arrivals before it,
+    whether or not these have happened. So it may overtake any move it does not wait for.
+    """
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._room = [list(state.free), list(state.free_vcpus)]
+        self._pages = dict(state.free_pages)
+        self._left: dict[int, list[tuple[int, int]]] = {}
+        self._counted: dict[int, int] = {}
+        self._last: dict[int, int] = {}
+
+    def note(self, number: int, unit: int, source: int, destination: int) -> tuple[int, ...]:
+        """Numbers of the moves that move ``number`` waits for."""
+        self._take(unit, destination, 1)
+        left, counted = self._left.get(destination, []), self._counted.get(destination, 0)
+        while counted < len(left) and self._is_short(destination, unit):
+            self._take(left[counted][1], destination, -1)
+            counted += 1
+        self._counted[destination] = counted
+        after = {move for move, dummy in left[:counted]}
+        after.update(move for move, other in left[counted:] if self._are_apart(unit, other))
+        if unit in self._last:
+            after.add(self._last[unit])
+        self._last[unit] = number
+        self._left.setdefault(source, []).append((number, unit))
+        return tuple(sorted(after))
+
+    def _take(self, unit: int, host: int, sign: int) -> None:
+        self._room[0][host] -= sign * self.state.need[unit]
+        self._room[1][host] -= sign * self.state.vcpus[unit]
+        for size, count in self.state.cluster.units[unit].pages:
+            self._pages[host, size] = self._pages.get((host, size), 0) - sign * count
+
+    def _is_short(self, host: int, unit: int) -> bool:
+        pages = self.state.cluster.units[unit].pages
+        return (
+            self._room[0][host] < 0
+            or self._room[1][host] < 0
+            or any(self._pages.get((host, size), 0) < 0 for size, dummy in pages)
+        )
+
+    def _are_apart(self, unit: int, other: int) -> bool:
+        units = self.state.cluster.units
+        return bool(set(units[unit].apart) & set(units[other].apart))

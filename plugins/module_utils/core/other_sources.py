@@ -1,0 +1,31 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What the sources of one plan must know of each other, as nobody coordinates them."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Step
+
+
+def ranks(plan: Plan, host: str) -> dict[str, int]:
+    """By destination, how many sources come before this host when several want to send there at the same moment.
+
+    The order is that in which the plan's steps first name them, so all sources find the same.
+    """
+    found: dict[str, int] = {}
+    for destination in {step["destination"] for step in plan["steps"] if step["source"] == host}:
+        sources = [step["source"] for step in plan["steps"] if step["destination"] == destination]
+        found[destination] = list(dict.fromkeys(sources)).index(host)
+    return found
+
+
+def awaited(plan: Plan, step: Step) -> list[Step]:
+    """The steps of other sources that a step waits for; those of its own source, its run sees ending.
+
+    Only of those that stand before it: so no two sources ever wait for each other.
+    """
+    before = [one["id"] for one in plan["steps"]].index(step["id"])
+    after = set(step["after"])
+    return [one for one in plan["steps"][:before] if one["id"] in after and one["source"] != step["source"]]

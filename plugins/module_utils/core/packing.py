@@ -1,0 +1,91 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Exact packing: can these units all find room? Depth first, the largest first, and honest about giving up.
+
+Where little room is to spare, a host that is left with less than the smallest unit needs wastes it, and how much may be
+wasted in all is known: what is free less what is needed. That bound cuts nearly everything a tight packing could try.
+"""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+
+#: For each unit, the hosts it may go to.
+Reach = t.Callable[[int], t.Sequence[int]]
+
+
+class Packed(t.NamedTuple):
+    """What a packing came to: where each unit goes, or nothing; ``is_proven``: there is provably no packing."""
+
+    places: dict[int, int] | None
+    is_proven: bool
+    tries: int
+
+
+def pack(state: State, units: t.Sequence[int], reach: Reach, most_tries: int) -> Packed:
+    """Find a host for every unit, each among those it may go to; all of them are NOWHERE, and are so again afterwards.
+
+    ``most_tries`` bounds the placements that are looked at.
+    """
+    search = _Search(state, units, reach, most_tries)
+    found = search.fill(0)
+    places = {unit: state.where[unit] for unit in units} if found else None
+    for unit in units if found else ():
+        state.lift(unit)
+    return Packed(places, not found and search.tries < most_tries, search.tries)
+
+
+class _Search:
+    def __init__(self, state: State, units: t.Sequence[int], reach: Reach, most_tries: int) -> None:
+        self.state, self.most_tries, self.tries = state, most_tries, 0
+        self.units = sorted(units, key=lambda unit: (-state.need[unit], unit))
+        self.reach = [tuple(reach(unit)) for unit in self.units]
+        self.hosts = sorted({host for hosts in self.reach for host in hosts})
+        need = sum(state.need[unit] for unit in self.units)
+        self.slack = sum(max(0, state.free[host]) for host in self.hosts) - need
+        #: from here on, the smallest need
+        self.smallest = [state.need[unit] for unit in self.units]
+        for place in range(len(self.smallest) - 2, -1, -1):
+            self.smallest[place] = min(self.smallest[place], self.smallest[place + 1])
+        self.alike = [self._is_like_the_one_before(place) for place in range(len(self.units))]
+
+    def _is_like_the_one_before(self, place: int) -> bool:
+        """Units that differ in nothing are placed in the order of the hosts: other orders are the same packing."""
+        if not place:
+            return False
+        one, other = (self.state.cluster.units[unit] for unit in self.units[place - 1 : place + 1])
+        return (
+            not one.apart
+            and not other.apart
+            and self.reach[place] == self.reach[place - 1]
+            and ((one.need_bytes, one.vcpus, one.pages) == (other.need_bytes, other.vcpus, other.pages))
+        )
+
+    def fill(self, place: int) -> bool:
+        """Place the units from here on."""
+        if place == len(self.units):
+            return True
+        if self.slack < 0 or self._wasted(place) > self.slack:
+            return False
+        state, unit = self.state, self.units[place]
+        first = state.where[self.units[place - 1]] if self.alike[place] else -1
+        free = state.free
+        for host in sorted((host for host in self.reach[place] if host >= first), key=free.__getitem__):
+            if self.tries >= self.most_tries:
+                return False
+            if not state.has_room(unit, host) or not state.is_apart(unit, host):
+                continue
+            self.tries += 1
+            state.drop(unit, host)
+            if self.fill(place + 1):
+                return True
+            state.lift(unit)
+        return False
+
+    def _wasted(self, place: int) -> int:
+        smallest, free = self.smallest[place], self.state.free
+        return sum(free[host] for host in self.hosts if 0 < free[host] < smallest)

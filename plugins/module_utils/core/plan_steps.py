@@ -1,0 +1,167 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""From moves in numbers to the steps of a plan, and to what is expected of them."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay, Step, guest_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import value_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
+    ONE_AT_A_TIME,
+    Job,
+    Slots,
+    plain_seconds,
+    schedule,
+    verdict,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
+    NOTHING_EXPECTED,
+    Expected,
+    SnapshotCluster,
+)
+
+
+class Planned(t.NamedTuple):
+    """A plan's content.
+
+    Attributes:
+        placement: its steps, in order, and who stays.
+        expected: for the plan's ``expected``: seconds, bound, verdict, start and end of each step.
+        remarks: what concerns the plan as a whole.
+        figures: what else a goal has to tell, such as scores.
+    """
+
+    placement: Placement
+    expected: dict[str, t.Any]
+    remarks: list[Refusal]
+    figures: dict[str, t.Any]
+
+
+class Window(t.NamedTuple):
+    """The time there is and the slots there are.
+
+    Attributes:
+        window_s: seconds there are; None: any.
+        slots: moves at once.
+        bytes_per_s: what to reckon with for guests without a forecast; None: the usual.
+        links: shared links between two hosts, by (source, destination).
+    """
+
+    window_s: float | None = None
+    slots: Slots = ONE_AT_A_TIME
+    bytes_per_s: float | None = None
+    links: t.Mapping[tuple[str, str], tuple[str, ...]] = {}
+
+
+ANY_TIME = Window()
+
+
+def steps_of(made: SnapshotCluster, moves: t.Sequence[Move], why: t.Callable[[Move], str]) -> list[Step]:
+    """A step for each guest of each move, in order; ``after`` names the steps of the moves that a move waits for."""
+    steps: list[Step] = []
+    ids: list[list[str]] = []
+    for move in moves:
+        after = [one for other in move.after for one in ids[other]]
+        own = []
+        source, destination = made.names[move.source], made.names[move.destination]
+        for domain, intent in zip(made.domains[move.unit], made.intents[move.unit]):
+            choice = made.terms.appraise(domain, source, destination, intent) if made.terms.appraise else None
+            own.append(f"s{len(steps) + 1:03d}")
+            steps.append({
+                "id": own[-1],
+                "guest": guest_of(domain),
+                "source": source,
+                "destination": destination,
+                "memory_bytes": int(domain["memory_bytes"]),
+                "intent": dict(intent),
+                "reason": why(move),
+                "strategy": choice["method"] if choice else None,
+                "forecast": t.cast("dict[str, t.Any]", choice) if choice else None,
+                "after": list(after),
+            })  # fmt: skip
+        ids.append(own)
+    return steps
+
+
+def stays_of(made: SnapshotCluster, unit: int, refusals: t.Callable[[int], list[Refusal]]) -> list[Stay]:
+    """A stay for each guest of a unit."""
+    host = made.names[made.cluster.units[unit].host]
+    return [
+        {"guest": guest_of(domain), "host": host, "refusals": refusals(number)}
+        for number, domain in enumerate(made.domains[unit])
+    ]
+
+
+def jobs_of(steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window: Window = ANY_TIME) -> list[Job]:
+    """The steps as the schedule sees them."""
+    return [
+        Job(
+            id=step["id"],
+            guest=step["guest"]["name"],
+            source=step["source"],
+            destination=step["destination"],
+            seconds=_seconds(step, expected.get(step["guest"]["uuid"], NOTHING_EXPECTED), window),
+            after=tuple(step["after"]),
+            links=window.links.get((step["source"], step["destination"]), ()),
+        )
+        for step in steps
+    ]
+
+
+def _seconds(step: Step, expected: Expected, window: Window) -> float:
+    """As forecast for this very step; else for its guest; else a guess, by what is known of its way."""
+    seconds = _forecast(step, "total_s", expected.seconds)
+    if seconds is not None:
+        return seconds
+    size = step["memory_bytes"] if expected.bytes is None else expected.bytes
+    return plain_seconds(size, (step["forecast"] or {}).get("bandwidth_bytes_per_s") or window.bytes_per_s)
+
+
+def _forecast(step: Step, figure: str, otherwise: float | None) -> float | None:
+    """A figure of the step's forecast; of its guest's where the step has no forecast of its own."""
+    return otherwise if step["forecast"] is None else value_of(step["forecast"].get(figure))
+
+
+def expectation(
+    steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window: Window = ANY_TIME
+) -> dict[str, t.Any]:
+    """What a plan says about its time: plain JSON for its ``expected``.
+
+    ``guessed`` names guests that nobody forecast: their seconds are memory over bandwidth, no more than a guess.
+    ``bytes`` are null while one of the steps has no figure.
+    """
+    known = [(step, expected.get(step["guest"]["uuid"], NOTHING_EXPECTED)) for step in steps]
+    sent = [_forecast(step, "bytes", one.bytes) for step, one in known]
+    jobs = jobs_of(steps, expected, window)
+    made = schedule(jobs, window.slots)
+    told: dict[str, t.Any] = {
+        "seconds": round(made.total_s, 1),
+        "bytes": None if None in sent else round(sum(one or 0 for one in sent)),
+        "fits_window": None,
+        "window_s": window.window_s,
+        "verdict": None,
+        "without": [],
+        "reason": None,
+        "bound_s": round(made.bound_s, 1),
+        "bound_reason": made.bound_why,
+        "above_bound": round(made.distance, 3),
+        "steps": {
+            job.id: {"start_s": round(made.steps[job.id].start_s, 1), "end_s": round(made.steps[job.id].end_s, 1)}
+            for job in jobs
+        },
+        "guessed": sorted({
+            step["guest"]["name"] for step, one in known if _forecast(step, "total_s", one.seconds) is None
+        }),
+    }  # fmt: skip
+    if window.window_s is not None:
+        found = verdict(jobs, window.window_s, window.slots)
+        told.update(
+            fits_window=found.code == "fits", verdict=found.code, without=list(found.without), reason=found.reason
+        )
+    return told

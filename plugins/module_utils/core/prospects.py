@@ -1,0 +1,235 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What is known of moving each guest before anybody knows where it goes.
+
+A guest that was measured is forecast towards every open host, once for those that are alike to it. A destination to
+which no way of moving keeps its intent is barred to it; a guest that is refused everywhere stays, and says why. Guests
+that were not measured can be promised nothing, so nothing is held against them either.
+
+A forecast takes milliseconds, and of a large cluster few guests move. So only those are forecast who surely leave their
+host, or whom a plan has chosen; the others are reckoned with what two passes over their memory send.
+"""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Intent,
+    Step,
+    is_off,
+    is_open,
+    metadata_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import (
+    Foresight,
+    stated_bytes_per_s,
+    value_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Expected, Terms
+
+#: A forecast that is so many times what was reckoned with is a reason to choose anew.
+SURPRISE = 1.5
+#: How many times as much is reckoned for a guest that plain pre-copy does not get through with.
+HARD = 10.0
+NOTHING_FITTED = {"hot_bytes": 0.0, "fill_s": 0.0, "cold_bytes_per_s": 0.0}
+
+
+class Prospects:
+    """The terms of a plan with what forecasts say, as far as they were asked: expected costs, barred paths, guests
+    that are held where they are. ``terms`` are those of now.
+    """
+
+    def __init__(self, terms: Terms, foresight: Foresight, *, closing: t.Collection[str] = ()) -> None:
+        """
+        Args:
+            terms: what the plan must keep to otherwise.
+            foresight: forecasts moves.
+            closing: hosts that are to be empty, to which nobody goes.
+        """
+        self._given, self._foresight = terms, foresight
+        self._open = [h for h in sorted(terms.snapshots) if h not in closing and is_open(terms.snapshots[h])]
+        self._alike = _Alike(foresight)
+        self._known = _Known(foresight, self._alike)
+        self._kinds: dict[str, list[list[str]]] = {}
+        self._guests = dict(self._measured())
+        self._asked: set[str] = set()
+        self._expected = dict(terms.expected)
+        self._paths = {key: list(refusals) for key, refusals in terms.paths.items()}
+        self._held: dict[str, list[Refusal]] = {}
+        for uuid in self._guests:
+            self._expected[uuid] = self._reckoned(uuid)
+
+    @property
+    def terms(self) -> Terms:
+        return self._given._replace(
+            expected=self._expected, paths=self._paths, held=self._held, appraise=self._known.choice
+        )
+
+    def ask(self, guests: t.Iterable[str]) -> None:
+        """Forecast these guests, by UUID, towards every open host."""
+        for uuid in guests:
+            if uuid in self._guests and uuid not in self._asked:
+                self._asked.add(uuid)
+                self._ask(uuid)
+
+    def ask_all(self) -> None:
+        """Forecast every guest that was measured."""
+        self.ask(self._guests)
+
+    def refused(self, steps: t.Iterable[Step]) -> list[str]:
+        """Guests that were not asked for, and that cannot move as these steps have it."""
+        return [uuid for uuid, choice in self._new(steps) if choice["refusal"]]
+
+    def surprising(self, steps: t.Iterable[Step]) -> list[str]:
+        """Guests that were not asked for, and whose move takes much longer than was reckoned with."""
+        found = []
+        for uuid, choice in self._new(steps):
+            seconds, reckoned = value_of(choice["total_s"]), self._expected[uuid].seconds
+            if seconds is not None and reckoned is not None and seconds > SURPRISE * reckoned:
+                found.append(uuid)
+        return found
+
+    def _new(self, steps: t.Iterable[Step]) -> t.Iterator[tuple[str, Choice]]:
+        for step in steps:
+            uuid = step["guest"]["uuid"]
+            if step["forecast"] is not None and uuid in self._guests and uuid not in self._asked:
+                yield uuid, t.cast(Choice, step["forecast"])
+
+    def _measured(self) -> t.Iterator[tuple[str, tuple[Domain, str, Intent]]]:
+        """Each guest that was measured and runs, its host and its whole intent."""
+        for source in sorted(self._given.snapshots):
+            for domain in self._given.snapshots[source].get("domains") or []:
+                if domain["uuid"] in self._foresight.measured and not is_off(domain):
+                    intent = _intent(domain, self._given)
+                    if intent is not None:
+                        yield domain["uuid"], (domain, source, intent)
+
+    def _destinations(self, source: str) -> list[list[str]]:
+        """Open hosts by kind, seen from a source."""
+        if source not in self._kinds:
+            self._kinds[source] = self._alike.by_kind(source, [host for host in self._open if host != source])
+        return self._kinds[source]
+
+    def _ask(self, uuid: str) -> None:
+        domain, source, intent = self._guests[uuid]
+        kinds = self._destinations(source)
+        asked = [(self._known.choice(domain, source, hosts[0], intent), hosts) for hosts in kinds]
+        refused = [(choice["refusal"], hosts) for choice, hosts in asked if choice["refusal"]]
+        cpus = self._expected[uuid].cpus
+        self._expected[uuid] = _expected(cpus, [one for one in asked if not one[0]["refusal"]])
+        if refused and len(refused) == len(asked):
+            self._held[uuid] = [max(refused, key=lambda one: len(one[1]))[0]]
+            return
+        for why, hosts in refused:
+            for host in hosts:
+                self._paths.setdefault((source, host, uuid), []).append(why)
+
+    def _reckoned(self, uuid: str) -> Expected:
+        """What two passes over its memory take: all that it has touched, and what it writes to meanwhile; or many,
+        where plain pre-copy would not get below the downtime that is accepted, so that others are chosen rather.
+        """
+        domain, source, intent = self._guests[uuid]
+        working_set = self._foresight.measured[uuid]
+        kinds = self._destinations(source)
+        rate = self._foresight.bytes_per_s(source, kinds[0][0]) if kinds else None
+        touched, fit = float(working_set["touched_bytes"]), working_set["fit"] or NOTHING_FITTED
+        again = fit["hot_bytes"] + fit["cold_bytes_per_s"] * touched / rate if rate else 0.0
+        sent = touched + min(touched, again)
+        if rate and _is_hard(fit, rate, int(intent["max_downtime_ms"]) / 1000):
+            sent *= HARD
+        return Expected(
+            seconds=sent / rate if rate else None,
+            bytes=round(sent),
+            cpus=_cpus(domain, working_set, self._given),
+        )
+
+
+def _is_hard(fit: t.Mapping[str, t.Any], rate: float, cap_s: float) -> bool:
+    """Is its hot set rewritten faster than it is sent, and too large to be sent while the guest stands still?"""
+    hot, fill_s = fit["hot_bytes"], fit["fill_s"]
+    return bool(hot > cap_s * rate and hot > fill_s * rate)
+
+
+#: Stated bandwidth, lessons of the path, and what the host can do.
+Kind = tuple[t.Optional[float], str, str]
+
+
+class _Alike:
+    """Destinations that a forecast cannot tell from each other: as fast, as far as anybody knows, and as able."""
+
+    def __init__(self, foresight: Foresight) -> None:
+        self._foresight = foresight
+        self._able: dict[str, str] = {}
+
+    def kind(self, source: str, host: str) -> Kind:
+        """What a forecast sees of a destination."""
+        stated = stated_bytes_per_s(self._foresight.connect, source, host)
+        return stated, repr(self._foresight.lessons(source, host)), self._able_to(host)
+
+    def by_kind(self, source: str, hosts: t.Sequence[str]) -> list[list[str]]:
+        """The hosts by kind, those of the most common kind first."""
+        found: dict[Kind, list[str]] = {}
+        for host in hosts:
+            found.setdefault(self.kind(source, host), []).append(host)
+        return sorted(found.values(), key=lambda alike: (-len(alike), alike))
+
+    def _able_to(self, host: str) -> str:
+        if host not in self._able:
+            snapshot = self._foresight.snapshots[host]
+            self._able[host] = repr((snapshot.get("migration"), snapshot.get("versions")))
+        return self._able[host]
+
+
+class _Known:
+    """Forecasts that were made already, for the steps: half of the work of a plan would be to make them again."""
+
+    def __init__(self, foresight: Foresight, alike: _Alike) -> None:
+        self._foresight, self._alike = foresight, alike
+        self._made: dict[tuple[t.Any, ...], tuple[str, Choice]] = {}
+
+    def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
+        """As Foresight has it. A choice that names its destination is another one's no more."""
+        key = (guest["uuid"], source, self._alike.kind(source, destination), repr(sorted(intent.items())))
+        asked, made = self._made.get(key, (destination, None))
+        if made is None or (asked != destination and asked in repr(made)):
+            made = self._foresight.choice(guest, source, destination, intent)
+            self._made[key] = destination, made
+        return copy.deepcopy(made)
+
+
+def _intent(domain: Domain, terms: Terms) -> Intent | None:
+    """The guest's whole intent; None where its metadata makes no sense, which is told elsewhere."""
+    try:
+        return intents.merge(terms.intent, metadata_of(domain).get("intent"))
+    except intents.IntentError:
+        return None
+
+
+def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], terms: Terms) -> float | None:
+    """CPUs that the guest uses: as its host saw it just now, or else when it was measured."""
+    seen, share = terms.expected.get(domain["uuid"]), working_set.get("vcpu_utilisation")
+    if seen is not None and seen.cpus is not None:
+        return seen.cpus
+    return None if share is None else float(share) * int(domain.get("vcpus") or 1)
+
+
+def _expected(cpus: float | None, asked: t.Sequence[tuple[Choice, list[str]]]) -> Expected:
+    """What the guest's move costs to most of the hosts that it can go to."""
+    if not asked:
+        return Expected(cpus=cpus)
+    choice = asked[0][0]
+    sent = value_of(choice["bytes"])
+    return Expected(
+        seconds=value_of(choice["total_s"]),
+        bytes=None if sent is None else round(sent),
+        cpus=cpus,
+        is_risky=choice["measured_at"] is not None and choice["verdict"] != "converges",
+    )

@@ -1,0 +1,150 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A search for tight clusters: hosts may be overfull on the way, which is paid for until none is.
+
+Simulated annealing over final places. Movers go anywhere for nothing; every other unit costs what its move costs as
+long as it is not at home. It proves nothing, but finds what an exact search (core/ejection.py) would take too long for.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import Reach
+
+#: What a byte too much costs beside a byte of a usual move.
+OVER_WEIGHT = 3.0
+#: Temperatures at both ends, in costs of a usual move.
+HOT, COLD = 0.5, 0.05
+
+
+class Repacking:
+    """One search; ``best`` is the cheapest sound set of places found, by unit, with its cost."""
+
+    def __init__(self, state: State, movers: t.Sequence[int], others: t.Sequence[int], reach: Reach) -> None:
+        """The movers are NOWHERE; they are dropped where most is free, which may be too little."""
+        self.state = state
+        units = state.cluster.units
+        self.loose = [*movers, *others]
+        self.costs = dict.fromkeys(movers, 0.0)
+        self.costs.update((unit, units[unit].cost) for unit in others)
+        self.home = {unit: state.where[unit] for unit in others}
+        self.reach = {unit: [*reach(unit)] for unit in self.loose}
+        self.moved: list[int] = []
+        self._reach = reach
+        costs = [cost for cost in self.costs.values() if cost > 0]
+        self.usual_cost = sum(costs) / len(costs) if costs else 1.0
+        self.usual_need = sum(state.need[unit] for unit in self.loose) / max(1, len(self.loose))
+        self.best: tuple[float, dict[int, int]] | None = None
+        self.spent = 0.0
+        self.stuck = False
+        for unit in sorted(movers, key=lambda unit: -state.need[unit]):
+            hosts = [host for host in self.reach[unit] if self._may_enter(unit, host)]
+            if not hosts:
+                self.stuck = True
+                return
+            state.drop(unit, max(hosts, key=state.free.__getitem__))
+
+    def run(self, tries: int, rng: random.Random) -> None:
+        """Look for something cheaper, so many times."""
+        if self.stuck or not self.loose:
+            return
+        cooling, temperature = (COLD / HOT) ** (1 / max(1, tries)), HOT
+        self._note()
+        for dummy in range(tries):
+            temperature *= cooling
+            found = self._draw(rng)
+            if found is None:
+                continue
+            unit, back, destination = found
+            source = self.state.where[unit]
+            worse = self._worse(unit, back, source, destination)
+            if worse > 0 and rng.random() >= math.exp(-worse / temperature):
+                continue
+            if not self._go(unit, back, source, destination):
+                continue
+            self._note()
+
+    def _worse(self, unit: int, back: int | None, source: int, destination: int) -> float:
+        """How much more this costs, in costs of a usual move."""
+        state, need = self.state, self.state.need
+        net = need[unit] - (need[back] if back is not None else 0)
+        here, there = state.free[source], state.free[destination]
+        over = max(0, -here - net) - max(0, -here) + max(0, net - there) - max(0, -there)
+        cost = self._extra(unit, source, destination)
+        if back is not None:
+            cost += self._extra(back, destination, source)
+        return OVER_WEIGHT * over / self.usual_need + cost / self.usual_cost
+
+    def _extra(self, unit: int, source: int, destination: int) -> float:
+        cost = self.costs[unit]
+        if not cost:
+            return 0.0
+        home = self.home[unit]
+        return cost * ((destination != home) - (source != home))
+
+    def _draw(self, rng: random.Random) -> tuple[int, int | None, int] | None:
+        state, dice = self.state, rng.random()
+        unit = self.loose[int(rng.random() * len(self.loose))]
+        if dice < 0.2 and self.moved:
+            unit = self.moved[int(rng.random() * len(self.moved))]
+            destination = self.home[unit]
+        elif dice < 0.6:
+            hosts = self.reach[unit]
+            destination = hosts[int(rng.random() * len(hosts))] if hosts else state.where[unit]
+        else:
+            other = self.loose[int(rng.random() * len(self.loose))]
+            destination = state.where[other]
+            return (unit, other, destination) if destination != state.where[unit] else None
+        return (unit, None, destination) if destination != state.where[unit] else None
+
+    def _go(self, unit: int, back: int | None, source: int, destination: int) -> bool:
+        """Make the step unless a rule other than room for memory is against it."""
+        state = self.state
+        state.lift(unit)
+        if back is not None:
+            state.lift(back)
+        sound = self._may_be(unit, destination) and (back is None or self._may_be(back, source))
+        state.drop(unit, destination if sound else source)
+        if back is not None:
+            state.drop(back, source if sound else destination)
+        if sound:
+            self._follow(unit, source, destination)
+            if back is not None:
+                self._follow(back, destination, source)
+        return sound
+
+    def _may_be(self, unit: int, host: int) -> bool:
+        return (host == self.home.get(unit) or host in self.reach[unit]) and self._may_enter(unit, host)
+
+    def _may_enter(self, unit: int, host: int) -> bool:
+        state = self.state
+        if state.free_vcpus[host] < state.vcpus[unit] or not state.is_apart(unit, host):
+            return False
+        pages = state.cluster.units[unit].pages
+        return not pages or all(state.free_pages.get((host, size), 0) >= count for size, count in pages)
+
+    def _follow(self, unit: int, source: int, destination: int) -> None:
+        self.spent += self._extra(unit, source, destination)
+        if not self.costs[unit]:
+            return
+        home = self.home[unit]
+        if source == home:
+            self.moved.append(unit)
+        elif destination == home:
+            self.moved.remove(unit)
+
+    def _note(self) -> None:
+        """Keep what there is, if it is sound and the cheapest so far."""
+        if self.best is not None and self.spent >= self.best[0] - 1e-9:
+            return
+        if min(self.state.free[host] for host in range(len(self.state.free))) < 0:
+            return
+        where = self.state.where
+        places = {unit: where[unit] for unit in self.loose if where[unit] != self.home.get(unit)}
+        self.best = (self.spent, places)

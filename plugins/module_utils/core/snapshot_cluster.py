@@ -1,0 +1,375 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A cluster in numbers out of snapshots: rooms, kinds, groups, what is pinned and why."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving, room, versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
+    NO_LIMIT,
+    Cluster,
+    Fitting,
+    HostFacts,
+    UnitFacts,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Intent,
+    Snapshot,
+    group_of,
+    is_off,
+    is_open,
+    metadata_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.kinds import Kinds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import PathRefusals
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+
+class Expected(t.NamedTuple):
+    """What is known of moving one guest: from its forecast and working set, as far as there are any.
+
+    Attributes:
+        seconds: how long it takes, alone on its link.
+        bytes: what goes over the wire; None: its memory.
+        cpus: how many CPUs it really uses.
+        is_risky: its move may fail or keep it down for too long.
+    """
+
+    seconds: float | None = None
+    bytes: int | None = None
+    cpus: float | None = None
+    is_risky: bool = False
+
+
+NOTHING_EXPECTED = Expected()
+NOTHING: t.Mapping[t.Any, t.Any] = {}
+
+#: Forecasts the move of a guest from a source to a destination with an intent.
+Appraise = t.Callable[[Domain, str, str, Intent], Choice]
+
+
+class Terms(t.NamedTuple):
+    """What a plan must keep to.
+
+    Attributes:
+        snapshots: every host that plays a part, by name.
+        intent: the run's, as the operator stated it.
+        reserve_bytes: memory that stays free on every destination.
+        vcpu_ratio: virtual CPUs that may be promised for each physical one; None: any number.
+        paths: what the paths say against moves (core/paths.py).
+        excluded: UUIDs of guests to leave alone.
+        expected: what is known of moving each guest, by UUID.
+        pressure: share of time for which something waits for a CPU, by host (PSI).
+        may_downgrade: guests may go to hosts with an older QEMU.
+        held: guests that no way of moving can serve as they are meant to be, with the refusals, by UUID.
+        appraise: forecasts each step; None: nothing is forecast.
+    """
+
+    snapshots: t.Mapping[str, Snapshot]
+    intent: Intent = NOTHING
+    reserve_bytes: int = 0
+    vcpu_ratio: float | None = None
+    paths: PathRefusals = NOTHING
+    excluded: t.Collection[str] = ()
+    expected: t.Mapping[str, Expected] = {}
+    pressure: t.Mapping[str, float] = {}
+    may_downgrade: bool = False
+    held: t.Mapping[str, t.Sequence[Refusal]] = NOTHING
+    appraise: Appraise | None = None
+
+
+class SnapshotCluster:
+    """The numbers, and the way back from them to the documents.
+
+    ``cluster`` is in numbers; ``hosts`` and ``units`` give numbers by host and by UUID; ``domains`` and ``intents``
+    give documents by number of the unit.
+    """
+
+    def __init__(self, terms: Terms, *, closing: t.Collection[str] = ()) -> None:
+        """``closing`` are hosts that are to be emptied, so that no one goes there."""
+        self.terms = terms
+        self.names = sorted(terms.snapshots)
+        self.hosts = {name: number for number, name in enumerate(self.names)}
+        self.kinds = Kinds(terms.snapshots.values())
+        self.domains: list[list[Domain]] = []
+        self.intents: list[list[dict[str, t.Any]]] = []
+        self.units: dict[str, int] = {}
+        self._groups: dict[str, int] = {}
+        self._together: dict[str, int] = {}
+        self._several: dict[tuple[int, ...], int] = {}
+        self._of_host: dict[tuple[int, int], list[Refusal]] = {}
+        self._merged: dict[str, dict[str, t.Any]] = {}
+        self._wrong_intent: dict[str, Refusal] = {}
+        self._usual_use = _usual_use(terms)
+        self._usual_rate = _usual_rate(terms)
+        kinds = [self.kinds.of_host(terms.snapshots[name]) for name in self.names]
+        units = [
+            self._unit(number, members)
+            for number, name in enumerate(self.names)
+            for members in _together(terms.snapshots[name])
+        ]
+        self.cluster = Cluster(
+            self._host_facts(units, kinds, closing),
+            units,
+            self._fitting(),
+            {domain["uuid"]: domain["name"] for members in self.domains for domain in members},
+        )
+
+    def pinned_by(self, unit: int) -> list[Refusal]:
+        """Why a unit does not leave its host; empty if it may."""
+        own = [refused for member in range(len(self.domains[unit])) for refused in self.pinned_by_itself(unit, member)]
+        return own or self._contradiction(self.domains[unit])
+
+    def pinned_by_itself(self, unit: int, member: int) -> list[Refusal]:
+        """Why this member of a unit does not leave its host, companions apart."""
+        return self._against_leaving(self.domains[unit][member], self.cluster.units[unit].host)
+
+    def _unit(self, host: int, members: list[Domain]) -> UnitFacts:
+        number = len(self.domains)
+        merged = [self._intent(domain) for domain in members]
+        self.domains.append(members)
+        self.intents.append(merged)
+        for domain in members:
+            self.units.setdefault(domain["uuid"], number)
+        expected = [self.terms.expected.get(domain["uuid"], NOTHING_EXPECTED) for domain in members]
+        groups = {group_of(domain, "apart") for domain in members} - {None}
+        together = group_of(members[0], "together")
+        traits = {self.kinds.of_guest(domain, intent) for domain, intent in zip(members, merged)}
+        pages: dict[int, int] = {}
+        for domain in members:
+            if domain.get("hugepage_bytes"):
+                size = int(domain["hugepage_bytes"])
+                pages[size] = pages.get(size, 0) + room.need_pages(domain)
+        return UnitFacts(
+            guests=tuple(domain["uuid"] for domain in members),
+            host=host,
+            need_bytes=sum(room.need_bytes(domain) for domain in members),
+            move_bytes=sum(
+                int(domain["memory_bytes"]) if one.bytes is None else one.bytes
+                for domain, one in zip(members, expected)
+            ),
+            move_s=sum(self._seconds(domain, one) for domain, one in zip(members, expected)),
+            vcpus=sum(int(domain.get("vcpus") or 1) for domain in members),
+            cpu=sum(self._cpus(domain, one) for domain, one in zip(members, expected)),
+            traits=self._traits(sorted(traits)),
+            apart=tuple(sorted(self._groups.setdefault(str(group), len(self._groups)) for group in groups)),
+            pages=tuple(sorted(pages.items())),
+            together=self._together.setdefault(together, len(self._together)) if together else None,
+            is_pinned=bool(self._contradiction(members))
+            or any(self._against_leaving(domain, host) for domain in members),
+            is_risky=any(one.is_risky for one in expected),
+        )
+
+    def _traits(self, kinds: list[int]) -> int:
+        """Members of several kinds go where each of them may: only asked for where there are several."""
+        if len(kinds) == 1:
+            return kinds[0]
+        return self._several.setdefault(tuple(kinds), -1 - len(self._several))
+
+    def _seconds(self, domain: Domain, expected: Expected) -> float:
+        """What was forecast; where only others were, as long as these take for so much memory."""
+        if expected.seconds is not None:
+            return max(expected.seconds, 1e-3)
+        size = int(domain["memory_bytes"]) if expected.bytes is None else expected.bytes
+        return size / self._usual_rate if self._usual_rate else 0.0
+
+    def _cpus(self, domain: Domain, expected: Expected) -> float:
+        if expected.cpus is not None:
+            return expected.cpus
+        return int(domain.get("vcpus") or 1) * self._usual_use
+
+    def _intent(self, domain: Domain) -> dict[str, t.Any]:
+        own = metadata_of(domain).get("intent")
+        key = repr(own) if own else ""
+        if key not in self._merged:
+            try:
+                self._merged[key] = intents.merge(self.terms.intent, own, whose=f"metadata of {domain['name']}")
+            except intents.IntentError as exc:
+                self._wrong_intent[domain["uuid"]] = refusal(
+                    "intent", str(exc), "correct the kvmops:intent element in the guest's metadata"
+                )
+                return self._merged.setdefault("", intents.merge(self.terms.intent, None))
+        return self._merged[key]
+
+    def _against_leaving(self, domain: Domain, host: int) -> list[Refusal]:
+        if domain["uuid"] in self.terms.excluded:
+            return [
+                refusal("excluded", f"{domain['name']} is left out on request", "drop it from the exclusion to move it")
+            ]
+        if domain["uuid"] in self._wrong_intent:
+            return [self._wrong_intent[domain["uuid"]]]
+        if domain["uuid"] in self.terms.held:
+            return list(self.terms.held[domain["uuid"]])
+        intent, source = self._intent(domain), self.terms.snapshots[self.names[host]]
+        if not _is_plain(domain):
+            return leaving.leaving(domain, source, intent)
+        # Only its host can keep such a guest, and then it keeps them all: asked once.
+        found = self._of_host.get((host, id(intent)))
+        if found is None:
+            found = self._of_host[host, id(intent)] = leaving.leaving(domain, source, intent)
+        return found
+
+    def _contradiction(self, members: t.Sequence[Domain]) -> list[Refusal]:
+        groups = [group for group in (group_of(domain, "apart") for domain in members) if group]
+        if len(groups) == len(set(groups)):
+            return []
+        together = group_of(members[0], "together")
+        names = " and ".join(domain["name"] for domain in members)
+        return [
+            refusal(
+                "groups_contradict",
+                f"{names} are kept together (group {together}) and apart (group {groups[0]})",
+                "take one of them out of one of the two groups",
+            )
+        ]
+
+    def _host_facts(
+        self, units: t.Sequence[UnitFacts], kinds: t.Sequence[int], closing: t.Collection[str]
+    ) -> list[HostFacts]:
+        need, pages = [0] * len(self.names), [dict[int, int]() for dummy in self.names]
+        for unit in units:
+            need[unit.host] += unit.need_bytes
+            for size, count in unit.pages:
+                pages[unit.host][size] = pages[unit.host].get(size, 0) + count
+        levels = _levels([self.terms.snapshots[name] for name in self.names])
+        return [
+            self._one_host(number, kinds[number], levels[number], need[number], pages[number], closing)
+            for number in range(len(self.names))
+        ]
+
+    def _one_host(
+        self, number: int, kind: int, level: int, need: int, pages: t.Mapping[int, int], closing: t.Collection[str]
+    ) -> HostFacts:
+        name = self.names[number]
+        snapshot, terms = self.terms.snapshots[name], self.terms
+        left = room.room_of(snapshot)
+        capacity = snapshot.get("capacity") or {}
+        cpus = float(capacity.get("cpus") or 0)
+        return HostFacts(
+            name=name,
+            capacity_bytes=(left.memory_bytes or 0) + need - terms.reserve_bytes,
+            memory_bytes=int(capacity.get("memory_bytes") or 0),
+            cpus=cpus or 1.0,
+            vcpu_limit=int(cpus * terms.vcpu_ratio) if terms.vcpu_ratio and cpus else NO_LIMIT,
+            is_open=is_open(snapshot)
+            and name not in closing
+            and left.memory_bytes is not None
+            and bool(capacity.get("memory_bytes")),
+            kind=kind,
+            level=level,
+            pages={size: left.huge_pages.get(size, 0) + pages.get(size, 0) for size in {*left.huge_pages, *pages}},
+            pressure=float(terms.pressure.get(name, 0.0)),
+        )
+
+    def _fitting(self) -> Fitting:
+        several = {number: kinds for kinds, number in self._several.items()}
+
+        def row(traits: int, kind: int) -> t.Sequence[bool]:
+            rows = [self.kinds.row(one, kind) for one in several.get(traits, (traits,))]
+            return [all(answers) for answers in zip(*rows)]
+
+        hosts, paths = self.hosts, self.terms.paths
+        by_path = {
+            (hosts[source], hosts[destination])
+            for source, destination, uuid in paths
+            if not uuid and source in hosts and destination in hosts
+        }
+        by_guest = {
+            (self.units[uuid], hosts[destination])
+            for source, destination, uuid in paths
+            if uuid in self.units and destination in hosts
+        }
+        return Fitting(
+            row,
+            barred_paths=by_path | self._same_machines(),
+            barred_guests=by_guest | self._clashes(),
+            may_downgrade=self.terms.may_downgrade,
+        )
+
+    def _same_machines(self) -> set[tuple[int, int]]:
+        """Hosts that say they are the same machine."""
+        by_uuid: dict[str, list[int]] = {}
+        for number, name in enumerate(self.names):
+            uuid = self.terms.snapshots[name].get("host_uuid")
+            if uuid:
+                by_uuid.setdefault(uuid, []).append(number)
+        return {(one, other) for same in by_uuid.values() for one in same for other in same if one != other}
+
+    def _clashes(self) -> set[tuple[int, int]]:
+        """Units whose name or UUID another host has defined for something else."""
+        first: dict[str, tuple[int, str]] = {}
+        again: dict[str, list[tuple[int, str]]] = {}
+        for number, host in enumerate(self.names):
+            for domain in self.terms.snapshots[host].get("domains") or []:
+                name, uuid = domain["name"], domain["uuid"]
+                for key, other in ((name, uuid), (uuid, name)):
+                    if first.setdefault(key, (number, other)) != (number, other):
+                        again.setdefault(key, [first[key]]).append((number, other))
+        found: set[tuple[int, int]] = set()
+        for unit, members in enumerate(self.domains):
+            for domain in members:
+                found.update((unit, n) for n, uuid in again.get(domain["name"], ()) if uuid != domain["uuid"])
+                found.update((unit, n) for n, name in again.get(domain["uuid"], ()) if name != domain["name"])
+        return found
+
+
+def _is_plain(domain: Domain) -> bool:
+    """Runs, and neither its state nor a device nor its size (core/leaving.py, ``tls_crash``) can be what keeps it."""
+    return (
+        domain.get("state") == "running"
+        and not domain.get("job")
+        and not domain.get("blockers")
+        and not str(domain.get("state_reason") or "").startswith("postcopy")
+        and int(domain["memory_bytes"]) < versions.TLS_SAFE_BYTES
+    )
+
+
+def _together(snapshot: Snapshot) -> list[list[Domain]]:
+    """The guests of a host that are not off, those of one keep-together group in one list; by name."""
+    found: dict[tuple[str, str], list[Domain]] = {}
+    active = [domain for domain in snapshot.get("domains") or [] if not is_off(domain)]
+    for domain in sorted(active, key=lambda one: (one["name"], one["uuid"])):
+        group = group_of(domain, "together")
+        found.setdefault(("group", group) if group else ("guest", domain["uuid"]), []).append(domain)
+    return list(found.values())
+
+
+def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
+    """Ranks of QEMU's release: major and minor, for what differs in the third figure is no reason to refuse."""
+    parsed = [versions.parsed((snapshot.get("versions") or {}).get("qemu")) for snapshot in snapshots]
+    known = sorted({version[:2] for version in parsed if version})
+    ranks = {version: rank for rank, version in enumerate(known)}
+    return [ranks[version[:2]] if version else 0 for version in parsed]
+
+
+def _usual_rate(terms: Terms) -> float:
+    """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
+    memory = seconds = 0.0
+    if any(one.seconds is not None for one in terms.expected.values()):
+        for snapshot in terms.snapshots.values():
+            for domain in snapshot.get("domains") or []:
+                one = terms.expected.get(domain["uuid"], NOTHING_EXPECTED)
+                if one.seconds is not None:
+                    memory += int(domain["memory_bytes"]) if one.bytes is None else one.bytes
+                    seconds += max(one.seconds, 1e-3)
+    return memory / seconds if seconds else 0.0
+
+
+def _usual_use(terms: Terms) -> float:
+    """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
+    used = promised = 0.0
+    if any(one.cpus is not None for one in terms.expected.values()):
+        for snapshot in terms.snapshots.values():
+            for domain in snapshot.get("domains") or []:
+                measured = terms.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
+                if measured is not None:
+                    used += measured
+                    promised += int(domain.get("vcpus") or 1)
+    return used / promised if promised and used else 1.0

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Which guests that cannot move may be shut down while their host is away, and which stand in its way."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
+    Domain,
+    Guest,
+    Snapshot,
+    Stay,
+    metadata_of,
+    plain_state,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+
+class Consent(t.NamedTuple):
+    """Guests that may be shut down, and those that may not, with every reason."""
+
+    stop: list[Guest]
+    blocked: list[Stay]
+
+
+def consented(
+    stays: t.Iterable[Stay], snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]
+) -> Consent:
+    """Sort guests that cannot leave their host.
+
+    A guest may be shut down if its intent says so (``allow_shutdown``), if it can be expected to heed the request, and
+    if its host still knows it afterwards.
+
+    Args:
+        stays: of a plan that is to empty hosts.
+        snapshots: all hosts.
+        run_intent: what the run states; a run that says no to ``allow_shutdown`` says it for all.
+    """
+    domains = {domain["uuid"]: domain for snapshot in snapshots.values() for domain in snapshot.get("domains") or []}
+    stop: list[Guest] = []
+    blocked: list[Stay] = []
+    for stay in stays:
+        why = _against(stay, domains.get(stay["guest"]["uuid"]), run_intent)
+        if why is None:
+            stop.append(stay["guest"])
+        else:
+            blocked.append({**stay, "refusals": [*stay["refusals"], why]})
+    return Consent(stop, blocked)
+
+
+def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any]) -> Refusal | None:
+    """Why a guest may not be shut down."""
+    name = stay["guest"]["name"]
+    if domain is None:
+        return refusal("unknown_guest", f"{name} is on no host that answers", "look where it is, then run this again")
+    own = metadata_of(domain).get("intent")
+    if not intents.merge(run_intent, own, whose=f"guest {name}")["allow_shutdown"]:
+        return refusal(
+            "no_consent",
+            f"nobody has permitted to shut {name} down while its host is away",
+            "permit it: allow_shutdown in its own intent, or -e rolling_upgrade_allow_shutdown=true for all",
+        )
+    if not domain.get("persistent", True):
+        return refusal(
+            "transient",
+            f"{name} would be gone once it is shut down: its host has no definition of it",
+            "define it first (virsh dumpxml, virsh define)",
+        )
+    if plain_state(domain) != "running":
+        return refusal(
+            "does_not_run",
+            f"{name} is {plain_state(domain)}, so it cannot shut itself down",
+            "let it go on, or end it, if nobody needs what it holds",
+        )
+    return None

@@ -1,0 +1,159 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Plan a rolling upgrade: which host when, and where its guests go meanwhile."""
+
+from __future__ import annotations
+
+import functools
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Stay, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+    ANY_TIME,
+    Window,
+    expectation,
+    stays_of,
+    steps_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rolling import Rolled, Wave, roll
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+
+
+class UpgradeWave(t.NamedTuple):
+    """Hosts to empty and then to upgrade at once; their steps, who stays on them, and how long the moves take."""
+
+    hosts: list[str]
+    steps: list[Step]
+    stays: list[Stay]
+    seconds: float
+
+
+class Upgrade(t.NamedTuple):
+    """A whole rolling run.
+
+    ``moves_per_guest`` is 1.0 where no guest moves twice; ``seconds`` is for the moves alone; ``thin`` says in which
+    waves one more host must not fail, if anyone asked.
+    """
+
+    waves: list[UpgradeWave]
+    moves: int
+    guests: int
+    moves_per_guest: float
+    seconds: float
+    thin: list[Refusal]
+
+
+def plan_upgrade(
+    hosts: t.Sequence[str], terms: Terms, *, at_once: int = 1, window: Window = ANY_TIME, spare: str = "off"
+) -> Upgrade:
+    """Order hosts and moves of a rolling upgrade.
+
+    Args:
+        hosts: those to upgrade. Guests may stay on open hosts that are not among them.
+        terms: what the plan must keep to, in every state on the way.
+        at_once: how many hosts may be away at the same time, where there is room for their guests.
+        window: slots, and what to reckon with where there is no forecast.
+        spare: N+1 while the hosts of a wave are away, so that one more may fail: ``off``, ``warn``, or ``require``,
+            with which fewer hosts are away at once where that helps.
+
+    Returns:
+        Waves in order. After each wave its hosts are upgraded, empty but for who stays, and take guests again. A later
+        wave's steps start where the waves before it left the guests.
+    """
+    made = SnapshotCluster(terms)
+    rolled, thin = _rolled(made, hosts, at_once, spare)
+    waves = [_wave(made, wave, terms, window) for wave in rolled.waves]
+    moves = sum(len(wave.steps) for wave in waves)
+    guests = len({step["guest"]["uuid"] for wave in waves for step in wave.steps})
+    return Upgrade(
+        waves=waves,
+        moves=moves,
+        guests=guests,
+        moves_per_guest=moves / guests if guests else 1.0,
+        seconds=sum(wave.seconds for wave in waves),
+        thin=thin,
+    )
+
+
+def _rolled(made: SnapshotCluster, hosts: t.Sequence[str], at_once: int, spare: str) -> tuple[Rolled, list[Refusal]]:
+    numbers = [made.hosts[host] for host in hosts]
+    while True:
+        rolled = roll(State(made.cluster), numbers, at_once=at_once)
+        thin = _thin(made, rolled) if spare != "off" else []
+        if not thin or spare == "warn" or at_once == 1:
+            return rolled, thin
+        at_once -= 1
+
+
+def _thin(made: SnapshotCluster, rolled: Rolled) -> list[Refusal]:
+    """Waves in which the hosts that are left could not do without one more."""
+    state = State(made.cluster)
+    found: list[tuple[Wave, list[int]]] = []
+    for wave in rolled.waves:
+        for move in wave.moves:
+            state.move(move.unit, move.destination)
+        opened = list(state.is_open)
+        for host in wave.hosts:
+            state.is_open[host] = False
+        uncovered = n_plus_one.uncovered(state)
+        state.is_open = opened
+        if uncovered:
+            found.append((wave, uncovered))
+    if not found:
+        return []
+    first, uncovered = found[0]
+    away = listed([made.names[host] for host in first.hosts])
+    several = f", and so in {len(found)} of {len(rolled.waves)} waves" if len(found) > 1 else ""
+    return [
+        refusal(
+            "n_plus_one",
+            f"while {away} {'is' if len(first.hosts) == 1 else 'are'} away, the others could not take the guests of "
+            f"{listed([made.names[host] for host in uncovered])} if it failed as well{several}",
+            "free memory or add a host, or permit it (warn or off)",
+        )
+    ]
+
+
+def _wave(made: SnapshotCluster, wave: Wave, terms: Terms, window: Window) -> UpgradeWave:
+    names = [made.names[host] for host in wave.hosts]
+    steps = steps_of(made, wave.moves, functools.partial(_why, made, frozenset(wave.hosts)))
+    stays = [
+        {**stay, "host": names[0] if len(names) == 1 else stay["host"]}
+        for unit in wave.left
+        for stay in stays_of(made, unit, functools.partial(_refusals, made, unit, names))
+    ]
+    seconds = float(expectation(steps, terms.expected, window)["seconds"])
+    return UpgradeWave(names, steps, t.cast("list[Stay]", stays), seconds)
+
+
+def _why(made: SnapshotCluster, emptied: t.Collection[int], move: Move) -> str:
+    there = made.names[move.destination]
+    if move.source in emptied:
+        return f"{made.names[move.source]} is upgraded next, and {there} has room for it"
+    return f"makes room on {made.names[move.source]}"
+
+
+def _refusals(made: SnapshotCluster, unit: int, hosts: list[str], member: int) -> list[Refusal]:
+    """Reasons of its own, of its companions, of the other hosts, or that there was no room when its turn came."""
+    own = made.pinned_by_itself(unit, member) or made.pinned_by(unit)
+    if own:
+        return own
+    state = State(made.cluster)
+    others = [host for host, is_open in enumerate(state.is_open) if is_open and host != state.where[unit]]
+    if others and not any(state.may_go(unit, host) for host in others):
+        return no_place.at(made, state, unit, member, others[0])
+    return [
+        refusal(
+            "no_placement",
+            f"when it is the turn of {' and '.join(hosts)}, no other host has room for "
+            f"{made.domains[unit][member]['name']}",
+            "free memory or add a host, or let it be stopped while its host is upgraded",
+        )
+    ]

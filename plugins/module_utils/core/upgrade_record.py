@@ -1,0 +1,70 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What a rolling upgrade leaves on a host, so that a later run goes on where an earlier one stopped."""
+
+from __future__ import annotations
+
+import typing as t
+
+SCHEMA = "kvmops.upgrade/1"
+#: In this order: not its turn yet; being emptied or upgraded; upgraded, healthy and open; the whole run has ended well.
+PHASES = ("waiting", "begun", "upgraded", "over")
+
+Record = dict[str, t.Any]
+
+#: Of a host that no rolling upgrade has come to yet.
+NONE: Record = {
+    "schema": SCHEMA,
+    "run": None,
+    "phase": "over",
+    "owner": None,
+    "at": None,
+    "qemu": None,
+    "guests": [],
+    "stopped": [],
+    "health": None,
+}
+
+
+class Wish(t.NamedTuple):
+    """What is to be recorded. None leaves a value of the same run as it is.
+
+    Attributes:
+        run: the rolling upgrade.
+        phase: one of ``PHASES``.
+        owner: who does it.
+        qemu: the version the host has now.
+        guests: those that ran on the host before the run, as name and uuid.
+        stopped: those that the run has shut down and not started again.
+        health: what worked before the run, for the health gate.
+    """
+
+    run: str
+    phase: str
+    owner: str | None = None
+    qemu: str | None = None
+    guests: list[dict[str, str]] | None = None
+    stopped: list[dict[str, str]] | None = None
+    health: dict[str, t.Any] | None = None
+
+
+def advanced(current: Record, wish: Wish, now: str) -> Record:
+    """The record that a host should have.
+
+    A new run forgets all of an earlier one but the guests that still wait to be started. A run that has come further on
+    this host does not go back to waiting, and keeps what it knew then.
+
+    Args:
+        current: the host's record.
+        wish: what is to be recorded.
+        now: the time, should something change.
+    """
+    same = current["run"] == wish.run
+    if same and wish.phase == "waiting":
+        return current
+    before = current if same else {**NONE, "stopped": current["stopped"]}
+    said = {name: value for name, value in wish._asdict().items() if value is not None}
+    after = {**before, **said}
+    return current if after == current else {**after, "at": now}

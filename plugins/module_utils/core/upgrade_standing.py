@@ -1,0 +1,75 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Where a rolling upgrade stands: what an earlier run has done, what it has begun, and what is left."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import Record
+
+Records = t.Mapping[str, Record]
+Snapshots = t.Mapping[str, Snapshot]
+
+
+class Standing(t.NamedTuple):
+    """A run, and the hosts by how far it has come.
+
+    ``begun`` hosts may be half upgraded, and are closed; they come first. ``left`` has them too.
+    """
+
+    run: str
+    resumed: bool
+    done: list[str]
+    begun: list[str]
+    left: list[str]
+
+
+def standing(hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, wanted: str, fresh: str) -> Standing:
+    """Find the run to go on with, or begin a new one.
+
+    A host counts as done only if it still has the QEMU that it was upgraded to.
+
+    Args:
+        hosts: those to upgrade.
+        records: what each host has on record, as far as it has something.
+        snapshots: every host of the cluster that answers.
+        wanted: the run the operator names, or an empty string: the one that was not finished, if there is one.
+        fresh: the name of a new run.
+    """
+    unfinished = [records[host] for host in hosts if host in records and records[host]["phase"] != "over"]
+    newest = max(unfinished, key=lambda record: str(record["at"]), default=None)
+    run = wanted or (newest["run"] if newest else fresh)
+    mine = {host: records[host] for host in hosts if host in records and records[host]["run"] == run}
+    done = [host for host, record in mine.items() if _is_done(record, snapshots.get(host))]
+    begun = [host for host, record in mine.items() if record["phase"] == "begun"]
+    return Standing(run, bool(mine), done, begun, [host for host in hosts if host not in done])
+
+
+def _is_done(record: Record, snapshot: Snapshot | None) -> bool:
+    return record["phase"] in ("upgraded", "over") and qemu_of(snapshot) == record["qemu"]
+
+
+def qemu_of(snapshot: Snapshot | None) -> str | None:
+    """The version of a host's QEMU; None of a host that does not answer."""
+    return None if snapshot is None else (snapshot.get("versions") or {}).get("qemu")
+
+
+def lines(found: Standing, snapshots: Snapshots) -> list[str]:
+    """Where a run stands, for people.
+
+    >>> lines(Standing("r1", False, [], [], ["h1"]), {"h1": {"versions": {"qemu": "10.0.13"}}})
+    ['Rolling upgrade r1', '  to do: h1 (QEMU 10.0.13)']
+    """
+
+    def shown(hosts: t.Iterable[str]) -> str:
+        return ", ".join(f"{host} (QEMU {qemu_of(snapshots.get(host)) or 'unknown'})" for host in hosts)
+
+    told = [f"Rolling upgrade {found.run}{' goes on' if found.resumed else ''}"]
+    waiting = [host for host in found.left if host not in found.begun]
+    for what, hosts in (("done", found.done), ("begun before, comes first", found.begun), ("to do", waiting)):
+        told += [f"  {what}: {shown(hosts)}"] if hosts else []
+    return told

@@ -1,0 +1,170 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import (
+    LEAST_CACHE_BYTES,
+    OPENING_LIMIT_MS,
+    Knowledge,
+    appraise,
+    cache_bytes,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import TRIED
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
+
+B = 23.94e6
+WHOLE = {"compressed_share": 1.0, "sparse": 1.0, "vcpu_utilisation": 0.04}
+IDLE = measured(fitted(), memory=512, touched=110, **WHOLE)
+HOT = measured(fitted(64, 78), memory=512, touched=110, **WHOLE)
+SPARSE = {**HOT, "sparse": 0.01}
+BALLOON = {"current_bytes": 512 * MIB, "unused_bytes": 402 * MIB, "rss_bytes": None, "age_s": 1}
+DOMAIN = {"name": "db1", "uuid": "u1", "memory_bytes": 512 * MIB, "balloon": BALLOON}
+
+
+def host(name="h1", **more):
+    return {"host": name, "versions": {"libvirt": "11.3.0", "qemu": "10.0.2"}, "capacity": {"available_bytes": 8 << 30},
+            "migration": {"postcopy": {"usable": True}}, **more}  # fmt: skip
+
+
+def appraised(working_set=None, *, stated=B, source=None, destination=None, path=None, guest=None, without=(), disks=(),
+              domain=None, **intent):  # fmt: skip
+    known = Knowledge(working_set, path, guest, stated)
+    return appraise(
+        domain or DOMAIN,
+        source or host(),
+        destination or host("h2"),
+        intents.normalise({"encryption": "off", **intent}),
+        known,
+        disks=disks,
+        without=without,
+    )
+
+
+def learned(rate, times=8):
+    state = None
+    for dummy in range(times):
+        state, _guest = calibration.learn(state, None, {}, Link(rate), {"bytes_per_s": rate})
+    return state
+
+
+class TestKnown:
+    def test_a_measured_guest_on_a_known_path(self):
+        found = appraised(HOT, allow_postcopy=True)
+        assert (found.choice["method"], found.choice["measured_at"]) == ("post-copy", "2026-11-24T02:00:00Z")
+        assert found.choice["settings"]["limit_ms"] == OPENING_LIMIT_MS
+        assert (found.working_set, found.link.bandwidth_bytes_per_s, found.guest_factor) == (HOT, B, 1.0)
+
+    def test_both_hosts_have_a_say(self):
+        silent = host(migration={"postcopy": {"usable": False, "reason": "it is switched off"}})
+        for ends in ({"source": silent}, {"destination": silent}):
+            found = appraised(HOT, allow_postcopy=True, allow_suspend=True, **ends).choice
+            assert (found["method"], found["why_not"]["post-copy"]) == ("suspend", "it is switched off")
+        lame = host(migration={"postcopy": {"usable": True}, "postcopy_recover": {"usable": False}})
+        for ends in ({"source": lame}, {"destination": lame}):
+            assert "cannot be resumed" in appraised(HOT, allow_postcopy=True, **ends).choice["reason"]
+
+    def test_what_finished_moves_taught_counts(self):
+        guest = {"kind": "guest", "learned": {"touched_factor": {"mean": 1.5, "deviation": 0.1, "seen": 5}}}
+        plain, corrected = appraised(IDLE), appraised(IDLE, guest=guest)
+        assert corrected.guest_factor == 1.5
+        ratio = corrected.choice["bytes"]["value"] / plain.choice["bytes"]["value"]
+        assert ratio == pytest.approx(1.5, rel=0.05)
+        slow = appraised(IDLE, path=learned(B / 2))
+        assert slow.link.bandwidth_bytes_per_s == pytest.approx(B / 2, rel=0.05)
+        # What was learned is believed up to what is stated.
+        assert appraised(IDLE, path=learned(B * 2)).link.bandwidth_bytes_per_s == B
+        assert appraised(IDLE, stated=None, path=learned(B)).link.bandwidth_bytes_per_s == pytest.approx(B, rel=0.01)
+
+    def test_a_cap_lengthens_the_limit_that_it_opens_with(self):
+        found = appraised(IDLE, stated=50 * MIB, bandwidth_mib_s=5)
+        assert found.link.bandwidth_bytes_per_s == 5 * MIB
+        assert found.choice["settings"]["limit_ms"] == 10 * OPENING_LIMIT_MS
+        assert appraised(IDLE, stated=50 * MIB, bandwidth_mib_s=99).choice["settings"]["limit_ms"] == OPENING_LIMIT_MS
+
+    def test_disks_that_go_along_cost_their_time(self):
+        with_disk = appraised(IDLE, disks=[{"target": "vda", "copy_bytes": 10**9}]).choice
+        assert with_disk["total_s"]["value"] - appraised(IDLE).choice["total_s"]["value"] == pytest.approx(
+            10**9 / B, rel=0.02
+        )
+
+    def test_what_nothing_moves_is_refused(self):
+        found = appraised(HOT).choice
+        assert (found["method"], found["refusal"]["code"]) == (None, "cannot_keep_intent")
+
+
+class TestUnknown:
+    def test_a_path_that_nobody_knows_is_learned_in_flight(self):
+        found = appraised(HOT, stated=None, allow_suspend=True)
+        assert found.link is None
+        choice = found.choice
+        assert (choice["method"], choice["verdict"], choice["refusal"]) == ("pre-copy", "marginal", None)
+        assert (choice["total_s"], choice["bandwidth_bytes_per_s"]) == (None, None)
+        assert choice["fallbacks"] == ["suspend"]
+        assert choice["why_not"] == {"post-copy": "allow_postcopy is off"}
+        assert "nobody knows yet how fast this path is" in choice["reason"]
+        assert choice["measured_at"] == HOT["taken_at"]
+
+    def test_a_cap_is_what_a_path_has_that_nobody_knows(self):
+        assert appraised(IDLE, stated=None, bandwidth_mib_s=20).link.bandwidth_bytes_per_s == 20 * MIB
+
+    def test_a_guest_that_was_not_measured_is_promised_nothing(self):
+        found = appraised(allow_postcopy=True)
+        choice = found.choice
+        assert (choice["method"], choice["verdict"], choice["measured_at"]) == ("pre-copy", "marginal", None)
+        assert found.working_set["touched_bytes"] == 110 * MIB
+        assert choice["total_s"]["value"] is None
+        assert choice["total_s"]["low"] == pytest.approx(110 * MIB / B, rel=0.25)
+        assert choice["fallbacks"] == ["post-copy"]
+
+    def test_without_a_balloon_driver_all_of_it_may_go(self):
+        found = appraised(domain={**DOMAIN, "balloon": None})
+        assert (found.working_set["touched_bytes"], found.working_set["touched_how"]) == (512 * MIB, "memory")
+
+    @pytest.mark.parametrize("stated", [B, None])
+    def test_the_limit_never_exceeds_what_is_accepted(self, stated):
+        assert appraised(stated=stated, max_downtime_ms=10).choice["settings"]["limit_ms"] == 10
+
+
+class TestTried:
+    @pytest.mark.parametrize(("working_set", "stated"), [(None, B), (None, None), (HOT, None)])
+    def test_what_was_tried_is_armed_no_more_where_little_is_known(self, working_set, stated):
+        found = appraised(working_set, stated=stated, allow_postcopy=True, without=["post-copy"]).choice
+        assert (found["method"], found["fallbacks"]) == ("pre-copy", [])
+        assert found["why_not"]["post-copy"] == TRIED
+
+    def test_the_next_best_is_chosen(self):
+        assert appraised(SPARSE, allow_postcopy=True).choice["method"] == "xbzrle"
+        found = appraised(SPARSE, allow_postcopy=True, without=["xbzrle"]).choice
+        assert (found["method"], found["why_not"]["xbzrle"]) == ("post-copy", TRIED)
+
+    def test_the_operators_own_reason_goes_before(self):
+        found = appraised(without=["post-copy"]).choice
+        assert found["why_not"]["post-copy"] == "allow_postcopy is off"
+
+
+class TestCache:
+    @pytest.mark.parametrize(
+        ("working_set", "free", "size"),
+        [
+            (IDLE, 8 << 30, LEAST_CACHE_BYTES),
+            (HOT, 8 << 30, 256 * MIB),
+            (HOT, None, 256 * MIB),
+            # a quarter of what is free, at the most
+            (HOT, 600 * MIB, 128 * MIB),
+            (HOT, 1 * MIB, LEAST_CACHE_BYTES),
+        ],
+    )
+    def test_it_holds_the_hot_set_as_far_as_the_host_can_spare_it(self, working_set, free, size):
+        assert cache_bytes(working_set, Link(B), free) == size
+
+    def test_it_is_what_the_choice_is_made_with(self):
+        assert appraised(SPARSE).choice["settings"]["cache_bytes"] == 256 * MIB
+        tight = appraised(SPARSE, source=host(capacity={"available_bytes": 64 * MIB}), allow_postcopy=True).choice
+        assert (tight["method"], tight["settings"].get("cache_bytes")) == ("xbzrle", LEAST_CACHE_BYTES)

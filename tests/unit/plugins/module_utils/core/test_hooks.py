@@ -1,0 +1,98 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError, normalise, of_guest
+
+METADATA = """<domain><name>db1</name><metadata>
+<k:guest xmlns:k="https://kvmops.cluster/xmlns/guest/1" home="h1">{}</k:guest></metadata></domain>"""
+
+
+def in_metadata(hooks):
+    return of_guest(ET.fromstring(METADATA.format(hooks)))
+
+
+def test_what_is_not_said_has_defaults():
+    assert normalise(None) == ()
+    assert normalise([{"command": ["/bin/true"]}]) == (Hook(("/bin/true",), "before", 0.0, "host", 30.0, "refuse"),)
+    assert normalise([{"command": ["/bin/true"], "when": "after", "on_failure": None}])[0].on_failure == "go_on"
+
+
+def test_all_that_is_said_is_kept():
+    stated = {
+        "command": ["/usr/bin/notify", "a b", "$HOME", ""],
+        "when": "before",
+        "seconds": 5,
+        "where": "guest",
+        "timeout_s": "2.5",
+        "on_failure": "go_on",
+    }
+    assert normalise([stated]) == (Hook(("/usr/bin/notify", "a b", "$HOME", ""), "before", 5.0, "guest", 2.5, "go_on"),)
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ("reboot", "no dictionary"),
+        ({}, "no command"),
+        ({"command": []}, "no command"),
+        ({"command": "/bin/rm -rf /tmp/x"}, "no command"),
+        ({"command": ["rm"]}, "'rm'"),
+        ({"command": [""]}, "''"),
+        ({"command": ["/bin/sleep", 5]}, "no text"),
+        ({"command": ["/bin/a\0b"]}, "no text"),
+        ({"command": ["/bin/a"], "when": "during"}, "when 'during'"),
+        ({"command": ["/bin/a"], "where": "moon"}, "where 'moon'"),
+        ({"command": ["/bin/a"], "on_failure": "explode"}, "on_failure 'explode'"),
+        ({"command": ["/bin/a"], "on_failure": []}, "on_failure []"),
+        ({"command": ["/bin/a"], "when": "after", "on_failure": "refuse"}, "cannot refuse"),
+        ({"command": ["/bin/a"], "seconds": -1}, "seconds -1"),
+        ({"command": ["/bin/a"], "seconds": "soon"}, "seconds 'soon'"),
+        ({"command": ["/bin/a"], "seconds": "nan"}, "seconds 'nan'"),
+        ({"command": ["/bin/a"], "seconds": 3601}, "seconds 3601"),
+        ({"command": ["/bin/a"], "timeout_s": 0}, "timeout_s 0"),
+        ({"command": ["/bin/a"], "timeout_s": True}, "timeout_s True"),
+        ({"command": ["/bin/a"], "shell": "bash"}, "shell"),
+    ],
+)
+def test_what_makes_no_sense_is_named(stated, words):
+    with pytest.raises(HookError) as caught:
+        normalise([{"command": ["/bin/true"]}, stated])
+    assert caught.value.refusal["code"] == "bad_hook"
+    assert caught.value.refusal["reason"].startswith("hook 2 ")
+    assert words in caught.value.refusal["reason"]
+    assert caught.value.refusal["remedy"]
+
+
+def test_a_guest_carries_its_own():
+    found = in_metadata(
+        '<k:hook when="after" seconds="3" timeout_s="10"><k:arg>/usr/bin/thaw</k:arg><k:arg>--all</k:arg></k:hook>'
+        "<k:hook><k:arg>/usr/bin/freeze</k:arg></k:hook>"
+    )
+    assert found == (
+        Hook(("/usr/bin/thaw", "--all"), "after", 3.0, "guest", 10.0, "go_on"),
+        Hook(("/usr/bin/freeze",), "before", 0.0, "guest", 30.0, "refuse"),
+    )
+    assert in_metadata("") == of_guest(ET.fromstring("<domain/>")) == ()
+
+
+@pytest.mark.parametrize(
+    ("hook", "words"),
+    [
+        ('<k:hook where="host"><k:arg>/sbin/poweroff</k:arg></k:hook>', "must not run on a host"),
+        ('<k:hook where=""><k:arg>/sbin/poweroff</k:arg></k:hook>', "must not run on a host"),
+        ("<k:hook/>", "no command"),
+        ('<k:hook command="/bin/a"><k:arg/></k:hook>', "''"),
+    ],
+)
+def test_nothing_of_a_guests_metadata_runs_on_a_host(hook, words):
+    with pytest.raises(HookError) as caught:
+        in_metadata(hook)
+    assert caught.value.refusal["reason"].startswith("hook 1 in the metadata of db1 ")
+    assert words in caught.value.refusal["reason"]

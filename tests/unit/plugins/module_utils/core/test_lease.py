@@ -1,0 +1,193 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+from __future__ import annotations
+
+import datetime
+import json
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import FREE, Claim, LeaseError
+
+NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)
+ALICE = Claim("h1", "alice@admin1", "drain-h1", "drain h1, ticket 4711", ttl_s=600, hosts=("h1", "h2"))
+BOB = Claim("h1", "bob@admin2", "rebalance-7", ttl_s=600)
+
+
+def after(seconds):
+    return NOON + datetime.timedelta(seconds=seconds)
+
+
+def test_a_free_host_is_taken():
+    assert leases.take(FREE, ALICE, NOON) == {
+        "schema": "kvmops.lease/1",
+        "owner": "alice@admin1",
+        "run": "drain-h1",
+        "purpose": "drain h1, ticket 4711",
+        "since": "2026-11-24T12:00:00.000Z",
+        "expires_at": "2026-11-24T12:10:00.000Z",
+        "ttl_s": 600,
+        "fence": int(NOON.timestamp()),
+        "hosts": ["h1", "h2"],
+    }
+
+
+@pytest.mark.parametrize("other", [BOB, ALICE._replace(owner="bob@admin2"), ALICE._replace(run="drain-h1-again")])
+def test_whoever_comes_second_is_told_who_has_it(other):
+    held = leases.take(FREE, ALICE, NOON)
+    with pytest.raises(LeaseError) as refused:
+        leases.take(held, other, after(599))
+    assert refused.value.lease == held
+    assert refused.value.refusal == {
+        "code": "lease_held",
+        "reason": "h1 is taken by alice@admin1 for run drain-h1 (drain h1, ticket 4711) since 2026-11-24T12:00:00.000Z,"
+        " until 2026-11-24T12:10:00.000Z unless it is renewed",
+        "remedy": "wait for the end of that run (wait_s waits), or ask alice@admin1; if the run is dead, its lease ends"
+        " by itself, or take it over with force=true",
+    }
+
+
+def test_a_dead_owners_lease_ends():
+    held = leases.take(FREE, ALICE, NOON)
+    taken = leases.take(held, BOB, after(600))
+    assert (taken["owner"], taken["purpose"], taken["hosts"]) == ("bob@admin2", None, ["h1"])
+    assert taken["fence"] > held["fence"]
+
+
+def test_the_same_run_again_has_it_for_longer():
+    held = leases.take(FREE, ALICE, NOON)
+    again = leases.take(held, ALICE._replace(purpose=None, hosts=(), ttl_s=60), after(300))
+    assert again == {**held, "ttl_s": 60, "expires_at": "2026-11-24T12:06:00.000Z"}
+
+
+def test_a_run_that_was_late_but_met_nobody_has_the_same_lease():
+    held = leases.take(FREE, ALICE, NOON)
+    again = leases.take(held, ALICE, after(10_000))
+    assert (again["fence"], again["since"]) == (held["fence"], held["since"])
+
+
+def test_force_takes_it_over_and_fences_the_other_off():
+    held = leases.take(FREE, ALICE, NOON)
+    taken = leases.take(held, BOB._replace(force=True), after(1))
+    assert leases.barred(taken, taken["fence"], "h1") is None
+    assert leases.barred(taken, held["fence"], "h1") == {
+        "code": "lease_lost",
+        "reason": f"the lease with fence {held['fence']} does not count any more: h1 was taken over by bob@admin2 for"
+        " run rebalance-7 since 2026-11-24T12:00:01.000Z",
+        "remedy": "begin nothing with it; run the playbook again, which takes the host anew and plans from what is"
+        " there then",
+    }
+
+
+def test_a_late_writer_is_barred_after_the_other_has_gone_too():
+    held = leases.take(FREE, ALICE, NOON)
+    gone = leases.release(leases.take(held, BOB, after(700)), BOB)
+    why = leases.barred(gone, held["fence"], "h1")
+    assert why["reason"].endswith("h1 was taken over by another run, which has ended")
+
+
+def test_one_who_gave_it_back_may_go_on_until_somebody_else_comes():
+    held = leases.take(FREE, ALICE, NOON)
+    assert leases.barred(leases.release(held, ALICE), held["fence"], "h1") is None
+
+
+def test_a_fence_that_the_host_never_gave_does_not_count():
+    assert leases.barred(FREE, 7, "h1")["reason"].endswith("there is no such lease on h1")
+
+
+def test_a_renewal_takes_no_new_lease():
+    held = leases.take(FREE, ALICE, NOON)
+    mine = ALICE._replace(fence=held["fence"])
+    assert leases.take(held, mine, after(60))["fence"] == held["fence"]
+    for lost, words in (
+        (leases.take(held, BOB._replace(force=True), after(60)), "taken over by bob@admin2"),
+        (leases.release(held, ALICE), "no longer taken by this run"),
+        (FREE, "no such lease on h1"),
+    ):
+        with pytest.raises(LeaseError, match=words) as refused:
+            leases.take(lost, mine, after(120))
+        assert refused.value.refusal["code"] == "lease_lost"
+
+
+def test_what_keeps_a_lease_moves_its_end_and_nothing_else():
+    held = leases.take(FREE, ALICE, NOON)
+    assert leases.renew(held, held["fence"], after(60)) == {**held, "expires_at": "2026-11-24T12:11:00.000Z"}
+    gone = leases.release(held, ALICE)
+    assert leases.renew(gone, held["fence"], after(60)) == gone
+    taken = leases.take(held, BOB, after(700))
+    assert leases.renew(taken, held["fence"], after(701)) == taken
+
+
+def test_giving_it_back_keeps_the_number():
+    held = leases.take(FREE, ALICE, NOON)
+    free = leases.release(held, ALICE)
+    assert free == {**FREE, "fence": held["fence"]}
+    assert leases.take(free, BOB, NOON)["fence"] == held["fence"] + 1
+
+
+def test_nobody_gives_back_what_somebody_else_has():
+    held = leases.take(FREE, ALICE, NOON)
+    assert leases.release(held, BOB) == held
+    assert leases.release(held, ALICE._replace(fence=held["fence"] - 1)) == held
+    assert leases.release(held, BOB._replace(force=True)) == {**FREE, "fence": held["fence"]}
+
+
+def test_a_fence_grows_even_when_the_clock_goes_back_or_the_record_is_lost():
+    held = leases.take(FREE, ALICE, NOON)
+    back = leases.take(held, BOB._replace(force=True), after(-10_000))
+    assert back["fence"] == held["fence"] + 1
+    lost = leases.take(FREE, ALICE, after(3600))
+    assert lost["fence"] > back["fence"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"owner": " "}, "owner is empty; set owner, so that others see who has h1"),
+        ({"run": ""}, "run is empty"),
+        ({"ttl_s": 0}, "ttl_s is 0, and 1 is the least it can be; set ttl_s to 1 or more"),
+    ],
+)
+def test_a_claim_says_whose_and_how_long(change, words):
+    with pytest.raises(LeaseError, match=words):
+        leases.take(FREE, ALICE._replace(**change), NOON)
+
+
+def test_a_lease_is_read_as_it_was_written():
+    for lease in (FREE, leases.take(FREE, ALICE, NOON)):
+        assert leases.parsed(json.dumps(lease), "h1", "lease.json") == lease
+
+
+HELD = leases.take(FREE, ALICE, NOON)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "it is not JSON"),
+        ("{", "it is not JSON"),
+        ("null", "its schema is None, not kvmops.lease/1"),
+        ('{"schema": "kvmops.lease/2"}', "its schema is 'kvmops.lease/2', not kvmops.lease/1"),
+        (json.dumps({**HELD, "fence": "7"}), "its fence is '7', not a number"),
+        (json.dumps({**FREE, "fence": -1}), "its fence is -1"),
+        (json.dumps({**FREE, "fence": True}), "its fence is True"),
+        (json.dumps({**HELD, "owner": 7}), "its owner is 7"),
+        (json.dumps({**HELD, "run": None}), "its run is None"),
+        (json.dumps({**HELD, "since": None}), "its since is None"),
+        (json.dumps({**HELD, "ttl_s": 0}), "its ttl_s is 0"),
+        (json.dumps({**HELD, "expires_at": "soon"}), "its expires_at is 'soon', not a time in UTC"),
+        (json.dumps({**HELD, "expires_at": "2026-11-24T12:00:00"}), "its expires_at is '2026-11-24T12:00:00', not"),
+        (json.dumps({**HELD, "hosts": "h1"}), "its hosts are 'h1', not a list"),
+    ],
+)
+def test_a_damaged_lease_is_told_and_counts_as_taken(text, words):
+    with pytest.raises(LeaseError) as refused:
+        leases.parsed(text, "h1", "/var/lib/kvmops/lease.json")
+    why = refused.value.refusal
+    assert why["code"] == "lease_damaged"
+    assert why["reason"].startswith("the lease of h1 in /var/lib/kvmops/lease.json cannot be read: " + words)
+    assert why["reason"].endswith("; so h1 counts as taken")
+    assert why["remedy"] == ("see that no run is at work on h1, then break the lease with host_lease and force=true")

@@ -1,0 +1,121 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
+    Job,
+    Slots,
+    lower_bound,
+    schedule,
+    verdict,
+)
+
+
+def job(name, seconds, source="h1", destination="h2", after=(), **more):
+    return Job(name, f"guest {name}", source, destination, seconds, tuple(after), **more)
+
+
+def test_one_source_sends_one_at_a_time():
+    made = schedule([job("a", 3), job("b", 5, destination="h3")])
+    assert made.steps == {"a": (0, 3), "b": (3, 8)}
+    assert (made.total_s, made.bound_s, made.distance) == (8, 8, 0)
+    assert made.bound_why == "what goes from h1 takes 8.0 s"
+
+
+def test_two_sources_share_a_destination_by_turns():
+    made = schedule([job("a", 3), job("b", 5, source="h4")])
+    assert made.steps == {"a": (0, 3), "b": (3, 8)}
+    wide = schedule([job("a", 3), job("b", 5, source="h4")], Slots(per_destination=2))
+    assert wide.total_s == 5
+
+
+def test_a_step_that_waits_lets_the_next_of_its_source_go_first():
+    jobs = [job("a", 3, after=["c"]), job("b", 2, destination="h3"), job("c", 4, source="h2", destination="h3")]
+    assert schedule(jobs, Slots(per_destination=2)).steps == {"a": (4, 7), "b": (0, 2), "c": (0, 4)}
+
+
+def test_a_shared_link_takes_only_so_many():
+    jobs = [job("a", 3, links=("core",)), job("b", 5, source="h4", destination="h5", links=("core",))]
+    assert schedule(jobs).total_s == 5
+    made = schedule(jobs, Slots(per_link={"core": 1}))
+    assert (made.total_s, made.bound_why) == (8, "what goes over core takes 8.0 s")
+
+
+def test_a_ring_that_was_edited_in_by_hand_does_not_hang():
+    assert schedule([job("a", 3, after=["b"]), job("b", 2, after=["a"])]).total_s == 5
+
+
+def test_steps_that_wait_for_what_is_not_there_do_not_wait():
+    assert schedule([job("a", 3, after=["gone"])]).total_s == 3
+
+
+def test_a_plan_fits():
+    assert verdict([job("a", 30), job("b", 50)], 90) == ("fits", (), "it takes 1 min 20 s of the 1 min 30 s there are")
+
+
+def test_a_plan_fits_without_the_guest_that_is_just_long_enough():
+    jobs = [job("a", 30), job("b", 50), job("c", 300)]
+    assert verdict(jobs, 345) == (
+        "fits_without",
+        ("guest b",),
+        "it takes 6 min 20 s and there are 5 min 45 s; without guest b it takes 5 min 30 s",
+    )
+
+
+def test_guests_that_others_wait_for_go_with_those():
+    jobs = [job("a", 50), job("b", 5, source="h3", destination="h1", after=["a"]), *(job(f"c{n}", 1) for n in range(4))]
+    found = verdict(jobs, 10)
+    assert (found.code, found.without) == ("fits_without", ("guest a", "guest b"))
+
+
+def test_a_plan_that_does_not_fit_says_why():
+    assert verdict([job("a", 60), job("b", 60)], 30)[::2] == (
+        "does_not_fit",
+        "what goes from h1 takes 2 min 00 s, and there are 30 s",
+    )
+
+
+def test_a_plan_that_only_waiting_makes_too_long():
+    jobs = [job("a", 10), job("b", 10, source="h3"), job("c", 10, source="h3", destination="h4")]
+    jobs = [jobs[0], jobs[1]._replace(after=("a",)), jobs[2]._replace(after=("b",))]
+    found = verdict(jobs, 15)
+    assert found.code == "does_not_fit"
+    assert found.reason == "steps that wait for each other take 30 s, and there are 15 s"
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_slots_and_waits_are_kept_and_the_bound_is_one(seed):
+    rng = random.Random(seed)
+    hosts = [f"h{n}" for n in range(5)]
+    jobs = []
+    for number in range(rng.randint(1, 25)):
+        source, destination = rng.sample(hosts, 2)
+        after = rng.sample([other.id for other in jobs], min(len(jobs), rng.choice([0, 0, 1, 2])))
+        links = ("core",) if rng.random() < 0.4 else ()
+        jobs.append(job(f"s{number}", rng.randint(1, 30), source, destination, after, links=links))
+    slots = Slots(rng.randint(1, 2), rng.randint(1, 2), {"core": rng.randint(1, 2)})
+    made = schedule(jobs, slots)
+    assert set(made.steps) == {one.id for one in jobs}
+    assert made.total_s >= made.bound_s - 1e-9
+    assert made.bound_s == lower_bound(jobs, slots)[0]
+    for one in jobs:
+        start, end = made.steps[one.id]
+        assert end - start == one.seconds
+        assert all(made.steps[other].end_s <= start for other in one.after)
+        at_once = [other for other in jobs if made.steps[other.id].start_s <= start < made.steps[other.id].end_s]
+        assert sum(other.source == one.source for other in at_once) <= slots.per_source
+        assert sum(other.destination == one.destination for other in at_once) <= slots.per_destination
+        assert sum("core" in other.links for other in at_once) <= slots.per_link["core"]
+    window = rng.uniform(0.2, 1.2) * made.total_s
+    found = verdict(jobs, window, slots)
+    if found.code == "fits":
+        assert made.total_s <= window
+    elif found.code == "fits_without":
+        rest = [one for one in jobs if one.guest not in found.without]
+        assert schedule(rest, slots).total_s <= window
