@@ -264,6 +264,9 @@ class Host:
         self.incompatible_cpus: dict[str, str] = {}
         #: every CPU that was asked about
         self.compared: list[str] = []
+        #: active storage pools and networks
+        self.pools: list[str] = []
+        self.networks: list[str] = []
 
     def add_guest(self, name: str, *, xml: str | None = None, uuid: str | None = None, **settings: t.Any) -> Guest:
         guest_settings = {k: settings.pop(k) for k in list(settings) if k in Guest.SETTINGS}
@@ -306,7 +309,10 @@ class Host:
 class Guest:
     """A guest on one host. After a migration the destination has its own."""
 
-    SETTINGS = ("state", "persistent", "autostart", "snapshots", "rss_kib", "unused_kib", "block", "vanished", "stuck")
+    SETTINGS = (
+        *("state", "persistent", "autostart", "snapshots", "rss_kib", "unused_kib"),
+        *("block", "vanished", "stuck", "heeds"),
+    )
 
     def __init__(
         self,
@@ -324,6 +330,7 @@ class Guest:
         block: t.Sequence[dict[str, t.Any]] = (),
         vanished: bool = False,
         stuck: bool = False,
+        heeds: bool = True,
     ) -> None:
         self.host = host
         self.name = name
@@ -335,16 +342,23 @@ class Guest:
         self.snapshots = snapshots
         self.rss_kib = rss_kib
         self.unused_kib = unused_kib
+        #: as long as the test lasts
+        self.cpus_used = 0.0
         self.block = list(block)
         #: is listed, but every call on it finds no domain
         self.vanished = vanished
         #: its monitor does not answer: bulk statistics lack what comes from it
         self.stuck = stuck
+        #: shuts down when it is asked to
+        self.heeds = heeds
+        #: why it does not start, if it does not
+        self.start_error: libvirtError | None = None
         self.job: Job | None = None
         self.block_jobs: dict[str, dict[str, t.Any]] = {}
         self.downtime_ms = 300
         self.speed_mib_s = 8796093022207
         self.completed: dict[str, t.Any] | None = None
+        self.balloon = Balloon(int(ET.fromstring(xml).findtext("memory", "0")), rss_kib)
 
     @property
     def active(self) -> bool:
@@ -373,6 +387,48 @@ class Guest:
         return result
 
 
+class Balloon:
+    """A guest's balloon: it moves one step, and the guest reports once, each time that somebody looks."""
+
+    def __init__(self, size_kib: int, rss_kib: int) -> None:
+        self.size_kib = self.target_kib = size_kib
+        self.rss_kib = rss_kib
+        self.step_kib = 100 << 10
+        #: what the guest's programs need; the driver gives and takes nothing beyond these sizes
+        self.need_kib = 60 << 10
+        self.least_kib, self.most_kib = 0, size_kib
+        #: QEMU's own part of the resident memory
+        self.overhead_kib = 80 << 10
+        self.swapped_kib = 0
+        #: swapped at each report from here on
+        self.swaps_kib = 0
+        self.driver = True
+        self.reported_at = int(time.time()) - 1
+        #: called at each look
+        self.on_look: t.Callable[[Balloon], None] | None = None
+
+    def look(self) -> dict[str, int]:
+        if self.on_look is not None:
+            self.on_look(self)
+        if not self.driver:
+            return {"actual": self.size_kib, "last_update": 0, "rss": self.rss_kib}
+        wanted = max(self.least_kib, min(self.most_kib, self.target_kib))
+        self.size_kib += max(-self.step_kib, min(self.step_kib, wanted - self.size_kib))
+        self.rss_kib = min(self.rss_kib, self.size_kib + self.overhead_kib)
+        self.reported_at += 1
+        self.swapped_kib += self.swaps_kib
+        usable = max(0, self.size_kib - self.need_kib)
+        return {
+            "actual": self.size_kib,
+            "swap_in": 0,
+            "swap_out": self.swapped_kib,
+            "unused": usable,
+            "usable": usable,
+            "last_update": self.reported_at,
+            "rss": self.rss_kib,
+        }
+
+
 class Secret:
     def __init__(self, connection: Connection, xml: str) -> None:
         root = ET.fromstring(xml)
@@ -393,6 +449,16 @@ class Secret:
 
 
 # --- connections --------------------------------------------------------------------------------------------------
+
+
+class Named:
+    """A storage pool or a network: nobody asks for more than its name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def name(self) -> str:
+        return self._name
 
 
 class Connection:
@@ -545,6 +611,18 @@ class Connection:
     ) -> list[tuple[Domain, dict[str, t.Any]]]:
         return [(domain, domain.guest().statistics(flags)) for domain in doms]
 
+    def listAllStoragePools(self, flags: int = 0) -> list[Named]:  # noqa: N802
+        return self._active(flags, c.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE, self.host.pools)
+
+    def listAllNetworks(self, flags: int = 0) -> list[Named]:  # noqa: N802
+        return self._active(flags, c.VIR_CONNECT_LIST_NETWORKS_ACTIVE, self.host.networks)
+
+    def _active(self, flags: int, wanted: int, names: list[str]) -> list[Named]:
+        self.must_live()
+        if flags != wanted:
+            raise libvirtError("the stand-in lists what is active only", c.VIR_ERR_INVALID_ARG)
+        return [Named(name) for name in names]
+
     def lookupByName(self, name: str) -> Domain:  # noqa: N802
         self.must_live()
         guest = self.host.guest(name)
@@ -670,7 +748,21 @@ class Domain:
         return list(self.guest().state)
 
     def info(self) -> list[int]:
-        return [self.guest().state[0], 0, 0, 1, 0]
+        guest = self.guest()
+        return [guest.state[0], 0, 0, 1, int(guest.cpus_used * time.monotonic() * 1e9)]
+
+    def memoryStats(self) -> dict[str, int]:  # noqa: N802
+        return self._running_guest().balloon.look()
+
+    def setMemoryFlags(self, memory: int, flags: int = 0) -> int:  # noqa: N802
+        self._write("virDomainSetMemoryFlags")
+        if flags != c.VIR_DOMAIN_AFFECT_LIVE:
+            raise libvirtError("the stand-in resizes running guests only", c.VIR_ERR_INVALID_ARG)
+        guest = self._running_guest()
+        if guest.job is not None:
+            raise libvirtError(HELD, c.VIR_ERR_OPERATION_TIMEOUT)
+        guest.balloon.target_kib = memory
+        return 0
 
     def controlInfo(self, flags: int = 0) -> list[int]:  # noqa: N802
         guest = self._running_guest()
@@ -706,6 +798,23 @@ class Domain:
         if not guest.persistent:
             del guest.host.guests[guest.uuid]
         guest.host.lifecycle(guest, c.VIR_DOMAIN_EVENT_STOPPED, c.VIR_DOMAIN_EVENT_STOPPED_DESTROYED)
+        return 0
+
+    def shutdownFlags(self, flags: int = 0) -> int:  # noqa: N802
+        self._write("virDomainShutdownFlags")
+        guest = self._running_guest()
+        if guest.heeds:
+            guest.state = (c.VIR_DOMAIN_SHUTOFF, c.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+        return 0
+
+    def create(self) -> int:
+        self._write("virDomainCreate")
+        guest = self.guest()
+        if guest.active:
+            raise invalid("domain is already running")
+        if guest.start_error:
+            raise guest.start_error
+        guest.state = (c.VIR_DOMAIN_RUNNING, c.VIR_DOMAIN_RUNNING_BOOTED)
         return 0
 
     def undefine(self) -> int:

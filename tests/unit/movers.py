@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import threading
 import time
@@ -13,9 +14,10 @@ import time
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -101,6 +103,11 @@ class Rig:
             reserve_bytes=0,
             incoming_limit=incoming_limit,
         )
+        self.use()
+
+    def use(self, **settings):
+        """Make the mover anew, with other settings."""
+        self.settings = dataclasses.replace(self.settings, **settings)
         self.mover = GuestMover(
             self.connections,
             self.settings,

@@ -12,10 +12,11 @@ import traceback
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import shown
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns import Turns
 
 Step = dict[str, t.Any]
 Result = dict[str, t.Any]
@@ -27,18 +28,37 @@ DONE = ("moved", "already_there")
 class Mover(t.Protocol):
     """Moves one guest. It raises nothing that it can put into the result."""
 
-    def move(self, step: Step, transferred: t.Callable[[], None]) -> Result:
-        """Carry out a step; call ``transferred`` once its memory is over and the link is free."""
+    def move(
+        self,
+        step: Step,
+        transferred: t.Callable[[], None],
+        turn: t.Callable[[], bool],
+        nearly: t.Callable[[], None],
+    ) -> Result:
+        """Carry out a step.
+
+        Everything that asks and decides comes first. ``turn`` waits until the link is free for this step; when it
+        returns False, the run is being stopped, and nothing must be begun. ``transferred`` is called once the guest's
+        memory is over and the link is free for the next; ``nearly`` when that will be so in a moment, so that the next
+        step can get ready: it asks, forecasts and decides. Any earlier, what it found out would be stale, and it would
+        take processor time while the hosts set up this one.
+        """
+
+
+def unbarred() -> Refusal | None:
+    """Nothing keeps a run without a lease from beginning a step."""
+    return None
 
 
 class Executor:
-    """Runs steps in their order, so many at a time in transfer, the ends of one overlapping the start of the next.
+    """Runs steps in their order, so many at a time in transfer; the next one gets ready when one is nearly over.
 
     Args:
         mover: moves a guest.
         journal, progress: where it is told.
         window: guests in transfer at once.
         stopping: when set, no further step is started.
+        barred: asked when a step's turn comes; why it must not be begun any more, or None.
     """
 
     def __init__(
@@ -49,12 +69,15 @@ class Executor:
         *,
         window: int,
         stopping: threading.Event,
+        barred: t.Callable[[], Refusal | None] = unbarred,
     ) -> None:
         self._mover = mover
         self._journal = journal
         self._progress = progress
-        self._transfers = threading.Semaphore(window)
+        self._link = Turns(window, stopping)
+        self._under_way = threading.Semaphore(window)
         self._stopping = stopping
+        self._barred = barred
         self._ended = threading.Condition()
         self._results: dict[str, Result] = {}
 
@@ -67,15 +90,16 @@ class Executor:
             # What stands later in the plan has not begun, and would be awaited for ever.
             self._await_results([name for name in waits_for if name in begun])
             begun.add(step["id"])
-            self._transfers.acquire()
+            self._under_way.acquire()
             if self._stopping.is_set():
-                self._transfers.release()
+                self._under_way.release()
                 break
             blocked = self._held_up_by(step, waits_for)
             if blocked:
-                self._transfers.release()
+                self._under_way.release()
                 self._record(step, blocked)
                 continue
+            self._link.queue(step["id"])
             thread = threading.Thread(target=self._step, args=(step,), name=step["id"], daemon=True)
             thread.start()
             threads.append(thread)
@@ -84,16 +108,32 @@ class Executor:
         return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
 
     def _step(self, step: Step) -> None:
-        slot = _Once(self._transfers.release)
+        nearly = _Once(self._under_way.release)
+        free = _Once(lambda: self._leave(step["id"], nearly))
+        refusals: list[Refusal] = []
         try:
-            result = self._mover.move(step, slot)
+            result = self._mover.move(
+                step, free, lambda: self._link.take(step["id"]) and self._may_begin(refusals), nearly
+            )
+            if refusals and result["outcome"] == "not_started":
+                result = self._refuse(step, refusals[0])
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             # A mistake of ours in one step must not hide what became of the others, nor of this guest.
             result = step_result(step, "unclear", error=_broken(step, error))
             self._keep("step.broken", step, traceback=traceback.format_exc())
         finally:
-            slot()
+            free()
         self._record(step, result)
+
+    def _may_begin(self, refusals: list[Refusal]) -> bool:
+        why = self._barred()
+        if why:
+            refusals.append(why)
+        return why is None
+
+    def _leave(self, step_id: str, nearly: t.Callable[[], None]) -> None:
+        self._link.leave(step_id)
+        nearly()
 
     def _record(self, step: Step, result: Result) -> None:
         self._keep("step.finished", step, result=result)
@@ -121,6 +161,9 @@ class Executor:
             f"it may only move after {', '.join(undone)}, which did not move",
             "mend what stopped that one, then make a new plan",
         )
+        return self._refuse(step, why)
+
+    def _refuse(self, step: Step, why: Refusal) -> Result:
         self._progress.write("refused", why["reason"], step=step)
         return step_result(step, "refused", refusals=[why])
 

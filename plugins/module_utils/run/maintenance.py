@@ -19,6 +19,9 @@ SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
 ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, "reason": None, "since": None}
 
+#: The libvirt secret whose description is the record, for those who look from elsewhere.
+PUBLISHED_AS = "6b766d6f-7073-4d61-a169-6e74656e616e"
+
 STATE_DIR = Path("/var/lib/kvmops")
 FILE = "maintenance.json"
 #: Ansible reads local facts from here: the record is then ansible_local.kvmops.

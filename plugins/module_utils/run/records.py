@@ -69,15 +69,30 @@ def under_way(state_dir: str, uuid: str) -> str | None:
 
 
 def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.datetime) -> dict[str, t.Any]:
+    moved_at = _moved_at(directory)
     return {
         "plan": plan.get("id"),
         "goal": plan.get("goal"),
         "started_at": f"{started:%Y-%m-%dT%H:%M:%SZ}",
         "finished": read_json(directory.result) is not None,
         "steps": [
-            {"guest": step["guest"], "source": step["source"], "destination": step["destination"]}
+            {
+                "guest": step["guest"],
+                "source": step["source"],
+                "destination": step["destination"],
+                "moved_at": moved_at.get(step["id"]),
+            }
             for step in plan["steps"]
         ],
+    }
+
+
+def _moved_at(directory: RunDirectory) -> dict[str, str]:
+    """When both sides agreed that a guest had moved, by step."""
+    return {
+        entry["step"]: entry["at"]
+        for entry in journal.read(directory.journal)
+        if entry.get("event") == "step.verified" and (entry.get("data") or {}).get("verdict") == "moved"
     }
 
 

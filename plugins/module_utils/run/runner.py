@@ -14,8 +14,8 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor, Mover, Result, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor, Mover, Result, Step, unbarred
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
@@ -47,6 +47,7 @@ class Request:
         state_dir: where this host keeps its records.
         progress_path: where the controller expects a link to the live lines, or None.
         window: guests in transfer at once.
+        barred: why no further step may be begun, or None; asked at each step.
     """
 
     plan: dict[str, t.Any]
@@ -55,6 +56,7 @@ class Request:
     state_dir: str
     progress_path: str | None
     window: int
+    barred: t.Callable[[], Refusal | None] = unbarred
 
 
 @dataclasses.dataclass
@@ -166,7 +168,9 @@ def _carry_out(
         except OSError as error:
             raise _unwritable(request.state_dir, error) from error
         with _signals(stop), make_mover(journal, progress, stop) as mover:
-            executor = Executor(mover, journal, progress, window=request.window, stopping=stop.stopping)
+            executor = Executor(
+                mover, journal, progress, window=request.window, stopping=stop.stopping, barred=request.barred
+            )
             results = executor.run(request.steps)
         return _conclude(request, directory, journal, results)
 

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintena
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 
-UUID = "6b766d6f-7073-4d61-a169-6e74656e616e"
+UUID = maintenance.PUBLISHED_AS
 
 
 def publish(connection: t.Any, record: dict[str, t.Any]) -> Refusal | None:

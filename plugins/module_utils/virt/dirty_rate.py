@@ -20,9 +20,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience impor
 
 #: The most that QEMU takes.
 MONITOR_SAMPLES_PER_GIB = 16384
-#: libvirt's call takes whole seconds; QEMU's takes milliseconds from 8.2 on, and 50 of them at least.
-LIBVIRT_LEAST_S = 1.0
-MONITOR_LEAST_S = 0.05
 #: A measurement ends some 20 ms after its window; this is how long a busy host may take.
 GRACE_S = 5.0
 LOOK_S = 0.02

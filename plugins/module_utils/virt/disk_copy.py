@@ -10,13 +10,9 @@ import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-
-
-def is_copied(disk: t.Mapping[str, t.Any]) -> bool:
-    """Whether a disk must be copied along: writable, and out of the destination's sight."""
-    return bool(disk["source"]) and disk["shared"] is False and not disk["readonly"] and not disk["shareable"]
 
 
 def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list[Refusal]:

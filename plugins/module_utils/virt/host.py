@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_xml import DEFAULT_HUGEPAGE_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, cordon, domains
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.cpu_use import cpus_used
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
 
 SYSCTLS = (
@@ -26,6 +27,7 @@ SYSCTLS = (
     "net.core.rmem_max",
     "net.core.wmem_max",
     "net.ipv4.tcp_congestion_control",
+    "net.ipv4.tcp_notsent_lowat",
     "net.ipv4.tcp_rmem",
     "net.ipv4.tcp_wmem",
     "vm.nr_hugepages",
@@ -33,6 +35,8 @@ SYSCTLS = (
     "vm.swappiness",
     "vm.unprivileged_userfaultfd",
 )
+#: What the kernel tells stalls of (PSI).
+PRESSURES = ("cpu", "memory", "io")
 #: Who QEMU runs as where qemu.conf does not say: Debian's account, or the one of Fedora and its kin.
 QEMU_USERS = ("libvirt-qemu", "qemu")
 #: The first libvirt whose swtpm handling knows state on shared storage.
@@ -42,7 +46,13 @@ Version = tuple[int, ...]
 
 
 def snapshot(
-    connection: t.Any, *, name: str, state_dir: Path, only: str | None = None, root: Path = Path("/")
+    connection: t.Any,
+    *,
+    name: str,
+    state_dir: Path,
+    only: str | None = None,
+    root: Path = Path("/"),
+    cpu_sample_s: float = 0,
 ) -> dict[str, t.Any]:
     """What this host is and runs.
 
@@ -51,8 +61,10 @@ def snapshot(
         name: the host's name in the inventory.
         root: where the host's files are looked up; tests have their own.
         only: the UUID of the one guest to look at; by default all.
+        cpu_sample_s: for how long to watch how many CPUs each guest uses; 0: not at all.
     """
     host = _Host(connection, root)
+    used = cpus_used(connection, cpu_sample_s) if cpu_sample_s > 0 else {}
     return {
         "schema": SNAPSHOT,
         "host": name,
@@ -61,13 +73,14 @@ def snapshot(
         "taken_at": f"{host.now:%Y-%m-%dT%H:%M:%S}.{host.now.microsecond // 1000:03d}Z",
         "versions": host.versions(),
         "capacity": host.capacity(),
+        "pressure": host.pressure(),
         "cpu": capabilities.cpu(host.capabilities),
         "migration": host.migration(),
         "links": host.links(),
         "mounts": [dict(mount) for mount in host.mounts],
         "sysctls": host.sysctls,
         "maintenance": cordon.for_snapshot(connection, state_dir),
-        "domains": host.domains(only),
+        "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in host.domains(only)],
         # After the domains, which say for which architectures it matters.
         "emulators": host.emulators(),
     }
@@ -106,6 +119,14 @@ class _Host:
             "memory_bytes": self._memory.get("MemTotal", information[1] * 1024**2),
             "available_bytes": self._memory.get("MemAvailable"),
             "cells": cells,
+        }
+
+    def pressure(self) -> dict[str, float | None]:
+        """Shares of the last minute for which something waited; of a container, those of the container."""
+        places = {kind: (f"sys/fs/cgroup/{kind}.pressure", f"proc/pressure/{kind}") for kind in PRESSURES}
+        return {
+            kind: next(filter(lambda share: share is not None, map(host_files.pressure, map(self._text, files))), None)
+            for kind, files in places.items()
         }
 
     def _add_free(self, cell: dict[str, t.Any]) -> None:

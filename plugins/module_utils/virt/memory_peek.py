@@ -15,8 +15,10 @@ import zlib
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 PAGE = 4096
-#: libvirt hands out 64 KiB at a time.
-CHUNK = 65536
+#: libvirt hands out 64 KiB at a time; but a call costs more than what it carries, and many small pieces tell more of a
+#: guest than few large ones.
+CHUNK = 16384
+EMPTY = bytes(PAGE)
 #: Guests of PCs have their memory in one piece from here on up to the hole below 4 GiB.
 LOWEST = 1 << 20
 HOLE = 2 << 30
@@ -29,11 +31,13 @@ class Look:
     Attributes:
         pages: pages looked at.
         zero_share: of them, those that hold nothing but zeros.
-        compressed_share: bytes after by before, of the pages that hold something, each compressed by itself as QEMU
-            does it; None when there were none.
+        compressed_share: bytes after by before, of the pages that hold something, those of a piece in one go as
+            QEMU's channels do it; None when there were none.
         changed_pages: pages that differed at the second look.
         changed_share: of the bytes of those pages, the ones that differed; None when there were none. Small means that
             sending differences (xbzrle) pays.
+        changed_compressed_share: bytes after by before of those pages as they were at the second look; None when there
+            were none. What is rewritten may compress far worse than what lies still.
     """
 
     pages: int
@@ -41,23 +45,25 @@ class Look:
     compressed_share: float | None
     changed_pages: int
     changed_share: float | None
+    changed_compressed_share: float | None
 
 
 def look(domain: t.Any, *, chunks: int, budget_s: float, pause_s: float = 0.5) -> Look:
-    """Look twice at random pieces of a guest's memory; reading does not stop the guest.
+    """Look twice at pieces of a guest's memory, evenly spread; reading does not stop the guest.
+
+    What a guest's memory holds lies in stretches, so evenly spread pieces tell far more of it than random ones
+    (measured on four guests with 96 and 192 pieces: a third of the scatter).
 
     Args:
         domain: a running guest, on a writable connection (libvirt asks for that).
-        chunks: pieces of 64 KiB to look at, at most.
+        chunks: pieces of 16 KiB to look at, at most.
         budget_s: seconds for the first look; the second takes as long.
         pause_s: time between the looks at one piece.
     """
     size = min(int(domain.info()[1]) * 1024, HOLE)
-    places = list(range(LOWEST, max(LOWEST + CHUNK, size - CHUNK), CHUNK))
-    random.shuffle(places)
     first: dict[int, bytes] = {}
     end = time.monotonic() + budget_s
-    for place in places[:chunks]:
+    for place in places(size, chunks, random.random()):  # noqa: S311 - any offset will do
         first[place] = domain.memoryPeek(place, CHUNK, virt.libvirt.VIR_MEMORY_PHYSICAL)
         if time.monotonic() >= end:
             break
@@ -66,25 +72,49 @@ def look(domain: t.Any, *, chunks: int, budget_s: float, pause_s: float = 0.5) -
     return compare([(first[place], second[place]) for place in first])
 
 
+def places(size: int, chunks: int, offset: float) -> list[int]:
+    """Where to look in so many bytes: evenly spread, and any beginning of the list is nearly so. Pure.
+
+    The order is that of van der Corput (1935): the number of a piece, its bits in reverse.
+
+    Args:
+        size: of the guest's memory in bytes.
+        chunks: pieces, at most.
+        offset: from 0 to 1, how far into its stretch each piece lies.
+
+    >>> [place >> 20 for place in places(9 << 20, 4, 0.0)]
+    [1, 5, 3, 7]
+    """
+    room = max(0, size - LOWEST - CHUNK)
+    number = max(1, min(chunks, room // CHUNK))
+    digits = max(1, (number - 1).bit_length())
+    order = sorted(range(number), key=lambda one: int(f"{one:0{digits}b}"[::-1], 2))
+    return [LOWEST + int((one + offset) * room / number) // PAGE * PAGE for one in order]
+
+
 def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> Look:
     """Judge pieces of memory seen twice. Pure."""
-    pages = zero = raw = packed = changed = changed_bytes = 0
+    pages = zero = raw = packed = changed = changed_bytes = changed_packed = 0
     for before, after in pairs:
-        for start in range(0, len(before), PAGE):
-            old, new = before[start : start + PAGE], after[start : start + PAGE]
-            pages += 1
-            if not any(old):
-                zero += 1
-            else:
-                raw += len(old)
-                packed += min(len(old), len(zlib.compress(old, 1)))
-            if old != new:
-                changed += 1
-                changed_bytes += sum(1 for one, other in zip(old, new) if one != other)
+        starts = range(0, len(before), PAGE)
+        full = [before[start : start + PAGE] for start in starts if before[start : start + PAGE] != EMPTY]
+        moved = [start for start in starts if before[start : start + PAGE] != after[start : start + PAGE]]
+        pages += len(starts)
+        zero += len(starts) - len(full)
+        raw += len(full) * PAGE
+        packed += _packed(b"".join(full))
+        changed += len(moved)
+        changed_bytes += sum(before[place] != after[place] for start in moved for place in range(start, start + PAGE))
+        changed_packed += _packed(b"".join(after[start : start + PAGE] for start in moved))
     return Look(
         pages=pages,
         zero_share=zero / pages if pages else 0.0,
         compressed_share=packed / raw if raw else None,
         changed_pages=changed,
         changed_share=changed_bytes / (changed * PAGE) if changed else None,
+        changed_compressed_share=changed_packed / (changed * PAGE) if changed else None,
     )
+
+
+def _packed(content: bytes) -> int:
+    return min(len(content), len(zlib.compress(content, 1)))

@@ -14,6 +14,7 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import Event, EventStream
@@ -60,6 +61,8 @@ class Ending:
         memory_bytes: the last figure seen of memory sent.
         disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
         elapsed_s: seconds from the start of the call to its end.
+        after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
+        course: what its samples teach.
     """
 
     error: str | None = None
@@ -75,6 +78,8 @@ class Ending:
     memory_bytes: int = 0
     disk_bytes: int = 0
     elapsed_s: float = 0.0
+    after_s: float | None = None
+    course: Course = dataclasses.field(default_factory=Course)
 
     @property
     def bytes(self) -> int:
@@ -126,6 +131,8 @@ class MigrationJob:
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
         self._ending = Ending()
         self._transferred = False
+        #: What its samples have taught so far.
+        self.course = Course()
 
     def run(self, control: Control, watcher: Watcher, interrupted: threading.Event) -> Ending:
         """Move the guest and return how the call ended. What became of the guest, both sides must say.
@@ -137,15 +144,20 @@ class MigrationJob:
         """
         started = self._clock()
         steering = Steering(lambda: self._domain, control, watcher, interrupted, started, self._clock)
+        self.course = steering.course
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
-        with self._listening(), self._downtime_limit(self._decision.downtime_ms):
+        with self._listening(), self._downtime_limit(self._decision.downtime_ms), self._rate_given_back(steering):
             thread.start()
             self._watch(thread, steering, watcher)
-            self._ending.elapsed_s = self._clock() - started
+            ended = self._clock()
+            self._ending.elapsed_s = ended - started
             self._drain_inbox(watcher)
             if self._ending.error is None and not self._ending.statistics:
                 self._await_statistics(watcher)
         ending = self._ending
+        resumed_at = ending.switchover.resumed_at
+        ending.after_s = None if resumed_at is None else max(0.0, ended - resumed_at)
+        ending.course = self.course
         ending.given_up, ending.suspended = steering.given_up, steering.suspended
         ending.no_way_back = steering.no_way_back or ending.postcopy
         ending.memory_bytes, ending.disk_bytes = steering.memory_bytes, steering.disk_bytes
@@ -178,6 +190,16 @@ class MigrationJob:
             # A guest that has left cannot be set any more, and need not be.
             with contextlib.suppress(virt.libvirt.libvirtError):
                 self._domain.migrateSetMaxDowntime(before, 0)
+
+    @contextlib.contextmanager
+    def _rate_given_back(self, steering: Steering) -> t.Iterator[None]:
+        """A rate that was changed in flight would hold for the guest's next move, if it stays here."""
+        try:
+            yield
+        finally:
+            if steering.speed_before is not None:
+                with contextlib.suppress(virt.libvirt.libvirtError):
+                    self._domain.migrateSetMaxSpeed(steering.speed_before, 0)
 
     def _call(self) -> None:
         try:

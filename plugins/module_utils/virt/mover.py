@@ -8,82 +8,62 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import pathlib
 import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.copied_disks import to_copy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, choose
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
+    knowledge,
+    migration_socket,
+    second_try,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Answers, Asking, Result, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Result, Step, Story
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.verifying import Trail, Verifying, may_be_elsewhere
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.waiting import Waiting
 
-#: A destination that is busy with other guests is asked again this often, and given up after so long.
-SLOT_LOOK_S = 1.0
-SLOT_PATIENCE_S = 1800.0
 #: What two hosts said longer ago than this is asked again before a guest is sent.
 STALE_S = 5.0
 ENDED_ELSEWHERE = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What is the same for all moves of a run.
+class _Attempt:
+    """One try to move a guest: what was asked, what it is to cost, and how it is done."""
 
-    Attributes:
-        source: this host.
-        state_dir: where this host keeps its records.
-        destinations: by host name, C(connect_uri) and C(migration_address).
-        reserve_bytes: what must stay free at a destination.
-        incoming_limit: guests that may come in at a destination at once.
-    """
-
-    source: Endpoint
-    state_dir: str
-    destinations: t.Mapping[str, t.Mapping[str, t.Any]]
-    reserve_bytes: int
-    incoming_limit: int
+    step: Step
+    story: Story
+    answers: Answers
+    appraised: Appraisal
+    decision: Decision
+    definition: str | None
+    signals: Signals
+    may_restart: bool = True
 
 
-@dataclasses.dataclass(frozen=True)
-class _Answers:
-    """What the two hosts say just before a move: this one's snapshot, the guest in it, and every reason not to."""
-
-    source: dict[str, t.Any]
-    guest: dict[str, t.Any]
-    intent: dict[str, t.Any]
-    refusals: list[Refusal]
-
-
-@dataclasses.dataclass
-class _Trail:
-    """Where a guest under way was seen. What may be elsewhere than at our destination is not ours to let go on here.
-
-    Attributes:
-        reached: it was seen coming in at the destination.
-        ran: it was seen to run there, so it may have gone on from there.
-    """
-
-    reached: bool = False
-    ran: bool = False
-
-    def add(self, there: Side) -> None:
-        """One more look at the destination."""
-        self.reached = self.reached or there.active
-        self.ran = self.ran or there.state == "running"
+@contextlib.contextmanager
+def _only_told(story: Story) -> t.Iterator[None]:
+    """Tell of a mistake in what is made of a move's figures; it must not put in doubt where the guest is."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+        story.note(f"nothing was learned from this move ({type(error).__name__}: {error})")
 
 
 class GuestMover:
@@ -95,6 +75,7 @@ class GuestMover:
         telling: where it is told.
         interrupted: when set, what is in pre-copy is aborted.
         stopping: when set, nobody waits for a destination any longer.
+        wishes: what is done to each guest around its move.
     """
 
     def __init__(
@@ -106,6 +87,8 @@ class GuestMover:
         stopping: threading.Event,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
+        *,
+        wishes: Wishes | None = None,
     ) -> None:
         self._connections = connections
         self._settings = settings
@@ -114,316 +97,290 @@ class GuestMover:
         self._stopping = stopping
         self._clock = clock
         self._sleep = sleep
+        self._asking = Asking(connections, settings)
+        self._verifying = Verifying(connections, settings, self._asking, clock, sleep)
+        self._waiting = Waiting(self._asking, settings, stopping, clock, sleep)
+        self._before_move = BeforeMove(
+            wishes or Wishes(),
+            settings.state_dir,
+            settings.source.host,
+            interrupted,
+            self._asking.domain_at,
+            clock,
+            sleep,
+        )
 
     def check(self, step: Step) -> Result:
         """What moving a guest would do. Changes nothing and needs no writable connection."""
         try:
-            here, there = self._look(step)
-            known = self._known_end(step, here, there)
+            here, there = self._asking.look(step)
+            known = self._asking.known_end(step, here, there)
             if known:
                 return known
-            answers = self._ask(step)
+            answers = self._asking.ask(step)
+            if answers.refusals:
+                return step_result(step, "refused", refusals=answers.refusals)
+            choice = self._appraise(step, answers).choice
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             return step_result(step, "refused", refusals=[_why_not(error)])
-        if answers.refusals:
-            return step_result(step, "refused", refusals=answers.refusals)
-        decision = self._decide(step, answers)
-        return step_result(step, "would_move", strategy=decision.name, reason=decision.reason)
+        if choice["refusal"]:
+            return step_result(step, "refused", refusals=[choice["refusal"]])
+        return step_result(step, "would_move", strategy=choice["method"], reason=choice["reason"], forecast=choice)
 
-    def move(self, step: Step, transferred: t.Callable[[], None]) -> Result:
-        """Move a guest; the result says what became of it, judged from both sides."""
+    def move(
+        self,
+        step: Step,
+        transferred: t.Callable[[], None],
+        turn: t.Callable[[], bool] = lambda: True,
+        nearly: t.Callable[[], None] = lambda: None,
+    ) -> Result:
+        """Move a guest; the result says what became of it, judged from both sides.
+
+        Args:
+            step: of a plan.
+            transferred: called once its memory is over and the link is free.
+            turn: waits until the link is free for this guest; False when nothing is to be begun any more.
+            nearly: called when its memory will be over in a moment.
+        """
+        signals = Signals(transferred, nearly)
         story = Story(step, self._telling, self._clock)
         try:
             story.tell("step.started", "setup", "looking at both sides", level=1)
-            go_on = self._before(step, story, transferred)
+            go_on = self._before(step, story, signals, turn)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             return story.refuse([_why_not(error)])
         return go_on()
 
-    def _before(self, step: Step, story: Story, transferred: t.Callable[[], None]) -> t.Callable[[], Result]:
+    def _before(self, step: Step, story: Story, signals: Signals, turn: t.Callable[[], bool]) -> t.Callable[[], Result]:
         """All that comes before something is done to the guest; returns what is to be done."""
-        here, there = self._look(step)
+        here, there = self._asking.look(step)
         if here.state == "paused" and here.state_reason == "migration" and not here.migrating:
-            here, there = self._left_behind(step, story)
-        known = self._known_end(step, here, there)
+            here, there = self._verifying.left_behind(step, story)
+        known = self._asking.known_end(step, here, there)
         if known:
             return lambda: self._close(step, story, known, here, there)
         if here.migrating:
+            # It is using the link already, whoever's turn it is.
             return lambda: self._adopt(step, story, there)
-        answers, asked_at = self._ask(step), self._clock()
-        refusals = answers.refusals or self._await_slot(step, story)
+        missing = self._waiting.others(step, story)
+        if missing:
+            return lambda: story.refuse(missing)
+        answers, asked_at = self._asking.ask(step), self._clock()
+        appraised = None if answers.refusals else self._appraise(step, answers)
+        if not turn():
+            return lambda: step_result(step, "not_started", error="the run was stopped before its turn")
+        refusals = answers.refusals or self._waiting.slot(step, story)
         if not refusals and self._clock() >= asked_at + STALE_S:
-            # While it waited, other guests took memory there, or somebody closed the host.
-            answers = self._ask(step)
+            # While it waited, other guests took memory there, or somebody closed the host; and those taught something.
+            answers = self._asking.ask(step)
             refusals = answers.refusals
-        if not refusals and self._interrupted.is_set():
+            appraised = None if refusals else self._appraise(step, answers)
+        if appraised and appraised.choice["refusal"]:
+            refusals = [appraised.choice["refusal"]]
+        elif not refusals and self._interrupted.is_set():
             refusals = [
                 refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
             ]
-        if refusals:
+        if refusals or not appraised:
             return lambda: story.refuse(refusals)
-        decision = self._decide(step, answers)
-        source, target = self._endpoints(step)
-        here_link, there_link = self._connections.get(source.uri), self._connections.get(target.uri)
-        domain = here_link.connection.lookupByUUIDString(step["guest"]["uuid"])
-        definition = _definition(domain)
-        job = MigrationJob(domain, target.uri, decision, here_link.events, there_link.events, clock=self._clock)
+        return lambda: self._with_care(step, story, answers, appraised, signals)
+
+    def _with_care(
+        self,
+        step: Step,
+        story: Story,
+        answers: Answers,
+        appraised: Appraisal,
+        signals: Signals,
+    ) -> Result:
+        """Move the guest, with what has to be done to it before and after."""
+        asked_at, rate = self._clock(), appraised.link.bandwidth_bytes_per_s if appraised.link else None
+        with self._before_move.prepared(step, answers.guest, answers.intent, story.tell, bytes_per_s=rate) as ready:
+            if ready.refusals:
+                return story.refuse(ready.refusals)
+            try:
+                if ready.freed_bytes or self._clock() >= asked_at + STALE_S:
+                    answers, appraised = self._anew(step, ready.freed_bytes)
+                attempt, job = self._begin(step, story, answers, appraised, signals)
+            except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+                ready.ended("refused")
+                return story.refuse([_why_not(error)])
+            result = self._migrate(attempt, job)
+            ready.ended(result["outcome"])
+            return result
+
+    def _anew(self, step: Step, freed_bytes: int) -> tuple[Answers, Appraisal]:
+        """Ask both hosts once more, as getting ready may take long; VirtError for what they now have against the move.
+
+        What was freed need not travel; for the rest, the guest is as it was measured.
+        """
+        answers = self._asking.ask(step)
+        if answers.refusals:
+            raise virt.VirtError(answers.refusals[0])
+        appraised = self._appraise(step, answers, freed_bytes=freed_bytes)
+        if appraised.choice["refusal"]:
+            raise virt.VirtError(appraised.choice["refusal"])
+        return answers, appraised
+
+    def _begin(
+        self,
+        step: Step,
+        story: Story,
+        answers: Answers,
+        appraised: Appraisal,
+        signals: Signals,
+    ) -> tuple[_Attempt, MigrationJob]:
+        """The last that comes before libvirt is asked to move the guest."""
+        decision = self._decide(step, answers, appraised)
+        definition = _definition(self._asking.domain(step))
+        attempt = _Attempt(step, story, answers, appraised, decision, definition, signals)
+        job = self._job(attempt)
         story.begin(decision)
-        return lambda: self._migrate(step, story, job, decision, definition, transferred)
+        return attempt, job
 
-    def _look(self, step: Step) -> tuple[Side, Side]:
-        here, there = (
-            both_sides.look_at(self._connections, endpoint, step["guest"]["uuid"]) for endpoint in self._endpoints(step)
+    def _appraise(
+        self, step: Step, answers: Answers, tried: second_try.Tried | None = None, *, freed_bytes: int = 0
+    ) -> Appraisal:
+        known = knowledge.recall(self._settings, step, freed_bytes=freed_bytes)
+        if tried:
+            known = tried.added_to(known)
+        return appraise(
+            answers.guest,
+            answers.source,
+            answers.destination,
+            answers.intent,
+            known,
+            disks=[disk for disk in to_copy(answers.guest, answers.intent) if disk["copy_bytes"]],
+            without=tried.methods if tried else (),
         )
-        for side, endpoint in zip((here, there), self._endpoints(step)):
-            if not side.reachable:
-                # Says why in words that an operator can act on.
-                self._connections.get(endpoint.uri)
-                raise virt.VirtError(
-                    refusal(
-                        "not_answering",
-                        f"{side.host} does not say how {step['guest']['name']} is: {side.error}",
-                        f"see what it is busy with on {side.host}: virsh domjobinfo {shown(step['guest']['name'])}",
-                    )
-                )
-        return here, there
 
-    def _endpoints(self, step: Step) -> tuple[Endpoint, Endpoint]:
-        name = step["destination"]
-        known = self._settings.destinations.get(name)
-        # Without a URI libvirt would open the hypervisor of this very host.
-        if known is None or not known.get("connect_uri"):
-            raise virt.VirtError(
-                refusal("unknown_host", f"the plan does not say how to reach {name}", "make a new plan that names it")
-            )
-        return self._settings.source, Endpoint(name, known["connect_uri"])
-
-    def _known_end(self, step: Step, here: Side, there: Side) -> Result | None:
-        """The result where there is nothing to move: it is there already, or nowhere."""
-        guest = step["guest"]["name"]
-        if there.active and not here.active and not there.migrating and there.state == "running":
-            return step_result(step, "already_there")
-        if here.state == "absent" and there.state == "absent":
-            why = refusal(
-                "unknown_guest",
-                f"there is no guest {guest} on {here.host}, nor on {there.host}",
-                f"see what runs where (virsh list --all on {here.host}), or make a new plan",
-            )
-            return step_result(step, "refused", refusals=[why])
-        if here.state == "absent":
-            why = refusal(
-                "not_here",
-                f"{guest} is not on {here.host}: it is {there.words()}",
-                f"see why it does not run there: virsh domstate --reason {shown(guest)} on {there.host}",
-            )
-            return step_result(step, "refused", refusals=[why])
-        return None
-
-    def _ask(self, step: Step) -> _Answers:
-        """Ask this host about the guest, and the destination about itself, as they are now."""
-        source, target = self._endpoints(step)
-        here = self._connections.get(source.uri).connection
-        there = self._connections.get(target.uri).connection
-        uuid = step["guest"]["uuid"]
-        local = host.snapshot(here, name=source.host, state_dir=pathlib.Path(self._settings.state_dir), only=uuid)
-        # Without the guest, which was there a moment ago, the caller's next call says that it is gone.
-        guest = next(iter(local["domains"]), None)
-        remote = destination.snapshot(there, target.host)
-        intent = intents.normalise(step["intent"])
-        if guest is None:
-            return _Answers(local, {}, intent, [_vanished(step)])
-        refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
-        if not refusals:
-            refusals = cpu.refusals(there, guest, target.host) + disk_copy.refusals(there, guest, target.host)
-        return _Answers(local, guest, intent, refusals)
-
-    def _await_slot(self, step: Step, story: Story) -> list[Refusal]:
-        """Wait until the destination takes in few enough guests for one more."""
-        _source, target = self._endpoints(step)
-        limit = self._settings.incoming_limit
-        end = self._clock() + SLOT_PATIENCE_S
-        told = False
-        while True:
-            coming = destination.incoming(self._connections.get(target.uri).connection)
-            others = "another guest" if coming == 1 else f"{coming} other guests"
-            if coming < limit:
-                return []
-            if self._stopping.is_set() or self._clock() >= end:
-                return [
-                    refusal(
-                        "destination_busy",
-                        f"{target.host} is taking in {others}, and {limit} at once is the limit",
-                        "run it again later, or raise incoming_limit",
-                    )
-                ]
-            if not told:
-                told = True
-                story.tell(
-                    "step.waiting",
-                    "waiting",
-                    f"waiting for {target.host}, which is taking in {others}",
-                    incoming=coming,
-                )
-            self._sleep(SLOT_LOOK_S)
-
-    def _decide(self, step: Step, answers: _Answers) -> Decision:
+    def _decide(self, step: Step, answers: Answers, appraised: Appraisal) -> Decision:
         known = self._settings.destinations[step["destination"]]
         path = Path(
             connect_uri=known["connect_uri"],
             migration_address=known.get("migration_address"),
-            postcopy=bool(answers.source["migration"]["postcopy"]["usable"]),
+            postcopy=answers.source["migration"]["postcopy"]["usable"] is not False,
         )
-        disks = answers.guest["disks"] if answers.intent["allow_storage_copy"] else []
-        return choose(
+        return decide(
             answers.intent,
             path,
+            appraised.choice,
             persistent=bool(answers.guest["persistent"]),
-            in_use_bytes=_in_use_bytes(answers.guest),
-            disks_to_copy=[disk["target"] for disk in disks if disk_copy.is_copied(disk)],
+            in_use_bytes=int(appraised.working_set["touched_bytes"]),
+            disks_to_copy=[disk["target"] for disk in to_copy(answers.guest, answers.intent)],
         )
 
-    def _migrate(
-        self,
-        step: Step,
-        story: Story,
-        job: MigrationJob,
-        decision: Decision,
-        definition: str | None,
-        transferred: t.Callable[[], None],
-    ) -> Result:
-        control = Control(decision)
+    def _job(self, attempt: _Attempt) -> MigrationJob:
+        source, target = self._asking.endpoints(attempt.step)
+        here, there = self._connections.get(source.uri), self._connections.get(target.uri)
+        domain = here.connection.lookupByUUIDString(attempt.step["guest"]["uuid"])
+        return MigrationJob(domain, target.uri, attempt.decision, here.events, there.events, clock=self._clock)
+
+    def _migrate(self, attempt: _Attempt, job: MigrationJob) -> Result:
+        """Move the guest, and where the way that was chosen does not do, by the next best one."""
+        tried = second_try.Tried()
+        while True:
+            verdict, here, there, ending = self._try(attempt, job)
+            if verdict.kind == "moved":
+                mended, fault = self._verifying.mend(attempt.step, here, there, attempt.definition)
+                self._learn(attempt, ending)
+                return attempt.story.moved(ending, mended, fault)
+            again = self._another_way(attempt, tried, verdict, ending)
+            if again is None:
+                return attempt.story.not_moved(ending, verdict)
+            attempt, job = again
+
+    def _learn(self, attempt: _Attempt, ending: Ending) -> None:
+        with _only_told(attempt.story):
+            knowledge.learn(self._settings, attempt.step, attempt.appraised, attempt.decision, ending)
+
+    def _learn_set_up(self, attempt: _Attempt, job: MigrationJob) -> None:
+        with _only_told(attempt.story):
+            knowledge.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.course)
+
+    def _another_way(
+        self, attempt: _Attempt, tried: second_try.Tried, verdict: Verdict, ending: Ending
+    ) -> tuple[_Attempt, MigrationJob] | None:
+        """The next try, or None where there is none: the guest runs where it was, and another way may do."""
+        told_to_end = self._stopping.is_set() or self._interrupted.is_set()
+        if verdict.kind != "stayed" or told_to_end or not tried.add(attempt.decision, ending):
+            return None
+        step, story = attempt.step, attempt.story
+        answers = _with_time_left(attempt.answers, story.elapsed_s)
+        if answers is None:
+            return None
         try:
-            ending = job.run(control, story.watcher(transferred), self._interrupted)
+            appraised = self._appraise(step, answers, tried)
+            if appraised.choice["method"] is None:
+                return None
+            decision = self._decide(step, answers, appraised)
+            if not tried.is_new(decision):
+                return None
+            anew = dataclasses.replace(
+                attempt, answers=answers, appraised=appraised, decision=decision, may_restart=False
+            )
+            job = self._job(anew)
+            story.again(decision, tried.reason)
+        except (virt.libvirt.libvirtError, virt.VirtError):
+            # Nothing was begun, and what became of the first try is told by its own ending.
+            return None
+        return anew, job
+
+    def _try(self, attempt: _Attempt, job: MigrationJob) -> tuple[Verdict, Side, Side, Ending]:
+        """One call of libvirt's, and what both sides say of it."""
+        step, story, found = attempt.step, attempt.story, attempt.appraised
+        control = Control(
+            attempt.decision,
+            outlook_of(found.working_set, found.link, attempt.decision, guest_factor=found.guest_factor),
+            may_restart=attempt.may_restart,
+            rate_rule=_rate_rule(attempt.answers.intent),
+        )
+
+        def nearly() -> None:
+            self._learn_set_up(attempt, job)
+            attempt.signals.nearly()
+
+        watcher = story.watcher(attempt.signals._replace(nearly=nearly))
+        try:
+            with migration_socket.short_queue(step["guest"]["name"], found.unsent_limit, story.note):
+                ending = job.run(control, watcher, self._interrupted)
         except virt.libvirt.libvirtError as error:
             # It did not even start; both sides will say so.
             ending = Ending(error=str(error), error_code=error.get_error_code())
         story.ended(ending)
         steering = self._steering(step, story, control, ending.elapsed_s)
         steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
-        trail = _Trail(ending.reached, ran=ending.switchover.resumed_at is not None)
-        return self._verify(step, story, ending, steering, trail, definition)
+        trail = Trail(ending.reached, ran=ending.switchover.resumed_at is not None)
+        verdict, here, there = self._verify(step, story, ending, steering, trail)
+        return verdict, here, there, ending
 
     def _verify(
-        self,
-        step: Step,
-        story: Story,
-        ending: Ending,
-        steering: Steering,
-        trail: _Trail,
-        definition: str | None,
-        *,
-        ended: str = "",
-    ) -> Result:
-        """Believe both sides, whatever the call said, and put right what can be put right safely."""
-        verdict, here, there = self._settle(step, steering, trail, suspended=ending.suspended)
+        self, step: Step, story: Story, ending: Ending, steering: Steering, trail: Trail, *, ended: str = ""
+    ) -> tuple[Verdict, Side, Side]:
+        """Believe both sides, whatever the call said, and let the guest go on where that is safe."""
+        verdict, here, there = self._verifying.settle(step, steering, trail, suspended=ending.suspended)
         if verdict.kind == "ended" and ended:
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
         ending.given_up = ending.given_up or steering.given_up
         ending.memory_bytes = max(ending.memory_bytes, steering.memory_bytes)
         if verdict.kind == "resume_source" and trail.reached and not trail.ran:
-            verdict, here, there = self._resume(step, story)
+            verdict, here, there = self._verifying.resume(step, story)
         elif verdict.kind == "resume_source":
-            verdict = _may_be_elsewhere(step, verdict)
+            verdict = may_be_elsewhere(step, verdict)
         story.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
-        if verdict.kind == "moved":
-            return story.moved(ending, *self._mend(step, here, there, definition))
-        return story.not_moved(ending, verdict)
-
-    def _settle(
-        self, step: Step, steering: Steering | None = None, trail: _Trail | None = None, *, suspended: bool = False
-    ) -> tuple[Verdict, Side, Side]:
-        source, target = self._endpoints(step)
-
-        def watching(here: Side, there: Side) -> bool:
-            if steering is None or trail is None:
-                return False
-            trail.add(there)
-            steering.no_way_back = steering.no_way_back or "postcopy" in here.state_reason
-            # A migration to somewhere else is not ours to steer.
-            if trail.reached:
-                steering.look()
-            return not steering.is_ending
-
-        return both_sides.settle(
-            self._connections,
-            step["guest"]["name"],
-            step["guest"]["uuid"],
-            source,
-            target,
-            suspended_by_us=suspended,
-            clock=self._clock,
-            sleep=self._sleep,
-            watching=watching,
-        )
+        return verdict, here, there
 
     def _steering(self, step: Step, story: Story, control: Control, elapsed_s: float) -> Steering:
         started = self._clock() - elapsed_s
-        watcher = story.watcher(lambda: None)
-        return Steering(lambda: self._domain(step), control, watcher, self._interrupted, started, self._clock)
-
-    def _domain(self, step: Step) -> t.Any:
-        source, _target = self._endpoints(step)
-        return self._connections.get(source.uri).connection.lookupByUUIDString(step["guest"]["uuid"])
-
-    def _left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
-        """A guest that a migration left paused.
-
-        It goes on if a run that died was sending it to this very destination, and no other host of the plan has it.
-        """
-        verdict, here, there = self._settle(step)
-        if verdict.kind == "resume_source":
-            sent_to = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
-            if sent_to == step["destination"] and not self._seen_elsewhere(step):
-                verdict, here, there = self._resume(step, story)
-            else:
-                verdict = _may_be_elsewhere(step, verdict)
-        if verdict.kind == "unclear":
-            raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
-        return here, there
-
-    def _seen_elsewhere(self, step: Step) -> bool:
-        """Whether a third host has the guest, or cannot be asked."""
-        for name, known in self._settings.destinations.items():
-            if name in (self._settings.source.host, step["destination"]):
-                continue
-            if not known.get("connect_uri"):
-                return True
-            side = both_sides.look_at(self._connections, Endpoint(name, known["connect_uri"]), step["guest"]["uuid"])
-            if side.active or not side.reachable:
-                return True
-        return False
-
-    def _resume(self, step: Step, story: Story) -> tuple[Verdict, Side, Side]:
-        source, target = self._endpoints(step)
-        story.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
-        try:
-            self._domain(step).resume()
-        except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            story.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
-        verdict, here, there = self._settle(step)
-        if verdict.kind == "resume_source":
-            by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
-            verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
-        return verdict, here, there
-
-    def _mend(self, step: Step, here: Side, there: Side, definition: str | None) -> tuple[list[str], str | None]:
-        """Returns what was put right, and what could not be."""
-        guest = step["guest"]
-        faults = definition_faults(guest["name"], here, there, persistent_before=definition is not None)
-        if not faults:
-            return [], None
-        source, target = self._endpoints(step)
-        try:
-            return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
-        except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            # It runs where it should; nothing of this is worth calling the move anything but done.
-            return [], f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
+        watcher = story.watcher(Signals(lambda: None, lambda: None))
+        return Steering(lambda: self._asking.domain(step), control, watcher, self._interrupted, started, self._clock)
 
     def _close(self, step: Step, story: Story, known: Result, here: Side, there: Side) -> Result:
         """Nothing to move. A run that died just after a move may have left the definition behind."""
         if known["outcome"] == "already_there" and here.persistent and here.state_reason == "migrated":
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                _done, known["error"] = self._mend(step, here, there, _definition(self._domain(step)))
+                definition = _definition(self._asking.domain(step))
+                _done, known["error"] = self._verifying.mend(step, here, there, definition)
         return story.close(known)
 
     def _adopt(self, step: Step, story: Story, there: Side) -> Result:
@@ -432,38 +389,37 @@ class GuestMover:
         definition, elapsed_s = None, 0.0
         # It may end at any moment, and then both sides say what became of it.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-            domain = self._domain(step)
+            domain = self._asking.domain(step)
             definition = _definition(domain)
             elapsed_s = domain.jobStats().get("time_elapsed", 0) / 1000
         known = self._settings.destinations[step["destination"]]
         # Whether it may switch to post-copy, only libvirt knows; it refuses where it may not.
         path = Path(known["connect_uri"], known.get("migration_address"), postcopy=True)
-        decision = choose(intents.normalise(step["intent"]), path, persistent=definition is not None)
+        decision = decide(intents.normalise(step["intent"]), path, None, persistent=definition is not None)
         steering = self._steering(step, story, Control(decision), elapsed_s)
-        ending, trail = Ending(elapsed_s=elapsed_s), _Trail()
+        ending, trail = Ending(elapsed_s=elapsed_s), Trail()
         trail.add(there)
-        return self._verify(step, story, ending, steering, trail, definition, ended=ENDED_ELSEWHERE)
+        verdict, here, there = self._verify(step, story, ending, steering, trail, ended=ENDED_ELSEWHERE)
+        if verdict.kind == "moved":
+            return story.moved(ending, *self._verifying.mend(step, here, there, definition))
+        return story.not_moved(ending, verdict)
 
 
-def _may_be_elsewhere(step: Step, verdict: Verdict) -> Verdict:
-    guest, source = step["guest"]["name"], step["source"]
-    return Verdict(
-        "unclear",
-        f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
-        f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
-        f" virsh resume {shown(guest)} on {source}",
-    )
+def _with_time_left(answers: Answers, elapsed_s: float) -> Answers | None:
+    """The same answers with what is left of the deadline, which is one for all tries; None when nothing is."""
+    deadline_s = answers.intent["deadline_s"]
+    if deadline_s is None:
+        return answers
+    left_s = int(deadline_s - elapsed_s)
+    return dataclasses.replace(answers, intent={**answers.intent, "deadline_s": left_s}) if left_s >= 1 else None
 
 
-def _vanished(step: Step) -> Refusal:
-    name, source = step["guest"]["name"], step["source"]
-    return refusal("vanished", f"{name} has just gone from {source}", "see who stopped or moved it, and run again")
-
-
-def _in_use_bytes(guest: t.Mapping[str, t.Any]) -> int:
-    memory = int(guest["memory_bytes"] or 0)
-    resident = (guest["balloon"] or {}).get("rss_bytes")
-    return memory if resident is None else min(memory, int(resident))
+def _rate_rule(intent: t.Mapping[str, t.Any]) -> tuple[int, int] | None:
+    """Floor and ceiling of each round's rate in MiB/s, or None where every round goes as fast as it may."""
+    floor = intent["bandwidth_floor_mib_s"]
+    if floor is None:
+        return None
+    return floor, max(floor, intent["bandwidth_mib_s"] or intents.MAX_BANDWIDTH_MIB_S)
 
 
 def _why_not(error: Exception) -> Refusal:

@@ -6,27 +6,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Display, Recorder, Step, Telling
 
 MIB = 1024 * 1024
 
 
-def settings(parameters: t.Mapping[str, t.Any], name: str, hosts: t.Mapping[str, t.Mapping[str, t.Any]]) -> Settings:
+def settings(
+    parameters: t.Mapping[str, t.Any],
+    name: str,
+    hosts: t.Mapping[str, t.Mapping[str, t.Any]],
+    ranks: t.Mapping[str, int] | None = None,
+) -> Settings:
     """What all moves of a run share, from a module's parameters.
 
     Args:
-        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib) and C(incoming_limit).
+        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib), C(incoming_limit) and C(tune_network).
         name: this host's name.
         hosts: by name, how to reach each destination.
+        ranks: by destination, how many other sources come first; None: there are no others.
 
     Raises: VirtError for a number that makes no sense.
     """
@@ -46,6 +54,8 @@ def settings(parameters: t.Mapping[str, t.Any], name: str, hosts: t.Mapping[str,
         destinations=hosts,
         reserve_bytes=parameters["reserve_mib"] * MIB,
         incoming_limit=parameters["incoming_limit"],
+        tune_network=parameters["tune_network"],
+        ranks=ranks or {},
     )
 
 
@@ -113,6 +123,19 @@ def silent(now: t.Callable[[], str]) -> Telling:
 def telling(journal: Recorder | None, progress: Display, now: t.Callable[[], str]) -> Telling:
     """Tells the journal and those who watch."""
     return Telling(journal, progress, now)
+
+
+def give_back_memory(connections: Connections, shared: Settings, journal: Recorder | None, progress: Display) -> None:
+    """Give back to this host's guests what a run that died has taken from them (their balloons)."""
+    connection = connections.get(shared.source.uri).connection
+
+    def told(event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
+        if journal:
+            with contextlib.suppress(OSError):
+                journal.write(event, **data)
+        progress.write(phase, message, level=level)
+
+    balloon.give_back_all(shared.state_dir, connection.lookupByUUIDString, told)
 
 
 def diff(results: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

@@ -12,7 +12,9 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction, Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 #: What libvirt refused is not tried again before this.
@@ -41,6 +43,8 @@ def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
         processed_bytes=int(statistics.get("memory_processed", 0)),
         bytes_per_s=int(statistics.get("memory_bps", 0)),
         disk_remaining_bytes=int(statistics.get("disk_remaining", 0)),
+        delta_pages=int(statistics.get("compression_pages", 0)),
+        whole_pages=int(statistics.get("compression_overflow", 0)) + int(statistics.get("compression_cache_misses", 0)),
     )
 
 
@@ -57,9 +61,12 @@ class Steering:
 
     Attributes:
         given_up: the reaction that aborted it, once libvirt has taken that.
+        speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
+            None when nothing was changed.
         suspended: whether the guest was stopped to finish.
         no_way_back: whether post-copy has begun, or may have. From then on an abort would lose the guest.
         memory_bytes, disk_bytes: the last figures seen of what was sent.
+        course: what the samples teach for the next move.
     """
 
     def __init__(
@@ -81,10 +88,12 @@ class Steering:
         self._not_before = 0.0
         self.given_up: Reaction | None = None
         self.given_up_at: float | None = None
+        self.speed_before: int | None = None
         self.suspended = False
         self.no_way_back = False
         self.memory_bytes = 0
         self.disk_bytes = 0
+        self.course = Course()
 
     @property
     def is_ending(self) -> bool:
@@ -96,6 +105,7 @@ class Steering:
         sample, total = self._sample()
         if sample:
             self._last = sample
+            self.course.add(sample)
             self._watcher.sampled(sample, total)
         else:
             sample = dataclasses.replace(self._last, at_s=self._clock() - self._started)
@@ -132,6 +142,10 @@ class Steering:
             domain = self._find()
             if reaction.action == "raise_downtime":
                 domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
+            elif reaction.action == "change_speed":
+                if self.speed_before is None:
+                    self.speed_before = domain.migrateGetMaxSpeed(0)
+                domain.migrateSetMaxSpeed(reaction.speed_mib_s, 0)
             elif reaction.action == "start_postcopy":
                 # QEMU may switch long before an event says so, and an abort in between would lose the guest.
                 self.no_way_back = True

@@ -12,8 +12,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import MoveWatcher, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import MoveWatcher, Signals, Step, Telling
 
 Result = dict[str, t.Any]
 
@@ -36,23 +37,44 @@ class Story:
     def tell(self, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
         self._telling.tell(self._step, event, phase, message, level=level, **data)
 
+    def note(self, words: str) -> None:
+        """Something about the move under way that changes nothing of its course."""
+        self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
+
     def begin(self, decision: Decision) -> None:
         self._decision = decision
         # Nothing that was waited for before counts as part of the move.
         self._started, self._started_at = self._clock(), self._telling.now()
+        self._tell_start(decision)
+
+    def _tell_start(self, decision: Decision) -> None:
         self.tell(
             "migration.started",
             "setup",
-            f"{decision.name} to {self._step['destination']}",
+            f"{_in_words(decision)} to {self._step['destination']}",
             destination=self._step["destination"],
             strategy=decision.name,
             reason=decision.reason,
             flags=list(decision.flags),
             downtime_ms=decision.downtime_ms,
+            forecast=decision.choice,
+            intent=self._step["intent"],
         )
 
-    def watcher(self, transferred: t.Callable[[], None]) -> MoveWatcher:
-        return self._telling.watcher(self._step, transferred)
+    def again(self, decision: Decision, why: str) -> None:
+        """Another try, by another way; what the first one took counts as part of the move."""
+        self._decision = decision
+        self.tell(
+            "migration.decision",
+            "setup",
+            f"starting anew with {decision.name}: {why}",
+            action="start_anew",
+            reason=why,
+        )
+        self._tell_start(decision)
+
+    def watcher(self, signals: Signals) -> MoveWatcher:
+        return self._telling.watcher(self._step, signals, self._decision.choice if self._decision else None)
 
     def ended(self, ending: Ending) -> None:
         event = "migration.failed" if ending.error else "migration.completed"
@@ -117,7 +139,24 @@ class Story:
             bytes_sent=ending.bytes or None,
             downtime_ms=ending.downtime_ms if outcome == "moved" else None,
             iterations=ending.iterations or None,
+            forecast=decision.choice if decision else None,
         )
+
+
+def _in_words(decision: Decision) -> str:
+    """The way, and what it is to cost.
+
+    Only the likely figures: the bands are on record, and nobody reads them while it runs.
+    """
+    choice = decision.choice
+    if not choice or not choice["total_s"] or choice["total_s"]["value"] is None:
+        return decision.name
+    figures = [f"about {human_seconds(choice['total_s']['value'])}"]
+    if choice["bytes"]:
+        figures.append(human_bytes(choice["bytes"]["value"]))
+    if choice["downtime_ms"]:
+        figures.append(f"down {choice['downtime_ms']['value']} ms")
+    return f"{decision.name} ({', '.join(figures)})"
 
 
 def _why(ending: Ending, verdict: Verdict) -> str:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
-    Reaction,
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
     Sample,
+    is_nearly_over,
     mib,
     percent_done,
     seconds_left,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 Step = dict[str, t.Any]
@@ -39,6 +42,18 @@ class Display(t.Protocol):
 
     def due(self, step: Step, phase: str) -> bool:
         """Whether the next figure of this guest is worth a line."""
+
+
+class Signals(t.NamedTuple):
+    """Who is to know how far a move is.
+
+    Attributes:
+        transferred: called once the guest's memory is over and the link is free.
+        nearly: called, more than once, when that will be so in a moment.
+    """
+
+    transferred: t.Callable[[], None]
+    nearly: t.Callable[[], None]
 
 
 class Telling:
@@ -91,13 +106,23 @@ class Telling:
             remaining_bytes=sample.remaining_bytes,
             processed_bytes=sample.processed_bytes,
             bytes_per_s=sample.bytes_per_s,
+            **{name: count for name, count in _of_xbzrle(sample).items() if count},
         )
 
-    def watcher(self, step: Step, transferred: t.Callable[[], None]) -> MoveWatcher:
-        """Someone who watches one migration."""
-        return MoveWatcher(self, step, transferred)
+    def watcher(self, step: Step, signals: Signals, expected: Choice | None = None) -> MoveWatcher:
+        """Someone who watches one migration, and shows what was forecast of it beside what comes true."""
+        return MoveWatcher(self, step, signals, expected)
 
-    def figures(self, step: Step, phase: str, sample: Sample, total_bytes: int, *, fresh_round: bool) -> None:
+    def figures(
+        self,
+        step: Step,
+        phase: str,
+        sample: Sample,
+        total_bytes: int,
+        *,
+        fresh_round: bool,
+        expected: Choice | None = None,
+    ) -> None:
         """Show where a move stands, if the last line is old enough."""
         # libvirt knows no rate in the first moments, and a line without one helps nobody.
         due = sample.bytes_per_s > 0 and self._progress.due(step, phase)
@@ -106,7 +131,7 @@ class Telling:
         eta = seconds_left(sample)
         self._progress.write(
             phase,
-            _figures_in_words(phase, sample, total_bytes, eta),
+            _figures_in_words(phase, sample, total_bytes, eta) + _forecast_in_words(expected),
             step=step,
             level=0 if due else 1,
             percent=percent_done(sample, total_bytes),
@@ -120,11 +145,12 @@ class Telling:
 class MoveWatcher:
     """Watches one migration for L(Telling)."""
 
-    def __init__(self, telling: Telling, step: Step, transferred: t.Callable[[], None]) -> None:
+    def __init__(self, telling: Telling, step: Step, signals: Signals, expected: Choice | None = None) -> None:
         self._telling = telling
         self._step = step
         self._phase = "pre-copy"
-        self._transferred = transferred
+        self._signals = signals
+        self._expected = expected
         self._iteration = 0
 
     def sampled(self, sample: Sample, total_bytes: int) -> None:
@@ -136,7 +162,9 @@ class MoveWatcher:
         self._iteration = sample.iteration
         if fresh_round:
             self._telling.round(self._step, sample)
-        self._telling.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round)
+        self._telling.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round, expected=self._expected)
+        if is_nearly_over(sample, _expected_s(self._expected)):
+            self._signals.nearly()
 
     def reacted(self, reaction: Reaction) -> None:
         """The control wants something, before it is done."""
@@ -150,12 +178,14 @@ class MoveWatcher:
             action=reaction.action,
             reason=reaction.reason,
             downtime_ms=reaction.downtime_ms or None,
+            speed_mib_s=reaction.speed_mib_s or None,
+            code=reaction.code or None,
         )
 
     def transferred(self) -> None:
         """The guest runs at the destination."""
         self._telling.tell(self._step, "migration.switchover", "switchover", "runs at its destination", level=1)
-        self._transferred()
+        self._signals.transferred()
 
 
 def _figures_in_words(phase: str, sample: Sample, total_bytes: int, eta_s: int | None) -> str:
@@ -166,3 +196,17 @@ def _figures_in_words(phase: str, sample: Sample, total_bytes: int, eta_s: int |
     if eta_s is not None:
         words.append(f"about {eta_s} s")
     return ", ".join(words)
+
+
+def _of_xbzrle(sample: Sample) -> dict[str, int]:
+    return {"delta_pages": sample.delta_pages, "whole_pages": sample.whole_pages}
+
+
+def _expected_s(expected: Choice | None) -> float | None:
+    return (expected["total_s"] or {}).get("value") if expected else None
+
+
+def _forecast_in_words(expected: Choice | None) -> str:
+    """How long the whole move was to take, or nothing where nobody could say."""
+    seconds = _expected_s(expected)
+    return "" if seconds is None else f" ({human_seconds(seconds)} forecast)"

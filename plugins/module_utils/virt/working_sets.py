@@ -6,20 +6,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import working_set as documents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import precopy_verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import (
     LIBVIRT_SAMPLES_PER_GIB,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import Touched, looked_at, touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measuring import Measured, measure_all
 
 _KIB = 1024
@@ -66,8 +69,8 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
             if not request.bandwidth_bytes_per_s:
                 return False
             document = _document(guest, balloons, request, now())
-            outcome = forecast(document, Link(request.bandwidth_bytes_per_s), cap_ms=500)["outcomes"]["pre-copy"]
-            return t.cast(bool, outcome["verdict"] == "marginal")
+            link = Link(request.bandwidth_bytes_per_s)
+            return precopy_verdict(document, link, cap_ms=intents.DEFAULTS["max_downtime_ms"]) == "marginal"
 
         found = measure_all(
             connection,
@@ -79,7 +82,9 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
         )
         working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
     for document in working_sets:
-        history.add_measurement(request.state_dir, document["guest"]["uuid"], document)
+        # A host without room for it has been measured all the same; the next forecast there only knows less.
+        with contextlib.suppress(OSError):
+            history.add_measurement(request.state_dir, document["guest"]["uuid"], document)
     refusals = [dict(guest.refused) for guest in found if guest.refused is not None]
     return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
 
@@ -138,6 +143,7 @@ def _document(
     uuid = guest.domain.UUIDString()
     balloon = balloons.get(uuid) or {"memory_bytes": int(guest.domain.maxMemory()) * _KIB}
     memory_bytes = int(balloon["memory_bytes"])
+    kept = history.measurements(request.state_dir, uuid)
     samples = guest.readings[0].samples_per_gib if guest.readings else LIBVIRT_SAMPLES_PER_GIB
     return documents.working_set(
         guest={"name": guest.domain.name(), "uuid": uuid},
@@ -145,14 +151,28 @@ def _document(
         method="libvirt" if samples == LIBVIRT_SAMPLES_PER_GIB else "qmp",
         samples_per_gib=samples,
         memory_bytes=memory_bytes,
-        touched=touched(balloon, memory_bytes),
+        touched=_touched(guest.look, balloon, memory_bytes),
         readings=guest.readings,
         vcpu_utilisation=guest.vcpu_utilisation,
-        compressed_share=guest.look.compressed_share if guest.look else None,
+        compressed_share=_steady(guest.look.compressed_share if guest.look else None, kept),
+        hot_compressed_share=guest.look.changed_compressed_share if guest.look else None,
         sparse=guest.look.changed_share if guest.look else None,
         disk_write_bytes_per_s=guest.disk_write_bytes_per_s,
-        history=history.measurements(request.state_dir, uuid),
+        history=kept,
     )
+
+
+def _touched(look: memory_peek.Look | None, balloon: t.Mapping[str, t.Any], memory_bytes: int) -> Touched:
+    known = touched(balloon, memory_bytes)
+    if look is None or memory_bytes > memory_peek.HOLE:
+        return known
+    return looked_at(look.zero_share, look.pages * memory_peek.PAGE // memory_peek.CHUNK, memory_bytes, known)
+
+
+def _steady(share: float | None, kept: t.Sequence[t.Mapping[str, t.Any]]) -> float | None:
+    """How well memory compresses, half by this look and half by those before it: each sees a few hundred pages only."""
+    before = kept[-1].get("compressed_share") if kept else None
+    return share if share is None or before is None else (share + before) / 2
 
 
 def _calibration(request: Request, working_sets: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

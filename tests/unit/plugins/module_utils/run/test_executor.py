@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
 
@@ -29,15 +30,23 @@ class Mover:
     """Moves each guest when the test says so."""
 
     def __init__(self):
+        self.ready = []
         self.started = []
         self.transferred = {}
+        self.nearly = {}
         self.ends = {}
         self._changed = threading.Condition()
 
-    def move(self, step, transferred):
+    def move(self, step, transferred, turn, nearly):
+        with self._changed:
+            self.ready.append(step["id"])
+            self._changed.notify_all()
+        if not turn():
+            return step_result(step, "not_started", error="the run was stopped before its turn")
         with self._changed:
             self.started.append(step["id"])
             self.transferred[step["id"]] = transferred
+            self.nearly[step["id"]] = nearly
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: step["id"] in self.ends, PATIENCE_S)
             outcome = self.ends[step["id"]]
@@ -49,6 +58,10 @@ class Mover:
         with self._changed:
             self.ends[step_id] = outcome
             self._changed.notify_all()
+
+    def await_ready(self, *ids):
+        with self._changed:
+            assert self._changed.wait_for(lambda: sorted(self.ready) == sorted(ids), PATIENCE_S), self.ready
 
     def await_start(self, *ids):
         with self._changed:
@@ -78,7 +91,15 @@ class Run:
     def __init__(self, *steps, window=1):
         self.mover, self.journal, self.progress = Mover(), Journal(), Progress()
         self.stopping = threading.Event()
-        executor = Executor(self.mover, self.journal, self.progress, window=window, stopping=self.stopping)
+        self.lost = None
+        executor = Executor(
+            self.mover,
+            self.journal,
+            self.progress,
+            window=window,
+            stopping=self.stopping,
+            barred=lambda: self.lost,
+        )
         self._results = None
         self._thread = threading.Thread(target=lambda: self._keep(executor.run(steps)), daemon=True)
         self._thread.start()
@@ -128,6 +149,35 @@ def test_the_next_one_starts_as_soon_as_the_link_is_free():
     run.mover.await_start("s1", "s2", "s3")
     run.mover.end("s3")
     assert run.outcomes() == ["moved"] * 3
+
+
+def test_the_next_one_gets_ready_when_this_one_is_nearly_over():
+    run = Run(step(1), step(2), step(3))
+    run.mover.await_start("s1")
+    run.stays_at("s1")
+    assert run.mover.ready == ["s1"]
+    run.mover.nearly["s1"]()
+    # Saying it twice lets no second one get ready.
+    run.mover.nearly["s1"]()
+    run.mover.await_ready("s1", "s2")
+    run.stays_at("s1")
+    run.mover.end("s1")
+    run.mover.await_start("s1", "s2")
+    run.stays_at("s1", "s2")
+    assert run.mover.ready == ["s1", "s2"]
+    run.mover.end("s2")
+    run.mover.end("s3")
+    assert run.outcomes() == ["moved"] * 3
+
+
+def test_nobody_gets_a_turn_once_the_run_is_being_stopped():
+    run = Run(step(1), step(2), step(3))
+    run.mover.await_start("s1")
+    run.mover.nearly["s1"]()
+    run.mover.await_ready("s1", "s2")
+    run.stopping.set()
+    run.mover.end("s1")
+    assert run.outcomes() == ["moved", "not_started", "not_started"]
 
 
 def test_no_more_than_the_window_are_in_transfer():
@@ -234,6 +284,22 @@ def test_stopping_ends_the_wait_for_another_step():
     run.stopping.set()
     run.mover.end("s1", "failed")
     assert run.outcomes() == ["failed", "not_started"]
+
+
+def test_no_step_is_begun_once_the_run_is_barred_and_the_one_in_flight_ends():
+    run = Run(step(1), step(2), step(3, "s2"), step(4))
+    run.mover.await_start("s1")
+    run.mover.nearly["s1"]()
+    run.mover.await_ready("s1", "s2")
+    run.lost = refusal("lease_lost", "h1 was taken over by bob@admin2", "run the playbook again")
+    run.mover.end("s1")
+    results = run.results()
+    assert [result["outcome"] for result in results] == ["moved", "refused", "refused", "refused"]
+    assert results[1]["refusals"] == results[3]["refusals"] == [run.lost]
+    assert results[2]["refusals"][0]["code"] == "after_failed"
+    assert run.mover.started == ["s1"]
+    assert ("refused", "h1 was taken over by bob@admin2") in run.progress.lines
+    assert [name for event, name, _data in run.journal.events if event == "step.finished"] == ["s1", "s2", "s3", "s4"]
 
 
 def test_nothing_to_do_is_nothing_to_tell():

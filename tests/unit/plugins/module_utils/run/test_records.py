@@ -35,7 +35,7 @@ def test_runs_are_told_in_their_order_with_who_was_to_leave(tmp_path):
     found = runs(str(tmp_path))
 
     assert [(run["plan"], run["finished"]) for run in found] == [("drain-b", True), ("drain-a", False)]
-    assert found[0]["steps"] == [{key: STEP[key] for key in ("guest", "source", "destination")}]
+    assert found[0]["steps"] == [{**{key: STEP[key] for key in ("guest", "source", "destination")}, "moved_at": None}]
     assert found[0]["started_at"] == "1970-01-12T13:46:40Z"
 
 
@@ -67,12 +67,22 @@ def test_what_is_no_run_is_passed_over(tmp_path):
     assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
 
 
-def entry(path, plan, at, event, uuid="u-1", **data):
+def entry(path, plan, at, event, uuid="u-1", step="s001", **data):
     folder = path / "runs" / plan
     folder.mkdir(parents=True, exist_ok=True)
     line = {"schema": "kvmops.journal/1", "seq": 1, "at": at, "plan": plan, "uuid": uuid, "event": event, "data": data}
+    line["step"] = step
     with (folder / "journal.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
+
+
+def test_when_a_guest_moved_is_told_also_of_a_run_that_was_broken_off(tmp_path):
+    keep(tmp_path, "drain-a", 1_000_000, finished=False)
+    entry(tmp_path, "drain-a", "2026-11-24T02:01:07.412Z", "step.verified", step="s001", verdict="moved")
+    keep(tmp_path, "drain-b", 2_000_000)
+    entry(tmp_path, "drain-b", "2026-11-24T03:01:07.412Z", "step.verified", step="s001", verdict="stayed")
+
+    assert [run["steps"][0]["moved_at"] for run in runs(str(tmp_path))] == ["2026-11-24T02:01:07.412Z", None]
 
 
 @pytest.mark.parametrize(

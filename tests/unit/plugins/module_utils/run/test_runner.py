@@ -44,7 +44,9 @@ class World:
         self.moved = []
         self.on_move = None
 
-    def move(self, step, transferred):
+    def move(self, step, transferred, turn, nearly):
+        if not turn():
+            return step_result(step, "not_started")
         self.moved.append(step["id"])
         if self.on_move:
             self.on_move(step)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -44,6 +45,14 @@ def test_a_sparse_writer_differs_from_one_that_rewrites_whole_pages(count, share
     assert look.changed_share == pytest.approx(share)
 
 
+def test_what_changes_is_compressed_apart_and_as_it_is_then():
+    look = memory_peek.compare([(TEXT * 3 + TEXT, TEXT * 3 + NOISE)])
+    assert look.compressed_share < 0.05
+    assert look.changed_compressed_share == pytest.approx(1.0)
+    assert memory_peek.compare([(NOISE + NOISE, NOISE + TEXT)]).changed_compressed_share < 0.05
+    assert memory_peek.compare([(NOISE, NOISE)]).changed_compressed_share is None
+
+
 class Guest:
     """A guest whose memory grows by one in every byte that is looked at again."""
 
@@ -67,10 +76,31 @@ def test_each_place_is_looked_at_twice_and_none_outside_the_guest(cluster):
     look = memory_peek.look(guest, chunks=5, budget_s=60, pause_s=0)
     assert len(guest.places) == 10
     assert len(set(guest.places)) == 5
-    assert look.changed_pages == look.pages == 5 * 16
+    assert look.changed_pages == look.pages == 5 * memory_peek.CHUNK // 4096
 
 
 def test_a_budget_that_is_used_up_ends_the_look_after_the_piece_at_hand(cluster):
     guest = Guest(64)
     look = memory_peek.look(guest, chunks=500, budget_s=0, pause_s=0)
-    assert look.pages == 16
+    assert look.pages == memory_peek.CHUNK // 4096
+
+
+def test_pieces_are_evenly_spread_from_the_first_on_and_never_outside():
+    size = 256 << 20
+    for offset in (0.0, 0.5, 0.999):
+        found = memory_peek.places(size, 128, offset)
+        assert len(set(found)) == 128
+        assert min(found) >= memory_peek.LOWEST
+        assert max(found) + memory_peek.CHUNK <= size
+        assert all(place % memory_peek.PAGE == 0 for place in found)
+        for begun in (16, 64, 128):
+            halves = [sum(place < size // 2 for place in found[:begun]), begun]
+            assert abs(halves[0] / halves[1] - 0.5) < 0.07
+            ordered = sorted(found[:begun])
+            gaps = [after - before for before, after in itertools.pairwise(ordered)]
+            assert max(gaps) < 1.1 * size / begun
+
+
+def test_a_small_guest_has_fewer_places():
+    assert len(memory_peek.places(1 << 20, 10, 0.5)) == 1
+    assert len(set(memory_peek.places((1 << 20) + 5 * memory_peek.CHUNK, 10, 0.5))) == 4

@@ -8,8 +8,9 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction, Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -23,6 +24,7 @@ class Domain:
         self.statistics = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "memory_total": 100, "memory_iteration": 1}
         self.called = []
         self.fails = ()
+        self.speed = 0
 
     def jobStats(self, _flags=0):  # noqa: N802
         return self.statistics
@@ -32,6 +34,7 @@ class Domain:
             self.called.append((name, *arguments))
             for error in self.fails:
                 raise error
+            return self.speed if name == "migrateGetMaxSpeed" else None
 
         return call
 
@@ -96,8 +99,11 @@ def test_statistics_as_the_control_takes_them():
         "memory_processed": 5,
         "memory_bps": 6,
         "disk_remaining": 7,
+        "compression_pages": 8,
+        "compression_overflow": 9,
+        "compression_cache_misses": 10,
     }
-    assert sample_of(statistics, 1.5) == Sample(1.5, 3, 4, 5, 6, 7)
+    assert sample_of(statistics, 1.5) == Sample(1.5, 3, 4, 5, 6, 7, delta_pages=8, whole_pages=19)
     assert sample_of({}, 0.0) == Sample(0.0, 0, 0, 0, 0, 0)
 
 
@@ -166,6 +172,22 @@ def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(worl
     world.now += 0.2
     world.look(action)
     assert len(world.domain.called) == 2
+
+
+def test_a_speed_is_set_and_what_it_was_before_is_kept(world):
+    """libvirt would hold the guest's next move to it."""
+    world.domain.speed = 8796093022207
+    world.look("change_speed", speed_mib_s=5)
+    world.look("change_speed", speed_mib_s=9)
+    sets = [arguments for name, *arguments in world.domain.called if name == "migrateSetMaxSpeed"]
+    assert sets == [[5, 0], [9, 0]]
+    assert world.steering.speed_before == 8796093022207
+
+
+def test_a_speed_that_could_not_be_set_is_said_to_the_control(world):
+    world.domain.fails = (REFUSED,)
+    world.look("change_speed", speed_mib_s=5)
+    assert world.control.failed == ["change_speed"]
 
 
 def test_after_an_abort_nothing_more_is_wanted(world):

@@ -1,0 +1,216 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the host's lease, kept in a file on the host. A lease is a playbook's and lasts for a time;
+# what keeps two processes from moving guests at once, and ends with its process, is in run_directory.
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import threading
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim, Lease, LeaseError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import write_durably
+
+FILE = "lease.json"
+LOCK = "lease.lock"
+
+#: Whoever has the lock reads and writes one small file with it.
+LOCK_PATIENCE_S = 10.0
+LOCK_LOOK_S = 0.02
+#: A host that is taken is looked at again this often.
+WAIT_LOOK_S = 1.0
+#: A lease is renewed this many times before it would end.
+RENEWALS = 3
+
+
+class Outcome(t.NamedTuple):
+    """The host's lease before and after; ``broken`` when the one before could not be read, ``waited`` when another run
+    had it first.
+    """
+
+    before: Lease
+    after: Lease
+    broken: bool = False
+    waited: bool = False
+
+
+def clock() -> datetime.datetime:
+    """The time of now, by which leases end."""
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def load(state_dir: str, host: str) -> Lease:
+    """The host's lease; free when there has never been one. Reads only.
+
+    Raises:
+        LeaseError: it cannot be read.
+    """
+    path = os.path.join(state_dir, FILE)
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    except FileNotFoundError:
+        return dict(leases.FREE)
+    except UnicodeDecodeError as error:
+        raise leases.damaged(host, path, f"it is not text ({error.reason})") from error
+    except OSError as error:
+        raise LeaseError(
+            refusal(
+                "lease_unreadable",
+                f"the lease of {host} in {path} cannot be read: {error.strerror or error}; so {host} counts as taken",
+                "run as root (become: true), and look at that file",
+            )
+        ) from error
+    return leases.parsed(text, host, path)
+
+
+def take(state_dir: str, claim: Claim, *, wait_s: float = 0, write: bool = True) -> Outcome:
+    """Take the host's lease, or renew it.
+
+    Args:
+        claim: who asks, and for how long.
+        wait_s: how long to wait for another run that has it.
+        write: False only looks whether it could be had, now.
+
+    Raises:
+        LeaseError: it could not be had, or not be written.
+    """
+    end = time.monotonic() + (wait_s if write else 0)
+    waited = False
+    while True:
+        try:
+            taken = _change(
+                state_dir,
+                claim.host,
+                lambda lease: leases.take(lease, claim, clock()),
+                write=write,
+                force=claim.force,
+            )
+            return taken._replace(waited=waited)
+        except LeaseError as error:
+            rest_s = end - time.monotonic()
+            if error.refusal["code"] != "lease_held" or rest_s <= 0:
+                raise
+            time.sleep(min(WAIT_LOOK_S, rest_s))
+            waited = True
+
+
+def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
+    """Give the host's lease back. One that somebody else has meanwhile stays as it is.
+
+    Raises:
+        LeaseError: it cannot be read, or not be written.
+    """
+    if not os.path.exists(os.path.join(state_dir, FILE)):
+        return Outcome(dict(leases.FREE), dict(leases.FREE))
+    return _change(state_dir, claim.host, lambda lease: leases.release(lease, claim), write=write, force=claim.force)
+
+
+def barred(state_dir: str, fence: int, host: str) -> Refusal | None:
+    """Why nothing more may be begun on this host with a lease that was taken before, or None."""
+    try:
+        return leases.barred(load(state_dir, host), fence, host)
+    except LeaseError as error:
+        return error.refusal
+
+
+@contextlib.contextmanager
+def kept(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
+    """Renew the lease with this fence as long as the work takes, so that it can be a short one.
+
+    A renewal that fails ends nothing: whether the lease still counts is asked before each step anyway.
+    """
+    ended = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(state_dir, fence, host, ended), name="lease", daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        keeper.join()
+
+
+def _keep(state_dir: str, fence: int, host: str, ended: threading.Event) -> None:
+    pause_s = 0.0
+    while not ended.wait(pause_s):
+        pause_s = WAIT_LOOK_S
+        with contextlib.suppress(LeaseError):
+            renewed = _change(state_dir, host, lambda lease: leases.renew(lease, fence, clock())).after
+            pause_s = (renewed["ttl_s"] or RENEWALS * WAIT_LOOK_S) / RENEWALS
+
+
+def _change(
+    state_dir: str, host: str, decide: t.Callable[[Lease], Lease], *, write: bool = True, force: bool = False
+) -> Outcome:
+    """Replace the lease by what is decided from the one that is there, with nobody in between."""
+    with _locked(state_dir, host) if write else contextlib.nullcontext():
+        broken = False
+        try:
+            before = load(state_dir, host)
+        except LeaseError as error:
+            broken = force and error.refusal["code"] == "lease_damaged"
+            if not broken:
+                raise
+            before = dict(leases.FREE)
+        after = decide(before)
+        if write and (broken or after != before):
+            _store(state_dir, after)
+        return Outcome(before, after, broken)
+
+
+@contextlib.contextmanager
+def _locked(state_dir: str, host: str) -> t.Iterator[None]:
+    try:
+        os.makedirs(state_dir, mode=0o755, exist_ok=True)
+        descriptor = os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
+    try:
+        end = time.monotonic() + LOCK_PATIENCE_S
+        while not _try_lock(descriptor):
+            if time.monotonic() >= end:
+                raise LeaseError(
+                    refusal(
+                        "lease_locked",
+                        f"another process has been writing the lease of {host} for more than {LOCK_PATIENCE_S:g} s",
+                        f"see which one it is, on {host}: fuser -v {os.path.join(state_dir, LOCK)}",
+                    )
+                )
+            time.sleep(LOCK_LOOK_S)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _store(state_dir: str, lease: Lease) -> None:
+    try:
+        write_durably(os.path.join(state_dir, FILE), lease)
+    except OSError as error:
+        raise _unwritable(state_dir, error) from error
+
+
+def _unwritable(state_dir: str, error: OSError) -> LeaseError:
+    return LeaseError(
+        refusal(
+            "lease_not_written",
+            f"the lease cannot be written in {state_dir}: {error.strerror or error}",
+            "run as root (become: true), and look whether the file system is full or read-only",
+        )
+    )

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: which guests have been taken memory for a moment, so that it is given back whoever dies.
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import read_json, write_durably
+
+SCHEMA = "kvmops.taken_memory/1"
+
+
+class Taken(t.TypedDict):
+    """What was taken: guest, and its size in KiB before and meanwhile."""
+
+    schema: str
+    name: str
+    uuid: str
+    before_kib: int
+    target_kib: int
+
+
+def _folder(state_dir: str) -> Path:
+    return Path(state_dir) / "taken_memory"
+
+
+def _path(state_dir: str, uuid: str) -> Path:
+    return _folder(state_dir) / f"{uuid}.json"
+
+
+@contextlib.contextmanager
+def held(state_dir: str, uuid: str) -> t.Iterator[bool]:
+    """Whether this process alone looks after a guest's memory now. The right ends with the process, however it dies.
+
+    Raises: OSError when the folder cannot be written.
+    """
+    folder = _folder(state_dir)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(folder / f"{uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def keep(state_dir: str, taken: Taken) -> None:
+    """Put on disk what is about to be taken.
+
+    Raises: OSError when that cannot be; nothing must be taken then.
+    """
+    write_durably(str(_path(state_dir, taken["uuid"])), taken)
+
+
+def drop(state_dir: str, uuid: str) -> None:
+    """The guest has its memory back."""
+    with contextlib.suppress(FileNotFoundError):
+        _path(state_dir, uuid).unlink()
+
+
+def read(state_dir: str, uuid: str) -> Taken | None:
+    """What was taken of a guest and not given back."""
+    document = read_json(str(_path(state_dir, uuid)))
+    whole = (
+        isinstance(document, dict) and document.get("schema") == SCHEMA and set(Taken.__annotations__) <= set(document)
+    )
+    return t.cast(Taken, document) if whole else None
+
+
+def guests(state_dir: str) -> list[str]:
+    """UUIDs of guests of which something may have been taken."""
+    return [path.stem for path in sorted(_folder(state_dir).glob("*.json"))]

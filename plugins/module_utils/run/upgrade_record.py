@@ -1,0 +1,76 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the host's record of a rolling upgrade, kept in a file on the host.
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import NONE, PHASES, SCHEMA, Record
+
+FILE = "upgrade.json"
+
+
+class UpgradeRecordError(Exception):
+    """A record that cannot be read or written; ``refusal`` says why and what to do."""
+
+    def __init__(self, why: Refusal) -> None:
+        super().__init__(f"{why['reason']}; {why['remedy']}")
+        self.refusal = why
+
+
+def load(state_dir: Path) -> Record:
+    """The host's record; that of no run when there has never been one.
+
+    Raises:
+        UpgradeRecordError: there is one, but it cannot be read. It may name guests that wait to be started.
+    """
+    path = state_dir / FILE
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return dict(NONE)
+    except (OSError, ValueError) as error:
+        raise _damaged(path, str(error)) from error
+    if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("phase") not in PHASES:
+        raise _damaged(path, f"it is no {SCHEMA}")
+    return {key: record.get(key, default) for key, default in NONE.items()}
+
+
+def _damaged(path: Path, why: str) -> UpgradeRecordError:
+    return UpgradeRecordError(
+        refusal(
+            "upgrade_record_damaged",
+            f"the record {path} of a rolling upgrade cannot be read: {why}",
+            "look which guests of this host are shut off that should run, start them, and remove the file",
+        )
+    )
+
+
+def store(record: Record, state_dir: Path) -> None:
+    """Write the record so that it is either the old one or the new one, whatever happens meanwhile.
+
+    Raises:
+        UpgradeRecordError: it could not be written.
+    """
+    path, fresh = state_dir / FILE, state_dir / (FILE + ".new")
+    try:
+        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        with fresh.open("w", encoding="utf-8") as file:
+            file.write(json.dumps(record, indent=2) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        raise UpgradeRecordError(
+            refusal(
+                "upgrade_record_not_written",
+                f"the record {path} of a rolling upgrade cannot be written: {error}",
+                "run as root (become: true), and look whether the file system is full or read-only",
+            )
+        ) from error

@@ -1,0 +1,266 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: takes a guest's spare memory by its balloon and gives it back at once. What the balloon
+# took is nothing but zeros then, on the host as in the guest, and is not sent.
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import threading
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import Freeing, Memory, is_pressed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+
+LOOK_S = 0.25
+#: A guest that has given nothing for so long gives nothing more.
+STANDSTILL_S = 3.0
+#: Balloons work in whole pages of the guest, and some guests keep a few back.
+SLACK_KIB = 1024
+#: A balloon takes so many times longer than expected before it is not waited for any more, and this at least.
+OVERDUE = 4.0
+LEAST_PATIENCE_S = 5.0
+#: Giving memory back costs nothing but the guest's own time; a stopped libvirtd is back by then.
+RETURN_PATIENCE_S = 30.0
+_KIB = 1024
+
+FindDomain = t.Callable[[], t.Any]
+Tell = t.Callable[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A guest's memory as it reported it, and when.
+
+    Attributes:
+        memory: the figures, without what only two reports tell.
+        at_s: when the guest said so (seconds since 1970, in whole ones); 0 for never.
+        swapped_bytes: written to swap since the guest was started, or None.
+    """
+
+    memory: Memory
+    at_s: int
+    swapped_bytes: int | None
+
+    def since(self, earlier: Report) -> Memory:
+        """The figures, and what was swapped between two reports; None where they are one and the same."""
+        if self.at_s == earlier.at_s:
+            return self.memory
+        swapped = max(0, (self.swapped_bytes or 0) - (earlier.swapped_bytes or 0))
+        return dataclasses.replace(self.memory, swapped_bytes=swapped)
+
+
+def report(domain: t.Any, hugepage_bytes: int | None, now: t.Callable[[], float] = time.time) -> Report:
+    """What a guest reports of its memory.
+
+    Raises: libvirtError.
+    """
+    figures = domain.memoryStats()
+
+    def size(key: str) -> int | None:
+        value = figures.get(key)
+        return None if value is None else int(value) * _KIB
+
+    at_s = int(figures.get("last_update", 0))
+    memory = Memory(
+        current_bytes=size("actual"),
+        usable_bytes=size("usable"),
+        unused_bytes=size("unused"),
+        rss_bytes=size("rss"),
+        age_s=max(0.0, now() - at_s) if at_s else None,
+        hugepage_bytes=hugepage_bytes,
+    )
+    return Report(memory, at_s, size("swap_out"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Freed:
+    """What came of it.
+
+    Attributes:
+        bytes: of the host's memory that the guest holds no more.
+        returned: the guest has its memory back.
+        stopped: why it ended early, or None.
+    """
+
+    bytes: int
+    returned: bool
+    stopped: str | None = None
+
+
+class Balloon:
+    """The balloon of one guest.
+
+    Args:
+        find: the guest, on a writable connection that lives; it is asked again after an error.
+        state_dir: where this host keeps its records.
+        interrupted: when set, no more is taken. What was taken is given back all the same.
+    """
+
+    def __init__(
+        self,
+        find: FindDomain,
+        state_dir: str,
+        interrupted: threading.Event,
+        clock: t.Callable[[], float] = time.monotonic,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._find = find
+        self._state_dir = state_dir
+        self._interrupted = interrupted
+        self._clock = clock
+        self._sleep = sleep
+
+    def free(self, freeing: Freeing) -> Freed:
+        """Take what the guest does not need, and give it back.
+
+        Raises:
+            OSError: what is to be taken could not be put on record; nothing was taken.
+            libvirtError: the guest could not be asked; nothing was taken.
+        """
+        domain = self._find()
+        uuid = domain.UUIDString()
+        with taken_memory.held(self._state_dir, uuid) as alone:
+            if not alone:
+                return Freed(0, returned=True, stopped="another run is at its memory")
+            before = report(domain, None)
+            taken = _taken(domain, before, freeing)
+            if not 0 < taken["target_kib"] < taken["before_kib"]:
+                return Freed(0, returned=True, stopped="somebody has resized it meanwhile")
+            # On disk before it is done, so that whoever comes after a crash knows what to give back.
+            taken_memory.keep(self._state_dir, taken)
+            try:
+                stopped = self._take(domain, taken, freeing, before)
+                rss = report(domain, None).memory.rss_bytes
+            except virt.libvirt.libvirtError as error:
+                stopped, rss = f"libvirt says: {error}", None
+            finally:
+                returned = self.give_back(taken) != "not_returned"
+        held_bytes = before.memory.rss_bytes
+        freed = max(0, held_bytes - rss) if held_bytes is not None and rss is not None else 0
+        return Freed(freed, returned, stopped)
+
+    def give_back(self, taken: Taken) -> str:
+        """Give a guest back what was taken, and see that it has it. Whoever calls holds the guest's record.
+
+        Returns: C(returned); C(gone) when it is off or no longer here; C(not_returned) when that took too long.
+        """
+        end, wanted, asked = self._clock() + RETURN_PATIENCE_S, taken["before_kib"], False
+        while True:
+            try:
+                domain = self._find()
+                if not asked:
+                    _resize(domain, wanted)
+                    asked = True
+                if _size_kib(domain) >= wanted - SLACK_KIB:
+                    return self._done(taken, "returned")
+            except (virt.libvirt.libvirtError, virt.VirtError) as error:
+                if _is_off(self._find, error):
+                    return self._done(taken, "gone")
+            if self._clock() >= end:
+                return "not_returned"
+            self._sleep(LOOK_S)
+
+    def _done(self, taken: Taken, outcome: str) -> str:
+        taken_memory.drop(self._state_dir, taken["uuid"])
+        return outcome
+
+    def _take(self, domain: t.Any, taken: Taken, freeing: Freeing, before: Report) -> str | None:
+        """Take it; returns why it ended early, or None."""
+        started = self._clock()
+        end = started + max(LEAST_PATIENCE_S, OVERDUE * (freeing.costs_s or 0))
+        least, moved_at = taken["before_kib"], started
+        _resize(domain, taken["target_kib"])
+        while True:
+            seen, now = report(domain, None), self._clock()
+            size = (seen.memory.current_bytes or 0) // _KIB
+            if seen.at_s > before.at_s and is_pressed(seen.since(before)):
+                return "the guest came under pressure"
+            if size <= taken["target_kib"] + SLACK_KIB:
+                return None
+            if self._interrupted.is_set():
+                return "it was interrupted"
+            if size < least:
+                least, moved_at = size, now
+            if now >= moved_at + STANDSTILL_S or now >= end:
+                return f"the guest gave {human_bytes((taken['before_kib'] - least) * _KIB)} and no more"
+            self._sleep(LOOK_S)
+
+
+def give_back_all(
+    state_dir: str,
+    domain_by_uuid: t.Callable[[str], t.Any],
+    told: Tell,
+    clock: t.Callable[[], float] = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> None:
+    """Give back what runs that died have taken. What a living one has taken is that one's affair.
+
+    Args:
+        state_dir: where this host keeps its records.
+        domain_by_uuid: a guest of this host, on a writable connection.
+        told: called with event, phase, message, and what else is known.
+    """
+    for uuid in taken_memory.guests(state_dir):
+        with taken_memory.held(state_dir, uuid) as alone:
+            taken = taken_memory.read(state_dir, uuid) if alone else None
+            if taken is None:
+                continue
+            balloon = Balloon(functools.partial(domain_by_uuid, uuid), state_dir, threading.Event(), clock, sleep)
+            outcome = balloon.give_back(taken)
+            event = "memory.not_returned" if outcome == "not_returned" else "memory.returned"
+            told(event, "setup", _ending(taken, outcome), uuid=uuid, outcome=outcome)
+
+
+def _ending(taken: Taken, outcome: str) -> str:
+    name, size = taken["name"], human_bytes(taken["before_kib"] * _KIB)
+    if outcome == "returned":
+        return f"{name} has its {size} back, of which a run that died had taken some"
+    if outcome == "gone":
+        return f"{name}, whose memory a run that died had taken, is off or not here; elsewhere: {_setmem(taken)}"
+    return f"{name} has not got back its {size}, of which a run that died had taken some: {by_hand(taken)}"
+
+
+def by_hand(taken: Taken) -> str:
+    """How an operator gives a guest its memory back."""
+    return f"{_setmem(taken)}; the next run tries it again first"
+
+
+def _setmem(taken: Taken) -> str:
+    return f"virsh setmem {taken['uuid']} {taken['before_kib']} --live"
+
+
+def _taken(domain: t.Any, before: Report, freeing: Freeing) -> Taken:
+    return {
+        "schema": SCHEMA,
+        "name": domain.name(),
+        "uuid": domain.UUIDString(),
+        "before_kib": (before.memory.current_bytes or 0) // _KIB,
+        "target_kib": (freeing.target_bytes or 0) // _KIB,
+    }
+
+
+def _resize(domain: t.Any, kib: int) -> None:
+    domain.setMemoryFlags(kib, virt.libvirt.VIR_DOMAIN_AFFECT_LIVE)
+
+
+def _size_kib(domain: t.Any) -> int:
+    return int(domain.memoryStats()["actual"])
+
+
+def _is_off(find: FindDomain, error: Exception) -> bool:
+    """Whether the guest has ended, or is not here: then nothing of it is taken any more."""
+    lib = virt.libvirt
+    if isinstance(error, lib.libvirtError) and error.get_error_code() == lib.VIR_ERR_NO_DOMAIN:
+        return True
+    try:
+        return not find().isActive()
+    except (lib.libvirtError, virt.VirtError):
+        return False

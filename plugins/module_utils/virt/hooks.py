@@ -1,0 +1,124 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: runs one command around a move, on the host or in the guest, with an end.
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+
+LOOK_S = 0.1
+#: How long a guest's agent may take to answer, in whole seconds as libvirt wants them.
+AGENT_S = 5
+#: Of what a command prints, the end is kept: that is where errors are.
+KEPT_CHARACTERS = 500
+#: What a command on the host sees of the environment besides what it is told.
+PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Ran:
+    """What became of a command: whether it succeeded, in words if not, and the end of what it printed."""
+
+    ok: bool
+    why: str | None
+    output: str
+
+
+def on_host(hook: Hook, environment: t.Mapping[str, str]) -> Ran:
+    """Run a command on this host, without a shell. One that takes too long is ended, with all that it started."""
+    try:
+        with tempfile.TemporaryFile() as printed:
+            status = _run(hook, environment, printed)
+            printed.seek(0)
+            output = _end_of(printed.read())
+    except OSError as error:
+        return Ran(False, f"it could not be run: {error.strerror or error}", "")
+    if status is None:
+        return Ran(False, f"it was ended after {hook.timeout_s:g} s", output)
+    return Ran(status == 0, None if status == 0 else _exit_in_words(status), output)
+
+
+def _run(hook: Hook, environment: t.Mapping[str, str], printed: t.IO[bytes]) -> int | None:
+    """The status with which it ended, or None when it had to be ended."""
+    process = subprocess.Popen(
+        list(hook.command),
+        stdin=subprocess.DEVNULL,
+        stdout=printed,
+        stderr=subprocess.STDOUT,
+        env={**PLAIN, **environment},
+        cwd="/",
+        # A group of its own, so that it can be ended with its children, and no signal of ours reaches it.
+        start_new_session=True,
+    )
+    try:
+        return process.wait(hook.timeout_s)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        return None
+
+
+def in_guest(
+    hook: Hook,
+    domain: t.Any,
+    environment: t.Mapping[str, str],
+    clock: t.Callable[[], float] = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> Ran:
+    """Run a command in a guest through its agent. One that takes too long goes on there, and is not waited for."""
+    end = clock() + hook.timeout_s
+    arguments = {
+        "path": hook.command[0],
+        "arg": list(hook.command[1:]),
+        "env": [f"{name}={value}" for name, value in environment.items()],
+        "capture-output": True,
+    }
+    try:
+        number = _ask(domain, "guest-exec", arguments)["pid"]
+        while True:
+            state = _ask(domain, "guest-exec-status", {"pid": number})
+            if state.get("exited"):
+                return _ended(state)
+            if clock() >= end:
+                return Ran(False, f"it has not ended within {hook.timeout_s:g} s, and goes on in the guest", "")
+            sleep(LOOK_S)
+    except (virt.libvirt.libvirtError, ImportError, KeyError, ValueError) as error:
+        return Ran(False, f"the guest agent did not run it: {error}", "")
+
+
+def _ask(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    import libvirt_qemu  # the binding's second half, which only this needs
+
+    text = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command, "arguments": arguments}), AGENT_S, 0)
+    return t.cast("dict[str, t.Any]", json.loads(text)["return"])
+
+
+def _ended(state: t.Mapping[str, t.Any]) -> Ran:
+    output = _end_of(b"".join(base64.b64decode(state.get(key, "")) for key in ("out-data", "err-data")))
+    if state.get("signal"):
+        return Ran(False, _exit_in_words(-state["signal"]), output)
+    status = int(state.get("exitcode", 0))
+    return Ran(status == 0, None if status == 0 else _exit_in_words(status), output)
+
+
+def _exit_in_words(status: int) -> str:
+    return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
+
+
+def _end_of(printed: bytes) -> str:
+    return printed.decode("utf-8", "replace").strip()[-KEPT_CHARACTERS:]

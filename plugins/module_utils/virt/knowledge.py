@@ -1,0 +1,126 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what this host knows of a guest and of a path from before, and what a move adds to it.
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import stated_bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import WORKING_SET
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+
+#: Methods whose first pass sends each touched page as it is.
+SENDS_PAGES = ("pre-copy", "raise-downtime", "xbzrle", "throttle", "post-copy", "suspend")
+
+
+def recall(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge:
+    """What is known for a step before it begins. All of it may have been lost, and then there is less to go by.
+
+    Args:
+        freed_bytes: of the guest's memory, freed since it was measured.
+    """
+    uuid, target = step["guest"]["uuid"], step["destination"]
+    measured = [one for one in history.measurements(settings.state_dir, uuid) if one.get("schema") == WORKING_SET]
+    return Knowledge(
+        working_set=_less(measured[-1], freed_bytes) if measured else None,
+        path=history.calibration(settings.state_dir, "path", target),
+        guest=history.calibration(settings.state_dir, "guest", uuid),
+        stated_bytes_per_s=stated_bytes_per_s(settings.destinations, settings.source.host, target),
+        tuned=settings.tune_network,
+    )
+
+
+def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str, t.Any]:
+    if not freed_bytes:
+        return working_set
+    touched = working_set["touched_bytes"]
+    if working_set["touched_how"] == "look":
+        # It saw pages that hold something, of which nobody knows how many were freed.
+        return {**working_set, "touched_bytes": min(touched, max(0, working_set["memory_bytes"] - freed_bytes))}
+    # The balloon's own figure left out beforehand what the guest does not use.
+    spared = 0 if working_set["touched_how"] == "balloon" else freed_bytes
+    return {**working_set, "touched_bytes": max(0, touched - spared)}
+
+
+def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> None:
+    """Compare a finished move with its forecast, and keep what that teaches. Of a path that nobody knew, the rate."""
+    rate = ending.course.bytes_per_s
+    link = appraised.link or (Link(rate) if rate else None)
+    if link is None:
+        return
+    uuid, target = step["guest"]["uuid"], step["destination"]
+    path, guest = calibration.learn(
+        history.calibration(settings.state_dir, "path", target),
+        history.calibration(settings.state_dir, "guest", uuid),
+        appraised.choice,
+        link,
+        _actual(step, appraised, decision, ending),
+    )
+    # A host without room for it moves its guests all the same; it only forecasts less well.
+    with contextlib.suppress(OSError):
+        history.keep_calibration(settings.state_dir, "path", target, path)
+        history.keep_calibration(settings.state_dir, "guest", uuid, guest)
+
+
+def learn_set_up(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, course: Course) -> None:
+    """Keep what the set-up of a move under way took, where nobody knew.
+
+    The next guest gets ready before this move has ended.
+    """
+    link, target = appraised.link, step["destination"]
+    before = history.calibration(settings.state_dir, "path", target)
+    first_byte_s = _first_byte_s(decision, course)
+    if link is None or first_byte_s is None or calibration.knows(before, "before_s"):
+        return
+    path, dummy = calibration.learn(before, None, appraised.choice, link, {"first_byte_s": first_byte_s})
+    with contextlib.suppress(OSError):
+        history.keep_calibration(settings.state_dir, "path", target, path)
+
+
+def _first_byte_s(decision: Decision, course: Course) -> float | None:
+    # A mirror of disks comes before the first byte of memory, and is no set-up.
+    return None if decision.parameters.get("migrate_disks") else course.first_byte_s
+
+
+def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> dict[str, t.Any]:
+    """What came true, as far as it says something about the path or the guest and not about the method."""
+    course, statistics = ending.course, ending.statistics
+    intent = step["intent"]
+    capped = bool(intent.get("bandwidth_mib_s") or intent.get("bandwidth_floor_mib_s"))
+    whole_pages = decision.method in SENDS_PAGES and not decision.parameters.get("migrate_disks")
+    foretold = not (ending.postcopy or ending.suspended or capped)
+    # What a bounded connection shows says nothing of what waits in one that is left as it is.
+    plain = foretold and decision.method == "pre-copy" and appraised.unsent_limit is None
+    touched = appraised.working_set["touched_bytes"]
+    return {
+        "bytes_per_s": None if capped else _rate_of_link(appraised, decision, course.bytes_per_s),
+        "first_byte_s": _first_byte_s(decision, course),
+        "after_s": ending.after_s,
+        "downtime_ms": ending.downtime_ms if foretold else None,
+        "last_bytes": course.last_bytes if plain else None,
+        "first_pass_bytes": course.first_pass_bytes if whole_pages else None,
+        "forecast_first_pass_bytes": appraised.guest_factor * touched if whole_pages else None,
+        "compressed_bytes": statistics.get("memory_processed") if decision.method == "parallel-zstd" else None,
+        "page_bytes": statistics.get("memory_normal_bytes") if decision.method == "pre-copy" else None,
+        "bytes": statistics.get("memory_processed") if decision.method == "pre-copy" else None,
+    }
+
+
+def _rate_of_link(appraised: Appraisal, decision: Decision, seen: float | None) -> float | None:
+    """The rate that was seen, unless what it was held up by may have been the CPU that compresses."""
+    compresses = decision.method in ("parallel-zstd", "xbzrle")
+    if seen is None or appraised.link is None or not compresses:
+        return seen
+    return seen if seen >= appraised.link.bandwidth_bytes_per_s else None

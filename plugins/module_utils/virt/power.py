@@ -1,0 +1,113 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: asks guests to shut down, and starts those that are shut off. Nobody is ended by force.
+
+from __future__ import annotations
+
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
+
+LOOK_S = 0.5
+
+
+class Power:
+    """The guests of one host, by UUID.
+
+    Attributes:
+        changed: names of the guests that were asked to shut down, or were started.
+    """
+
+    def __init__(self, connection: t.Any, host: str, *, check_mode: bool) -> None:
+        self._connection = connection
+        self._host = host
+        self._check_mode = check_mode
+        self.changed: list[str] = []
+
+    def shut_down(self, uuids: t.Sequence[str], patience_s: float) -> None:
+        """Ask guests to shut down, as with a press of the power button, and wait until all have.
+
+        Args:
+            patience_s: how long to wait for all of them.
+
+        Raises:
+            VirtError: a guest cannot be asked, or still runs at the end. Those that shut down are off then.
+        """
+        running = [domain for domain in map(self._find, uuids) if domain.isActive()]
+        transient = [domain.name() for domain in running if not domain.isPersistent()]
+        if transient:
+            raise VirtError(
+                refusal(
+                    "transient",
+                    f"{listed(transient)} would be gone once shut down: {self._host} has no definition of it",
+                    "define it first (virsh dumpxml, virsh define)",
+                )
+            )
+        self.changed = [domain.name() for domain in running]
+        if self._check_mode:
+            return
+        for domain in running:
+            domain.shutdownFlags(0)
+        self._await_end(running, patience_s)
+
+    def _await_end(self, running: list[t.Any], patience_s: float) -> None:
+        deadline = time.monotonic() + patience_s
+        while True:
+            running = [domain for domain in running if domain.isActive()]
+            if not running:
+                return
+            if time.monotonic() > deadline:
+                break
+            time.sleep(LOOK_S)
+        names = [domain.name() for domain in running]
+        raise VirtError(
+            refusal(
+                "still_running",
+                f"{listed(names, 5)} did not shut down within {patience_s:g} s",
+                "look why it does not heed the power button (acpid or an agent in the guest), or give it longer; "
+                "nothing was ended by force",
+            )
+        )
+
+    def start(self, uuids: t.Sequence[str]) -> None:
+        """Start guests that are shut off.
+
+        Whoever calls has made sure that none of them runs on another host.
+
+        Raises:
+            VirtError: this host does not know one of them, or it does not start. The others are started all the same.
+        """
+        failed: list[str] = []
+        for domain in [domain for domain in map(self._find, uuids) if not domain.isActive()]:
+            try:
+                if not self._check_mode:
+                    domain.create()
+                self.changed.append(domain.name())
+            except virt.libvirt.libvirtError as error:
+                failed.append(f"{domain.name()} ({error})")
+        if failed:
+            raise VirtError(
+                refusal(
+                    "not_started",
+                    f"{self._host} could not start {'; '.join(failed)}",
+                    "see /var/log/libvirt/qemu on that host, and start it with virsh start",
+                )
+            )
+
+    def _find(self, uuid: str) -> t.Any:
+        try:
+            return self._connection.lookupByUUIDString(uuid)
+        except virt.libvirt.libvirtError as error:
+            if error.get_error_code() != virt.libvirt.VIR_ERR_NO_DOMAIN:
+                raise
+            raise VirtError(
+                refusal(
+                    "no_guest", f"{self._host} has no guest with the UUID {uuid}", "look on which host it is defined"
+                )
+            ) from error

@@ -1,0 +1,103 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: when a guest that stayed where it was is worth another try by another way.
+
+from __future__ import annotations
+
+import dataclasses
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.heat import as_seen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
+
+#: Tries beyond the first; each has cost time and bytes already.
+MOST = 2
+#: The control gave up because of the way, not because of the time that is left.
+OTHER_WAY = ("does_not_converge", "wrong_method")
+#: Methods that ask QEMU for a capability of their own; post-copy is armed beside most methods.
+NEEDS_CAPABILITY = ("xbzrle", "parallel-zstd", "throttle")
+#: Methods whose rounds leave what the guest dirties while pages go as they are.
+PLAIN = ("pre-copy", "raise-downtime", "post-copy", "suspend")
+
+
+@dataclasses.dataclass
+class Tried:
+    """What has been tried for a guest in this step.
+
+    Attributes:
+        methods: those that did not do.
+        flags: of each try, so that none is made twice.
+        bytes_per_s: what the link was seen to give, or None.
+        left_bytes: what remained round after round of pages that were sent as they are, or None.
+        reason: why the last one did not do, in words.
+        assumed_wrongly: whether the last one ended early because the link was not what had been assumed.
+    """
+
+    methods: list[str] = dataclasses.field(default_factory=list)
+    flags: list[tuple[str, ...]] = dataclasses.field(default_factory=list)
+    bytes_per_s: float | None = None
+    left_bytes: int | None = None
+    reason: str = ""
+    assumed_wrongly: bool = False
+
+    def add(self, decision: Decision, ending: Ending) -> bool:
+        """Take down a try that failed; returns whether another one makes sense."""
+        self.flags.append(decision.flags)
+        if len(self.flags) > MOST:
+            return False
+        if "bandwidth" not in decision.parameters:
+            # A capped move shows its cap, and not what the link gives.
+            self.bytes_per_s = ending.course.bytes_per_s or self.bytes_per_s
+        self.assumed_wrongly = ending.given_up is not None and ending.given_up.code == "wrong_method"
+        if ending.given_up:
+            self.reason = ending.given_up.reason
+            if not self.assumed_wrongly:
+                self.methods.append(decision.method)
+            if ending.given_up.code == "does_not_converge" and decision.method in PLAIN:
+                self.left_bytes = ending.course.last_bytes
+            return ending.given_up.code in OTHER_WAY
+        if _not_offered(ending):
+            self.reason = f"one of the hosts does not offer that: {ending.error}"
+            blamed = _blamed(decision, str(ending.error))
+            self.methods += blamed
+            return bool(blamed)
+        return False
+
+    def is_new(self, decision: Decision) -> bool:
+        """Whether a try differs from those before it. Forecast anew, the same way may still be the best."""
+        return self.assumed_wrongly or decision.flags not in self.flags
+
+    def added_to(self, known: Knowledge) -> Knowledge:
+        """What is known, with the rate that the link was seen to give, and the guest as hot as it was seen to be."""
+        if self.bytes_per_s is None:
+            return known
+        working_set = known.working_set
+        if working_set is not None and self.left_bytes is not None:
+            working_set = as_seen(working_set, self.left_bytes, self.bytes_per_s)
+        return dataclasses.replace(known, working_set=working_set, stated_bytes_per_s=self.bytes_per_s)
+
+
+def _blamed(decision: Decision, error: str) -> list[str]:
+    """The methods whose capability was refused: post-copy where the error names it, else all that are in question."""
+    armed = ["post-copy"] if "POSTCOPY" in decision.flags else []
+    if armed and "postcopy" in error.lower().replace("-", ""):
+        return armed
+    return [*([decision.method] if decision.method in NEEDS_CAPABILITY else []), *armed]
+
+
+def _not_offered(ending: Ending) -> bool:
+    """Whether libvirt or QEMU refused a capability before anything was sent."""
+    if not ending.error or ending.memory_bytes or ending.no_way_back:
+        return False
+    lib = virt.libvirt
+    codes: t.Collection[int] = (
+        lib.VIR_ERR_ARGUMENT_UNSUPPORTED,
+        lib.VIR_ERR_CONFIG_UNSUPPORTED,
+        lib.VIR_ERR_OPERATION_UNSUPPORTED,
+    )
+    return ending.error_code in codes or "'migrate-set-" in ending.error

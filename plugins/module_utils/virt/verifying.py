@@ -1,0 +1,146 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what became of a guest, as both sides say, and putting right what can be put right safely.
+
+from __future__ import annotations
+
+import dataclasses
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+
+
+@dataclasses.dataclass
+class Trail:
+    """Where a guest under way was seen. What may be elsewhere than at our destination is not ours to let go on here.
+
+    Attributes:
+        reached: it was seen coming in at the destination.
+        ran: it was seen to run there, so it may have gone on from there.
+    """
+
+    reached: bool = False
+    ran: bool = False
+
+    def add(self, there: Side) -> None:
+        """One more look at the destination."""
+        self.reached = self.reached or there.active
+        self.ran = self.ran or there.state == "running"
+
+
+class Verifying:
+    """Judges moves, and lets a guest go on, or mends its definition, where both sides say that it is safe.
+
+    Args:
+        connections: writable ones.
+        settings: what is the same for all moves.
+        asking: asks both hosts.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        settings: Settings,
+        asking: Asking,
+        clock: t.Callable[[], float] = time.monotonic,
+        sleep: t.Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._connections = connections
+        self._settings = settings
+        self._asking = asking
+        self._clock = clock
+        self._sleep = sleep
+
+    def settle(
+        self, step: Step, steering: Steering | None = None, trail: Trail | None = None, *, suspended: bool = False
+    ) -> tuple[Verdict, Side, Side]:
+        """Wait until both sides agree, steering on what is still under way."""
+        source, target = self._asking.endpoints(step)
+
+        def watching(here: Side, there: Side) -> bool:
+            if steering is None or trail is None:
+                return False
+            trail.add(there)
+            steering.no_way_back = steering.no_way_back or "postcopy" in here.state_reason
+            # A migration to somewhere else is not ours to steer.
+            if trail.reached:
+                steering.look()
+            return not steering.is_ending
+
+        return both_sides.settle(
+            self._connections,
+            step["guest"]["name"],
+            step["guest"]["uuid"],
+            source,
+            target,
+            suspended_by_us=suspended,
+            clock=self._clock,
+            sleep=self._sleep,
+            watching=watching,
+        )
+
+    def left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
+        """A guest that a migration left paused.
+
+        It goes on if a run that died was sending it to this very destination, and no other host of the plan has it.
+        """
+        verdict, here, there = self.settle(step)
+        if verdict.kind == "resume_source":
+            sent_to = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
+            if sent_to == step["destination"] and not self._asking.seen_elsewhere(step):
+                verdict, here, there = self.resume(step, story)
+            else:
+                verdict = may_be_elsewhere(step, verdict)
+        if verdict.kind == "unclear":
+            raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
+        return here, there
+
+    def resume(self, step: Step, story: Story) -> tuple[Verdict, Side, Side]:
+        """Let a guest go on at its source, which both sides say is safe."""
+        source, target = self._asking.endpoints(step)
+        story.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
+        try:
+            self._asking.domain(step).resume()
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            story.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
+        verdict, here, there = self.settle(step)
+        if verdict.kind == "resume_source":
+            by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
+            verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
+        return verdict, here, there
+
+    def mend(self, step: Step, here: Side, there: Side, definition: str | None) -> tuple[list[str], str | None]:
+        """Returns what was put right, and what could not be."""
+        guest = step["guest"]
+        faults = definition_faults(guest["name"], here, there, persistent_before=definition is not None)
+        if not faults:
+            return [], None
+        source, target = self._asking.endpoints(step)
+        try:
+            return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            # It runs where it should; nothing of this is worth calling the move anything but done.
+            return [], f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
+
+
+def may_be_elsewhere(step: Step, verdict: Verdict) -> Verdict:
+    """A guest that stands still at its source may still have gone on somewhere else, so nobody touches it."""
+    guest, source = step["guest"]["name"], step["source"]
+    return Verdict(
+        "unclear",
+        f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
+        f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
+        f" virsh resume {shown(guest)} on {source}",
+    )

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what a step waits for that happens on other hosts, asked of their libvirtd.
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+
+#: What is waited for is asked for again this often, and given up after so long.
+LOOK_S = 1.0
+PATIENCE_S = 1800.0
+#: From asking a destination for a place until a guest is seen coming in there: measured 0.5 to 1.1 s. A source waits so
+#: long for each that comes before it, to see whether that takes the place.
+CLAIM_S = 1.5
+#: The last of many sources need not wait longer than for so many: two at once do no harm but to their forecasts.
+MOST_CLAIMS = 4
+
+
+class Waiting:
+    """Waits for other hosts on behalf of a step.
+
+    Args:
+        asking: asks them.
+        settings: what is the same for all moves.
+        stopping: when set, nobody waits any longer.
+    """
+
+    def __init__(
+        self,
+        asking: Asking,
+        settings: Settings,
+        stopping: threading.Event,
+        clock: t.Callable[[], float],
+        sleep: t.Callable[[float], None],
+    ) -> None:
+        self._asking = asking
+        self._settings = settings
+        self._stopping = stopping
+        self._clock = clock
+        self._sleep = sleep
+
+    def slot(self, step: Step, story: Story) -> list[Refusal]:
+        """Wait until the destination takes in few enough guests for one more; why not, if that never is."""
+        target, limit = step["destination"], self._settings.incoming_limit
+        end, told = self._clock() + PATIENCE_S, False
+        first = CLAIM_S * min(self._settings.ranks.get(target, 0), MOST_CLAIMS)
+        free_since: float | None = None
+        while True:
+            coming = self._asking.incoming(step)
+            others = "another guest" if coming == 1 else f"{coming} other guests"
+            if coming < limit:
+                free_since = self._clock() if free_since is None else free_since
+                if self._clock() >= free_since + first:
+                    return []
+            else:
+                free_since = None
+            if self._stopping.is_set() or self._clock() >= end:
+                return [
+                    refusal(
+                        "destination_busy",
+                        f"{target} is taking in {others}, and {limit} at once is the limit",
+                        "run it again later, or raise incoming_limit",
+                    )
+                ]
+            if not told and coming >= limit:
+                told = True
+                story.tell(
+                    "step.waiting",
+                    "waiting",
+                    f"waiting for {target}, which is taking in {others}",
+                    incoming=coming,
+                )
+            self._sleep(LOOK_S)
+
+    def others(self, step: Step, story: Story) -> list[Refusal]:
+        """Wait until guests that other sources send have arrived; why not, if one does not."""
+        for other in step.get("awaits") or ():
+            end, told = self._clock() + PATIENCE_S, False
+            name, target = other["guest"]["name"], other["destination"]
+            while not self._has_arrived(other):
+                if self._stopping.is_set() or self._clock() >= end:
+                    return [
+                        refusal(
+                            "after_failed",
+                            f"it may only move after {name} has come to {target}, and that is not there",
+                            f"see what became of {name}, then make a new plan",
+                        )
+                    ]
+                if not told:
+                    told = True
+                    story.tell("step.waiting", "waiting", f"waiting for {name} to come to {target}", after=other["id"])
+                self._sleep(LOOK_S)
+        return []
+
+    def _has_arrived(self, other: t.Mapping[str, t.Any]) -> bool:
+        try:
+            domain = self._asking.domain_at(other["destination"], other["guest"]["uuid"])
+            return bool(domain.state()[0] == virt.libvirt.VIR_DOMAIN_RUNNING)
+        except (virt.libvirt.libvirtError, virt.VirtError):
+            # Not there yet, or a destination that does not answer now; either may be over in a moment.
+            return False

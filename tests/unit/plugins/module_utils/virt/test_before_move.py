@@ -1,0 +1,281 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import before_move
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.hooks import Ran
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
+
+MIB = 1 << 20
+SLOW = 20.0 * MIB
+FULL_KIB = 512 << 10
+METADATA = """<metadata><k:guest xmlns:k="https://kvmops.cluster/xmlns/guest/1">{}</k:guest></metadata></domain>"""
+#: Real time goes on while a test runs.
+CLOSE = 1.0
+
+
+class Rig:
+    """A guest that is about to move from h1 to h2; commands only leave a trace."""
+
+    def __init__(self, cluster, tmp_path, monkeypatch):
+        self.hosts = {name: cluster.add_host(name) for name in ("h1", "h2")}
+        self.guest = self.hosts["h1"].add_guest("web1", rss_kib=500 << 10)
+        self.balloon = self.guest.balloon
+        self.interrupted = threading.Event()
+        self.state_dir = str(tmp_path)
+        self.clock = Clock()
+        self.began = self.clock()
+        self.events = []
+        #: (program, where it ran, KVMOPS_OUTCOME, seconds since the beginning)
+        self.ran = []
+        self.fails = set()
+        self.takes_s = {}
+        monkeypatch.setattr(before_move, "on_host", lambda hook, env: self.run(hook, "host", env))
+        monkeypatch.setattr(
+            before_move, "in_guest", lambda hook, domain, env, *_rest: self.run(hook, domain.connect().host.name, env)
+        )
+
+    def at(self):
+        return round(self.clock() - self.began)
+
+    def run(self, hook, place, env):
+        assert (env["KVMOPS_GUEST"], env["KVMOPS_GUEST_UUID"]) == ("web1", self.guest.uuid)
+        assert (env["KVMOPS_SOURCE"], env["KVMOPS_DESTINATION"]) == ("h1", "h2")
+        self.ran.append((hook.name, place, env["KVMOPS_OUTCOME"], self.at()))
+        self.clock.slept += self.takes_s.get(hook.name, 0)
+        failed = hook.name in self.fails
+        return Ran(not failed, "it ended with status 3" if failed else None, "one\nno such database" if failed else "")
+
+    def domain_at(self, host, uuid):
+        return libvirt.open(f"qemu+ssh://root@{host}/system").lookupByUUIDString(uuid)
+
+    def tell(self, event, _phase, message, *, level=0, **_data):
+        self.events.append((event, message))
+
+    def names(self):
+        return [name for name, _message in self.events]
+
+    def prepared(self, *hooks, free_memory="never", bytes_per_s=SLOW, hugepage_bytes=None, **intent):
+        before = BeforeMove(
+            Wishes(free_memory, hooks),
+            self.state_dir,
+            "h1",
+            self.interrupted,
+            self.domain_at,
+            self.clock,
+            self.clock.sleep,
+        )
+        step = {
+            "id": "s1",
+            "guest": {"name": "web1", "uuid": self.guest.uuid},
+            "source": "h1",
+            "destination": "h2",
+        }
+        guest = {"state": "running", "hugepage_bytes": hugepage_bytes}
+        return before.prepared(step, guest, intent, self.tell, bytes_per_s=bytes_per_s)
+
+    def carry(self, hooks):
+        """Write hooks into the guest's metadata."""
+        self.guest.xml = self.guest.xml.replace("</domain>", METADATA.format(hooks))
+
+    def arrive(self):
+        self.hosts["h2"].add_guest("web1", uuid=self.guest.uuid)
+        del self.hosts["h1"].guests[self.guest.uuid]
+
+
+@pytest.fixture
+def rig(cluster, tmp_path, monkeypatch):
+    return Rig(cluster, tmp_path, monkeypatch)
+
+
+def test_where_nothing_is_wished_nothing_is_done(rig):
+    with rig.prepared() as ready:
+        assert (ready.refusals, ready.freed_bytes) == ([], 0)
+        ready.ended("moved")
+    assert (rig.events, rig.ran, rig.hosts["h1"].cluster.writes) == ([], [], [])
+
+
+# --- memory -------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_freed_and_given_back_before_the_move(rig):
+    with rig.prepared(free_memory="auto") as ready:
+        assert ready.refusals == []
+        assert ready.freed_bytes == (500 - 124 - 80) * MIB
+        assert (rig.balloon.size_kib, taken_memory.guests(rig.state_dir)) == (FULL_KIB, [])
+        ready.ended("moved")
+    assert rig.names() == ["memory.freeing", "memory.freed"]
+    assert rig.events[1][1] == "296 MiB freed"
+
+
+@pytest.mark.parametrize(
+    ("arrange", "options", "words"),
+    [
+        (lambda rig: None, {"bytes_per_s": 1000.0 * MIB}, "and take 4.4 s to free"),
+        (lambda rig: None, {"bytes_per_s": None}, "nobody knows yet what the link gives"),
+        (lambda rig: None, {"hugepage_bytes": 2 * MIB}, "huge pages"),
+        (lambda rig: None, {"max_slowdown_pct": 0}, "permits no slowdown"),
+        (lambda rig: setattr(rig.balloon, "driver", False), {}, "is its balloon driver loaded"),
+        (lambda rig: setattr(rig.balloon, "swaps_kib", 8), {}, "it swaps (8 KiB since its report before)"),
+        (lambda rig: setattr(rig.balloon, "need_kib", 480 << 10), {}, "short of memory"),
+        (lambda rig: rig.guest.host.guests.pop(rig.guest.uuid), {}, "no domain with matching uuid"),
+    ],
+)
+def test_a_guest_that_is_left_alone_moves_all_the_same_and_it_is_said_why(rig, arrange, options, words):
+    arrange(rig)
+    with rig.prepared(free_memory="auto", **options) as ready:
+        assert (ready.refusals, ready.freed_bytes) == ([], 0)
+    assert rig.names() == ["memory.kept"]
+    assert words in rig.events[0][1]
+    assert rig.hosts["h1"].cluster.writes == []
+
+
+def test_a_guest_that_reports_no_second_time_is_left_alone(rig):
+    def look(balloon):
+        balloon.reported_at -= 1
+
+    rig.balloon.on_look = look
+    with rig.prepared(free_memory="auto") as ready:
+        assert ready.refusals == []
+    assert rig.names() == ["memory.kept"]
+    assert "reported its memory only once" in rig.events[0][1]
+    assert 12 <= rig.clock.slept < 20
+
+
+def test_a_guest_that_has_not_its_memory_back_does_not_move(rig):
+    def look(balloon):
+        if balloon.size_kib < 200 << 10:
+            balloon.most_kib = 300 << 10
+
+    rig.balloon.on_look = look
+    with rig.prepared(Hook(("/bin/a",)), free_memory="auto") as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "memory_not_returned"
+    assert f"virsh setmem {rig.guest.uuid} {FULL_KIB} --live" in refused["remedy"]
+    assert rig.names() == ["memory.freeing", "memory.freed", "memory.not_returned"]
+    assert rig.ran == []
+
+
+def test_an_interrupt_while_memory_is_freed_gives_it_back_and_moves_nothing(rig):
+    def look(balloon):
+        if balloon.size_kib < 300 << 10:
+            rig.interrupted.set()
+
+    rig.balloon.on_look = look
+    with rig.prepared(free_memory="auto") as ready:
+        assert [one["code"] for one in ready.refusals] == ["interrupted"]
+        assert (rig.balloon.size_kib, taken_memory.guests(rig.state_dir)) == (FULL_KIB, [])
+
+
+# --- commands -----------------------------------------------------------------------------------------------------
+
+
+def test_each_command_runs_so_long_before_the_move_as_it_says(rig):
+    hooks = [Hook(("/near",), seconds=2.0), Hook(("/now",)), Hook(("/far",), seconds=10.0)]
+    with rig.prepared(*hooks) as ready:
+        moved_at = rig.at()
+        ready.ended("moved")
+    assert [(name, place, outcome) for name, place, outcome, _at in rig.ran] == [
+        ("/far", "host", "before"),
+        ("/near", "host", "before"),
+        ("/now", "host", "before"),
+    ]
+    assert [moved_at - at for _name, _place, _outcome, at in rig.ran] == pytest.approx([10, 2, 0], abs=CLOSE)
+    assert rig.names() == ["hook.started", "hook.finished"] * 3
+
+
+def test_the_move_waits_for_a_command_that_takes_longer(rig):
+    rig.takes_s["/slow"] = 30
+    with rig.prepared(Hook(("/slow",), seconds=5.0)):
+        assert rig.at() == pytest.approx(30, abs=CLOSE)
+
+
+def test_what_comes_after_runs_in_the_guest_where_it_is_now(rig):
+    hooks = [
+        Hook(("/late",), "after", 7.0, "guest", on_failure="go_on"),
+        Hook(("/soon",), "after", 1.0, "host", on_failure="go_on"),
+    ]
+    with rig.prepared(*hooks) as ready:
+        rig.arrive()
+        ready.ended("moved")
+    assert [one[:3] for one in rig.ran] == [("/soon", "host", "moved"), ("/late", "h2", "moved")]
+    assert [one[3] for one in rig.ran] == pytest.approx([1, 7], abs=CLOSE)
+
+
+@pytest.mark.parametrize(("outcome", "place"), [("failed", ["h1"]), ("unclear", [])])
+def test_after_a_move_that_failed_it_runs_where_the_guest_stayed(rig, outcome, place):
+    hook = Hook(("/thaw",), "after", where="guest", on_failure="go_on")
+    with rig.prepared(hook) as ready:
+        ready.ended(outcome)
+    assert [one[1] for one in rig.ran] == place
+    assert rig.names()[-1] == ("hook.finished" if place else "hook.failed")
+
+
+def test_a_failure_refuses_the_move_and_what_comes_after_still_runs(rig):
+    rig.fails = {"/freeze"}
+    hooks = [
+        Hook(("/freeze",), seconds=1.0),
+        Hook(("/never",)),
+        Hook(("/thaw",), "after", where="guest", on_failure="go_on"),
+    ]
+    with rig.prepared(*hooks) as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "hook_failed"
+    assert "/freeze failed before the move, on this host: it ended with status 3, no such database" in refused["reason"]
+    assert [one[:3] for one in rig.ran] == [("/freeze", "host", "before"), ("/thaw", "h1", "refused")]
+    assert rig.names() == ["hook.started", "hook.failed", "hook.started", "hook.finished"]
+
+
+def test_a_failure_that_does_not_matter_is_told_and_the_move_goes_on(rig):
+    rig.fails = {"/warn"}
+    with rig.prepared(Hook(("/warn",), on_failure="go_on")) as ready:
+        assert ready.refusals == []
+    assert rig.names() == ["hook.started", "hook.failed"]
+
+
+def test_a_mistake_in_the_move_does_not_keep_from_what_comes_after(rig):
+    with pytest.raises(KeyError), rig.prepared(Hook(("/thaw",), "after", on_failure="go_on")):
+        raise KeyError("ours")
+    assert [one[:3] for one in rig.ran] == [("/thaw", "host", "unclear")]
+
+
+def test_an_interrupt_ends_the_wait_before_the_move_and_undoes_at_once(rig):
+    rig.clock.on_sleep = lambda clock: clock.slept > 3 and rig.interrupted.set()
+    hooks = [
+        Hook(("/freeze",), seconds=60.0),
+        Hook(("/near",), seconds=5.0),
+        Hook(("/thaw",), "after", 20.0, on_failure="go_on"),
+    ]
+    with rig.prepared(*hooks) as ready:
+        assert [one["code"] for one in ready.refusals] == ["interrupted"]
+    assert [one[0] for one in rig.ran] == ["/freeze", "/thaw"]
+    assert rig.at() < 10
+
+
+def test_a_guest_carries_its_own_commands_which_run_in_it(rig):
+    rig.carry('<k:hook><k:arg>/bin/sync</k:arg></k:hook><k:hook when="after"><k:arg>/bin/thaw</k:arg></k:hook>')
+    with rig.prepared(Hook(("/host",))) as ready:
+        rig.arrive()
+        ready.ended("moved")
+    assert [one[:3] for one in rig.ran] == [
+        ("/host", "host", "before"),
+        ("/bin/sync", "h1", "before"),
+        ("/bin/thaw", "h2", "moved"),
+    ]
+
+
+def test_metadata_that_wants_the_host_is_refused_and_nothing_runs(rig):
+    rig.carry('<k:hook where="host"><k:arg>/sbin/poweroff</k:arg></k:hook>')
+    with rig.prepared(Hook(("/host",))) as ready:
+        (refused,) = ready.refusals
+    assert (refused["code"], rig.ran) == ("bad_hook", [])

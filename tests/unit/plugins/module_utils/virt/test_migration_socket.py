@@ -1,0 +1,172 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Connections of this very process stand for those of a QEMU: the kernel is the real one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import migration_socket
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.path import FIRST_PORT, LAST_PORT
+
+LIMIT = 65536
+UNTOUCHED = 0
+
+
+class Guest:
+    """A guest whose QEMU is this process."""
+
+    def __init__(self):
+        self._opened = []
+
+    def connect(self, ports):
+        """A connection to the first of these ports that is free."""
+        for port in ports:
+            listener = socket.socket()
+            self._opened.append(listener)
+            try:
+                listener.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            listener.listen()
+            made = socket.create_connection(listener.getsockname())
+            self._opened.append(made)
+            return made
+        return pytest.fail("no port is free")
+
+    def close(self):
+        for one in self._opened:
+            one.close()
+
+
+@pytest.fixture
+def guest(monkeypatch, tmp_path):
+    monkeypatch.setattr(migration_socket, "PID_FILES", tmp_path)
+    monkeypatch.setattr(migration_socket, "LOOK_S", 0.01)
+    (tmp_path / "web1.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
+    made = Guest()
+    yield made
+    made.close()
+
+
+def limit_of(connection):
+    return connection.getsockopt(socket.IPPROTO_TCP, migration_socket.TCP_NOTSENT_LOWAT)
+
+
+def descriptors():
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def wait_for(truth):
+    end = time.monotonic() + 10
+    while not truth():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def able_to_borrow():
+    """Some containers keep even a process's own descriptors from it."""
+    try:
+        with migration_socket._Process(os.getpid()) as process:
+            process.limit(LIMIT)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+needs_kernel = pytest.mark.skipif(not able_to_borrow(), reason="the kernel does not permit pidfd_getfd here")
+
+
+@needs_kernel
+def test_migration_connections_are_limited_also_late_ones_and_no_others(guest):
+    told = []
+    first, other = guest.connect(range(FIRST_PORT, LAST_PORT + 1)), guest.connect([0])
+
+    with migration_socket.short_queue("web1", LIMIT, told.append):
+        wait_for(lambda: limit_of(first) == LIMIT)
+        late = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
+        wait_for(lambda: limit_of(late) == LIMIT)
+
+    assert limit_of(other) == UNTOUCHED
+    assert told == ["at most 64 KiB wait unsent in its connection, for a shorter downtime"]
+
+
+@needs_kernel
+def test_what_was_borrowed_is_given_back_at_once(guest):
+    connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
+    before = descriptors()
+
+    with migration_socket.short_queue("web1", LIMIT, lambda words: None):
+        wait_for(lambda: limit_of(connection) == LIMIT)
+
+    assert descriptors() == before
+    assert "unsent-web1" not in [thread.name for thread in threading.enumerate()]
+
+
+def test_without_a_limit_nothing_is_touched(guest):
+    told = []
+    connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
+
+    with migration_socket.short_queue("web1", None, told.append):
+        time.sleep(0.05)
+
+    assert (limit_of(connection), told) == (UNTOUCHED, [])
+
+
+def refused(number):
+    def syscall(*dummy):
+        migration_socket.ctypes.set_errno(number)
+        return -1
+
+    return syscall
+
+
+class Library:
+    """A C library whose system calls fail."""
+
+    def __init__(self, number):
+        self.syscall = refused(number)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EPERM, "does not let its root reach into QEMU"), (errno.ENOSYS, "not implemented")]
+)
+def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest, monkeypatch, number, words):
+    told = []
+    guest.connect(range(FIRST_PORT, LAST_PORT + 1))
+    monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(number))
+
+    with migration_socket.short_queue("web1", LIMIT, told.append):
+        wait_for(lambda: told)
+
+    [sentence] = told
+    assert sentence.startswith("what waits unsent in its connection cannot be bounded")
+    assert words in sentence
+
+
+def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch):
+    told = []
+    connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
+    monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
+
+    with migration_socket.short_queue("web1", LIMIT, told.append):
+        time.sleep(0.05)
+
+    assert (limit_of(connection), told) == (UNTOUCHED, [])
+
+
+def test_a_guest_without_a_process_is_told(guest):
+    told = []
+
+    with migration_socket.short_queue("gone", LIMIT, told.append):
+        wait_for(lambda: told)
+
+    assert "gone.pid" in told[0]

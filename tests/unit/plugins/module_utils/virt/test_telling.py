@@ -1,0 +1,95 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is told of a move while it runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Telling
+
+MIB = 1 << 20
+STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}}
+SAMPLE = Sample(1.5, 1, 61 * MIB, 50 * MIB, int(22.8 * MIB))
+
+
+class Journal:
+    def __init__(self):
+        self.lines = []
+
+    def write(self, event, *, step=None, durable=True, **data):
+        self.lines.append((event, data))
+
+
+class Display:
+    def __init__(self):
+        self.lines = []
+
+    def write(self, phase, message, *, step=None, level=0, **figures):
+        self.lines.append((phase, message, figures))
+
+    def due(self, step, phase):
+        return True
+
+
+class Told:
+    def __init__(self, expected=None):
+        self.journal, self.display = Journal(), Display()
+        telling = Telling(self.journal, self.display, lambda: "2026-11-24T02:00:00Z")
+        self.watcher = telling.watcher(STEP, Signals(lambda: None, lambda: None), expected)
+
+
+@pytest.mark.parametrize(
+    ("expected", "words"),
+    [
+        (None, ""),
+        ({"total_s": None}, ""),
+        ({"total_s": {"value": None, "low": None, "high": None}}, ""),
+        ({"total_s": {"value": 4.31, "low": 4.0, "high": 5.0}}, " (4.3 s forecast)"),
+        ({"total_s": {"value": 187.0, "low": 150.0, "high": None}}, " (3 min 07 s forecast)"),
+    ],
+)
+def test_the_forecast_stands_beside_the_progress(expected, words):
+    told = Told(expected)
+    told.watcher.sampled(SAMPLE, 112 * MIB)
+    ((phase, message, figures),) = told.display.lines
+    assert phase == "pre-copy"
+    assert message == " 45 %, 22.8 MiB/s, 61.0 MiB left, round 1, about 3 s" + words
+    assert figures["eta_s"] == 3
+
+
+def test_a_decision_is_on_record_with_its_reason_and_shown():
+    told = Told()
+    told.watcher.reacted(Reaction("change_speed", "the first round goes at the floor, 5 MiB/s", speed_mib_s=5))
+    told.watcher.reacted(Reaction("abort", "the link is slow", code="wrong_method", remedy="start again"))
+    told.watcher.reacted(Reaction("suspend", "it is stopped"))
+    assert [(event, data["action"], data["speed_mib_s"], data["code"]) for event, data in told.journal.lines] == [
+        ("migration.decision", "change_speed", 5, None),
+        ("migration.decision", "abort", None, "wrong_method"),
+        ("migration.decision", "suspend", None, None),
+    ]
+    assert [(phase, message) for phase, message, _figures in told.display.lines] == [
+        ("pre-copy", "the first round goes at the floor, 5 MiB/s"),
+        ("pre-copy", "the link is slow"),
+        ("switchover", "it is stopped"),
+    ]
+
+
+def test_a_round_is_on_record_with_what_a_replay_needs():
+    told = Told()
+    told.watcher.sampled(SAMPLE, 112 * MIB)
+    told.watcher.sampled(Sample(5.0, 2, 9 * MIB, 112 * MIB, 20 * MIB), 112 * MIB)
+    told.watcher.sampled(Sample(6.0, 3, 8 * MIB, 121 * MIB, 20 * MIB, 0, 500, 20), 112 * MIB)
+    first, second = (data for event, data in told.journal.lines if event == "migration.iteration")
+    assert first == {
+        "at_s": 5.0,
+        "iteration": 2,
+        "remaining_bytes": 9 * MIB,
+        "processed_bytes": 112 * MIB,
+        "bytes_per_s": 20 * MIB,
+    }
+    assert (second["delta_pages"], second["whole_pages"]) == (500, 20)
