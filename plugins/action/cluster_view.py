@@ -14,7 +14,7 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
 
 ARGUMENTS = {
-    "snapshots_from": {"type": "str", "required": True},
+    "snapshots_from": {"type": "list", "elements": "str", "required": True},
     "hosts": {"type": "list", "elements": "str"},
     "required": {"type": "list", "elements": "str", "default": []},
 }
@@ -35,7 +35,7 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         hostvars = variables["hostvars"]
-        results = of_hosts.registered(hostvars, hosts, arguments["snapshots_from"])
+        results = of_hosts.registered(hostvars, hosts, *arguments["snapshots_from"])
         absent = of_hosts.absent(results)
         for host in absent:
             if host["host"] in arguments["required"]:

@@ -4,41 +4,51 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import json
-import os
-import pathlib
 import secrets
-import tempfile
 import typing as t
+from pathlib import Path
 
-from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import planning
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner, saved_cluster, whole_file
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.selection import select
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
 
 # Must be kept in sync with plugins/modules/migration_plan.py.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "goal": {"type": "str", "required": True, "choices": list(planning.GOALS)},
-    "hosts": {"type": "list", "elements": "str", "required": True},
-    "snapshots": {"type": "raw", "required": True},
+    "goal": {"type": "str", "required": True, "choices": list(plans.GOALS)},
+    "hosts": {"type": "list", "elements": "str", "default": []},
+    "snapshots": {"type": "raw"},
     "paths": {"type": "list", "elements": "dict", "default": []},
     "connect": {"type": "dict", "default": {}},
     "intent": {"type": "dict", "default": {}},
     "exclude": {"type": "raw"},
     "reserve_mib": {"type": "int", "default": 256},
+    "vcpu_ratio": {"type": "float"},
+    "may_downgrade": {"type": "bool", "default": False},
+    "spare": {"type": "str", "choices": ["off", "warn", "require"], "default": "off"},
+    "may_move_others": {"type": "bool", "default": True},
+    "window_s": {"type": "float"},
+    "slots": {"type": "dict", "default": {}},
+    "solver": {"type": "str", "choices": ["auto", "none"], "default": "auto"},
     "left": {"type": "list", "elements": "raw", "default": []},
+    "at_once": {"type": "int", "default": 1},
+    "rules": {"type": "dict", "default": {}},
+    "weights": {"type": "dict", "default": {}},
+    "resting": {"type": "list", "elements": "str", "default": []},
+    "working_sets": {"type": "list", "elements": "dict"},
+    "calibration": {"type": "dict"},
+    "tune_network": {"type": "bool", "default": False},
+    "cluster": {"type": "path"},
+    "cluster_dest": {"type": "path"},
     "dest": {"type": "path"},
 }
+
+ONE_OF = [("snapshots", "cluster")]
 
 
 class ActionModule(ActionBase):
@@ -50,101 +60,48 @@ class ActionModule(ActionBase):
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
-        """Plan, and write the plan to a file where that is asked for."""
+        """Plan, and write plan and cluster to files where that is asked for."""
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _validation, validated = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _validation, validated = self.validate_argument_spec(
+            argument_spec=ARGUMENTS, required_one_of=ONE_OF, mutually_exclusive=ONE_OF
+        )
         arguments = plain(validated)
+        now = datetime.datetime.now(datetime.UTC)
+        # Before the plan is made: a cluster for which none can be made is the one to look at.
+        self._save_cluster(arguments, now, result)
         try:
-            plan = make_plan(arguments, now=datetime.datetime.now(datetime.UTC), nonce=secrets.token_hex(2))
+            if arguments["cluster"]:
+                arguments.update(saved_cluster.read(Path(arguments["cluster"])))
+            made = planner.make_plan(arguments, now=now, nonce=secrets.token_hex(2))
         except (plans.PlanError, intents.IntentError) as exc:
             return {**result, **_failure(exc.refusal)}
+        plan = made.plan
         result.update(
-            changed=False,
             plan=plan,
             table=plan_lines(plan),
             blocked=[stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])],
+            remarks=plan["remarks"],
+            figures=plan["figures"],
         )
+        if plan["goal"]["kind"] == "upgrade":
+            result["waves"] = made.waves
         if arguments["dest"]:
-            check_mode, diff = self._task.check_mode, self._task.diff
-            result.update(_write(pathlib.Path(arguments["dest"]), plan, write=not check_mode, diff=diff))
+            # A plan is new each time, so the file always changes.
+            self._put("dest", arguments["dest"], plan, result)
         return result
 
+    def _save_cluster(self, arguments: dict[str, t.Any], now: datetime.datetime, result: dict[str, t.Any]) -> None:
+        result["changed"] = False
+        if arguments["cluster_dest"] and not arguments["cluster"]:
+            document = saved_cluster.document(arguments, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+            self._put("cluster_dest", arguments["cluster_dest"], document, result)
 
-def make_plan(arguments: t.Mapping[str, t.Any], *, now: datetime.datetime, nonce: str) -> Plan:
-    """Turn the task's arguments into a plan."""
-    if arguments["reserve_mib"] < 0:
-        raise plans.PlanError("reserve", f"reserve_mib is {arguments['reserve_mib']}", "give 0 or more")
-    run_intent = intents.stated(arguments["intent"], whose="intent")
-    snapshots = planning.by_host(_documents(arguments["snapshots"]))
-    excluded = select(arguments["exclude"], snapshots)
-    placement, off = planning.make(
-        arguments["goal"],
-        arguments["hosts"],
-        snapshots,
-        intent=run_intent,
-        paths=arguments["paths"],
-        reserve_bytes=arguments["reserve_mib"] * MIB,
-        excluded=excluded,
-        left=arguments["left"],
-    )
-    goal: Goal = {"kind": arguments["goal"], "hosts": list(arguments["hosts"])}
-    created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return plans.build(
-        plan_id=plans.new_id(goal, created_at, nonce),
-        goal=goal,
-        created_at=created_at,
-        intent=run_intent,
-        snapshots=snapshots,
-        connect=arguments["connect"],
-        placement=placement,
-        off=off,
-    )
-
-
-def _documents(snapshots: t.Any) -> t.Any:
-    if isinstance(snapshots, t.Mapping) and "schema" not in snapshots:
-        return snapshots
-    if isinstance(snapshots, t.Sequence) and not isinstance(snapshots, (str, bytes)):
-        return snapshots
-    raise plans.PlanError(
-        "not_a_snapshot",
-        "snapshots must be a list of snapshots, or a mapping of hosts to snapshots",
-        "give what host_info returned as snapshot on each host",
-    )
-
-
-def _write(path: pathlib.Path, plan: Plan, *, write: bool, diff: bool) -> dict[str, t.Any]:
-    """Put the plan into a file, whole or not at all. A plan is new each time, so the file always changes."""
-    text = json.dumps(plan, indent=2, ensure_ascii=False) + "\n"
-    result: dict[str, t.Any] = {"changed": True, "dest": str(path)}
-    if diff:
-        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-        result["diff"] = {"before": before, "after": text, "before_header": str(path), "after_header": str(path)}
-    if not path.parent.is_dir():
-        raise AnsibleError(f"dest: the directory {path.parent} does not exist on the controller: create it first")
-    if path.is_dir():
-        raise AnsibleError(f"dest: {path} is a directory: give the name of a file")
-    if write:
-        try:
-            _replace(path, text)
-        except OSError as exc:
-            raise AnsibleError(f"dest: {path} cannot be written: {exc.strerror}") from exc
-    return result
-
-
-def _replace(path: pathlib.Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        pathlib.Path(temporary).chmod(0o644)
-        pathlib.Path(temporary).replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            pathlib.Path(temporary).unlink()
-        raise
+    def _put(self, option: str, path: str, document: t.Mapping[str, t.Any], result: dict[str, t.Any]) -> None:
+        written = whole_file.put(option, Path(path), document, write=not self._task.check_mode)
+        result.update({"changed": True, option: path})
+        if self._task.diff:
+            header = {"before_header": path, "after_header": path}
+            result.setdefault("diff", []).append({"before": written.before, "after": written.after, **header})
 
 
 def _failure(why: Refusal) -> dict[str, t.Any]:

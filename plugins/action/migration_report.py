@@ -16,19 +16,24 @@ from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import GOOD, join
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import GOOD, goal_words, join
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import verification
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import report_lines
 
 ARGUMENTS = {
     "plan": {"type": "dict", "required": True},
     "results_from": {"type": "str", "required": True},
-    "snapshots_from": {"type": "str", "required": True},
+    "snapshots_from": {"type": "list", "elements": "str", "required": True},
     "hosts": {"type": "list", "elements": "str"},
     "directory": {"type": "path"},
+    "figures": {"type": "dict", "default": {}},
     "tolerant": {"type": "bool", "default": False},
 }
+
+#: Goals after which the hosts that they name are to run no guest.
+TO_BE_EMPTY = ("drain", "evacuate")
 
 Results = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -49,22 +54,24 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         applied = of_hosts.registered(variables["hostvars"], hosts, arguments["results_from"])
-        seen = of_hosts.registered(variables["hostvars"], hosts, arguments["snapshots_from"])
+        seen = of_hosts.registered(variables["hostvars"], hosts, *arguments["snapshots_from"])
         snapshots = of_hosts.snapshots(seen)
 
         report = report_of(plan, applied, snapshots)
+        if arguments["figures"]:
+            report["figures"] = plain(arguments["figures"])
         left = verification.left_on(plan["goal"]["hosts"], snapshots)
         path = None
         if report["guests"] and arguments["directory"] and not self._task.check_mode:
             path = _write(report, arguments["directory"])
         _show(plan, report, left, path)
 
-        result = {"changed": False, "report": report, "path": path, "left": left, "empty": _is_empty(left)}
+        result = {"changed": False, "report": report, "path": path, "left": left, "empty": _is_empty(plan, left)}
         came = verification.newcomers(plan, snapshots)
         message = _failure(plan, report, [] if arguments["tolerant"] else came, arguments["tolerant"])
         if message:
             # A failed task shows its whole result on the terminal, so the long parts are left to the file.
-            return {"changed": False, "failed": True, "msg": message, "path": path}
+            return {"changed": False, "failed": True, "msg": message, "path": path, "left": left}
         return result
 
 
@@ -87,7 +94,7 @@ def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot])
     came = verification.newcomers(plan, snapshots)
     if came:
         report["ok"] = False
-        report["todo"] += [*came, f"Then run the {plan['goal']['kind']} again: it takes what came as well."]
+        report["todo"] += [*came, f"Then run the {goal_words(plan['goal'])} again: it takes what came as well."]
     return report
 
 
@@ -98,16 +105,16 @@ def _plan(mapping: t.Mapping[str, t.Any]) -> Plan:
         raise AnsibleActionFail(str(error)) from error
 
 
-def _is_empty(left: t.Mapping[str, t.Sequence[str]] | None) -> bool:
-    return left is not None and not any(left.values())
+def _is_empty(plan: Plan, left: t.Mapping[str, t.Sequence[str]]) -> bool:
+    return all(host in left and not left[host] for host in plan["goal"]["hosts"])
 
 
-def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]] | None, path: str | None) -> None:
+def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]], path: str | None) -> None:
     display = Display()
     if report["guests"]:
         for line in report_lines(report):
             display.display(line)
-    for host, guests in (left or {}).items() if plan["goal"]["kind"] != "restore" else ():
+    for host, guests in left.items() if plan["goal"]["kind"] in TO_BE_EMPTY else ():
         if guests:
             display.display(f"{host} still runs {', '.join(guests)}, and stays cordoned.", color="bright purple")
         else:
@@ -126,7 +133,7 @@ def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bo
     what = [moves] if undone else []
     what += ["guests came to it meanwhile"] if came else []
     return (
-        f"The {plan['goal']['kind']} of {', '.join(plan['goal']['hosts'])} is not complete: {'; '.join(what)}."
+        f"The {goal_words(plan['goal'])} is not complete: {'; '.join(what)}."
         " The list above says what to do. All other guests run on, and running the same again finishes the work."
     )
 

@@ -11,9 +11,16 @@ import typing as t
 
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import planning
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import color_of, phrase
+
+display = Display()
 
 
 class ActionModule(LiveAction):
@@ -28,12 +35,16 @@ class ActionModule(LiveAction):
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = {"owner": _operator(), **super().module_arguments(task_vars)}
+        arguments.pop("snapshots", None)
         path = arguments.pop("plan_path", None)
         if path:
             arguments["plan"] = self._read(path)
         return arguments
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        stale = self._stale(task_vars or {})
+        if stale:
+            return stale
         # Whether there is a run to join can be told at once; only then is it worth a job.
         if boolean(self._task.args.get("attach_only", False)):
             self._peeking = True
@@ -41,7 +52,31 @@ class ActionModule(LiveAction):
             self._peeking = False
             if self._task.check_mode or peeked.get("failed") or not peeked["run"]["attached"]:
                 return peeked
-        return super().run(tmp, task_vars)
+        result = super().run(tmp, task_vars)
+        if self._task.check_mode:
+            self._show(result.get("results") or [], self.module_arguments(task_vars or {}))
+        return result
+
+    def _stale(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any] | None:
+        """A failed result where the cluster is not what the plan was made for; None where it is, or nobody says."""
+        given = plain(self._task.args.get("snapshots"))
+        plan = self.module_arguments(task_vars).get("plan")
+        if given is None or not plan:
+            return None
+        try:
+            document = plans.read(plain(plan))
+            found = freshness.stale(document, planning.by_host(given), f"plan {document['id']}")
+        except plans.PlanError as error:
+            raise AnsibleError(f"The plan cannot be used: {error}") from error
+        return {**found, "results": [], "run": {"plan": document["id"], "attached": False}} if found else None
+
+    def _show(self, results: list[dict[str, t.Any]], arguments: dict[str, t.Any]) -> None:
+        """Show what a check has found, as the live lines show what is done."""
+        steps = (arguments.get("plan") or {}).get("steps") or []
+        planned = {step["id"]: step["strategy"] for step in steps if step.get("forecast")}
+        for result in results:
+            line = forecasts.check_line(result, planned.get(result["step"]))
+            display.display(phrase(str(arguments["name"]), line), color=color_of(line))
 
     def is_short(self, arguments: dict[str, t.Any]) -> bool:
         return self._peeking

@@ -99,6 +99,8 @@ def _of_hosts(
     found: list[Finding] = []
     for host in sorted({**sources, **destinations}):
         found.extend(host_checks.check_host(snapshots[host], intent))
+    for host in sorted(sources):
+        found.extend(host_checks.check_send_buffer(snapshots[host], view["connect"].get(host) or {}))
     started_at, most_s = arguments["started_at"], arguments["max_skew_s"]
     found.extend(host_checks.check_clocks({**sources, **destinations}, started_at, view["at"], most_s))
     found.extend(host_checks.check_storage(sources, destinations))

@@ -52,6 +52,12 @@ options:
     description:
       - The most the move may use of the link, in MiB per second. By default all of it.
     type: int
+  bandwidth_floor_mib_s:
+    description:
+      - Go easy on a link that guests use as well. The first round is sent at this rate, in MiB per second, and each
+        later one as fast as the guest dirtied memory in the round before, plus 6 MiB/s, up to O(bandwidth_mib_s). The
+        move takes longer. By default every round goes as fast as it may.
+    type: int
   encryption:
     description:
       - V(required) encrypts memory and disks on the wire with TLS, for which both hosts need certificates.

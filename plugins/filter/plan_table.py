@@ -12,12 +12,18 @@ author:
   - kvmops.cluster contributors (@kvmops)
 description:
   - Turns a plan, as M(kvmops.cluster.migration_plan) makes it, into lines of fixed width. They tell what each step
-    does and why, which guests stay, and what to do about that.
+    does, when and why, which guests stay, what to do about that, and how long all of it takes.
+  - Or into Markdown, for a merge request.
 options:
   _input:
     description: The plan, a document C(kvmops.plan/1).
     type: dict
     required: true
+  format:
+    description: V(text) for terminals, V(markdown) for merge requests.
+    type: str
+    choices: [text, markdown]
+    default: text
 seealso:
   - module: kvmops.cluster.show_lines
 """
@@ -26,6 +32,12 @@ EXAMPLES = r"""
 - name: Show a plan from a file
   kvmops.cluster.show_lines:
     lines: "{{ lookup('ansible.builtin.file', 'drain-h1.json') | from_json | kvmops.cluster.plan_table }}"
+
+- name: Put a plan up for review
+  ansible.builtin.copy:
+    content: "{{ drain.plan | kvmops.cluster.plan_table(format='markdown') | join('\n') }}\n"
+    dest: plans/drain-h1.md
+  delegate_to: localhost
 """
 
 RETURN = r"""
@@ -39,14 +51,17 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.review import markdown
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
 
 
-def plan_table(document: t.Any) -> list[str]:
+def plan_table(document: t.Any, format: str = "text") -> list[str]:  # noqa: A002 - the operator's word
     """A plan as lines of text."""
     if not isinstance(document, t.Mapping) or document.get("schema") != "kvmops.plan/1":
         raise AnsibleFilterError(f"plan_table takes a document kvmops.plan/1, not {_what(document)}")
-    return plan_lines(document)
+    if format not in ("text", "markdown"):
+        raise AnsibleFilterError(f"plan_table: format is text or markdown, not {format!r}")
+    return plan_lines(document) if format == "text" else markdown(document).splitlines()
 
 
 def _what(document: t.Any) -> str:

@@ -17,8 +17,11 @@ author:
   - kvmops.cluster contributors (@kvmops)
 options:
   snapshots_from:
-    description: The name under which the task with M(kvmops.cluster.host_info) registered its result.
-    type: str
+    description:
+      - The name under which the task with M(kvmops.cluster.host_info) registered its result, or several such names.
+      - Where a host of the play asked others, in a loop over their names with C(delegate_to), each answer is theirs.
+    type: list
+    elements: str
     required: true
   hosts:
     description: The hosts to look at; all hosts of the play by default.
@@ -44,6 +47,7 @@ attributes:
 notes:
   - The inventory variables C(kvmops_cluster_connect_uri) and C(kvmops_cluster_migration_address) of a host say how the
     other hosts reach its libvirtd and where they send guests to. Without the first, it is C(qemu+ssh://root@HOST/system).
+  - The inventory variable C(kvmops_cluster_bandwidth_mib_s) says what the migration network of a host carries.
 seealso:
   - module: kvmops.cluster.host_info
   - module: kvmops.cluster.migration_plan
@@ -90,7 +94,7 @@ connect:
   description: How each host is reached by the others, as O(kvmops.cluster.migration_plan#module:connect) takes it.
   returned: success
   type: dict
-  sample: {h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12}}
+  sample: {h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12, bandwidth_mib_s: 1100.0}}
 endpoints:
   description: The same as a list, as O(kvmops.cluster.migration_path_info#module:destinations) takes it.
   returned: success

@@ -20,12 +20,25 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.info_module
   - kvmops.cluster.connection
+options:
+  cpu_sample_s:
+    description:
+      - For how many seconds to watch how many CPUs each guest uses (C(cpus_used)). It takes that much longer.
+      - With V(0) nobody watches. A rebalance then goes by the virtual CPUs that guests were promised.
+    type: float
+    default: 0
 seealso:
   - module: kvmops.cluster.migration_path_info
     description: Proves that guests can get from one host to another.
 """
 
 EXAMPLES = r"""
+- name: Take a snapshot that also tells how busy each guest is
+  kvmops.cluster.host_info:
+    name: "{{ inventory_hostname }}"
+    cpu_sample_s: 2
+  register: host_snapshot
+
 - name: Take a snapshot of every hypervisor
   kvmops.cluster.host_info:
     name: "{{ inventory_hostname }}"
@@ -82,6 +95,13 @@ snapshot:
       returned: success
       type: dict
       sample: {cpus: 16, memory_bytes: 68719476736, available_bytes: 32212254720, cells: []}
+    pressure:
+      description:
+        - Shares of the last minute for which something on the host waited for C(cpu), C(memory) and C(io), from 0 to 1,
+          as the kernel tells them (PSI, the line C(some)).
+      returned: success
+      type: dict
+      sample: {cpu: 0.0312, memory: 0.0, io: 0.0013}
     cpu:
       description: Architecture, nearest named model, vendor and further features of the host's CPU.
       returned: success
@@ -144,6 +164,11 @@ snapshot:
           returned: success
           type: int
           sample: 536870912
+        cpus_used:
+          description: How many CPUs the guest used while it was watched. V(null) without O(cpu_sample_s).
+          returned: success
+          type: float
+          sample: 0.42
         disks:
           description: The guest's disks, each with where it is and whether other hosts share it.
           returned: success
@@ -192,13 +217,24 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import 
     run,
 )
 
+#: Longer than a minute tells nothing more about the next hour.
+MOST_CPU_SAMPLE_S = 60.0
+
 
 def main() -> None:
-    module = AnsibleModule(argument_spec=dict(CONNECTION_ARGUMENTS), supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={**CONNECTION_ARGUMENTS, "cpu_sample_s": {"type": "float", "default": 0}},
+        supports_check_mode=True,
+    )
 
     def body() -> dict[str, t.Any]:
         with connected(local_uri(module), read_only=True) as connection:
-            taken = host.snapshot(connection, name=host_name(module), state_dir=Path(module.params["state_dir"]))
+            taken = host.snapshot(
+                connection,
+                name=host_name(module),
+                state_dir=Path(module.params["state_dir"]),
+                cpu_sample_s=min(MOST_CPU_SAMPLE_S, module.params["cpu_sample_s"]),
+            )
         return {"changed": False, "snapshot": taken}
 
     run(module, body)

@@ -30,8 +30,10 @@ options:
     required: true
   snapshots_from:
     description:
-      - The name under which the task with M(kvmops.cluster.host_info) that ran after the moves registered its result.
-    type: str
+      - The name under which the task with M(kvmops.cluster.host_info) that ran after the moves registered its result,
+        or several such names, as O(kvmops.cluster.cluster_view#module:snapshots_from) takes them.
+    type: list
+    elements: str
     required: true
   hosts:
     description: The hosts to look at; all hosts of the play by default.
@@ -42,6 +44,12 @@ options:
       - A directory on the controller for the report. It is made if it is missing; the file is named after the plan.
       - Nothing is written without it, in check mode, or when the plan has no steps.
     type: path
+  figures:
+    description:
+      - Figures about the run as a whole that go into the report. C(score_before), C(score_planned) and C(score_after)
+        of a rebalance are shown as well.
+    type: dict
+    default: {}
   tolerant:
     description: Only fail when it is unclear where a guest is, not when one has stayed where it was.
     type: bool
@@ -83,12 +91,12 @@ path:
   type: str
   sample: /srv/kvmops-reports/drain-h1-20261124T020000Z-3f9a.json
 left:
-  description: The guests that are still active on each host of the plan's goal; null when one of these did not answer.
-  returned: success
+  description: The guests that are still active on each host of the plan's goal; one that did not answer is missing.
+  returned: always
   type: dict
   sample: {h1: []}
 empty:
-  description: Whether no guest is active on any host of the plan's goal.
+  description: Whether all hosts of the plan's goal answered, and no guest is active on any.
   returned: success
   type: bool
 """

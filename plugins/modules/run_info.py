@@ -11,7 +11,7 @@ short_description: Read a host's own record of the plans it carried out
 version_added: 0.1.0
 description:
   - Reads what M(kvmops.cluster.plan_apply) keeps on a source host, whatever became of the controller that started it.
-  - Tells which guests were to leave the host, and when.
+  - Tells which guests were to leave the host, and when they left it.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -73,7 +73,9 @@ runs:
       type: bool
       returned: always
     steps:
-      description: The guests that were to be moved, each with C(guest), C(source) and C(destination).
+      description:
+        - The guests that were to be moved, each with C(guest), C(source), C(destination), and C(moved_at), when both
+          sides agreed that it had moved, by the host's clock; null where it has not, or left another host.
       type: list
       elements: dict
       returned: always

@@ -10,9 +10,10 @@ import datetime
 import posixpath
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 Snapshots = t.Mapping[str, Snapshot]
 
@@ -73,6 +74,42 @@ def check_storage(sources: Snapshots, destinations: Snapshots) -> list[Finding]:
             if missing:
                 found.append({"host": host, "bad": True, "refusal": missing})
     return found
+
+
+def check_send_buffer(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> list[Finding]:
+    """What a source's TCP send buffer adds to the downtime of every guest that leaves, where that is worth a word.
+
+    Args:
+        snapshot: the source's.
+        connect: how it is reached; its C(bandwidth_mib_s) is what the operator says of the migration network, and its
+            C(migration_address) tells the interface whose speed counts where nobody said anything.
+    """
+    sysctls = snapshot.get("sysctls") or {}
+    rate = _bandwidth(snapshot, connect)
+    wmem, lowat = sysctls.get("net.ipv4.tcp_wmem"), sysctls.get("net.ipv4.tcp_notsent_lowat")
+    advice = send_buffer.advise(rate, wmem, lowat)
+    if rate is None:
+        remedy = "say what it gives, in MiB/s: kvmops_cluster_bandwidth_mib_s in the inventory"
+    elif advice.limit_bytes is None:
+        return []
+    elif send_buffer.can_limit((snapshot.get("versions") or {}).get("kernel")):
+        remedy = "permit it for a drain, in QEMU's own connection only: drain_host_tune_network=true"
+    else:
+        remedy = (
+            f"upgrade to Linux 5.6, or limit all connections: sysctl -w net.ipv4.tcp_notsent_lowat={advice.limit_bytes}"
+        )
+    return [{"host": snapshot["host"], "bad": False, "refusal": refusal("send_buffer", advice.sentence, remedy)}]
+
+
+def _bandwidth(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> float | None:
+    """Bytes a second of the migration network, or None where nobody knows."""
+    if connect.get("bandwidth_mib_s"):
+        return float(connect["bandwidth_mib_s"]) * MIB
+    address = connect.get("migration_address")
+    for link in snapshot.get("links") or []:
+        if address in [one.partition("/")[0] for one in link.get("addresses") or []] and link.get("speed_mbit"):
+            return float(link["speed_mbit"]) * 1e6 / 8
+    return None
 
 
 class _Use(t.NamedTuple):

@@ -6,21 +6,38 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
+
+from ansible.errors import AnsibleError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_open
 
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
 
-def registered(hostvars: HostVars, hosts: t.Iterable[str], name: str) -> dict[str, t.Mapping[str, t.Any]]:
-    """What each host registered under this name; hosts that registered nothing, or skipped the task, are missing."""
-    found = {}
-    for host in hosts:
-        result = hostvars[host].get(name)
-        if isinstance(result, t.Mapping) and not result.get("skipped"):
-            found[host] = result
-    return found
+def registered(hostvars: HostVars, hosts: t.Iterable[str], *names: str) -> dict[str, t.Mapping[str, t.Any]]:
+    """What each host registered under these names; hosts that registered nothing, or skipped the task, are missing.
+
+    A task that a host did in a loop, for other hosts by C(delegate_to), counts as theirs.
+    """
+    return {
+        whose: result
+        for host in hosts
+        for name in names
+        for whose, result in _by_host(host, hostvars[host].get(name))
+        if not result.get("skipped")
+    }
+
+
+def _by_host(host: str, result: t.Any) -> t.Iterator[tuple[str, t.Mapping[str, t.Any]]]:
+    if not isinstance(result, t.Mapping):
+        return
+    items = result.get("results")
+    if isinstance(items, list) and items and all("ansible_loop_var" in item for item in items):
+        yield from ((str(item[item["ansible_loop_var"]]), item) for item in items)
+    else:
+        yield host, result
 
 
 def snapshots(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Mapping[str, t.Any]]:
@@ -39,16 +56,33 @@ def why(result: t.Mapping[str, t.Any]) -> str:
     return ("it cannot be reached: " + text) if result.get("unreachable") else text
 
 
+def measurements(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
+    """What all hosts have measured, in one: C(working_sets), C(calibration) by host, C(hosts), and C(unmeasured)."""
+    found: dict[str, t.Any] = {"working_sets": [], "calibration": {}, "hosts": {}, "unmeasured": []}
+    for host, result in results.items():
+        if "working_sets" not in result:
+            nothing = {"host": host, "code": "host_not_measured", "reason": why(result), "remedy": ""}
+            found["unmeasured"].append(nothing)
+            continue
+        found["working_sets"] += result["working_sets"]
+        found["calibration"][host] = result["calibration"]
+        found["hosts"][host] = [document["guest"]["uuid"] for document in result["working_sets"]]
+        found["unmeasured"] += [{"host": host, **refused} for refused in result["refusals"]]
+    return found
+
+
 def open_hosts(by_host: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
     """Hosts that may be destinations."""
     return [host for host, snapshot in by_host.items() if is_open(snapshot)]
 
 
 def connection(host: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """How other hosts reach this one's libvirtd, and where guests are sent.
+    """How other hosts reach this one's libvirtd, where guests are sent, and what the migration network gives, in MiB/s.
+
+    Raises: AnsibleError when the inventory gives a bandwidth that cannot be.
 
     >>> connection("h1", {"ansible_host": "198.18.1.11"})
-    {'connect_uri': 'qemu+ssh://root@198.18.1.11/system', 'migration_address': None}
+    {'connect_uri': 'qemu+ssh://root@198.18.1.11/system', 'migration_address': None, 'bandwidth_mib_s': None}
     """
     uri = variables.get("kvmops_cluster_connect_uri")
     if not uri:
@@ -57,4 +91,20 @@ def connection(host: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     return {
         "connect_uri": str(uri),
         "migration_address": str(variables.get("kvmops_cluster_migration_address") or "") or None,
+        "bandwidth_mib_s": _bandwidth(host, variables.get("kvmops_cluster_bandwidth_mib_s")),
     }
+
+
+def _bandwidth(host: str, stated: t.Any) -> float | None:
+    if stated in (None, ""):
+        return None
+    try:
+        found = float(stated)
+    except (TypeError, ValueError):
+        found = 0.0
+    if not (0 < found < math.inf):
+        raise AnsibleError(
+            f"kvmops_cluster_bandwidth_mib_s of {host} is {stated!r}: give what its migration network carries, in MiB/s"
+            " (112 for 1 Gbit/s), or leave it out."
+        )
+    return found

@@ -7,16 +7,16 @@
 from __future__ import annotations
 
 import typing as t
-import unicodedata
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import noun
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_bytes,
     human_seconds,
     listed,
 )
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, plan_notes
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean, columns, short, table, wrapped
 
-#: No name takes more columns than this, so that a table with one monstrous name stays readable.
-MOST_NAME_COLUMNS = 40
 #: How outcomes (docs/contracts.md, "Step result") are told.
 OUTCOMES = {
     "moved": "moved",
@@ -28,56 +28,13 @@ OUTCOMES = {
 }
 
 
-def columns(text: str) -> int:
-    """How many columns a terminal needs for a text: wide characters take two, combining ones none."""
-    return sum(_columns_of(char) for char in text)
-
-
-def clean(text: t.Any) -> str:
-    """A text on one line, without what would move a terminal's cursor."""
-    one_line = " ".join(str(text).split())
-    return "".join(
-        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs") else "\N{REPLACEMENT CHARACTER}"
-        for char in one_line
-    )
-
-
-def short(text: str, most: int = MOST_NAME_COLUMNS) -> str:
-    """A name in so many columns: what does not fit is cut out of the middle, as names differ at their ends.
-
-    >>> short("prod-eu-west-1-database-primary-0001", 20)
-    'prod-eu-west…ry-0001'
-    """
-    if columns(text) <= most:
-        return text
-    tail = _taken(reversed(text), (most - 1) * 2 // 5)[::-1]
-    head = _taken(iter(text), most - 1 - columns(tail))
-    return f"{head}\N{HORIZONTAL ELLIPSIS}{tail}"
-
-
-def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]], right: t.Collection[str] = ()) -> list[str]:
-    """Lines of a table; columns named in ``right`` are aligned to the right. The last column is never cut."""
-    cells = [
-        [clean(cell) if number == len(row) - 1 else short(clean(cell)) for number, cell in enumerate(row)]
-        for row in ([*header], *map(list, rows))
-    ]
-    widths = [max(columns(row[number]) for row in cells) for number in range(len(header))]
-    return [
-        "  ".join(_padded(cell, widths[number], header[number] in right) for number, cell in enumerate(row)).rstrip()
-        for row in cells
-    ]
-
-
 def plan_lines(plan: t.Mapping[str, t.Any]) -> list[str]:
-    """A plan for an operator to review: the steps with their reasons, then who stays and what to do about it."""
+    """A plan for an operator to review: the steps with when, how and why, who stays and what to do, and the whole."""
     steps, stays = plan["steps"], plan["stays"]
-    lines = [f"Plan {plan['id']}: {_plan_summary(plan)}"]
+    lines = [f"Plan {plan['id']}: {plan_notes.headline(plan)}"]
+    lines += ["", *plan_notes.waves(plan)] if plan.get("waves") else []
     if steps:
-        rows = [
-            [s["id"], s["guest"]["name"], human_bytes(s["memory_bytes"]), s["source"], s["destination"], s["reason"]]
-            for s in steps
-        ]
-        lines += ["", *table(["STEP", "GUEST", "MEMORY", "FROM", "TO", "WHY"], rows, right=["MEMORY"])]
+        lines += ["", *(_forecast_steps(plan) if any(step["forecast"] for step in steps) else _plain_steps(steps))]
     if stays:
         lines += ["", f"{_count(len(stays), 'guest stays', 'guests stay')} where {_are(len(stays))}:"]
         for stay in stays:
@@ -86,28 +43,18 @@ def plan_lines(plan: t.Mapping[str, t.Any]) -> list[str]:
     if plan.get("off"):
         names = [short(clean(item["guest"]["name"])) for item in plan["off"]]
         lines += ["", f"Shut off, left where {_are(len(names))}: {listed(names, 8)}"]
-    return lines
+    notes = [*plan_notes.notes(plan), *forecasts.notes(plan)]
+    return [*lines, "", *notes] if notes else lines
 
 
 def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
-    """What came of a plan: one row a guest, then what an operator must do now."""
-    lines = [_report_summary(report)]
-    if report["guests"]:
-        rows = [
-            [
-                row["guest"],
-                row["source"],
-                row["destination"],
-                OUTCOMES.get(row["outcome"], row["outcome"]),
-                _or_dash(row["total_s"], human_seconds),
-                _or_dash(row["bytes"], human_bytes),
-                _or_dash(row["downtime_ms"], lambda downtime: f"{downtime:.0f} ms"),
-                row["strategy"] or "-",
-            ]
-            for row in report["guests"]
-        ]
-        header = ["GUEST", "FROM", "TO", "OUTCOME", "TIME", "SENT", "DOWNTIME", "HOW"]
-        lines += ["", *table(header, rows, right=["TIME", "SENT", "DOWNTIME"])]
+    """What came of a plan: one row a guest, what was forecast beside it, then what an operator must do now."""
+    lines = [_report_summary(report), *_score(report.get("figures") or {})]
+    rows = report["guests"]
+    if rows:
+        lines += ["", *(_forecast_rows(rows) if any(row["forecast"] for row in rows) else _plain_rows(rows))]
+        judged = forecasts.accuracy(report)
+        lines += ["", *judged] if judged else []
     if report["todo"]:
         lines += ["", "To do:", *(f"  {number}. {clean(text)}" for number, text in enumerate(report["todo"], 1))]
     return lines
@@ -136,6 +83,81 @@ def matrix_lines(paths: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     return lines
 
 
+def _plain_steps(steps: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    header = ["STEP", "GUEST", "MEMORY", "FROM", "TO", "WHY"]
+    return table(header, [[*_of_step(step), step["reason"]] for step in steps], right=["MEMORY"])
+
+
+def _forecast_steps(plan: t.Mapping[str, t.Any]) -> list[str]:
+    """Steps with what they will cost; the reasons, which are sentences, below."""
+    steps, timings = plan["steps"], plan["expected"].get("steps") or {}
+    header = ["STEP", "GUEST", "MEMORY", "FROM", "TO", "START", "END", "TIME", "SENT", "DOWNTIME", "HOW"]
+    rows = [
+        [*_of_step(step), *_when(timings.get(step["id"])), *_how_last(forecasts.cells(step["forecast"]))]
+        for step in steps
+    ]
+    lines = table(header, rows, right=["MEMORY", "START", "END", "TIME", "SENT", "DOWNTIME"])
+    width = max(columns(short(clean(step["guest"]["name"]))) for step in steps)
+    lines += ["", "Why:"]
+    for step in steps:
+        name = short(clean(step["guest"]["name"]))
+        why = "; ".join(filter(None, [step["reason"], step["forecast"] and forecasts.why(step["forecast"])]))
+        first = f"  {name}{' ' * (width - columns(name))}  "
+        lines += wrapped(why, first, " " * (width + 4))
+    return lines
+
+
+def _of_step(step: t.Mapping[str, t.Any]) -> list[t.Any]:
+    memory = human_bytes(step["memory_bytes"])
+    return [step["id"], step["guest"]["name"], memory, step["source"], step["destination"]]
+
+
+def _when(timing: t.Mapping[str, float] | None) -> list[str]:
+    return [plan_notes.clock(timing[end]) for end in ("start_s", "end_s")] if timing else ["-", "-"]
+
+
+def _how_last(cells: t.Sequence[str]) -> list[str]:
+    return [*cells[1:], cells[0]]
+
+
+def _plain_rows(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    header = ["GUEST", "FROM", "TO", "OUTCOME", "TIME", "SENT", "DOWNTIME", "HOW"]
+    told = [[*_of_row(row), *_actual(row), row["strategy"] or "-"] for row in rows]
+    return table(header, told, right=["TIME", "SENT", "DOWNTIME"])
+
+
+def _forecast_rows(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    """What came true, each figure with its forecast beside it."""
+    header = ["GUEST", "FROM", "TO", "OUTCOME"]
+    header += ["TIME", "FORECAST", "SENT", "FORECAST", "DOWNTIME", "FORECAST", "ACCEPTED", "HOW"]
+    told = []
+    for row in rows:
+        expected = forecasts.figures(row["forecast"]) if row["forecast"] else ["-", "-", "-"]
+        pairs = [cell for pair in zip(_actual(row), expected, strict=True) for cell in pair]
+        told.append([*_of_row(row), *pairs, _accepted(row), row["strategy"] or "-"])
+    return table(header, told, right=["TIME", "FORECAST", "SENT", "DOWNTIME", "ACCEPTED"])
+
+
+def _of_row(row: t.Mapping[str, t.Any]) -> list[t.Any]:
+    return [row["guest"], row["source"], row["destination"], OUTCOMES.get(row["outcome"], row["outcome"])]
+
+
+def _actual(row: t.Mapping[str, t.Any]) -> list[str]:
+    return [
+        _or_dash(row["total_s"], human_seconds),
+        _or_dash(row["bytes"], human_bytes),
+        _or_dash(row["downtime_ms"], forecasts.milliseconds),
+    ]
+
+
+def _accepted(row: t.Mapping[str, t.Any]) -> str:
+    """The longest downtime that was accepted, and whether that was kept."""
+    limit, kept = row.get("max_downtime_ms"), row.get("kept_downtime")
+    if limit is None:
+        return "-"
+    return f"{forecasts.milliseconds(limit)}{'' if kept is None else ' kept' if kept else ' NOT KEPT'}"
+
+
 def _cell(source: str, destination: str, path: t.Mapping[str, t.Any] | None) -> str:
     if source == destination:
         return "-"
@@ -157,19 +179,9 @@ def _refusal_lines(refusals: t.Iterable[t.Mapping[str, t.Any]], indent: str, pre
     return lines
 
 
-def _plan_summary(plan: t.Mapping[str, t.Any]) -> str:
-    kind, hosts = plan["goal"]["kind"], listed([clean(host) for host in plan["goal"]["hosts"]])
-    verb = "come home to" if kind == "restore" else "leave"
-    if not plan["steps"]:
-        return f"no guest has to {verb} {hosts}" if not plan["stays"] else f"no guest can {verb} {hosts}"
-    if len(plan["steps"]) == 1:
-        verb = "comes home to" if kind == "restore" else "leaves"
-    memory = human_bytes(sum(step["memory_bytes"] for step in plan["steps"]))
-    return f"{_count(len(plan['steps']), 'guest', 'guests')} ({memory}) {verb} {hosts}"
-
-
 def _report_summary(report: t.Mapping[str, t.Any]) -> str:
-    what = f"{report['goal']['kind'].capitalize()} of {listed([clean(host) for host in report['goal']['hosts']])}"
+    hosts = [clean(host) for host in report["goal"]["hosts"]]
+    what = noun(report["goal"]["kind"]).capitalize() + (f" of {listed(hosts)}" if hosts else "")
     moved = sum(row["outcome"] in ("moved", "already_there") for row in report["guests"])
     left = (
         len(report["guests"])
@@ -180,8 +192,24 @@ def _report_summary(report: t.Mapping[str, t.Any]) -> str:
     rest = f", {left} not" if left else ""
     return (
         f"{what}: {verdict}, {_count(moved, 'guest', 'guests')} moved{rest}, "
-        f"{human_bytes(report['bytes'])} in {human_seconds(report['total_s'])}"
+        f"{human_bytes(report['bytes'])} in {human_seconds(report['total_s'])}{_as_expected(report)}"
     )
+
+
+def _score(figures: t.Mapping[str, t.Any]) -> list[str]:
+    """How uneven the cluster was and is, as the hosts say (docs/planning.md, "A rebalance")."""
+    before, planned, after = (figures.get(f"score_{when}") for when in ("before", "planned", "after"))
+    if before is None or after is None:
+        return []
+    as_planned = "" if planned is None else f" ({planned:.3f} planned)"
+    return [f"Score: {before:.3f} before, {after:.3f} after{as_planned}"]
+
+
+def _as_expected(report: t.Mapping[str, t.Any]) -> str:
+    expected = report.get("expected") or {}
+    if expected.get("seconds") is None or expected.get("bytes") is None:
+        return ""
+    return f" (expected {human_bytes(expected['bytes'])} in {human_seconds(expected['seconds'])})"
 
 
 def _or_dash(value: t.Any, shown: t.Callable[[t.Any], str]) -> str:
@@ -194,24 +222,3 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _are(number: int) -> str:
     return "it is" if number == 1 else "they are"
-
-
-def _padded(text: str, width: int, right: bool) -> str:
-    space = " " * (width - columns(text))
-    return space + text if right else text + space
-
-
-def _taken(chars: t.Iterable[str], most: int) -> str:
-    taken, used = [], 0
-    for char in chars:
-        used += _columns_of(char)
-        if used > most:
-            break
-        taken.append(char)
-    return "".join(taken)
-
-
-def _columns_of(char: str) -> int:
-    if unicodedata.combining(char) or unicodedata.category(char) in ("Mn", "Me", "Cf"):
-        return 0
-    return 2 if unicodedata.east_asian_width(char) in ("W", "F") else 1

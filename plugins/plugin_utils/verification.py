@@ -39,14 +39,13 @@ def verified(plan: Plan, results: t.Iterable[Result], snapshots: Snapshots) -> l
     return [_checked(step, by_step.get(step["id"]), snapshots) for step in plan["steps"]]
 
 
-def left_on(hosts: t.Iterable[str], snapshots: Snapshots) -> dict[str, list[str]] | None:
-    """Names of the guests that are still active on these hosts, by host; None when one of the hosts did not answer."""
-    found = {}
-    for host in hosts:
-        if host not in snapshots:
-            return None
-        found[host] = sorted(d["name"] for d in snapshots[host].get("domains") or [] if not is_off(d))
-    return found
+def left_on(hosts: t.Iterable[str], snapshots: Snapshots) -> dict[str, list[str]]:
+    """Names of the guests that are still active on these hosts, by host; a host that did not answer is missing."""
+    return {
+        host: sorted(d["name"] for d in snapshots[host].get("domains") or [] if not is_off(d))
+        for host in hosts
+        if host in snapshots
+    }
 
 
 def newcomers(plan: Plan, snapshots: Snapshots) -> list[str]:

@@ -14,7 +14,10 @@ from ansible.template import Templar
 
 from ansible_collections.kvmops.cluster.plugins.action import (
     cluster_view,
+    measurement_view,
     migration_report,
+    plan_info,
+    plan_review,
     preflight_report,
     show_lines,
 )
@@ -26,6 +29,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     record,
     snapshot,
     step_result,
+    working_set,
 )
 
 
@@ -101,6 +105,25 @@ def test_a_host_that_is_needed_must_be_there(run):
         run(cluster_view, SEEN, snapshots_from="seen", required=["h3"])
 
 
+def test_measurements_are_put_together_and_what_is_missing_is_warned_of(run):
+    web1 = working_set(domain("web1"))
+    migrating = {"code": "migrating", "reason": "db1 is being migrated", "remedy": "wait for its end"}
+    new = {"code": "never_measured", "reason": "new has not been measured", "remedy": "measure it"}
+    seen = {
+        "h1": {"m": {"working_sets": [web1], "refusals": [migrating, new], "calibration": {}}},
+        "h2": {"m": {"failed": True, "msg": "budget_s is -1"}},
+        "h3": {"m": {"skipped": True}},
+    }
+    result, shown = run(measurement_view, seen, measured_from="m")
+
+    assert result["working_sets"] == [web1]
+    assert [one["code"] for one in result["unmeasured"]] == ["migrating", "never_measured", "host_not_measured"]
+    assert shown == [
+        "WARNING Not measured on h1: db1 is being migrated: wait for its end",
+        "WARNING Not measured on h2: budget_s is -1",
+    ]
+
+
 BEFORE = cluster(snapshot("h1", domain("web1"), domain("db1")), snapshot("h2"))
 PLAN = plan_document(BEFORE)
 
@@ -138,7 +161,8 @@ def test_a_guest_that_did_not_move_fails_the_task_and_leaves_its_result_short(ru
     result, shown = report(run, hostvars)
 
     assert result["msg"].startswith("The drain of h1 is not complete: 1 of 2 guests did not move as planned (web1).")
-    assert set(result) == {"changed", "failed", "msg", "path"}
+    assert set(result) == {"changed", "failed", "msg", "path", "left"}
+    assert result["left"] == {"h1": ["web1"]}
     assert "h1 still runs web1, and stays cordoned." in shown
 
 
@@ -149,6 +173,27 @@ def test_a_tolerant_task_fails_only_when_a_guest_cannot_be_found(run, outcome, w
     result, _shown = report(run, hostvars, tolerant=True)
 
     assert result.get("failed", False) is failed
+
+
+def test_the_score_of_a_rebalance_is_shown_and_kept(run):
+    figures = {"score_before": 0.8317, "score_planned": 0.2, "score_after": 0.2114}
+
+    result, shown = report(run, afterwards(h2=("web1", "db1")), figures=figures)
+
+    assert result["report"]["figures"] == figures
+    assert "Score: 0.832 before, 0.211 after (0.200 planned)" in shown
+
+
+def test_hosts_that_others_asked_count_as_if_they_had_told_themselves(run):
+    """With --limit, a host of the play asks those that are not, in a loop."""
+    answer = {"snapshot": snapshot("h2"), "ansible_loop_var": "other", "other": "h2"}
+    silent = {"unreachable": True, "msg": "no route to host", "ansible_loop_var": "other", "other": "h3"}
+    asked = {"seen": {"snapshot": snapshot("h1")}, "elsewhere": {"results": [answer, silent]}}
+
+    result, _shown = run(cluster_view, {"h1": asked, "h2": {}, "h3": {}}, snapshots_from=["seen", "elsewhere"])
+
+    assert list(result["snapshots"]) == ["h1", "h2"]
+    assert [missing["host"] for missing in result["absent"]] == ["h3"]
 
 
 def test_a_guest_that_came_meanwhile_fails_the_task(run):
@@ -173,9 +218,62 @@ def test_a_plan_that_is_none_is_refused(run):
         run(migration_report, {}, plan={}, results_from="applied", snapshots_from="after")
 
 
+def saved(tmp_path, plan=None):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(plan or PLAN), encoding="utf-8")
+    return str(path)
+
+
+def test_a_saved_plan_is_given_back_as_it_was_made(run, tmp_path):
+    result, _shown = run(plan_info, path=saved(tmp_path), snapshots=BEFORE, goal="drain", hosts=["h1"])
+
+    assert (result["plan"], result["blocked"], result["changes"]) == (PLAN, [], [])
+    assert result["table"][0].startswith(f"Plan {PLAN['id']}: 2 guests")
+
+
+def test_a_saved_plan_is_refused_once_the_cluster_is_another_and_says_what_changed(run, tmp_path):
+    now = cluster(snapshot("h1", domain("web1"), domain("db1")), snapshot("h2", maintenance=record("cordoned")))
+
+    result, _shown = run(plan_info, path=saved(tmp_path), snapshots=now)
+
+    assert result["failed"]
+    assert [change["code"] for change in result["changes"]] == ["cordoned"]
+    assert "so no guest was moved: h2 is cordoned" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        ({"goal": "evacuate"}, "it is for the drain of h1, not for the evacuation: give"),
+        ({"hosts": ["h2"]}, "it is for the drain of h1, not for the drain of h2"),
+        ({"path": "/nowhere/plan.json"}, "The plan /nowhere/plan.json cannot be read: No such file or directory"),
+    ],
+)
+def test_a_plan_for_something_else_is_refused(run, tmp_path, asked, why):
+    with pytest.raises(AnsibleError, match=why):
+        run(plan_info, **{"path": saved(tmp_path), "snapshots": BEFORE, **asked})
+
+
+def test_a_plan_for_review_is_written_once(run, tmp_path):
+    asked = {"plan": PLAN, "directory": str(tmp_path / "plans"), "apply": "ansible-playbook x -e y_plan=PLAN"}
+
+    assert run(plan_review, check_mode=True, **asked)[0]["changed"]
+    assert list(tmp_path.iterdir()) == []
+    first, _shown = run(plan_review, **asked)
+    again, _shown = run(plan_review, **asked)
+
+    assert (first["changed"], again["changed"]) == (True, False)
+    assert json.loads((tmp_path / "plans" / "drain.json").read_text(encoding="utf-8")) == PLAN
+    assert f"-e y_plan={first['paths']['json']}" in (tmp_path / "plans" / "drain.md").read_text(encoding="utf-8")
+    assert sorted(path.name for path in (tmp_path / "plans").iterdir()) == ["drain.json", "drain.md", "drain.xml"]
+
+
 def preflight(run, paths, absent=(), **arguments):
     seen = cluster(snapshot("h1"), snapshot("h2"))
-    view = {"at": "2026-11-24T02:00:03Z", "snapshots": seen, "absent": list(absent)}
+    connect = {
+        host: {"migration_address": "198.18.0.11", "bandwidth_mib_s": arguments.pop(host, None)} for host in seen
+    }
+    view = {"at": "2026-11-24T02:00:03Z", "snapshots": seen, "absent": list(absent), "connect": connect}
     hostvars = {"h1": {"tried": paths}, "h2": {"tried": {"paths": [path("h2", "h1")]}}}
     return run(
         preflight_report,
@@ -192,6 +290,17 @@ def test_a_sound_cluster_passes(run):
 
     assert (result["findings"], "failed" in result) == ([], False)
     assert shown == ["FROM \\ TO  h1  h2", "h1         -   ok", "h2         ok  -"]
+
+
+def test_a_send_buffer_that_costs_much_is_only_noted_and_only_of_sources(run):
+    tried = {"paths": [path("h1", "h2")]}
+
+    result, shown = preflight(run, tried, h1=23, h2=23, sources=["h1"], destinations=["h2"])
+
+    assert [(found["host"], found["bad"]) for found in result["findings"]] == [("h1", False)]
+    assert "failed" not in result
+    assert any(line.startswith("h1: note: 1.6 MiB wait in the send buffer") for line in shown)
+    assert shown[-1].endswith("drain_host_tune_network=true")
 
 
 def test_a_broken_path_is_shown_with_its_remedy_and_fails(run):

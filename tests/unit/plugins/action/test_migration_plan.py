@@ -12,18 +12,20 @@ from ansible.errors import AnsibleError
 from ansible.playbook.task import Task
 from ansible.template import Templar
 
-from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ARGUMENTS, ActionModule
+from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ARGUMENTS, ONE_OF, ActionModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.modules import migration_plan as module
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
+    MIB,
     cluster,
     domain,
     path,
     record,
     snapshot,
     uuid_of,
+    working_set,
 )
 
 
@@ -86,6 +88,204 @@ def test_excluded_guests_are_no_blocked_ones():
     assert "big" not in [stay["guest"]["name"] for stay in result["blocked"]]
 
 
+def uneven():
+    """All guests on the first of three hosts."""
+    return [snapshot("h1", *(domain(f"g{n}", memory_bytes=4 * GIB) for n in range(6))), snapshot("h2"), snapshot("h3")]
+
+
+def test_an_evacuation_of_several_hosts():
+    seen = [snapshot("h1", domain("a")), snapshot("h2", domain("b")), snapshot("h3"), snapshot("h4")]
+    result = run(goal="evacuate", hosts=["h1", "h2"], snapshots=seen)
+    assert {step["destination"] for step in result["plan"]["steps"]} == {"h3", "h4"}
+    assert result["plan"]["goal"] == {"kind": "evacuate", "hosts": ["h1", "h2"]}
+    assert result["plan"]["id"].startswith("evacuate-h1-and-1-more-")
+
+
+def test_a_rebalance_tells_the_score_before_and_after():
+    result = run(goal="rebalance", snapshots=uneven())
+    figures = result["figures"]
+    assert figures["score_after"] < 0.2 * figures["score_before"]
+    assert figures["guests"] == len(result["plan"]["steps"]) == 4
+    assert result["plan"]["id"].startswith("rebalance-cluster-")
+    assert result["table"][0].endswith(": 4 guests (16 GiB) move to even out the cluster")
+    assert any(line.startswith("Score: ") for line in result["table"])
+    again = run(goal="rebalance", snapshots=[snapshot("h1", domain("a")), snapshot("h2", domain("b"))])
+    assert ([one["code"] for one in again["remarks"]], again["plan"]["steps"]) == (["balanced"], [])
+    assert again["table"][0].endswith(": nothing has to move")
+    assert again["plan"]["remarks"] == again["remarks"]
+
+
+def test_a_rebalance_keeps_to_its_hosts_rules_and_resting_guests():
+    def moved(**arguments):
+        steps = run(goal="rebalance", snapshots=uneven(), **arguments)["plan"]["steps"]
+        return [(step["guest"]["name"], step["destination"]) for step in steps]
+
+    assert {destination for _name, destination in moved(hosts=["h1", "h2"])} == {"h2"}
+    assert len(moved(rules={"most_moves": "1"})) == 1
+    assert len(moved(rules={"most_mib": 9000})) == 2
+    assert moved(rules={"most_moves": 0}) == []
+    assert moved(rules={"act_above": 5}) == []
+    assert "g0" not in dict(moved(resting=[uuid_of("g0")]))
+    everyone = [uuid_of(f"g{number}") for number in range(6)]
+    [told] = run(goal="rebalance", snapshots=uneven(), resting=everyone)["remarks"]
+    assert told["reason"].endswith("makes it enough better (6 that moved a short while ago rest)")
+    assert moved(weights={"memory": 0, "cpu": 0, "count": 0, "pressure": 0}) == []
+
+
+def test_what_guests_and_hosts_are_measured_to_do_counts():
+    """Of guests that are alike, those that use their CPUs move, and from the host where something waits for them."""
+    quiet = [domain(f"q{n}", vcpus=8, cpus_used=0.0) for n in range(3)]
+    seen = [snapshot("h1", *quiet, *(domain(f"busy{n}", vcpus=8, cpus_used=6.0) for n in range(3)))]
+    seen.append(snapshot("h2", *(domain(f"p{n}", vcpus=8, cpus_used=0.0) for n in range(6))))
+    steps = run(goal="rebalance", snapshots=seen, rules={"most_moves": 1})["plan"]["steps"]
+    assert [step["guest"]["name"][:4] for step in steps] == ["busy"]
+    seen = [snapshot(host, *(domain(f"{host}-{n}", vcpus=8, cpus_used=4.0) for n in range(4))) for host in ("h1", "h2")]
+    calm = run(goal="rebalance", snapshots=seen)["figures"]["score_before"]
+    seen[0]["pressure"] = {"cpu": 0.8, "memory": None, "io": None}
+    only = {"memory": 0, "cpu": 0, "count": 0}
+    pressed = run(goal="rebalance", snapshots=seen, rules={"most_moves": 1}, weights=only)
+    assert pressed["figures"]["score_before"] > calm + 0.3
+    alike = {"cpu": 0.8, "memory": None, "io": None}
+    idle = [*(dict(one, pressure=alike) for one in seen), snapshot("h3", pressure=alike)]
+    without = run(goal="rebalance", snapshots=[*seen, snapshot("h3")], weights={"pressure": 0})
+    assert run(goal="rebalance", snapshots=idle)["figures"]["score_before"] == without["figures"]["score_before"]
+    assert [step["source"] for step in pressed["plan"]["steps"]] == ["h1"]
+
+
+def test_a_rolling_upgrade_is_told_wave_by_wave_and_its_plan_is_the_first_wave():
+    seen = [snapshot("h1", domain("a")), snapshot("h2", domain("b")), snapshot("h3")]
+    result = run(goal="upgrade", hosts=["h1", "h2", "h3"], snapshots=seen)
+    waves = result["waves"]
+    assert sorted(host for wave in waves for host in wave["hosts"]) == ["h1", "h2", "h3"]
+    assert waves[0]["hosts"] == ["h3"], "the empty one comes first, so that nobody moves twice"
+    assert result["figures"]["moves_per_guest"] == 1.0
+    for wave in waves:
+        assert plans.read(json.dumps(wave["plan"])) == wave["plan"]
+        assert all(step["source"] in wave["hosts"] for step in wave["plan"]["steps"])
+        assert wave["plan"]["goal"] == {"kind": "upgrade", "hosts": wave["hosts"]}
+        assert wave["seconds"] == wave["plan"]["expected"]["seconds"]
+    assert len({wave["plan"]["id"] for wave in waves}) == len(waves)
+    assert result["plan"]["steps"] == waves[0]["plan"]["steps"]
+    assert [wave["hosts"] for wave in result["plan"]["waves"]] == [wave["hosts"] for wave in waves]
+    assert [line.split()[:3] for line in result["table"][3:6]] == [["1", "h3", "0"], ["2", "h1", "1"], ["3", "h2", "1"]]
+
+
+def test_several_hosts_may_be_away_at_once():
+    seen = [snapshot("h1", domain("a")), snapshot("h2", domain("b")), snapshot("h3"), snapshot("h4")]
+    result = run(goal="upgrade", hosts=["h1", "h2", "h3", "h4"], snapshots=seen, at_once=2)
+    assert [len(wave["hosts"]) for wave in result["waves"]] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("window_s", "verdict", "headline", "line"),
+    [
+        (600, "fits", ", which fits into 10 min 00 s", "Fits: it takes 26 s of the 10 min 00 s there are."),
+        (
+            20,
+            "fits_without",
+            ", which does NOT fit into 20 s",
+            "Does NOT fit with web1: it takes 26 s and there are 20 s; ",
+        ),
+        (
+            5,
+            "does_not_fit",
+            ", which does NOT fit into 5.0 s",
+            "Does NOT fit: what goes from h1 takes 26 s, and there ",
+        ),
+    ],
+)
+def test_a_plan_is_held_against_the_window(window_s, verdict, headline, line):
+    sets = [working_set(domain("web1")), working_set(domain("web2"), hot_bytes=8 * MIB)]
+    connect = {host: {"bandwidth_mib_s": 11.4} for host in ("h1", "h2", "h3")}
+    result = run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=connect, working_sets=sets, window_s=window_s)
+    assert result["plan"]["expected"]["verdict"] == verdict
+    assert headline in result["table"][0]
+    assert any(told.startswith(line) for told in result["table"]), result["table"]
+
+
+def test_n_plus_one_is_remarked_or_required():
+    seen = [snapshot("h1", domain("a", memory_bytes=20 * GIB)), snapshot("h2", free_bytes=24 * GIB)]
+    seen.append(snapshot("h3", domain("b", memory_bytes=20 * GIB), free_bytes=GIB))
+    told = run(goal="drain", hosts=["h1"], snapshots=seen, spare="warn")
+    assert ([one["code"] for one in told["remarks"]], len(told["plan"]["steps"])) == (["n_plus_one"], 1)
+    assert any(
+        line.startswith("Note: after this plan the others could not take the guests of") for line in told["table"]
+    )
+    required = run(goal="drain", hosts=["h1"], snapshots=seen, spare="require")
+    assert [one["code"] for stay in required["blocked"] for one in stay["refusals"]] == ["n_plus_one"]
+
+
+def test_others_make_room_unless_they_must_not():
+    seen = [
+        snapshot("h1", domain("big", memory_bytes=6 * GIB)),
+        snapshot("h2", domain("small", memory_bytes=GIB), free_bytes=6 * GIB),
+        snapshot("h3", free_bytes=4 * GIB),
+    ]
+    result = run(goal="drain", hosts=["h1"], snapshots=seen)
+    assert [step["guest"]["name"] for step in result["plan"]["steps"]] == ["small", "big"]
+    assert result["table"][0].endswith(": 1 guest (6 GiB) leaves h1; 1 elsewhere makes room")
+    assert run(goal="drain", hosts=["h1"], snapshots=seen, may_move_others=False)["plan"]["steps"] == []
+
+
+def test_limits_on_virtual_cpus_and_versions_are_passed_on():
+    older = {"libvirt": "11.3.0", "qemu": "9.2.0", "binding": None, "kernel": None}
+    seen = [snapshot("h1", domain("a", vcpus=8)), snapshot("h2", domain("b", vcpus=12)), snapshot("h3", versions=older)]
+    arguments = {"goal": "drain", "hosts": ["h1"], "snapshots": seen, "vcpu_ratio": 1}
+    assert run(**arguments)["plan"]["steps"] == []
+    assert [step["destination"] for step in run(**arguments, may_downgrade=True)["plan"]["steps"]] == ["h3"]
+
+
+def test_links_and_slots_are_what_the_times_are_reckoned_with():
+    seen = [snapshot("h1", domain("a")), snapshot("h2", domain("b")), snapshot("h3"), snapshot("h4")]
+    arguments = {"goal": "evacuate", "hosts": ["h1", "h2"], "snapshots": seen}
+    alone = run(**arguments)["plan"]["expected"]["seconds"]
+    connect = {"h1": {"link": "rack1"}, "h2": {"link": "rack1"}}
+    assert run(**arguments, connect=connect)["plan"]["expected"]["seconds"] == pytest.approx(2 * alone, abs=0.1)
+    both = run(**arguments, connect=connect, slots={"link": 2})
+    assert both["plan"]["expected"]["seconds"] == alone
+
+
+LINKS = {host: {"bandwidth_mib_s": 22.8} for host in ("h1", "h2", "h3")}
+
+
+def test_a_plan_with_measurements_says_how_each_guest_is_moved_and_what_that_costs():
+    sets = [working_set(domain(name)) for name in ("web1", "web2")]
+    plan = run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=LINKS, working_sets=sets)["plan"]
+    for step in plan["steps"]:
+        assert step["forecast"]["schema"] == "kvmops.choice/1"
+        assert step["strategy"] == step["forecast"]["method"]
+        assert step["forecast"]["measured_at"] == "2026-11-24T01:59:50Z"
+    assert plan["expected"]["seconds"] == pytest.approx(
+        sum(step["forecast"]["total_s"]["value"] for step in plan["steps"]), abs=0.2
+    )
+    assert plan["hosts"]["h2"]["bandwidth_mib_s"] == 22.8
+
+
+def test_without_measurements_and_lessons_nothing_is_forecast():
+    result = run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=LINKS)
+    assert [(step["strategy"], step["forecast"]) for step in result["plan"]["steps"]] == [(None, None)] * 2
+    assert result["plan"]["expected"]["guessed"] == ["web1", "web2"]
+    assert result["plan"]["expected"]["bytes"] is None
+    assert result["table"][2].endswith("WHY")
+    assert not any(line.startswith("Expected") for line in result["table"])
+
+
+def test_what_was_asked_for_and_not_found_is_said():
+    result = run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=LINKS, working_sets=[], calibration={})
+    assert all(step["forecast"]["measured_at"] is None for step in result["plan"]["steps"])
+    assert any(line.startswith("Not measured: web1 and web2.") for line in result["table"])
+
+
+def test_a_guest_whose_intent_cannot_be_kept_is_blocked():
+    sets = [working_set(domain("web1")), working_set(domain("web2"), hot_bytes=100 * MIB)]
+    arguments = {"goal": "drain", "hosts": ["h1"], "snapshots": hosts(), "connect": LINKS, "working_sets": sets}
+    result = run(**arguments, intent={"max_downtime_ms": 100})
+    [blocked] = result["blocked"]
+    assert blocked["guest"]["name"] == "web2"
+    assert [one["code"] for one in blocked["refusals"]] == ["cannot_keep_intent"]
+    assert run(**arguments, intent={"max_downtime_ms": 100, "allow_postcopy": True})["blocked"] == []
+
+
 def test_a_broken_path_is_not_used():
     checks = [{"check": "ports", "ok": False, "code": "ports_filtered", "reason": "no answer", "remedy": "open them"}]
     result = run(goal="drain", hosts=["h1"], snapshots=hosts(), paths=[path("h1", "h2", ok=False, checks=checks)])
@@ -118,6 +318,55 @@ def test_the_reserve():
             ),
         ),
         ({"reserve_mib": -1}, "reserve", "reserve_mib is -1: give 0 or more"),
+        ({"vcpu_ratio": 0}, "vcpu_ratio", "vcpu_ratio is 0.0: give a number above 0"),
+        ({"window_s": -5}, "window_s", "window_s is -5.0: give the seconds there are, above 0"),
+        ({"at_once": 0}, "at_once", "at_once is 0: give 1 or more"),
+        (
+            {"rules": {"most_move": 1}},
+            "rules",
+            "rules: unknown word 'most_move': did you mean most_moves?",
+        ),
+        (
+            {"rules": {"most_moves": 1.5}},
+            "rules",
+            "rules: most_moves must be a whole number of 0 or more, not 1.5: correct it",
+        ),
+        (
+            {"weights": {"ram": 1}},
+            "weights",
+            "weights: unknown word 'ram': the words are memory, cpu, count, pressure",
+        ),
+        ({"weights": {"cpu": "much"}}, "weights", "weights: cpu must be a number of 0 or more, not 'much': correct it"),
+        (
+            {"slots": {"source": 0}},
+            "slots",
+            "slots: a number is below 1, and nothing could ever move: give 1 or more",
+        ),
+        (
+            {"connect": {"h1": {"bandwidth_mib_s": "fast"}}},
+            "connect",
+            (
+                "connect of h1 is odd: its bandwidth_mib_s is 'fast': "
+                "give connect_uri, migration_address and bandwidth_mib_s (MiB per second, above 0) of each host"
+            ),
+        ),
+        ({"hosts": []}, "no_host", "no host is named: name at least one host"),
+        (
+            {"working_sets": [snapshot("h1")]},
+            "not_a_working_set",
+            (
+                "working_sets[0] is not a working set: its schema is kvmops.snapshot/1, not kvmops.working_set/1: give "
+                "what working_set_info returned as working_sets, of the same release of kvmops.cluster"
+            ),
+        ),
+        (
+            {"calibration": {"h1": "?"}},
+            "not_a_calibration",
+            (
+                "calibration of h1 is not a mapping: "
+                "give what working_set_info returned as calibration on each source, by host"
+            ),
+        ),
         (
             {"snapshots": "h1"},
             "not_a_snapshot",
@@ -152,7 +401,7 @@ def test_failures_have_a_text_and_a_refusal(arguments, code, msg):
     assert "plan" not in result
 
 
-@pytest.mark.parametrize("arguments", [{"goal": "destroy"}, {"hosts": None}, {"snapshot": []}, {"reserve_mib": "many"}])
+@pytest.mark.parametrize("arguments", [{"goal": "destroy"}, {"spare": "on"}, {"snapshot": []}, {"reserve_mib": "many"}])
 def test_arguments_are_checked(arguments):
     with pytest.raises(AnsibleError):
         run(**{"goal": "drain", "hosts": ["h1"], "snapshots": hosts(), **arguments})
@@ -168,8 +417,7 @@ def test_the_plan_goes_into_a_file(tmp_path):
     result = run(diff=True, goal="drain", hosts=["h1"], snapshots=hosts(), dest=str(dest))
     assert (result["changed"], result["dest"]) == (True, str(dest))
     assert plans.read(dest.read_text("utf-8")) == result["plan"]
-    assert result["diff"]["before"] == ""
-    assert result["diff"]["after"] == dest.read_text("utf-8")
+    assert [(one["before"], one["after"]) for one in result["diff"]] == [("", dest.read_text("utf-8"))]
     assert [file.name for file in tmp_path.iterdir()] == [dest.name], "nothing is left beside it"
 
 
@@ -178,7 +426,7 @@ def test_check_mode_writes_nothing(tmp_path):
     dest.write_text("old\n")
     result = run(check_mode=True, diff=True, goal="drain", hosts=["h1"], snapshots=hosts(), dest=str(dest))
     assert result["changed"] is True
-    assert result["diff"]["before"] == "old\n"
+    assert result["diff"][0]["before"] == "old\n"
     assert dest.read_text() == "old\n"
     assert [file.name for file in tmp_path.iterdir()] == ["plan.json"]
 
@@ -193,8 +441,67 @@ def test_a_place_where_no_file_can_be(tmp_path, check_mode):
             run(check_mode=check_mode, goal="drain", hosts=["h1"], snapshots=hosts(), dest=str(dest))
 
 
+def test_two_plans_for_the_same_snapshots_differ_in_name_and_time_only(tmp_path):
+    sets = [working_set(domain(name)) for name in ("web1", "web2")]
+    for dest in ("a.json", "b.json"):
+        run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=LINKS, working_sets=sets, dest=str(tmp_path / dest))
+    first, second = ((tmp_path / dest).read_text().splitlines() for dest in ("a.json", "b.json"))
+    changed = {one.strip().split(":")[0] for one, other in zip(first, second, strict=True) if one != other}
+    assert changed <= {'"id"', '"created_at"'}
+
+
+def test_a_cluster_is_saved_and_planned_elsewhere(tmp_path):
+    file = tmp_path / "misbehaved.json"
+    sets = [working_set(domain(name)) for name in ("web1", "web2")]
+    arguments = {"snapshots": cluster(*hosts()), "connect": LINKS, "working_sets": sets, "calibration": {}}
+    saved = run(goal="drain", hosts=["h1"], intent={"deadline_s": 60}, cluster_dest=str(file), **arguments)
+    assert (saved["changed"], saved["cluster_dest"]) == (True, str(file))
+    document = json.loads(file.read_text("utf-8"))
+    assert document["schema"] == "kvmops.cluster/1"
+    assert document["asked"]["intent"] == {"deadline_s": 60}
+    assert "cluster_dest" not in document["asked"]
+    again = run(goal="drain", hosts=["h1"], intent={"deadline_s": 60}, cluster=str(file))
+    assert {**again["plan"], "id": 0, "created_at": 0} == {**saved["plan"], "id": 0, "created_at": 0}
+
+
+def test_a_cluster_for_which_there_is_no_plan_is_saved_all_the_same(tmp_path):
+    file = tmp_path / "misbehaved.json"
+    seen = [snapshot("h1", domain("web1")), snapshot("h2", domain("web1"))]
+    failed = run(goal="drain", hosts=["h1"], snapshots=seen, cluster_dest=str(file))
+    assert failed["refusal"]["code"] == "duplicate_uuid"
+    assert run(goal="drain", hosts=["h1"], cluster=str(file))["refusal"] == failed["refusal"]
+    assert run(check_mode=True, goal="drain", hosts=["h1"], snapshots=seen, cluster_dest=str(tmp_path / "x"))["changed"]
+    assert [one.name for one in tmp_path.iterdir()] == ["misbehaved.json"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "it cannot be read: No such file or directory"),
+        ("snapshots:", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
+        ("[]", "its schema is missing, not kvmops.cluster/1"),
+        ('{"schema": "kvmops.plan/1"}', "its schema is kvmops.plan/1, not kvmops.cluster/1"),
+        ('{"schema": "kvmops.cluster/1", "snapshots": 5}', "its snapshots is missing or damaged"),
+    ],
+)
+def test_what_is_no_saved_cluster(tmp_path, text, why):
+    file = tmp_path / "c.json"
+    if text is not None:
+        file.write_text(text)
+    failed = run(goal="drain", hosts=["h1"], cluster=str(file))
+    assert failed["msg"] == f"cluster: {file}: {why}: give a file that cluster_dest wrote, unedited"
+
+
+@pytest.mark.parametrize("given", [{}, {"snapshots": [], "cluster": "c.json"}])
+def test_either_snapshots_or_a_saved_cluster(given):
+    with pytest.raises(AnsibleError, match="snapshots"):
+        run(goal="drain", hosts=["h1"], **given)
+
+
 def test_the_module_takes_the_same_arguments_and_points_to_the_action():
     with mock.patch.object(module, "AnsibleModule") as ansible_module:
         module.main()
     assert ansible_module.call_args.kwargs["argument_spec"] == ARGUMENTS
+    assert ansible_module.call_args.kwargs["required_one_of"] == ONE_OF
+    assert ansible_module.call_args.kwargs["mutually_exclusive"] == ONE_OF
     assert "as an action plugin" in ansible_module.return_value.fail_json.call_args.kwargs["msg"]

@@ -18,6 +18,9 @@ def filters(module):
 def test_the_filters_give_lines():
     plan = plan_document(cluster(snapshot("h1", domain()), snapshot("h2")))
     assert filters(plan_table)["plan_table"](plan)[0].startswith("Plan drain-h1-")
+    assert filters(plan_table)["plan_table"](plan, format="markdown")[0].startswith("# Drain: 1 move of 512 MiB")
+    with pytest.raises(AnsibleFilterError, match="plan_table: format is text or markdown, not 'html'"):
+        filters(plan_table)["plan_table"](plan, format="html")
     assert filters(preflight_matrix)["preflight_matrix"]([path("h1", "h2")]) == ["FROM \\ TO  h2", "h1         ok"]
 
 

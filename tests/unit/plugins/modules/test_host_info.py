@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection, local
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection, host, local
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -67,6 +68,32 @@ def test_a_host_and_its_guests(snapshot, cluster):
     assert web["balloon"]["age_s"] in (0, 1, 2)
     assert (web["disks"][0]["capacity_bytes"], web["disks"][0]["allocation_bytes"]) == (10, 5)
     assert web["blockers"] == []
+
+
+def test_guests_are_watched_where_that_is_asked_for(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    h1.add_guest("busy").cpus_used = 1.5
+    h1.add_guest("idle")
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    h1.add_guest("off", state=off)
+    assert [guest["cpus_used"] for guest in snapshot()["domains"]] == [None, None, None]
+    used = {guest["name"]: guest["cpus_used"] for guest in snapshot(cpu_sample_s=0.1)["domains"]}
+    assert used == {"busy": pytest.approx(1.5, abs=0.2), "idle": 0, "off": None}
+
+
+def test_the_host_tells_its_pressure(snapshot, cluster, monkeypatch, tmp_path):
+    cluster.add_host("h1")
+    monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))
+    assert snapshot()["pressure"] == {"cpu": None, "memory": None, "io": None}
+    for place, percent in (
+        ("proc/pressure/cpu", "33.07"),
+        ("proc/pressure/io", "0.5"),
+        ("sys/fs/cgroup/cpu.pressure", "4"),
+    ):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"some avg10=1.00 avg60={percent} avg300=2.00 total=5\nfull avg10=9 avg60=9 avg300=9 total=9\n")
+    assert snapshot()["pressure"] == {"cpu": 0.04, "memory": None, "io": 0.005}
 
 
 def test_only_read_only_connections_are_made(snapshot, cluster):

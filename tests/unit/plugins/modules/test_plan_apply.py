@@ -11,9 +11,10 @@ import threading
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
     RunDirectory,
     take_lease,
@@ -350,3 +351,54 @@ def test_a_guest_that_a_dead_run_had_under_way_is_joined(world):
     assert outcomes(result) == ["moved"]
     assert [call for _host, call in world.cluster.writes].count("virDomainMigrateToURI3") == 1
     assert world.h1.guests == {}
+
+
+ALICE = Claim("h1", "alice@admin1", "drain-h1", ttl_s=600)
+BOB = Claim("h1", "bob@admin2", "rebalance-7", "nightly rebalance", force=True)
+
+
+def test_a_run_that_has_the_host_carries_its_plan_out_and_keeps_the_lease(world):
+    guest = world.h1.add_guest("web1")
+    taken = leases.take(str(world.state_dir), ALICE).after
+    world.cluster.on_migrate = lambda job: job.complete()
+    result = world.apply(world.plan(guest), fence=taken["fence"])
+    assert outcomes(result) == ["moved"]
+    kept = leases.load(str(world.state_dir), "h1")
+    assert kept["expires_at"] > taken["expires_at"]
+    assert {**kept, "expires_at": None} == {**taken, "expires_at": None}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_late_writer_is_fenced_off_before_it_begins(world, check):
+    guest = world.h1.add_guest("web1")
+    late = leases.take(str(world.state_dir), ALICE).after["fence"]
+    leases.take(str(world.state_dir), BOB)
+    result = world.apply(world.plan(guest), fence=late, check=check)
+    assert result["failed"]
+    assert result["refusal"]["code"] == "lease_lost"
+    assert "h1 was taken over by bob@admin2 for run rebalance-7 (nightly rebalance) since" in result["msg"]
+    assert world.cluster.writes == []
+    assert world.cluster.opened == []
+
+
+def test_a_run_that_loses_the_host_ends_the_move_in_flight_and_begins_no_other(world):
+    guests = [world.h1.add_guest("web1"), world.h1.add_guest("web2")]
+    fence = leases.take(str(world.state_dir), ALICE).after["fence"]
+
+    def lose_it(job):
+        leases.take(str(world.state_dir), BOB)
+        job.complete()
+
+    world.cluster.on_migrate = lose_it
+    result = world.apply(world.plan(*guests), fence=fence)
+    assert outcomes(result) == ["moved", "refused"]
+    assert [why["code"] for why in result["results"][1]["refusals"]] == ["lease_lost"]
+    assert [guest.name for guest in world.h1.guests.values()] == ["web2"]
+    assert leases.load(str(world.state_dir), "h1")["owner"] == "bob@admin2"
+
+
+def test_without_a_fence_leases_are_not_looked_at(world):
+    guest = world.h1.add_guest("web1")
+    leases.take(str(world.state_dir), BOB)
+    world.cluster.on_migrate = lambda job: job.complete()
+    assert outcomes(world.apply(world.plan(guest))) == ["moved"]

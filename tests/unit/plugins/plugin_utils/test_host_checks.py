@@ -9,6 +9,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import (
     check_clocks,
     check_host,
+    check_send_buffer,
     check_storage,
 )
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, disk, domain, record, snapshot
@@ -107,3 +108,51 @@ def test_storage_that_no_running_guest_shares_does_not_matter(guest):
     seen = cluster(snapshot("h1", guest), snapshot("h2", mounts=[]))
 
     assert check_storage(seen, seen) == []
+
+
+def with_buffer(wmem="4096 16384 4194304", kernel="6.12.48", **sysctls):
+    return snapshot(
+        "h1",
+        sysctls={"net.ipv4.tcp_wmem": wmem, **sysctls},
+        versions={**snapshot()["versions"], "kernel": kernel},
+    )
+
+
+def test_a_send_buffer_is_noted_with_its_cost_and_the_way_to_shorten_it():
+    [finding] = check_send_buffer(with_buffer(), {"bandwidth_mib_s": 22.8})
+
+    assert (finding["host"], finding["bad"]) == ("h1", False)
+    assert finding["refusal"]["code"] == "send_buffer"
+    assert finding["refusal"]["reason"] == (
+        "1.6 MiB wait in the send buffer of a migration when its guest is stopped, so no guest is down for less than"
+        " about 81 ms at 191 Mbit/s; with at most 128 KiB unsent it would be about 16 ms"
+    )
+    assert finding["refusal"]["remedy"].endswith("drain_host_tune_network=true")
+
+
+def test_an_old_kernel_gets_another_remedy():
+    [finding] = check_send_buffer(with_buffer(kernel="4.18.0-553.el8"), {"bandwidth_mib_s": 22.8})
+
+    assert "Linux 5.6" in finding["refusal"]["remedy"]
+    assert "net.ipv4.tcp_notsent_lowat=131072" in finding["refusal"]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("host", "connect"),
+    [
+        (with_buffer(), {"migration_address": "198.18.0.11"}),
+        (with_buffer("4096 16384 131072"), {"bandwidth_mib_s": 22.8}),
+        (with_buffer(**{"net.ipv4.tcp_notsent_lowat": "131072"}), {"bandwidth_mib_s": 22.8}),
+    ],
+    ids=["fast interface", "small buffer", "limited on the whole host"],
+)
+def test_a_send_buffer_that_costs_little_is_not_worth_a_word(host, connect):
+    assert check_send_buffer(host, connect) == []
+
+
+@pytest.mark.parametrize("connect", [{}, {"migration_address": "198.18.9.9"}])
+def test_a_bandwidth_that_nobody_knows_is_asked_for(connect):
+    [finding] = check_send_buffer(with_buffer(), connect)
+
+    assert "is not known" in finding["refusal"]["reason"]
+    assert "kvmops_cluster_bandwidth_mib_s" in finding["refusal"]["remedy"]

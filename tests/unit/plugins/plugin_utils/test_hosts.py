@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import pytest
+from ansible.errors import AnsibleError
+
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts
-from ansible_collections.kvmops.cluster.tests.unit.builders import snapshot
+from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot, working_set
 
 SEEN = {
     "h1": {"seen": {"snapshot": snapshot("h1")}},
@@ -30,6 +33,27 @@ def test_hosts_without_a_snapshot_are_named_with_the_reason():
     ]
 
 
+def test_measurements_of_all_hosts_in_one():
+    web1, web2 = (working_set(domain(name)) for name in ("web1", "web2"))
+    refused = {"code": "never_measured", "reason": "new has not been measured", "remedy": "measure it"}
+    learned = {"guests": {}, "paths": {"h2": {}}}
+    results = {
+        "h1": {"working_sets": [web1], "refusals": [refused], "calibration": learned},
+        "h2": {"working_sets": [web2], "refusals": [], "calibration": {"guests": {}, "paths": {}}},
+        "h3": {"unreachable": True, "msg": "no route to host"},
+    }
+    lost = "it cannot be reached: no route to host"
+    assert hosts.measurements(results) == {
+        "working_sets": [web1, web2],
+        "calibration": {"h1": learned, "h2": {"guests": {}, "paths": {}}},
+        "hosts": {"h1": [web1["guest"]["uuid"]], "h2": [web2["guest"]["uuid"]]},
+        "unmeasured": [
+            {"host": "h1", **refused},
+            {"host": "h3", "code": "host_not_measured", "reason": lost, "remedy": ""},
+        ],
+    }
+
+
 def test_a_failure_without_a_word_still_reads():
     assert hosts.why({}) == "no reason was given"
 
@@ -39,12 +63,20 @@ def test_the_inventory_says_how_hosts_reach_each_other():
         "ansible_host": "192.0.2.1",
         "kvmops_cluster_connect_uri": "qemu+tls://h1/system",
         "kvmops_cluster_migration_address": "198.18.0.11",
+        "kvmops_cluster_bandwidth_mib_s": "23",
     }
 
     assert hosts.connection("h1", variables) == {
         "connect_uri": "qemu+tls://h1/system",
         "migration_address": "198.18.0.11",
+        "bandwidth_mib_s": 23.0,
     }
+
+
+@pytest.mark.parametrize("stated", ["fast", 0, -1, "inf", "nan", [23]])
+def test_a_bandwidth_that_cannot_be_is_refused_by_name(stated):
+    with pytest.raises(AnsibleError, match=r"kvmops_cluster_bandwidth_mib_s of h1 is .*: give what"):
+        hosts.connection("h1", {"kvmops_cluster_bandwidth_mib_s": stated})
 
 
 def test_without_a_word_they_reach_each_other_as_the_controller_does():

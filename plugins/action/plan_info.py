@@ -1,0 +1,74 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import goal_words
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
+
+# Must be kept in sync with plugins/modules/plan_info.py.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "path": {"type": "path", "required": True},
+    "snapshots": {"type": "dict", "required": True},
+    "goal": {"type": "str", "choices": list(plans.GOALS)},
+    "hosts": {"type": "list", "elements": "str"},
+}
+
+
+class ActionModule(ActionBase):
+    """Reads a plan from a file, and refuses one that is not for this cluster as it is now."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Read, check, and return what migration_plan returned when the plan was made."""
+        super().run(tmp, task_vars)
+        _validation, validated = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        arguments = plain(validated)
+        path, snapshots = Path(arguments["path"]), arguments["snapshots"]
+        try:
+            plan = plans.read(path.read_bytes())
+            _check_goal(plan, arguments["goal"], arguments["hosts"])
+            stale = freshness.stale(plan, snapshots, str(path))
+        except OSError as error:
+            raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from None
+        except plans.PlanError as error:
+            raise AnsibleActionFail(f"The plan {path} cannot be used: {error}.") from None
+        if stale:
+            return stale
+        blocked = [stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])]
+        return {
+            "changed": False,
+            "plan": plan,
+            "table": plan_lines(plan),
+            "blocked": blocked,
+            "changes": [],
+            "remarks": plan.get("remarks") or [],
+            "figures": plan.get("figures") or {},
+        }
+
+
+def _check_goal(plan: Plan, kind: str | None, hosts: t.Sequence[str] | None) -> None:
+    """Refuse a plan for something else than what is being done."""
+    goal = plan["goal"]
+    if (kind is not None and goal["kind"] != kind) or (hosts is not None and sorted(goal["hosts"]) != sorted(hosts)):
+        wanted: Goal = {"kind": kind or goal["kind"], "hosts": list(hosts or ())}
+        raise plans.PlanError(
+            "other_goal",
+            f"it is for the {goal_words(goal)}, not for the {goal_words(wanted)}",
+            "give the plan that was made for that",
+        )

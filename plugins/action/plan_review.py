@@ -1,0 +1,70 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import typing as t
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import review
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+
+# Must be kept in sync with plugins/modules/plan_review.py.
+ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "plan": {"type": "dict", "required": True},
+    "directory": {"type": "path", "required": True},
+    "name": {"type": "str"},
+    "apply": {"type": "str", "required": True},
+}
+
+
+class ActionModule(ActionBase):
+    """Writes a plan for review: the plan itself, JUnit XML and Markdown."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+        """Write the three files, and say where they are."""
+        super().run(tmp, task_vars)
+        _validation, validated = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        arguments = plain(validated)
+        try:
+            plan = plans.read(arguments["plan"])
+        except plans.PlanError as error:
+            raise AnsibleActionFail(str(error)) from None
+        stem = Path(arguments["directory"]) / (arguments["name"] or plan["goal"]["kind"])
+        paths = {kind: str(stem.with_name(f"{stem.name}.{kind}")) for kind in ("json", "xml", "md")}
+        texts = {
+            "json": json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
+            "xml": review.junit(plan),
+            "md": review.markdown(plan, arguments["apply"].replace("PLAN", paths["json"])),
+        }
+        changed = [kind for kind, path in paths.items() if _differs(Path(path), texts[kind])]
+        if not self._task.check_mode:
+            _write({Path(paths[kind]): texts[kind] for kind in changed})
+        return {"changed": bool(changed), "paths": paths, "summary": review.summary(plan)}
+
+
+def _differs(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") != text
+    except OSError:
+        return True
+
+
+def _write(texts: t.Mapping[Path, str]) -> None:
+    for path, text in texts.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise AnsibleActionFail(f"{path} cannot be written: {error.strerror}. Give another directory.") from None

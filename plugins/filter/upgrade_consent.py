@@ -1,0 +1,66 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: upgrade_consent
+short_description: Sort guests that cannot move into those that may be shut down, and those that may not
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Guests may be shut down while their host is upgraded if their intent or that of the run permits it
+    (C(allow_shutdown)).
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+options:
+  _input:
+    description: The C(stays) of a plan.
+    type: list
+    elements: dict
+    required: true
+  snapshots:
+    description: A dictionary of hosts to their snapshots.
+    type: dict
+    required: true
+  intent:
+    description: What the run states.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Find the guests that stand in the way
+  ansible.builtin.debug:
+    msg: "{{ (plan.stays | kvmops.cluster.upgrade_consent(view.snapshots, {'allow_shutdown': true})).blocked }}"
+"""
+
+RETURN = r"""
+_value:
+  description: In C(stop) the guests that may be shut down, in C(blocked) the stays of the others, with why not.
+  type: dict
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.stopping import consented
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+
+
+def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None) -> dict[str, t.Any]:
+    """Who may be shut down and who stands in the way."""
+    try:
+        return consented(plain(stays), plain(snapshots), plain(intent or {}))._asdict()
+    except IntentError as error:
+        raise AnsibleFilterError(f"upgrade_consent: {error}") from error
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"upgrade_consent": upgrade_consent}

@@ -1,0 +1,71 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: upgrade_standing
+short_description: Find where a rolling upgrade stands
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Finds the rolling upgrade to go on with, or begins a new one, from what the hosts have on record.
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+options:
+  _input:
+    description: The hosts to upgrade.
+    type: list
+    elements: str
+    required: true
+  records:
+    description: A dictionary of hosts to what M(kvmops.cluster.host_upgrade_record) returned as C(record).
+    type: dict
+    required: true
+  snapshots:
+    description: A dictionary of hosts to their snapshots.
+    type: dict
+    required: true
+  wanted:
+    description: The run that the operator names. By default the one that was not finished, if there is one.
+    type: str
+    default: ""
+  fresh:
+    description: The name of a new run.
+    type: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Find where the upgrade stands
+  ansible.builtin.set_fact:
+    standing: "{{ ['h1', 'h2'] | kvmops.cluster.upgrade_standing(records, view.snapshots, fresh='upgrade-7') }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - The name of the C(run); whether it is C(resumed); the hosts that are C(done), C(begun) and C(left), which has the
+      begun ones too; and C(lines) that say so.
+  type: dict
+"""
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_standing import lines, standing
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+
+
+def upgrade_standing(hosts: t.Any, records: t.Any, snapshots: t.Any, fresh: str, wanted: str = "") -> dict[str, t.Any]:
+    """Where a run stands, with lines for people."""
+    seen = plain(snapshots)
+    found = standing(plain(hosts), plain(records), seen, wanted=str(wanted), fresh=str(fresh))
+    return {**found._asdict(), "lines": lines(found, seen)}
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"upgrade_standing": upgrade_standing}

@@ -1,0 +1,70 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: upgrade_troubles
+short_description: Find what stands against opening hosts that were upgraded
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - A host may take guests again if it went through its whole upgrade, answers, and is reached from and reaches every
+    host that was not away. What is not proven counts against it.
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+options:
+  _input:
+    description: The hosts that were away.
+    type: list
+    elements: str
+    required: true
+  well:
+    description: Those that went through the whole upgrade and its health gate.
+    type: list
+    elements: str
+    required: true
+  said:
+    description: For those that did not, what failed. A dictionary of hosts to text.
+    type: dict
+    required: true
+  snapshots:
+    description: A dictionary of the hosts that answer now to their snapshots.
+    type: dict
+    required: true
+  paths:
+    description: What M(kvmops.cluster.migration_path_info) found between these hosts and all others.
+    type: list
+    elements: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Stop if a host is not well
+  ansible.builtin.assert:
+    that: "['h1'] | kvmops.cluster.upgrade_troubles(well=['h1'], said={}, snapshots=view.snapshots, paths=paths) == {}"
+"""
+
+RETURN = r"""
+_value:
+  description: A dictionary of the hosts that must not be opened to sentences that say why.
+  type: dict
+"""
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdict import troubles
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+
+
+def upgrade_troubles(hosts: t.Any, well: t.Any, said: t.Any, snapshots: t.Any, paths: t.Any) -> dict[str, list[str]]:
+    """What stands against opening each host."""
+    return troubles(plain(hosts), well=plain(well), said=plain(said), snapshots=plain(snapshots), paths=plain(paths))
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"upgrade_troubles": upgrade_troubles}

@@ -1,0 +1,74 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: working_set_table
+short_description: Show what guests do to their memory, and what moving them would cost
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Turns measurements, as M(kvmops.cluster.measurement_view) returns them, into lines of fixed width. They tell per
+    guest how much memory it has touched, how fast it rewrites it, and what moving it would cost.
+  - A move is forecast to the host for which it is cheapest among those that may take guests. Whether there is room is
+    for a plan to say.
+positional: view
+options:
+  _input:
+    description: What M(kvmops.cluster.measurement_view) returned.
+    type: dict
+    required: true
+  view:
+    description: What M(kvmops.cluster.cluster_view) returned.
+    type: dict
+    required: true
+  intent:
+    description: What a move may cost its guest, as O(kvmops.cluster.migration_plan#module:intent) takes it.
+    type: dict
+    default: {}
+seealso:
+  - module: kvmops.cluster.show_lines
+"""
+
+EXAMPLES = r"""
+- name: Show what the guests do
+  run_once: true
+  kvmops.cluster.show_lines:
+    lines: "{{ measurements | kvmops.cluster.working_set_table(view) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The lines, without line ends.
+  type: list
+  elements: str
+"""
+
+import typing as t
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.working_sets import working_set_lines
+
+
+def working_set_table(measured: t.Any, view: t.Any, intent: t.Any = None) -> list[str]:
+    """Measurements as lines of text."""
+    for what, given, key in (("measurements", measured, "working_sets"), ("a view", view, "snapshots")):
+        if not isinstance(given, t.Mapping) or key not in given:
+            raise AnsibleFilterError(f"working_set_table takes {what} with {key}, not {type(given).__name__}")
+    try:
+        return working_set_lines(plain(measured), plain(view), plain(intent or {}))
+    except IntentError as error:
+        raise AnsibleFilterError(f"working_set_table: {error}") from error
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, t.Callable[..., t.Any]]:
+        return {"working_set_table": working_set_table}

@@ -1,0 +1,131 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: guest_power
+short_description: Shut guests down cleanly, and start them again
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Asks guests of a host to shut down, as a press of the power button does, and waits until they have; or starts guests
+    that are shut off.
+  - No guest is ever ended by force. One that does not heed the request goes on, and the module fails.
+  - The role P(kvmops.cluster.rolling_upgrade#role) does this with guests that cannot move and may be shut down while
+    their host is away.
+options:
+  guests:
+    description:
+      - UUIDs of the guests.
+    type: list
+    elements: str
+    required: true
+  state:
+    description:
+      - With V(shut_down), the guests that run are asked to shut down. One without a definition on the host, which would
+        be gone then, is refused.
+      - With V(running), those that are shut off are started. The module knows this host only, so make sure that none of
+        them runs on another.
+    type: str
+    choices: [shut_down, running]
+    required: true
+  timeout_s:
+    description:
+      - How long to wait for all of them to shut down.
+    type: float
+    default: 180
+extends_documentation_fragment:
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.connection
+attributes:
+  check_mode:
+    support: full
+    details:
+      - In check mode the module opens read-only connections only.
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Shut a guest down
+  kvmops.cluster.guest_power:
+    guests: [0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11]
+    state: shut_down
+    timeout_s: 300
+
+- name: Start it again
+  kvmops.cluster.guest_power:
+    guests: [0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11]
+    state: running
+"""
+
+RETURN = r"""
+guests:
+  description: Names of the guests that were asked to shut down, or were started.
+  returned: always
+  type: list
+  elements: str
+  sample: [gpu1]
+refusal:
+  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  returned: failure
+  type: dict
+  sample:
+    code: still_running
+    reason: gpu1 did not shut down within 180 s
+    remedy: >-
+      look why it does not heed the power button (acpid or an agent in the guest), or give it longer; nothing was ended
+      by force
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+    CONNECTION_ARGUMENTS,
+    fail,
+    host_name,
+    local_uri,
+    run,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.power import Power
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "guests": {"type": "list", "elements": "str", "required": True},
+            "state": {"type": "str", "choices": ["shut_down", "running"], "required": True},
+            "timeout_s": {"type": "float", "default": 180},
+        },
+        supports_check_mode=True,
+    )
+
+    def body() -> dict[str, t.Any]:
+        with connected(local_uri(module), read_only=module.check_mode) as connection:
+            power = Power(connection, host_name(module), check_mode=module.check_mode)
+            try:
+                if module.params["state"] == "running":
+                    power.start(module.params["guests"])
+                else:
+                    power.shut_down(module.params["guests"], module.params["timeout_s"])
+            except VirtError as error:
+                fail(module, error, changed=bool(power.changed), guests=power.changed)
+        return {"changed": bool(power.changed), "guests": power.changed}
+
+    run(module, body)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_upgrade_record
+short_description: Keep on a hypervisor how far a rolling upgrade has come
+version_added: 0.1.0
+author:
+  - kvmops.cluster contributors (@kvmops)
+description:
+  - Reads or writes what a rolling upgrade leaves on a host, so that it can go on where it stopped.
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses it; nobody else needs to.
+options:
+  run:
+    description:
+      - The rolling upgrade. Without it the record is only read.
+    type: str
+  phase:
+    description:
+      - How far the run has come on this host. With V(waiting), a host that this run has come to already keeps its
+        record.
+    type: str
+    choices: [waiting, begun, upgraded, over]
+  owner:
+    description:
+      - Who does it.
+    type: str
+  qemu:
+    description:
+      - The version of QEMU that the host has now.
+    type: str
+  guests:
+    description:
+      - The guests that ran on the host before the run, each with C(name) and C(uuid).
+    type: list
+    elements: dict
+  stopped:
+    description:
+      - The guests that the run has shut down and not started again, each with C(name) and C(uuid).
+    type: list
+    elements: dict
+  health:
+    description:
+      - What worked before the run, as RV(kvmops.cluster.host_health_info#module:health).
+    type: dict
+  state_dir:
+    description:
+      - The directory on the host in which this collection keeps what must outlive a run.
+    type: path
+    default: /var/lib/kvmops
+extends_documentation_fragment:
+  - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.action_group
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Read it
+  kvmops.cluster.host_upgrade_record:
+  register: kept
+
+- name: Record that this host is upgraded
+  kvmops.cluster.host_upgrade_record:
+    run: upgrade-20261124T020000Z
+    phase: upgraded
+    qemu: 11.1.3
+"""
+
+RETURN = r"""
+record:
+  description: The record, as the document C(kvmops.upgrade/1).
+  returned: success
+  type: dict
+  sample:
+    schema: kvmops.upgrade/1
+    run: upgrade-20261124T020000Z
+    phase: upgraded
+    owner: alice@admin1
+    at: '2026-11-24T02:11:07Z'
+    qemu: 11.1.3
+    guests: []
+    stopped: []
+    health: null
+refusal:
+  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  returned: failure
+  type: dict
+"""
+
+import datetime
+import typing as t
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import PHASES, Wish, advanced
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import upgrade_record
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "run": {"type": "str"},
+            "phase": {"type": "str", "choices": list(PHASES)},
+            "owner": {"type": "str"},
+            "qemu": {"type": "str"},
+            "guests": {"type": "list", "elements": "dict"},
+            "stopped": {"type": "list", "elements": "dict"},
+            "health": {"type": "dict"},
+            "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+        },
+        required_together=[("run", "phase")],
+        supports_check_mode=True,
+    )
+    state_dir = Path(module.params["state_dir"])
+    try:
+        before = upgrade_record.load(state_dir)
+        after = before
+        if module.params["run"]:
+            wish = Wish(**{name: module.params[name] for name in Wish._fields})
+            after = advanced(before, wish, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}")
+        if after != before and not module.check_mode:
+            upgrade_record.store(after, state_dir)
+    except upgrade_record.UpgradeRecordError as error:
+        module.fail_json(msg=sentence(error.refusal), refusal=dict(error.refusal))
+    result: dict[str, t.Any] = {"changed": after != before, "record": after}
+    if module._diff:
+        result["diff"] = {"before": before, "after": after}
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

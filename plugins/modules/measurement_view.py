@@ -1,0 +1,81 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: measurement_view
+short_description: Put the measurements of all hosts of a play together
+version_added: 0.1.0
+description:
+  - Collects what M(kvmops.cluster.working_set_info) returned on each host of a play, as
+    M(kvmops.cluster.migration_plan) takes it.
+  - Warns of hosts and guests that could not be measured, with the reason. That is no failure, since such a guest can be
+    moved all the same.
+  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+author:
+  - kvmops.cluster contributors (@kvmops)
+options:
+  measured_from:
+    description: The name under which the task with M(kvmops.cluster.working_set_info) registered its result.
+    type: str
+    required: true
+  hosts:
+    description: The hosts to look at; all hosts of the play by default. Those that skipped the task are left out.
+    type: list
+    elements: str
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: Can run in check mode; changes nothing.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+seealso:
+  - module: kvmops.cluster.working_set_info
+  - module: kvmops.cluster.migration_plan
+  - plugin: kvmops.cluster.working_set_table
+    plugin_type: filter
+"""
+
+EXAMPLES = r"""
+- name: Measure all guests of every host
+  kvmops.cluster.working_set_info:
+    name: "{{ inventory_hostname }}"
+  register: measured
+  failed_when: false
+  ignore_unreachable: true
+
+- name: Put the measurements together
+  run_once: true
+  kvmops.cluster.measurement_view:
+    measured_from: measured
+  register: measurements
+"""
+
+RETURN = r"""
+working_sets:
+  description: The documents C(kvmops.working_set/1) of all guests that were measured.
+  returned: success
+  type: list
+  elements: dict
+calibration:
+  description: What finished moves taught each host, as O(kvmops.cluster.migration_plan#module:calibration) takes it.
+  returned: success
+  type: dict
+hosts:
+  description: By host, the UUIDs of the guests that were measured there.
+  returned: success
+  type: dict
+  sample: {h1: [0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11]}
+unmeasured:
+  description: What could not be measured, each with C(host), C(code), C(reason) and C(remedy).
+  returned: success
+  type: list
+  elements: dict
+"""

@@ -1,0 +1,91 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_info
+short_description: Read a migration plan that was saved, and hold it against the cluster
+version_added: 0.1.0
+description:
+  - Reads a plan that M(kvmops.cluster.migration_plan) wrote, and that somebody may have reviewed since.
+  - Fails if the plan is damaged, was made for other hosts or another goal, or if the cluster has changed since in a way
+    that matters for its steps, and says what changed. Free memory is not looked at; each move asks its destination.
+  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+author:
+  - kvmops.cluster contributors (@kvmops)
+options:
+  path:
+    description: The file, on the controller.
+    type: path
+    required: true
+  snapshots:
+    description: Snapshots of the hosts as they are now, by host, as M(kvmops.cluster.cluster_view) returns them.
+    type: dict
+    required: true
+  goal:
+    description: What the plan must be for.
+    type: str
+    choices: [drain, evacuate, rebalance, restore, upgrade]
+  hosts:
+    description: The hosts that the plan must be for. By default any.
+    type: list
+    elements: str
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: Can run in check mode; changes nothing.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+seealso:
+  - module: kvmops.cluster.migration_plan
+  - module: kvmops.cluster.plan_apply
+"""
+
+EXAMPLES = r"""
+- name: Read the plan that was reviewed
+  run_once: true
+  kvmops.cluster.plan_info:
+    path: plans/drain-h1.json
+    snapshots: "{{ view.snapshots }}"
+    goal: drain
+    hosts: [h1]
+  register: drain
+"""
+
+RETURN = r"""
+plan:
+  description: The plan, a document C(kvmops.plan/1).
+  returned: success
+  type: dict
+table:
+  description: The plan as lines of text.
+  returned: success
+  type: list
+  elements: str
+blocked:
+  description: Guests that the goal wants elsewhere and that cannot go, without those that were left out on purpose.
+  returned: success
+  type: list
+  elements: dict
+remarks:
+  description: What was remarked on the plan as a whole when it was made.
+  returned: success
+  type: list
+  elements: dict
+figures:
+  description: Figures of the plan, as it was made.
+  returned: success
+  type: dict
+changes:
+  description: What has changed since the plan was made, each with C(code), C(reason) and C(remedy).
+  returned: always
+  type: list
+  elements: dict
+"""

@@ -1,0 +1,70 @@
+#!/usr/bin/python
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan_review
+short_description: Write a migration plan for review in a pipeline
+version_added: 0.1.0
+description:
+  - Writes three files on the controller. The plan itself (C(NAME.json)) can be carried out later, with
+    M(kvmops.cluster.plan_info). JUnit XML (C(NAME.xml)) has a failed test for each move, so that a pipeline shows what
+    there is to do. Markdown (C(NAME.md)) is for the merge request.
+  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+author:
+  - kvmops.cluster contributors (@kvmops)
+options:
+  plan:
+    description: The plan, as M(kvmops.cluster.migration_plan) returned it.
+    type: dict
+    required: true
+  directory:
+    description: The directory for the files. It is made if it is missing.
+    type: path
+    required: true
+  name:
+    description: The name of the files, without what comes after the dot. By default that of the plan's goal.
+    type: str
+  apply:
+    description: The command that carries the plan out, to be told in the Markdown. C(PLAN) becomes the path of it.
+    type: str
+    required: true
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: Writes nothing.
+    support: full
+  diff_mode:
+    description: Shows no difference.
+    support: none
+seealso:
+  - module: kvmops.cluster.migration_plan
+  - module: kvmops.cluster.plan_info
+"""
+
+EXAMPLES = r"""
+- name: Write the plan for review
+  run_once: true
+  kvmops.cluster.plan_review:
+    plan: "{{ found.plan }}"
+    directory: plans
+    apply: ansible-playbook kvmops.cluster.rebalance -e rebalance_plan=PLAN
+"""
+
+RETURN = r"""
+paths:
+  description: The files, by C(json), C(xml) and C(md).
+  returned: success
+  type: dict
+  sample: {json: plans/rebalance.json, xml: plans/rebalance.xml, md: plans/rebalance.md}
+summary:
+  description: The plan in one line.
+  returned: success
+  type: str
+  sample: 3 moves of 1.5 GiB, score 0.832 to 0.211
+"""

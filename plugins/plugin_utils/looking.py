@@ -1,0 +1,236 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: how the controller looks at hypervisors, whatever of libvirt it has itself.
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import typing as t
+import urllib.parse
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities, guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import plain_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import libvirt_probe
+
+WAYS = ("binding", "virsh", "ssh")
+
+#: On a hypervisor the binding is the distribution's, for the distribution's interpreter.
+HOST_PYTHON = "/usr/bin/python3"
+#: Whatever lies in the folder where Python is started must not be taken for a library.
+ALONE = "-I"
+#: virsh takes several commands in one call, and a call is one connection; the command line has an end.
+GUESTS_A_CALL = 500
+
+Answer = dict[str, t.Any]
+
+
+class LookError(Exception):
+    """A libvirtd that gave no answer; says why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Looking:
+    """How hypervisors are looked at.
+
+    Attributes:
+        via: one of L(WAYS), or C(auto) for the first that is there.
+        ssh_args: further arguments of ssh.
+        timeout_s: how long one hypervisor may take.
+    """
+
+    via: str = "auto"
+    ssh_args: tuple[str, ...] = ()
+    timeout_s: float = 20.0
+
+    def at(self, name: str, uri: str) -> dict[str, t.Any]:
+        """The hypervisor behind a URI, in the words of a snapshot, as far as they are known over this connection.
+
+        Raises:
+            LookError: it gave no answer.
+        """
+        answer = {"binding": self._binding, "virsh": self._virsh, "ssh": self._ssh}[self.way(uri)](uri)
+        if "error" in answer:
+            raise LookError(f"{uri}: {answer['error']}; try it: virsh -r -c {shlex.quote(uri)} list")
+        return hypervisor(name, uri, answer)
+
+    def way(self, uri: str) -> str:
+        """The way that is taken to a URI.
+
+        Raises:
+            LookError: there is none.
+        """
+        can = {"binding": interpreter() is not None, "virsh": shutil.which("virsh") is not None, "ssh": _is_ssh(uri)}
+        for way in WAYS if self.via == "auto" else (self.via,):
+            if can[way]:
+                return way
+        raise LookError(
+            f"{uri}: there is no way to it from here: "
+            + {
+                "binding": "no Python on this controller has the libvirt binding; install python3-libvirt",
+                "virsh": "virsh is not installed on this controller; install libvirt-clients",
+                "ssh": "only URIs that begin with qemu+ssh:// can be looked at through ssh alone; give one",
+                "auto": "it is not a qemu+ssh:// URI, for which ssh would do; install libvirt-clients or"
+                " python3-libvirt on this controller",
+            }[self.via]
+            + ", or use snapshots that host_info took"
+        )
+
+    def _binding(self, uri: str) -> Answer:
+        command = [interpreter() or HOST_PYTHON, ALONE, libvirt_probe.__file__, uri, maintenance.PUBLISHED_AS]
+        return self._probed(command, uri)
+
+    def _ssh(self, uri: str) -> Answer:
+        # What ssh is given for the other end goes through a shell there.
+        asked = shlex.join([HOST_PYTHON, ALONE, "-", local_uri(uri), maintenance.PUBLISHED_AS])
+        source = Path(libvirt_probe.__file__).read_text(encoding="utf-8")
+        return self._probed([*ssh_command(uri, self.ssh_args, self.timeout_s), asked], uri, source)
+
+    def _probed(self, command: list[str], uri: str, source: str = "") -> Answer:
+        done = self._run(command, uri, source)
+        try:
+            return t.cast(Answer, json.loads(done.stdout))
+        except ValueError as error:
+            raise LookError(f"{uri}: {_said(done)}") from error
+
+    def _virsh(self, uri: str) -> Answer:
+        uuids = self._call(uri, "list --all --uuid").split()
+        guests: list[dict[str, str]] = []
+        for first in range(0, len(uuids), GUESTS_A_CALL):
+            asked = "; ".join(f"domstate {uuid}; dumpxml {uuid}" for uuid in uuids[first : first + GUESTS_A_CALL])
+            guests += guests_told(self._call(uri, asked, whole=False))
+        return {
+            "hostname": self._call(uri, "hostname").strip(),
+            "capabilities": self._call(uri, "capabilities"),
+            "record": self._call(uri, f"secret-dumpxml {maintenance.PUBLISHED_AS}", whole=False).strip() or None,
+            "guests": guests,
+        }
+
+    def _call(self, uri: str, commands: str, *, whole: bool = True) -> str:
+        """What virsh writes; ``whole`` says that it must have done all of it."""
+        done = self._run(["virsh", "--readonly", "--quiet", "--connect", uri, commands], uri)
+        if whole and done.returncode:
+            raise LookError(f"{uri}: {_said(done)}; try it: virsh -r -c {shlex.quote(uri)} list")
+        return done.stdout
+
+    def _run(self, command: list[str], uri: str, source: str = "") -> subprocess.CompletedProcess[str]:
+        # Words are read from what it writes, and nobody is there to answer a question.
+        surroundings = {**os.environ, "LC_ALL": "C.UTF-8"}
+        try:
+            return subprocess.run(
+                command,
+                input=source,
+                env=surroundings,
+                capture_output=True,
+                timeout=self.timeout_s,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LookError(
+                f"{uri}: no answer within {self.timeout_s:g} s; see whether the host is up, or raise timeout_s"
+            ) from error
+        except OSError as error:
+            raise LookError(
+                f"{uri}: {command[0]} cannot be run: {error.strerror}; install it on this controller"
+            ) from error
+
+
+def hypervisor(name: str, uri: str, answer: Answer) -> dict[str, t.Any]:
+    """A hypervisor in the words of a snapshot, from what its libvirtd says."""
+    return {
+        "host": name,
+        "hostname": answer["hostname"],
+        "host_uuid": capabilities.host_uuid(capabilities.parse(answer["capabilities"])),
+        "connect_uri": uri,
+        "maintenance": _maintenance(answer["record"]),
+        "domains": [_guest(guest) for guest in answer["guests"]],
+    }
+
+
+def _maintenance(secret: str | None) -> dict[str, t.Any]:
+    if secret is None:
+        return dict(maintenance.ACTIVE)
+    try:
+        return maintenance.parsed(ET.fromstring(secret).findtext("description") or "", "that it publishes")
+    except (maintenance.RecordError, ET.ParseError) as error:
+        return {**maintenance.ACTIVE, "state": "cordoned", "reason": str(error)}
+
+
+def _guest(told: t.Mapping[str, str]) -> dict[str, t.Any]:
+    described = guest_xml.described(guest_xml.parse(told["xml"]))
+    wanted = ("name", "uuid", "vcpus", "memory_bytes", "metadata")
+    return {**{key: described[key] for key in wanted}, "state": plain_state(told)}
+
+
+def guests_told(text: str) -> list[dict[str, str]]:
+    """The guests in what C(virsh) wrote for pairs of C(domstate) and C(dumpxml); those that are gone are not there."""
+    found = re.findall(r"^(?P<state>[a-z ]+)\n+(?P<xml><domain [^\n]*\n.*?^</domain>$)", text, re.MULTILINE | re.DOTALL)
+    return [{"state": state.strip(), "xml": xml} for state, xml in found]
+
+
+@functools.cache
+def interpreter() -> str | None:
+    """A Python of this controller that has the libvirt binding, or None."""
+    for python in (sys.executable, HOST_PYTHON):
+        try:
+            done = subprocess.run([python, ALONE, "-c", "import libvirt"], capture_output=True, timeout=10, check=False)
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.returncode == 0:
+            return python
+    return None
+
+
+def _is_ssh(uri: str) -> bool:
+    parts = urllib.parse.urlsplit(uri)
+    return parts.scheme.endswith("+ssh") and bool(parts.hostname)
+
+
+def local_uri(uri: str) -> str:
+    """A URI as it is on the host itself.
+
+    >>> local_uri("qemu+ssh://root@h1/system?keyfile=/root/.ssh/id")
+    'qemu:///system'
+    """
+    parts = urllib.parse.urlsplit(uri)
+    return f"{parts.scheme.partition('+')[0]}://{parts.path or '/system'}"
+
+
+def ssh_command(uri: str, ssh_args: t.Sequence[str], timeout_s: float) -> list[str]:
+    """How the host of a URI is reached through ssh, with what libvirt itself takes from it (libvirt.org/uri.html).
+
+    >>> ssh_command("qemu+ssh://root@h1:2222/system?keyfile=/k", ["-F", "none"], 20)[3:]
+    ['-o', 'ConnectTimeout=20', '-i', '/k', '-p', '2222', '-l', 'root', '-F', 'none', '--', 'h1']
+    """
+    parts = urllib.parse.urlsplit(uri)
+    query = urllib.parse.parse_qs(parts.query)
+    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={max(1, int(timeout_s))}"]
+    for key in query.get("keyfile", []):
+        command += ["-i", key]
+    for path in query.get("known_hosts", []):
+        command += ["-o", f"UserKnownHostsFile={path}"]
+    if query.get("no_verify", ["0"])[0] == "1":
+        command += ["-o", "StrictHostKeyChecking=no"]
+    if parts.port:
+        command += ["-p", str(parts.port)]
+    if parts.username:
+        command += ["-l", urllib.parse.unquote(parts.username)]
+    return [*command, *ssh_args, "--", parts.hostname or ""]
+
+
+def _said(done: subprocess.CompletedProcess[str]) -> str:
+    lines = [line.strip() for line in (done.stderr or done.stdout or "").splitlines() if line.strip()]
+    return " ".join(lines[-3:]).removeprefix("error: ")[:500] or f"it ended with {done.returncode} and said nothing"

@@ -1,0 +1,174 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: from the options of migration_plan to a plan document.
+
+from __future__ import annotations
+
+import datetime
+import math
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import load, plan_options, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Off, Plan, Snapshot, Wave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import refusals_by_path
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import WORKING_SET
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import exact_solver
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.selection import select
+
+Arguments = t.Mapping[str, t.Any]
+
+
+class Result(t.NamedTuple):
+    """A plan, and for a rolling upgrade the plan of each of its waves."""
+
+    plan: Plan
+    waves: list[dict[str, t.Any]]
+
+
+def make_plan(arguments: Arguments, *, now: datetime.datetime, nonce: str) -> Result:
+    """Turn the task's arguments into a plan."""
+    if arguments["reserve_mib"] < 0:
+        raise plans.PlanError("reserve", f"reserve_mib is {arguments['reserve_mib']}", "give 0 or more")
+    run_intent = intents.stated(arguments["intent"], whose="intent")
+    snapshots = planning.by_host(arguments["snapshots"])
+    _check_connect(arguments["connect"])
+    made = planning.make_foreseen(
+        _wanted(arguments),
+        _terms(arguments, snapshots, run_intent),
+        _foresight(arguments, snapshots),
+        window=_window(arguments, snapshots),
+        solver=exact_solver.found() if arguments["solver"] == "auto" else None,
+    )
+    created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def document(hosts: t.Sequence[str], planned: Planned, off: list[Off], nonce: str, outline: list[Wave]) -> Plan:
+        goal: Goal = {"kind": arguments["goal"], "hosts": list(hosts)}
+        return plans.build(
+            plan_id=plans.new_id(goal, created_at, nonce),
+            goal=goal,
+            created_at=created_at,
+            intent=run_intent,
+            snapshots=snapshots,
+            connect=arguments["connect"],
+            planned=planned,
+            off=off,
+            waves=outline,
+        )
+
+    outline = [_outline(wave) for wave in made.waves]
+    whole = document(arguments["hosts"], made.planned, made.off, nonce, outline)
+    waves = [
+        {
+            "hosts": wave.hosts,
+            "plan": document(wave.hosts, wave.planned, [], f"{nonce}-{number}", []),
+            "seconds": wave.planned.expected["seconds"],
+        }
+        for number, wave in enumerate(made.waves, 1)
+    ]
+    return Result(whole, waves)
+
+
+def _check_connect(connect: t.Mapping[str, t.Any]) -> None:
+    for host, end in connect.items():
+        stated = end.get("bandwidth_mib_s") if isinstance(end, t.Mapping) else None
+        if not isinstance(end, t.Mapping) or not (stated is None or _is_above_0(stated)):
+            raise plans.PlanError(
+                "connect",
+                f"connect of {host} is {'no mapping' if stated is None else f'odd: its bandwidth_mib_s is {stated!r}'}",
+                "give connect_uri, migration_address and bandwidth_mib_s (MiB per second, above 0) of each host",
+            )
+
+
+def _is_above_0(value: t.Any) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 < float(value) < math.inf
+    except (TypeError, ValueError):
+        return False
+
+
+def _outline(wave: planning.Wave) -> Wave:
+    moves = [
+        {"guest": step["guest"], "source": step["source"], "destination": step["destination"]}
+        for step in wave.planned.placement.steps
+    ]
+    return {"hosts": wave.hosts, "seconds": wave.planned.expected["seconds"], "moves": moves}
+
+
+def _wanted(arguments: Arguments) -> planning.Wanted:
+    if arguments["at_once"] < 1:
+        raise plans.PlanError("at_once", f"at_once is {arguments['at_once']}", "give 1 or more")
+    return planning.Wanted(
+        kind=arguments["goal"],
+        hosts=arguments["hosts"],
+        left=arguments["left"],
+        spare=arguments["spare"],
+        may_move_others=arguments["may_move_others"],
+        at_once=arguments["at_once"],
+        rules=plan_options.rules(arguments["rules"]),
+        weights=plan_options.weights(arguments["weights"]),
+        resting=arguments["resting"],
+    )
+
+
+def _terms(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]) -> Terms:
+    """What the plan must keep to."""
+    if arguments["vcpu_ratio"] is not None and not arguments["vcpu_ratio"] > 0:
+        raise plans.PlanError("vcpu_ratio", f"vcpu_ratio is {arguments['vcpu_ratio']}", "give a number above 0")
+    return Terms(
+        snapshots,
+        run_intent,
+        reserve_bytes=arguments["reserve_mib"] * MIB,
+        vcpu_ratio=arguments["vcpu_ratio"],
+        paths=refusals_by_path(arguments["paths"]),
+        excluded=select(arguments["exclude"], snapshots),
+        expected=load.used_cpus(snapshots),
+        pressure=load.pressures(snapshots),
+        may_downgrade=arguments["may_downgrade"],
+    )
+
+
+def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window:
+    if arguments["window_s"] is not None and not arguments["window_s"] > 0:
+        raise plans.PlanError("window_s", f"window_s is {arguments['window_s']}", "give the seconds there are, above 0")
+    connect = arguments["connect"]
+    stated = [float(end["bandwidth_mib_s"]) * MIB for end in connect.values() if end.get("bandwidth_mib_s")]
+    of_host = {host: str(end["link"]) for host, end in connect.items() if end.get("link")}
+    return Window(
+        window_s=arguments["window_s"],
+        slots=plan_options.slots(arguments["slots"], set(of_host.values())),
+        bytes_per_s=min(stated, default=None),
+        links=plan_options.crossed(of_host, snapshots),
+    )
+
+
+def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Foresight | None:
+    """What moves are forecast with; None when the task gives nothing to forecast them from."""
+    working_sets, calibration = arguments["working_sets"], arguments["calibration"]
+    if working_sets is None and calibration is None:
+        return None
+    for number, document in enumerate(working_sets or ()):
+        schema = document.get("schema") if isinstance(document, t.Mapping) else None
+        if schema != WORKING_SET:
+            raise plans.PlanError(
+                "not_a_working_set",
+                f"working_sets[{number}] is not a working set: its schema is {schema or 'missing'}, not {WORKING_SET}",
+                "give what working_set_info returned as working_sets, of the same release of kvmops.cluster",
+            )
+    for host, learned in (calibration or {}).items():
+        if not isinstance(learned, t.Mapping):
+            raise plans.PlanError(
+                "not_a_calibration",
+                f"calibration of {host} is not a mapping",
+                "give what working_set_info returned as calibration on each source, by host",
+            )
+    return Foresight(
+        snapshots, arguments["connect"], working_sets or [], calibration or {}, tuned=arguments["tune_network"]
+    )

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import power
+from ansible_collections.kvmops.cluster.plugins.modules import guest_power
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+
+OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+
+
+@pytest.fixture
+def ask(run_module, cluster, monkeypatch):
+    """Call it with a state and guests; the host is h1."""
+    monkeypatch.setattr(power, "LOOK_S", 0.01)
+    cluster.add_host("h1")
+
+    def run(state, *guests, **arguments):
+        uuids = [guest if isinstance(guest, str) else guest.uuid for guest in guests]
+        return run_module(guest_power, state=state, name="h1", guests=uuids, **arguments)
+
+    run.host, run.cluster = cluster.hosts["h1"], cluster
+    return run
+
+
+def test_a_guest_is_shut_down_and_started_again(ask):
+    guest = ask.host.add_guest("gpu1")
+    asked = ask("shut_down", guest)
+    assert (asked["changed"], asked["guests"]) == (True, ["gpu1"])
+    assert not guest.active
+    assert not ask("shut_down", guest)["changed"]
+    assert ask("running", guest)["guests"] == ["gpu1"]
+    assert guest.active
+    assert not ask("running", guest)["changed"]
+
+
+def test_one_that_does_not_heed_the_button_runs_on(ask):
+    deaf, heeding = ask.host.add_guest("deaf", heeds=False), ask.host.add_guest("heeding")
+    result = ask("shut_down", deaf, heeding, timeout_s=0.05)
+    assert result["refusal"]["code"] == "still_running"
+    assert result["msg"].startswith("deaf did not shut down within 0.05 s: ")
+    assert result["msg"].endswith("nothing was ended by force")
+    assert (deaf.active, heeding.active) == (True, False)
+    assert "virDomainDestroy" not in {call for _host, call in ask.cluster.writes}
+
+
+def test_one_that_would_be_gone_is_not_asked(ask):
+    lasting, passing = ask.host.add_guest("lasting"), ask.host.add_guest("passing", persistent=False)
+    result = ask("shut_down", lasting, passing)
+    assert result["msg"].startswith("passing would be gone once shut down: h1 has no definition of it")
+    assert (lasting.active, passing.active) == (True, True)
+
+
+def test_one_that_does_not_start_does_not_keep_the_others_down(ask):
+    broken, sound = ask.host.add_guest("broken", state=OFF), ask.host.add_guest("sound", state=OFF)
+    broken.start_error = libvirt.libvirtError("internal error: no such disk")
+    result = ask("running", broken, sound)
+    assert result["msg"].startswith("h1 could not start broken (internal error: no such disk)")
+    assert result["guests"] == ["sound"]
+    assert sound.active
+
+
+def test_a_guest_that_the_host_does_not_know(ask):
+    result = ask("running", "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11")
+    assert result["refusal"]["code"] == "no_guest"
+
+
+def test_check_mode_opens_no_connection_that_could_write(ask):
+    running, off = ask.host.add_guest("running"), ask.host.add_guest("off", state=OFF)
+    assert ask("shut_down", running, off, check=True)["guests"] == ["running"]
+    assert ask("running", running, off, check=True)["guests"] == ["off"]
+    assert set(ask.cluster.opened) == {("qemu:///system", True)}
+    assert ask.cluster.writes == []
