@@ -1,0 +1,53 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the roles share to keep two runs apart."""
+
+from __future__ import annotations
+
+from .conftest import part
+
+GIVE_BACK = part("preflight", "give_back")
+
+
+def take(*hosts):
+    """Tasks that take hosts as the roles do."""
+    return part("preflight", "lease", __preflight_lease_hosts=list(hosts))
+
+
+def run(hosts, *tasks, owner="alice"):
+    """Do these tasks, and give the hosts back if one fails."""
+    who = {"__preflight_lease_owner": owner, "__preflight_lease_run": f"of-{owner}"}
+    stop = {"name": "Stop", "ansible.builtin.fail": {"msg": "over"}}
+    return hosts.play({"name": "Work", "block": list(tasks), "rescue": [GIVE_BACK, stop]}, hosts="all", **who)
+
+
+def holders(hosts):
+    """Who has which host, as far as a host was ever taken."""
+    return {host: lease["owner"] for host, lease in hosts.kept("lease.json").items()}
+
+
+def test_a_run_that_is_refused_one_more_host_keeps_none_of_those_it_had_before(hosts):
+    assert run(hosts, take("b"), owner="bob").status == 0
+
+    outcome = run(hosts, take("c"), take("a", "b"))
+
+    assert outcome.status == 2, outcome.text
+    assert "b could not be taken for this run, so it took none of a, b. b is taken by bob" in outcome.words
+    assert holders(hosts) == {"a": None, "b": "bob", "c": None}
+
+
+def test_a_host_that_does_not_answer_is_told_with_the_reason_and_none_is_kept(hosts):
+    outcome = run(hosts, take("a", "gone"))
+
+    assert outcome.status == 2, outcome.text
+    told = "gone could not be taken for this run, so it took none of a, gone. Failed to connect to the host via ssh"
+    assert told in outcome.words, outcome.text
+    assert holders(hosts) == {"a": None}
+
+
+def test_all_that_was_taken_in_turns_is_given_back_in_one(hosts):
+    assert run(hosts, take("c"), take("a"), GIVE_BACK).status == 0
+
+    assert holders(hosts) == {"a": None, "c": None}

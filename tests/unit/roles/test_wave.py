@@ -1,0 +1,120 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A wave of an upgrade that fails leaves no guest shut down, and says so of one that it could not start again."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import part
+
+GPU1 = {"name": "gpu1", "uuid": "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11"}
+PLAN = {
+    "schema": "kvmops.plan/1",
+    "id": "upgrade-b",
+    "goal": {"kind": "upgrade", "hosts": ["b"]},
+    "intent": {},
+    "created_at": "2026-11-24T02:00:00Z",
+    "snapshots": {},
+    "hosts": {},
+    "steps": [],
+    "stays": [{"guest": GPU1, "host": "b", "refusals": []}],
+    "off": [],
+    "expected": {"seconds": 0, "bytes": 0, "fits_window": None},
+}
+WAVE = {
+    "__preflight_lease_owner": "alice",
+    "__preflight_lease_run": "rolling_upgrade",
+    "__preflight_view": {"snapshots": {host: {"host": host, "domains": []} for host in ("a", "b", "c")}},
+    "__rolling_upgrade_run": "r1",
+    "__rolling_upgrade_hosts": ["a", "b", "c"],
+    "__rolling_upgrade_planned": {"waves": []},
+    "__rolling_upgrade_recorded": {"record": {"stopped": []}},
+    "__rolling_upgrade_stopping": {"stop": [GPU1], "blocked": []},
+    "__rolling_upgrade_wave": {"hosts": ["b"], "plan": PLAN},
+    "rolling_upgrade_owner": "alice",
+}
+ARGUMENTS = """
+import json
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule
+
+module = AnsibleModule({name: {"type": "raw"} for name in (
+    "name", "state", "owner", "reason", "force", "uri", "state_dir", "guests", "timeout_s")})
+told = pathlib.Path(module.params["state_dir"]) / "told.json"
+before = json.loads(told.read_text()) if told.exists() else []
+told.write_text(json.dumps([*before, module.params["state"]]))
+"""
+#: A host that is never empty.
+MAINTENANCE = (
+    ARGUMENTS
+    + """
+if module.params["state"] == "maintenance":
+    module.fail_json(msg="b cannot go into maintenance: web1 still runs there.")
+module.exit_json(maintenance={"state": module.params["state"]}, previous={"state": "active"})
+"""
+)
+POWER = (
+    ARGUMENTS
+    + """
+module.exit_json(changed=True, guests=["gpu1"])
+"""
+)
+WEAK = (
+    ARGUMENTS
+    + """
+if module.params["state"] == "running":
+    module.fail_json(msg="b could not start gpu1 (no memory).", refusal={"code": "not_started"}, guests=[])
+module.exit_json(changed=True, guests=["gpu1"])
+"""
+)
+
+
+@pytest.mark.parametrize(
+    ("power", "waiting", "words"),
+    [
+        (POWER, [], "It stays cordoned, and its guests run on. Mend that and run the same again"),
+        (WEAK, [GPU1], "its guests run on, but gpu1 could not be started again: b could not start gpu1 (no memory)."),
+    ],
+    ids=["started", "not started"],
+)
+def test_a_guest_that_was_shut_down_for_nothing_is_started_again_on_whichever_host(hosts, power, waiting, words):
+    hosts.pretend("host_maintenance", MAINTENANCE)
+    hosts.pretend("guest_power", power)
+
+    outcome = hosts.play(part("rolling_upgrade", "empty"), **WAVE, rolling_upgrade_report_dir=str(hosts.folder))
+
+    assert outcome.status == 2, outcome.text
+    assert hosts.kept("told.json") == {"b": ["cordoned", "shut_down", "maintenance", "running"]}, outcome.text
+    assert hosts.kept("upgrade.json")["b"]["stopped"] == waiting
+    told = "b could not be emptied, and was not upgraded: b cannot go into maintenance: web1 still runs there. "
+    assert told in outcome.words, outcome.text
+    assert words in outcome.words, outcome.text
+
+
+def test_a_host_that_was_closed_is_opened_again_when_it_cannot_be_recorded(hosts):
+    hosts.pretend("host_maintenance", MAINTENANCE)
+    (hosts.folder / "b/upgrade.json").mkdir(parents=True)
+
+    outcome = hosts.play(part("rolling_upgrade", "empty"), **WAVE)
+
+    assert outcome.status == 2, outcome.text
+    assert hosts.kept("told.json") == {"b": ["cordoned", "active"]}, outcome.text
+    assert "b was not emptied, and no guest was moved away from it: b could not be closed for guests:" in outcome.words
+
+
+def test_a_guest_is_not_started_while_another_host_may_run_it(hosts):
+    hosts.pretend("guest_power", POWER)
+    silent = {**WAVE, "__preflight_fences": {"a": 1, "b": 1, "c": 1, "d": 1}}
+    begun = {"record": {"stopped": [GPU1]}}
+    tell = {"name": "Tell", "ansible.builtin.debug": {"msg": "{{ hostvars.b.__rolling_upgrade_unstarted }}"}}
+
+    outcome = hosts.play(part("rolling_upgrade", "start"), tell, **silent, __rolling_upgrade_recorded_begun=begun)
+
+    assert outcome.status == 0, outcome.text
+    assert "gpu1 could not be started again: they may run on d, which does not answer" in outcome.words
+    assert hosts.kept("told.json") == {}
+    assert hosts.kept("upgrade.json") == {}
