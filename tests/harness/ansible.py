@@ -72,10 +72,11 @@ class Running:
     def _read(self) -> None:
         if self._process.stdout is None:
             return
-        for line in self._process.stdout:
-            with self._news:
-                self._lines.append(line)
-                self._news.notify_all()
+        with self._process.stdout as lines:
+            for line in lines:
+                with self._news:
+                    self._lines.append(line)
+                    self._news.notify_all()
 
     @property
     def text(self) -> str:
@@ -145,6 +146,8 @@ def environment(**more: str) -> dict[str, str]:
     mine |= {
         "ANSIBLE_COLLECTIONS_PATH": str(CHECKOUT / "build" / "collections"),
         "ANSIBLE_HOME": str(CHECKOUT / "build" / "ansible"),
+        # As its documentation advises; it takes a fifth off a playbook.
+        "ANSIBLE_PIPELINING": "True",
         "PYTHONUNBUFFERED": "1",
     }
     return mine | more

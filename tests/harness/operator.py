@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from lab import Lab
 
@@ -19,10 +21,14 @@ from .ansible import Outcome, Running, environment, playbook_words, program
 class Operator:
     """Works on a lab with the collection, from a folder of their own."""
 
-    def __init__(self, lab: Lab, folder: Path, user: str = "alice", **settings: str) -> None:
+    def __init__(
+        self, lab: Lab, folder: Path, user: str = "alice", without: Collection[str] = (), **settings: str
+    ) -> None:
         self.folder = folder
         self.inventory = folder / "inventory.yml"
         lab.write_inventory(self.inventory)
+        if without:
+            self._leave_out(without)
         self._environment = environment(USER=user, ANSIBLE_NOCOLOR="1", COLUMNS="200", **settings)
         self._running: list[Running] = []
 
@@ -74,6 +80,14 @@ class Operator:
         (folder / "2-changes.ini").write_text(f"{host} {words}\n", encoding="utf-8")
         (folder / "1-lab.yml").write_text(self.inventory.read_text(encoding="utf-8"), encoding="utf-8")
         self.inventory = folder
+
+    def _leave_out(self, hosts: Collection[str]) -> None:
+        document = yaml.safe_load(self.inventory.read_text(encoding="utf-8"))
+        known = document["all"]["children"]["hypervisors"]["hosts"]
+        document["all"]["children"]["hypervisors"]["hosts"] = {
+            name: variables for name, variables in known.items() if name not in hosts
+        }
+        self.inventory.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     def reports(self) -> list[dict[str, Any]]:
         """Return the reports that were written, the oldest first."""

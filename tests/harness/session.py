@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,9 @@ from types import FrameType
 
 from lab import Lab, LabError
 from lab.cluster import take_down
+
+#: Numbers that neither people nor workers (side_by_side.py) are likely to have.
+BESIDE = range(11, 7, -1)
 
 
 def is_up() -> bool:
@@ -41,6 +45,25 @@ def lab_for(scenario: Path, *, inventory: Path | None = None, keep: bool = False
                 with unhurried():
                     say("taking it down")
                     take_down()
+
+
+@contextlib.contextmanager
+def lab_beside(scenario: Path) -> Iterator[Lab]:
+    """Bring up a lab for one test only, beside any that is up: for hosts that nobody can work with afterwards."""
+    before = {name: os.environ.pop(name, None) for name in ("KVMOPS_LAB_INSTANCE", "KVMOPS_LAB_STATE")}
+    try:
+        for number in (before["KVMOPS_LAB_INSTANCE"] or "0", *map(str, BESIDE)):
+            os.environ["KVMOPS_LAB_INSTANCE"] = number
+            if not is_up():
+                break
+        else:
+            raise LabError("so many labs are up that there is no number for one more", "Take one down.")
+        with lab_for(scenario) as lab:
+            yield lab
+    finally:
+        os.environ.update({name: value for name, value in before.items() if value is not None})
+        if before["KVMOPS_LAB_INSTANCE"] is None:
+            os.environ.pop("KVMOPS_LAB_INSTANCE", None)
 
 
 @contextlib.contextmanager

@@ -56,13 +56,14 @@ def _boots(settings: Settings, image: Path) -> bool:
     )
     alarm = threading.Timer(PATIENCE_S, _kill, [trial])
     alarm.start()
-    try:
-        assert trial.stdout is not None
-        return any("agent: t=" in line for line in trial.stdout)
-    finally:
-        alarm.cancel()
-        _kill(trial)
-        trial.wait()
+    # Leaving it closes its output and waits for it.
+    with trial:
+        try:
+            assert trial.stdout is not None
+            return any("agent: t=" in line for line in trial.stdout)
+        finally:
+            alarm.cancel()
+            _kill(trial)
 
 
 def _kill(trial: subprocess.Popen[str]) -> None:

@@ -20,7 +20,9 @@ from .errors import LabError
 from .settings import SOURCES, Settings
 
 META_PACKAGE = "linux-image-cloud-amd64"
-DRIVERS = ("virtio_pci", "virtio_net", "virtio_balloon", "virtio_blk")
+DRIVERS = ("virtio_pci", "virtio_net", "virtio_balloon", "virtio_blk", "button", "evdev")
+# What busybox's acpid does when the power button is pressed.
+POWER_BUTTON = "etc/acpi/PWRF/00000080"
 BUSYBOX = Path("/bin/busybox")
 
 
@@ -163,8 +165,9 @@ class Entry:
 
 
 def _files(settings: Settings, tree: Path) -> Iterator[Entry]:
-    for folder in ("bin", "dev", "proc", "sys", "modules"):
+    for folder in ("bin", "dev", "proc", "sys", "modules", "etc", "etc/acpi", "etc/acpi/PWRF"):
         yield Entry(folder, stat.S_IFDIR | 0o755)
+    yield Entry(POWER_BUTTON, stat.S_IFREG | 0o755, b"#!/bin/sh\nexec /bin/busybox poweroff -f\n")
     yield Entry("bin/busybox", stat.S_IFREG | 0o755, BUSYBOX.read_bytes())
     yield Entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
     yield Entry("bin/agent", stat.S_IFREG | 0o755, (settings.cache / "programs" / "agent").read_bytes())

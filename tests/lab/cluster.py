@@ -27,6 +27,7 @@ from . import (
     prerequisites,
     process,
     protocol,
+    repository,
     scenario,
     ssh,
 )
@@ -145,6 +146,8 @@ class Lab:
         releases = sorted({host.release for host in self.scenario.hosts})
         # One after the other: they share the machine's two cores and apt's lock.
         images = [image.ensure(self.settings, release, say) for release in releases]
+        for release in sorted({host.release for host in self.scenario.hosts if host.updates == "backports"}):
+            repository.ensure(self.settings, release, say)
         boot_image.ensure(self.settings)
         return accelerator.kvm_works(self.settings, images[0])
 

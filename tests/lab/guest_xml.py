@@ -42,7 +42,12 @@ def kernel_arguments(guest: GuestPlan, networks: Networks) -> str:
         f"lab.hot_mib={guest.hot_mib}",
         f"lab.pages_per_s={guest.pages_per_s}",
         f"lab.pattern={guest.pattern}",
+        f"lab.content={guest.content}",
+        f"lab.cold_per_s={guest.cold_pages_per_s}",
     ]
+    if guest.phases:
+        turns = (f"{phase.seconds}:{phase.hot_mib}:{phase.pages_per_s}" for phase in guest.phases)
+        words.append(f"lab.phases={','.join(turns)}")
     if guest.disk_mib:
         words.append("lab.disk=/dev/vda")
     return " ".join(words)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from . import cgroup, mount, network, process, rootfs, ssh, supervisor
+from . import cgroup, mount, network, process, repository, rootfs, ssh, supervisor
 from .addresses import Networks
 from .command import last_words, run
 from .errors import LabError
@@ -75,10 +75,17 @@ class Host:
             return
         self.kill()
         folder = self.settings.host_folder(self.name)
-        mount.overlay(path_of(self.settings, self.plan.release), folder)
+        mount.overlay(self._lower(), folder)
         network.connect_host(self.settings, self.networks, self.plan)
         rootfs.prepare(self.settings, self.networks, scenario, self.plan)
         supervisor.start(self.settings, self.name)
+
+    def _lower(self) -> str:
+        """Return what lies under the host's own layer."""
+        layers = [path_of(self.settings, self.plan.release)]
+        if self.plan.updates == "backports":
+            layers.insert(0, repository.layer_of(self.settings, self.plan.release))
+        return ":".join(map(str, layers))
 
     def wait_ready(self, patience: float = READY_S) -> None:
         """Wait until ssh and libvirt answer."""

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from . import mount
@@ -102,42 +103,45 @@ def _bootstrap(release: str, root: Path, packages: Path) -> None:
             root,
             mirror(),
         ],
-        environment=_plain_environment(),
+        environment=plain_environment(),
     )
 
 
-def _plain_environment() -> dict[str, str]:
+def plain_environment() -> dict[str, str]:
+    """Return what apt and debootstrap need of an environment, and nothing of the caller's."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 
-def _install(root: Path, packages: Path) -> None:
-    # Nothing may be started while packages are configured in a folder that is not running.
+@contextlib.contextmanager
+def nothing_started(root: Path) -> Iterator[None]:
+    """Keep packages from starting anything while they are configured in a folder that is not running."""
     policy = root / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n", encoding="ascii")
     policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
+def _install(root: Path, packages: Path) -> None:
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     _copy_apt_options(root)
     archives = root / "var/cache/apt/archives"
     run(["mount", "--bind", packages, archives])
     try:
-        for words in (
-            ["apt-get", "update"],
-            [
-                "apt-get",
-                "install",
-                "-y",
-                "--no-install-recommends",
-                "-o",
-                "APT::Keep-Downloaded-Packages=true",
-                *PACKAGES,
-            ],
-        ):
-            run(["chroot", root, *words], environment=_plain_environment())
+        with nothing_started(root):
+            _get_packages(root)
     finally:
         mount.unmount(archives)
-    policy.unlink()
     for host_key in (root / "etc/ssh").glob("ssh_host_*"):
         host_key.unlink()
+
+
+def _get_packages(root: Path) -> None:
+    keep = ("-o", "APT::Keep-Downloaded-Packages=true")
+    for words in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *keep, *PACKAGES]):
+        run(["chroot", root, *words], environment=plain_environment())
 
 
 def _copy_apt_options(root: Path) -> None:

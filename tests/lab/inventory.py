@@ -15,6 +15,8 @@ from .addresses import Networks
 from .scenario import HostPlan, Scenario
 from .settings import Settings
 
+#: A megabit per second of the link, in MiB/s of what a hypervisor sends: 4.4 % go to headers of TCP/IP and Ethernet.
+MIB_S_OF_A_MEGABIT = 1e6 / 8 * 0.956 / 2**20
 HEADER = "# Written by the lab; changes are lost.\n"
 
 
@@ -31,11 +33,14 @@ def content(settings: Settings, networks: Networks, scenario: Scenario) -> dict[
 
 
 def _host(networks: Networks, host: HostPlan) -> dict[str, Any]:
-    return {
+    variables: dict[str, Any] = {
         "ansible_host": networks.management.host(host.number),
         "kvmops_cluster_connect_uri": f"qemu+ssh://root@{host.name}/system",
         "kvmops_cluster_migration_address": networks.migration.host(host.number),
     }
+    if host.link_mbit:
+        variables["kvmops_cluster_bandwidth_mib_s"] = round(host.link_mbit * MIB_S_OF_A_MEGABIT, 2)
+    return variables
 
 
 def write(path: Path, data: dict[str, Any]) -> None:

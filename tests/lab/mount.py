@@ -34,8 +34,8 @@ def of_lab(settings: Settings) -> list[Path]:
     ]
 
 
-def overlay(lower: Path, folder: Path) -> None:
-    """Mount a host's own layer over a base image, at `folder`/root."""
+def overlay(lower: str, folder: Path) -> None:
+    """Mount a host's own layer over a base image, or over several, the uppermost first, at `folder`/root."""
     root = folder / "root"
     if any(place == root for dummy, place, dummy in mounted()):
         return

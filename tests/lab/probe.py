@@ -125,19 +125,24 @@ class Probe:
             end = time.monotonic_ns()
             self._read()
         pairs = zip(self._guests, self._tracks, strict=True)
-        return {guest.name: self._record(guest, track, end) for guest, track in pairs}
+        return {guest.name: self._record(guest, track, self._section_start, end) for guest, track in pairs}
 
-    def _record(self, guest: Guest, track: Track, end: int) -> dict[str, Any]:
-        start = self._section_start
-        first = bisect_left(track.sent, start)
-        sent = track.sent[first:]
-        answers = track.answers[first:]
+    def record(self, name: str, start_ns: int, end_ns: int) -> dict[str, Any]:
+        """Return what was measured of one guest between two moments (time.monotonic_ns), once the probing has ended."""
+        at = next(place for place, guest in enumerate(self._guests) if guest.name == name)
+        return self._record(self._guests[at], self._tracks[at], start_ns, end_ns)
+
+    def _record(self, guest: Guest, track: Track, start: int, end: int) -> dict[str, Any]:
+        first, last = bisect_left(track.sent, start), bisect_left(track.sent, end)
+        sent = track.sent[first:last]
+        answers = track.answers[first:last]
         silences = gaps(sent, start=start, end=end, period_ms=self._period_ms)
         before = [total for moment, total in track.totals if moment <= start]
+        until = [total for moment, total in track.totals if moment <= end]
         written = answers[-1][2] - answers[0][2] if answers else 0
         seconds = (sent[-1] - sent[0]) / 1e9 if sent else 0.0
         return {
-            "sent": (track.totals[-1][1] if track.totals else 0) - (before[-1] if before else 0),
+            "sent": (until[-1] if until else 0) - (before[-1] if before else 0),
             "answered": len(sent),
             "seconds": round((end - start) / 1e9, 3),
             "downtime_ms": silences[0].ms if silences else 0.0,
@@ -146,7 +151,7 @@ class Probe:
             "resolution_ms": resolution_ms(sent, self._period_ms),
             "period_ms": self._period_ms,
             "pages_written": written,
-            "work_lost_s": work_lost_s(written, seconds, guest.plan.pages_per_s if guest.plan.hot_mib else 0),
+            "work_lost_s": work_lost_s(written, seconds, guest.plan.work_per_s),
             "bad_pages": answers[-1][3] if answers else None,
             "disk_errors": answers[-1][4] if answers else None,
             "boot_ids": sorted({f"{answer[1]:016x}" for answer in answers}),

@@ -14,6 +14,7 @@ import re
 import shutil
 from pathlib import Path
 
+from . import repository
 from .addresses import Networks
 from .credentials import ensure_certificate
 from .scenario import HostPlan, Scenario
@@ -64,7 +65,9 @@ def prepare(settings: Settings, networks: Networks, scenario: Scenario, host: Ho
     _write_units(root)
     _write_libvirt(root, networks, host)
     _write_certificates(root, settings, networks, host)
-    for folder in (BOOT_PLACE, CONSOLE_PLACE, DISK_PLACE, SHARED_PLACE):
+    if host.updates == "backports":
+        _write(root / "etc/apt/sources.list", repository.source_line())
+    for folder in (BOOT_PLACE, CONSOLE_PLACE, DISK_PLACE, SHARED_PLACE, repository.PLACE):
         _inside(root, folder).mkdir(parents=True, exist_ok=True)
 
 

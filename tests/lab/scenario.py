@@ -36,6 +36,17 @@ class HostPlan:
     memory_mib: int
     link_mbit: int
     storage: str
+    #: Whether it can be upgraded to the packages of its release's backports.
+    updates: str = "none"
+
+
+@dataclass(frozen=True)
+class Phase:
+    """What a guest does for some time, before it goes on to the next of its phases."""
+
+    seconds: int
+    hot_mib: int
+    pages_per_s: int
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,15 @@ class GuestPlan:
     disk_mib: int | None
     group: str | None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    content: str = "random"
+    cold_pages_per_s: int = 0
+    phases: tuple[Phase, ...] = ()
+
+    @property
+    def work_per_s(self) -> int:
+        """How fast its count of written pages grows while nothing takes time from it; 0 if it does nothing."""
+        cold = self.cold_pages_per_s if self.touched_mib > self.hot_mib else 0
+        return (self.pages_per_s if self.hot_mib else 0) + cold
 
 
 @dataclass(frozen=True)
@@ -74,7 +94,10 @@ class Scenario:
         data = json.loads(text)
         return Scenario(
             hosts=tuple(HostPlan(**host) for host in data["hosts"]),
-            guests=tuple(GuestPlan(**guest) for guest in data["guests"]),
+            guests=tuple(
+                GuestPlan(**{**guest, "phases": tuple(Phase(**phase) for phase in guest.get("phases", ()))})
+                for guest in data["guests"]
+            ),
         )
 
 
@@ -149,6 +172,7 @@ def _hosts(data: Mapping[str, Any], origin: str) -> Iterable[HostPlan]:
             memory_mib=data.get("memory_mib", 4096),
             link_mbit=data.get("link_mbit", 0),
             storage=data.get("storage", "separate"),
+            updates=data.get("updates", "none"),
         )
 
 
@@ -165,13 +189,16 @@ def _guests(data: Iterable[Mapping[str, Any]], origin: str) -> Iterable[GuestPla
 def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> GuestPlan:
     memory = entry.get("memory_mib", 192)
     touched = entry.get("touched_mib", 32)
-    hot = entry.get("hot_mib", 0)
+    phases = tuple(Phase(**phase) for phase in entry.get("phases", ()))
+    # Its work is counted in pages of the first phase.
+    hot = phases[0].hot_mib if phases else entry.get("hot_mib", 0)
     if touched + GUEST_OVERHEAD_MIB > memory:
         raise _wrong(
             origin, "touched_mib", f"{touched} MiB and the guest's own {GUEST_OVERHEAD_MIB} do not fit into {memory}"
         )
-    if hot > touched:
-        raise _wrong(origin, "hot_mib", f"{hot} is more than touched_mib, {touched}")
+    hottest = max([hot, *(phase.hot_mib for phase in phases)])
+    if hottest > touched:
+        raise _wrong(origin, "hot_mib", f"{hottest} is more than touched_mib, {touched}")
     disk = entry.get("disk")
     return GuestPlan(
         name=name,
@@ -180,17 +207,23 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> Gue
         memory_mib=memory,
         touched_mib=touched,
         hot_mib=hot,
-        pages_per_s=entry.get("pages_per_s", 0),
+        pages_per_s=phases[0].pages_per_s if phases else entry.get("pages_per_s", 0),
         vcpus=entry.get("vcpus", 1),
         pattern=entry.get("pattern", "sparse"),
         disk_mib=None if disk in (None, "none") else int(disk),
         group=entry.get("group"),
         policy=dict(entry.get("policy", {})),
+        content=entry.get("content", "random"),
+        cold_pages_per_s=entry.get("cold_pages_per_s", 0),
+        phases=phases,
     )
 
 
 def _check_sense(hosts: tuple[HostPlan, ...], guests: tuple[GuestPlan, ...], origin: str) -> None:
     """Check what a schema cannot say."""
+    for host in hosts:
+        if host.updates == "backports" and host.release == "testing":
+            raise _wrong(origin, "hosts.updates", "testing has no backports")
     known = {host.name for host in hosts}
     seen: set[str] = set()
     if len(guests) > MOST_GUESTS:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import process
+from . import process, repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
 from .scenario import HostPlan
 from .settings import Settings
@@ -62,6 +62,8 @@ def command(settings: Settings, host: HostPlan) -> list[str]:
         f"--hostname={host.name}",
         f"--network-namespace-path=/run/netns/{settings.network_namespace(host.name)}",
         "--capability=all",
+        # A real host lets its root have it; nspawn would not, whatever the capabilities.
+        "--system-call-filter=pidfd_getfd",
         "--resolv-conf=off",
         "--timezone=off",
         "--link-journal=no",
@@ -71,6 +73,8 @@ def command(settings: Settings, host: HostPlan) -> list[str]:
     ]
     if host.storage == "shared":
         words.append(f"--bind={settings.shared}:{SHARED_PLACE}")
+    if host.updates == "backports":
+        words.append(f"--bind-ro={repository.path_of(settings, host.release)}:{repository.PLACE}")
     if Path("/dev/kvm").exists():
         words.append("--bind=/dev/kvm")
     return words

@@ -36,16 +36,29 @@
 
 #include "protocol.h"
 
-enum { PAGE = 4096, WORDS = PAGE / 8, TICK_MS = 10, IDLE_TICK_MS = 100, BACKLOG_MS = 100 };
+enum { PAGE = 4096, WORDS = PAGE / 8, TICK_MS = 10, IDLE_TICK_MS = 100, BACKLOG_MS = 100, MOST_PHASES = 16 };
+/* A page that compresses changes in its first fifth only; the rest repeats one word. */
+enum { FRESH_WORDS = WORDS / 5 };
+
+/* What the guest does for so long, before it goes on to the next of its phases. */
+struct phase {
+    uint64_t ns;
+    uint64_t hot_pages;
+    uint64_t pages_per_s;
+};
 
 struct options {
     uint64_t seed;
     uint64_t touched_pages;
     uint64_t hot_pages;
     uint64_t pages_per_s;
+    uint64_t cold_per_s;
     uint64_t verify_per_s;
     uint64_t disk_ops_per_s;
     int whole;
+    int fresh_words;
+    int phases;
+    struct phase phase[MOST_PHASES];
     const char *disk;
 };
 
@@ -93,17 +106,16 @@ static uint64_t step(uint64_t x)
 
 static void fill(uint64_t *page, uint64_t stream)
 {
-    for (int i = 0; i < WORDS; i++, stream = step(stream))
+    for (int i = 0; i < WORDS; i++, stream = i < options.fresh_words ? step(stream) : stream)
         page[i] = stream;
 }
 
 static int same(const uint64_t *page, int from, uint64_t stream)
 {
     uint64_t difference = 0;
-    for (int i = 0; i < from; i++)
-        stream = step(stream);
-    for (int i = from; i < WORDS; i++, stream = step(stream))
-        difference |= page[i] ^ stream;
+    for (int i = 0; i < WORDS; i++, stream = i < options.fresh_words ? step(stream) : stream)
+        if (i >= from)
+            difference |= page[i] ^ stream;
     return difference == 0;
 }
 
@@ -117,7 +129,6 @@ static void write_page(uint64_t index)
         fill(page, stream);
     else
         page[0] = stream;
-    pages_written++;
 }
 
 static int page_is_good(uint64_t index)
@@ -176,16 +187,56 @@ static void check_on_request(uint64_t *cursor, uint64_t *bad, uint64_t slice)
     memory_token = wanted;
 }
 
+static struct phase phase_at(uint64_t since_start)
+{
+    uint64_t cycle = 0;
+    for (int i = 0; i < options.phases; i++)
+        cycle += options.phase[i].ns;
+    since_start %= cycle;
+    int i = 0;
+    while (since_start >= options.phase[i].ns)
+        since_start -= options.phase[i++].ns;
+    return options.phase[i];
+}
+
+/* Whoever watches expects pages_per_s, whatever the phase: a page of a phase with another rate counts by as much. */
+static void count_work(uint64_t pages, uint64_t rate)
+{
+    static uint64_t rest;
+    rest += pages * options.pages_per_s;
+    pages_written += rest / rate;
+    rest %= rate;
+}
+
+static void write_hot(struct phase now, uint64_t *clock, uint64_t *next)
+{
+    uint64_t count = due(clock, now.pages_per_s);
+    for (uint64_t n = count; n; n--, ++*next)
+        write_page(*next %= now.hot_pages);
+    count_work(count, now.pages_per_s);
+}
+
+/* Everything that is not hot, one page after the other, slowly. */
+static void write_cold(uint64_t *clock, uint64_t *next)
+{
+    uint64_t count = due(clock, options.cold_per_s);
+    for (uint64_t n = count; n; n--, ++*next)
+        write_page(options.hot_pages + (*next %= options.touched_pages - options.hot_pages));
+    pages_written += count;
+}
+
 static void *memory_loop(void *unused)
 {
-    uint64_t next_hot = 0, next_check = 0, cursor = 0, bad = 0;
-    uint64_t write_clock, check_clock;
+    uint64_t next_hot = 0, next_cold = 0, next_check = 0, cursor = 0, bad = 0;
+    int hot = options.hot_pages && options.pages_per_s;
+    int cold = options.cold_per_s && options.touched_pages > options.hot_pages;
     touch_all();
-    write_clock = check_clock = now_ns();
+    uint64_t start = now_ns(), write_clock = start, cold_clock = start, check_clock = start;
     for (;;) {
-        if (options.hot_pages && options.pages_per_s)
-            for (uint64_t n = due(&write_clock, options.pages_per_s); n; n--, next_hot = (next_hot + 1) % options.hot_pages)
-                write_page(next_hot);
+        if (hot)
+            write_hot(phase_at(now_ns() - start), &write_clock, &next_hot);
+        if (cold)
+            write_cold(&cold_clock, &next_cold);
         if (options.touched_pages && options.verify_per_s) {
             uint64_t count = options.verify_per_s * ((now_ns() - check_clock) / 1000000) / 1000;
             if (count) {
@@ -196,7 +247,7 @@ static void *memory_loop(void *unused)
         }
         check_on_request(&cursor, &bad, 2048);
         if (wanted_token == memory_token)
-            sleep_ms(options.hot_pages && options.pages_per_s ? TICK_MS : IDLE_TICK_MS);
+            sleep_ms(hot || cold ? TICK_MS : IDLE_TICK_MS);
         else
             sched_yield();
     }
@@ -334,8 +385,20 @@ static uint64_t number(const char *text)
     return strtoull(text, NULL, 10);
 }
 
+/* SECONDS:HOT_MIB:PAGES_PER_S,… */
+static void parse_phases(char *text)
+{
+    for (char *rest = text; *rest && options.phases < MOST_PHASES; rest += *rest == ',') {
+        struct phase *phase = &options.phase[options.phases++];
+        phase->ns = strtoull(rest, &rest, 10) * 1000000000u;
+        phase->hot_pages = *rest == ':' ? strtoull(rest + 1, &rest, 10) * 256 : 0;
+        phase->pages_per_s = *rest == ':' ? strtoull(rest + 1, &rest, 10) : 0;
+    }
+}
+
 static void parse(int argc, char **argv)
 {
+    options.fresh_words = WORDS;
     options.verify_per_s = 64;
     options.disk_ops_per_s = 20;
     for (int i = 1; i < argc; i++) {
@@ -351,6 +414,12 @@ static void parse(int argc, char **argv)
             options.hot_pages = number(value) * 256;
         else if (!strcmp(argv[i], "lab.pages_per_s"))
             options.pages_per_s = number(value);
+        else if (!strcmp(argv[i], "lab.cold_per_s"))
+            options.cold_per_s = number(value);
+        else if (!strcmp(argv[i], "lab.phases"))
+            parse_phases(value);
+        else if (!strcmp(argv[i], "lab.content"))
+            options.fresh_words = strcmp(value, "compressible") ? WORDS : FRESH_WORDS;
         else if (!strcmp(argv[i], "lab.verify_per_s"))
             options.verify_per_s = number(value);
         else if (!strcmp(argv[i], "lab.pattern"))
@@ -360,6 +429,8 @@ static void parse(int argc, char **argv)
     }
     if (options.hot_pages > options.touched_pages)
         options.hot_pages = options.touched_pages;
+    if (!options.phases)
+        options.phase[options.phases++] = (struct phase){1000000000u, options.hot_pages, options.pages_per_s};
 }
 
 int main(int argc, char **argv)

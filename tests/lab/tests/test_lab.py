@@ -35,6 +35,15 @@ guests:
   - {name: warm, host: h1, touched_mib: 32, hot_mib: 4, pages_per_s: 500, group: pair, policy: {max_downtime_ms: 400}}
   - {name: store, host: h2, touched_mib: 16, disk: 32}
 """
+KINDS = """
+hosts: {count: 2, link_mbit: 200, memory_mib: 2048}
+guests:
+  - {name: text, host: h1, hot_mib: 4, pages_per_s: 400, content: compressible}
+  - {name: cold, host: h1, hot_mib: 4, pages_per_s: 200, cold_pages_per_s: 200, pattern: whole}
+  - name: shifts
+    host: h1
+    phases: [{seconds: 1, hot_mib: 4, pages_per_s: 400}, {seconds: 1, hot_mib: 16, pages_per_s: 4000}]
+"""
 MOVE = "virsh migrate --live --p2p --persistent --undefinesource"
 
 
@@ -93,6 +102,22 @@ def test_a_move_is_seen_and_keeps_the_memory(lab: Lab) -> None:
     assert after["memory_ok"]
     assert after["boot_id"] == before["boot_id"]
     assert after["pages_written"] > before["pages_written"]
+
+
+def test_guests_of_every_kind_work_at_their_rate_and_keep_their_memory(running: Lab, tmp_path: Path) -> None:
+    other = tmp_path / "kinds.yml"
+    other.write_text(KINDS, encoding="utf-8")
+    lab = running.reset(other)
+    with lab.probe() as probe:
+        time.sleep(4)
+        for name in lab.guests:
+            lab.host("h1").ssh(f"{MOVE} {name} qemu+tcp://h2/system", check=True)
+        records = probe.records()
+    for name, record in records.items():
+        # A page of the hot phase counts as a tenth of one of the calm phase.
+        assert 0.5 < record["pages_written"] / (400 * record["seconds"]) < 1.1, name
+        assert record["downtime_ms"] > 0
+        assert lab.verify(name)["memory_ok"]
 
 
 def test_a_move_with_tls_and_back_with_tcp(lab: Lab) -> None:

@@ -49,6 +49,7 @@ def test_inventory(tmp_path):
         "kvmops_cluster_connect_uri": "qemu+ssh://root@h2/system",
         "kvmops_cluster_migration_address": "198.18.0.12",
     }
+    assert "kvmops_cluster_bandwidth_mib_s" not in group["hosts"]["h1"], "its link has no limit"
     assert group["vars"]["ansible_ssh_private_key_file"] == "/state/ssh/id_ed25519"
     assert "UserKnownHostsFile=/state/ssh/known_hosts" in group["vars"]["ansible_ssh_common_args"]
     assert "ControlPersist=60s" in group["vars"]["ansible_ssh_common_args"]
@@ -72,6 +73,16 @@ def test_disk_and_command_line():
     assert "lab.disk=/dev/vda" in with_disk.findtext("os/cmdline")
     assert without.find("devices/disk") is None
     assert "lab.address=198.19.0.102 " in without.findtext("os/cmdline")
+
+
+def test_what_a_guest_is_to_do_is_on_its_command_line():
+    told = {
+        "phases": [{"seconds": 15, "hot_mib": 4, "pages_per_s": 500}, {"seconds": 5, "hot_mib": 8, "pages_per_s": 90}]
+    }
+    busy = {"name": "g", "host": "h1", "content": "compressible", "cold_pages_per_s": 7, **told}
+    (guest,) = scenario.parse({"hosts": {}, "guests": [busy]}).guests
+    words = define(guest).findtext("os/cmdline").split()
+    assert {"lab.content=compressible", "lab.cold_per_s=7", "lab.phases=15:4:500,5:8:90", "lab.hot_mib=4"} <= set(words)
 
 
 def test_the_machine_type_is_one_that_every_release_knows():

@@ -36,6 +36,14 @@ def test_a_release_for_each_host():
     assert [host.release for host in plan.hosts] == ["bookworm", "testing"]
 
 
+def test_hosts_that_can_be_upgraded():
+    plan = scenario.parse({"hosts": {"updates": "backports"}})
+    assert {host.updates for host in plan.hosts} == {"backports"}
+    assert scenario.Scenario.from_json(plan.to_json()) == plan
+    with pytest.raises(LabError, match=r"hosts\.updates: testing has no backports"):
+        scenario.parse({"hosts": {"release": ["trixie", "trixie", "testing"], "updates": "backports"}})
+
+
 def test_a_guest_many_times():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"count": 3, "disk": 16}, {"name": "x", "host": "h2"}]})
     assert [(guest.name, guest.number) for guest in plan.guests] == [("g1", 1), ("g2", 2), ("g3", 3), ("x", 4)]
@@ -45,6 +53,40 @@ def test_a_guest_many_times():
 def test_it_survives_being_written_down():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
+
+
+SHIFTS = [{"seconds": 15, "hot_mib": 4, "pages_per_s": 500}, {"seconds": 10, "hot_mib": 24, "pages_per_s": 9000}]
+
+
+def test_a_guest_that_changes_is_counted_in_pages_of_its_first_phase():
+    (guest,) = scenario.parse({"hosts": {}, "guests": [GUEST | {"phases": SHIFTS}]}).guests
+    assert (guest.hot_mib, guest.pages_per_s, guest.work_per_s) == (4, 500, 500)
+    assert [phase.hot_mib for phase in guest.phases] == [4, 24]
+
+
+def test_phases_survive_being_written_down():
+    plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"phases": SHIFTS, "content": "compressible"}]})
+    assert scenario.Scenario.from_json(plan.to_json()) == plan
+
+
+def test_a_guest_from_before_there_were_phases():
+    old = scenario.parse({"hosts": {}, "guests": [GUEST]})
+    text = old.to_json().replace('"phases": []', '"vcpus": 1').replace('"cold_pages_per_s": 0', '"vcpus": 1')
+    assert scenario.Scenario.from_json(text) == old
+
+
+@pytest.mark.parametrize(
+    ("work", "per_s"),
+    [
+        ({}, 0),
+        ({"hot_mib": 8, "pages_per_s": 100}, 100),
+        ({"cold_pages_per_s": 50}, 50),
+        ({"hot_mib": 8, "pages_per_s": 100, "cold_pages_per_s": 50}, 150),
+        ({"hot_mib": 32, "pages_per_s": 100, "cold_pages_per_s": 50}, 100),
+    ],
+)
+def test_what_a_guest_writes_when_nothing_takes_time_from_it(work, per_s):
+    assert scenario.parse({"hosts": {}, "guests": [GUEST | work]}).guests[0].work_per_s == per_s
 
 
 @pytest.mark.parametrize(
@@ -67,6 +109,11 @@ def test_it_survives_being_written_down():
             {"hosts": {}, "guests": [GUEST | {"hot_mib": -1}]},
             "s.yml: guests[0].hot_mib: -1 is less than",
         ),
+        (
+            {"hosts": {}, "guests": [GUEST | {"phases": [SHIFTS[1] | {"hot_mib": 33}]}]},
+            "s.yml: guests[0]: hot_mib: 33 is more than touched_mib, 32",
+        ),
+        ({"hosts": {}, "guests": [GUEST | {"phases": SHIFTS, "hot_mib": 4}]}, "s.yml: guests[0]: "),
         (
             {"hosts": {}, "guests": [GUEST, GUEST | {"name": "x", "hot_mib": 64}]},
             "s.yml: guests[1]: hot_mib: 64 is more than touched_mib, 32",
