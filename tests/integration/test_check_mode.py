@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import re
+
 from harness import outside
 from harness.operator import Operator
 from lab import Lab
@@ -28,8 +30,9 @@ def test_check_shows_the_plan_and_touches_nothing(lab: Lab, operator: Operator) 
     check = operator.run("drain_host", "--check", drain_host_name="h1")
     assert check.status == 0, check.text
     assert "4 guests (512 MiB) leave h1" in check.words
-    assert "STEP GUEST MEMORY FROM TO WHY" in check.words
-    assert "web-one 128 MiB h1 h3 h3 is the only host that can take it" in check.words
+    assert "STEP GUEST MEMORY FROM TO START END TIME SENT DOWNTIME HOW" in check.words
+    assert re.search(r"s\d+ web-one 128 MiB h1 h3 ", check.words)
+    assert "web-one h3 is the only host that can take it; " in check.words
     assert outside.everywhere(lab) == places
     assert traces(lab) == before
     assert operator.reports() == []

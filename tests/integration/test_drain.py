@@ -40,7 +40,7 @@ class Drained:
 def drained(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drained]:
     """Drain h1 once, with a prober watching."""
     lab = tidy(cluster)
-    operator = Operator(lab, tmp_path_factory.mktemp("drained"))
+    operator = Operator(lab, tmp_path_factory.mktemp("drained"), without=("h4",))
     boots = outside.boot_ids(lab)
     with lab.probe() as probe:
         outcome = operator.run("drain_host", drain_host_name="h1", drain_host_reason="new fans, ticket 4711")
@@ -105,7 +105,7 @@ def test_the_reported_downtime_is_what_users_felt(drained: Drained) -> None:
         seen = drained.seen[guest]
         assert seen["downtime_ms"] > 0
         assert row["downtime_ms"] <= seen["downtime_ms"] + 2 * seen["resolution_ms"] + 100, guest
-        assert row["strategy"] == "pre-copy"
+        assert row["strategy"] not in ("post-copy", "suspend"), "nobody has permitted that"
 
 
 def test_the_host_is_in_maintenance_and_says_so(drained: Drained) -> None:

@@ -76,7 +76,8 @@ def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fau
     assert report["ok"] is False
     for row in report["guests"]:
         gone = row["guest"] not in still_there
-        assert row["outcome"] == ("moved" if gone else "failed"), row
+        # A guest whose turn comes while the daemon is still down is refused, not tried.
+        assert row["outcome"] in (("moved",) if gone else ("failed", "refused")), row
         assert bool(row["error"]) is not gone
 
     for host in slowly.hosts:

@@ -22,6 +22,12 @@ INTERRUPTED = 99
 
 
 @pytest.fixture
+def settings() -> dict[str, str]:
+    """Nobody has turned pipelining on: what runs on a host is a file there."""
+    return {"ANSIBLE_PIPELINING": "False"}
+
+
+@pytest.fixture
 def slowly(lab: Lab) -> Iterator[Lab]:
     """Let moves take seconds."""
     lab.fault.slow_link("h1", SLOW_MBIT, both=True)
