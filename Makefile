@@ -27,11 +27,15 @@ export PYTHONDONTWRITEBYTECODE := 1
 # The lab, the demo and the benches are Python packages in tests/, and need root.
 SCENARIO ?=
 HOST ?= h1
-NAME ?= overhead
+NAME ?= strategies
+REPEATS ?=
+CLUSTER ?=
 OUT ?=
 ROOT := $(SUDO) env PATH=$(PATH):/usr/sbin:/sbin PYTHONPATH=$(CURDIR)/tests \
 	ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) \
 	$(foreach name,$(filter KVMOPS_%,$(.VARIABLES)),$(name)='$($(name))') $(BIN)/python
+# Labs that are tested side by side, on a machine with processors to spare: make integration LABS=2
+LABS ?= 0
 OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
 
 .PHONY: help
@@ -89,7 +93,8 @@ import-check: build ## Would Galaxy take that file? (galaxy-importer)
 .PHONY: integration
 integration: tools ## The lab's own tests, then the collection's on the lab (root)
 	@mkdir -p build/junit
-	@$(ROOT) -m pytest tests/lab/tests tests/integration -q --junit-xml=build/junit/integration.xml $(ARGS)
+	@$(ROOT) -m pytest tests/lab/tests tests/integration -q -p harness.side_by_side -n $(LABS) --dist loadfile \
+		--junit-xml=build/junit/integration.xml $(ARGS)
 
 .PHONY: test
 test: ## Everything: check, sanity, import-check, integration
@@ -101,8 +106,9 @@ demo: tools ## Drain a busy host of a small cluster on this machine, and bring e
 	@$(ROOT) -m demo $(OPTIONS)
 
 .PHONY: bench
-bench: tools ## Measure: make bench NAME=overhead [SCENARIO=file] [OUT=file] (root)
-	@$(ROOT) -m bench $(NAME) $(OPTIONS) $(if $(OUT),--out $(OUT))
+bench: tools ## Measure, ours against others: make bench [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
+	@$(ROOT) -m bench $(NAME) $(OPTIONS) $(if $(OUT),--out $(OUT)) $(if $(REPEATS),--repeats $(REPEATS)) \
+		$(if $(CLUSTER),--cluster $(CLUSTER))
 
 .PHONY: lab-up lab-down lab-reset lab-status lab-ssh
 lab-up: tools ## Start a cluster on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)

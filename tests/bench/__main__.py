@@ -7,6 +7,11 @@ from __future__ import annotations
 
 import sys
 
+from harness.ansible import CHECKOUT
+
+# Where Ansible finds the collection; the benches compute with its core.
+sys.path.append(str(CHECKOUT / "build" / "collections"))
+
 from .cli import main
 
 sys.exit(main())

@@ -16,10 +16,12 @@ from typing import Any
 
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
-from lab import Lab, LabError
+from lab import LabError
 from lab.scenario import DEFAULT
 
-from . import overhead
+from . import controller, eta, forecasting, measuring, overhead, planning, recorded, strategies
+
+SCENARIOS = Path(__file__).with_name("scenarios")
 
 
 @dataclass(frozen=True)
@@ -27,27 +29,52 @@ class Bench:
     """What one bench needs, does and says.
 
     Attributes:
-        scenario: what it runs on, unless told otherwise.
-        measure: does it and returns a document.
+        scenario: what it runs on, unless told otherwise; None for one that needs no lab.
+        measure: does it and returns a document; takes the lab, if there is one, a folder and the options.
         lines: the document for people.
     """
 
-    scenario: Path
-    measure: Callable[[Lab, Path, argparse.Namespace], dict[str, Any]]
+    scenario: Path | None
+    measure: Callable[..., dict[str, Any]]
     lines: Callable[[Mapping[str, Any]], list[str]]
 
 
-BENCHES = {"overhead": Bench(DEFAULT.with_name("overhead.yml"), overhead.measure, overhead.lines)}
+BENCHES = {
+    "strategies": Bench(SCENARIOS / "mixed-eight.yml", strategies.measure, strategies.lines),
+    "forecast": Bench(SCENARIOS / "forecast.yml", forecasting.measure, forecasting.lines),
+    "eta": Bench(SCENARIOS / "eta.yml", eta.measure, eta.lines),
+    "measure": Bench(SCENARIOS / "measure.yml", measuring.measure, measuring.lines),
+    "overhead": Bench(DEFAULT.with_name("overhead.yml"), overhead.measure, overhead.lines),
+    "plan": Bench(None, planning.measure, planning.lines),
+    "controller": Bench(None, controller.measure, controller.lines),
+    "recorded": Bench(None, recorded.measure, recorded.document_lines),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure on the lab.")
     parser.add_argument("name", choices=sorted(BENCHES))
-    parser.add_argument("--scenario", type=Path, help="another scenario")
+    parser.add_argument("--scenario", type=Path, help="another scenario; a bare name is one of the bench's own")
+    parser.add_argument("--cluster", type=Path, help="plan: snapshots (.json) or htools text, not the usual clusters")
     parser.add_argument("--out", type=Path, help="folder, or file that ends in .json (default: build/bench)")
-    parser.add_argument("--repeats", type=int, default=2, help="how often each side is measured (default: 2)")
+    parser.add_argument("--repeats", type=int, help="how often each side is measured (default: 2, or the scenario's)")
     parser.add_argument("--max-ratio", type=float, help="exit 1 if the ratio is above this")
     return parser
+
+
+def _measured(bench: Bench, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure on a lab that is up for as long as that takes, or without one."""
+    if bench.scenario is None:
+        return bench.measure(folder, options)
+    options.scenario = _scenario(options.scenario or bench.scenario)
+    keep = is_up() or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
+    with lab_for(options.scenario, keep=keep) as lab:
+        return bench.measure(lab, folder, options)
+
+
+def _scenario(path: Path) -> Path:
+    own = (SCENARIOS / path.name).with_suffix(".yml")
+    return own if path.parent == Path() and not path.exists() and own.exists() else path.resolve()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,10 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = (options.out or CHECKOUT / "build" / "bench").resolve()
     path = out if out.suffix == ".json" else out / f"{options.name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    keep = is_up() or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
     try:
-        with lab_for((options.scenario or bench.scenario).resolve(), keep=keep) as lab:
-            found = bench.measure(lab, path.parent, options)
+        found = _measured(bench, path.parent, options)
     except LabError as error:
         print(f"bench: {error.what}\n       {error.remedy or ''}".rstrip(), file=sys.stderr)
         return 1

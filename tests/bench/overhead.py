@@ -27,6 +27,7 @@ from lab import Lab, LabError
 HOST = "h1"
 CALLBACK = CHECKOUT / "tests" / "bench" / "callback"
 MOVING = "Move the guests"
+REPEATS = 2
 
 Moves = Sequence[tuple[str, str]]
 
@@ -34,15 +35,16 @@ Moves = Sequence[tuple[str, str]]
 def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Drain by playbook and by hand, by turns; return both, their ratio, and where the playbook's time goes."""
     playbook, plain = [], []
-    for repeat in range(1, options.repeats + 1):
+    repeats = options.repeats or REPEATS
+    for repeat in range(1, repeats + 1):
         lab = tidy(lab)
         run = _by_playbook(lab, folder, repeat)
         playbook.append(run)
-        print(f"overhead: playbook {repeat}/{options.repeats}: {run['seconds']:.1f} s", flush=True)
+        print(f"overhead: playbook {repeat}/{repeats}: {run['seconds']:.1f} s", flush=True)
         lab = tidy(lab)
         loop = _by_hand(lab, [(move["guest"], move["destination"]) for move in run["moves"]])
         plain.append(loop)
-        print(f"overhead: virsh    {repeat}/{options.repeats}: {loop['seconds']:.1f} s", flush=True)
+        print(f"overhead: virsh    {repeat}/{repeats}: {loop['seconds']:.1f} s", flush=True)
     tidy(lab)
     ours = statistics.median(run["seconds"] for run in playbook)
     theirs = statistics.median(run["seconds"] for run in plain)

@@ -16,11 +16,11 @@ therefore.
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import functools
 import json
 import math
-import sys
 import typing as t
 from pathlib import Path
 
@@ -34,6 +34,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set im
 
 RECORDS = Path(__file__).parents[1] / "unit/plugins/module_utils/core/fixtures/recorded-moves.json"
 MIB = 1024 * 1024
+#: Ways in which W(t) was measured.
+METHODS = ("qmp", "libvirt")
+#: Guests that constants were set by, and those that are a check.
+KINDS = (("fitted", True), ("check", False))
 #: Guests that constants were set by.
 FITTED = ("idle", "hot16")
 #: What is asked of a move when only its end matters: any downtime will do.
@@ -198,15 +202,22 @@ def _cell(expected: float | None, actual: float | None, unit: float, error: floa
     return f"{left + ' / ' + right:>14}{percent:>5} "
 
 
-def main() -> int:
-    """Print table and summaries, for both ways of measuring."""
-    for method in ("qmp", "libvirt"):
+def measure(folder: Path, options: argparse.Namespace) -> dict[str, t.Any]:
+    """Return all rows and summaries, for both ways of measuring; nothing is written into the folder."""
+    found: dict[str, t.Any] = {"schema": "kvmops.bench.recorded/1"}
+    for method in METHODS:
         told = rows(method)
-        print(f"== W(t) from {method} (forecast / actual)", *lines(told), sep="\n")
-        for kind, fitted in (("constants set by", True), ("check", False)):
-            print(f"{kind}: {json.dumps(summary([row for row in told if row.fitted == fitted]))}")
-    return 0
+        found[method] = {
+            **{name: summary([row for row in told if row.fitted == fitted]) for name, fitted in KINDS},
+            "rows": [dataclasses.asdict(row) for row in told],
+        }
+    return found
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def document_lines(found: t.Mapping[str, t.Any]) -> list[str]:
+    """The document for people."""
+    told = []
+    for method in METHODS:
+        told += [f"== W(t) from {method} (forecast / actual)", *lines([Row(**row) for row in found[method]["rows"]])]
+        told += [f"{name}: {json.dumps(found[method][name])}" for name, dummy in KINDS]
+    return told
