@@ -73,7 +73,9 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     C(moved): runs at the destination, and the source has let go.
     C(stayed): runs at the source, and the destination has nothing of it.
     C(in_flight): a migration job is still at work; wait and look again.
-    C(resume_source): stopped at the source by a migration that is over, and the destination has nothing.
+    C(resume_source): stopped at the source by a migration that is over, and the destination has nothing, or only a
+    definition whose last start has failed. Of a guest that is to leave no definition there, having nothing proves only
+    as much as the caller knows of the destination since: it forgets such a guest when it is rebooted.
     C(ended): the guest runs on neither side, and neither side holds its memory.
     C(unclear): only a person can tell; touch nothing.
     """
@@ -93,7 +95,7 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     if destination.active:
         return _at_destination(destination, seen, look)
     if source.active:
-        return _at_source(source, seen, look, suspended_by_us)
+        return _at_source(source, destination, seen, look, suspended_by_us)
     return Verdict("ended", f"{seen}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 
 
@@ -127,13 +129,21 @@ def _at_destination(destination: Side, seen: str, look: str) -> Verdict:
     return Verdict("unclear", seen, f"see why it does not run: {look} on {destination.host}")
 
 
-def _at_source(source: Side, seen: str, look: str, suspended_by_us: bool) -> Verdict:
+def _at_source(source: Side, destination: Side, seen: str, look: str, suspended_by_us: bool) -> Verdict:
     if source.state == "running":
         return Verdict("stayed", seen)
     ours = ("migration", "unknown", "user") if suspended_by_us else ("migration", "unknown")
-    if source.state == "paused" and source.state_reason in ours:
-        return Verdict("resume_source", seen)
-    return Verdict("unclear", seen, f"see why it does not run: {look} on {source.host}")
+    if source.state != "paused" or source.state_reason not in ours:
+        return Verdict("unclear", seen, f"see why it does not run: {look} on {source.host}")
+    if destination.state == "shutoff" and destination.state_reason != "failed":
+        return Verdict(
+            "unclear",
+            f"{seen}, where it may have run and ended since; its memory on {source.host} would then be older than its"
+            " disks",
+            f"start nothing and let nothing go on until its log in /var/log/libvirt/qemu on {destination.host} says how"
+            " it ended there; only after 'shutting down, reason=failed' it never ran there",
+        )
+    return Verdict("resume_source", seen)
 
 
 def shown(name: str) -> str:

@@ -125,7 +125,8 @@ class MigrationJob:
         self._connect_uri = connect_uri
         self._decision = decision
         self._source_events = source_events
-        self._destination_events = destination_events
+        #: What tells of the destination, from the start.
+        self.destination_events = destination_events
         self._clock = clock
         # One queue for all that may wake the loop, so that an event is acted on at once and in its order.
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
@@ -172,12 +173,12 @@ class MigrationJob:
             self._inbox.put(("destination", event))
 
         self._source_events.listen(self._uuid, here)
-        self._destination_events.listen(self._uuid, there)
+        self.destination_events.listen(self._uuid, there)
         try:
             yield
         finally:
             self._source_events.forget(self._uuid, here)
-            self._destination_events.forget(self._uuid, there)
+            self.destination_events.forget(self._uuid, there)
 
     @contextlib.contextmanager
     def _downtime_limit(self, limit_ms: int) -> t.Iterator[None]:

@@ -35,7 +35,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Step, Telling
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.verifying import Trail, Verifying, may_be_elsewhere
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.verifying import Trail, Verifying
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.waiting import Waiting
 
 #: What two hosts said longer ago than this is asked again before a guest is sent.
@@ -350,7 +350,8 @@ class GuestMover:
         story.ended(ending)
         steering = self._steering(step, story, control, ending.elapsed_s)
         steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
-        trail = Trail(ending.reached, ran=ending.switchover.resumed_at is not None)
+        ran, kept = ending.switchover.resumed_at is not None, "PERSIST_DEST" in attempt.decision.flags
+        trail = Trail(ending.reached, ran, kept, watch=job.destination_events)
         verdict, here, there = self._verify(step, story, ending, steering, trail)
         return verdict, here, there, ending
 
@@ -363,10 +364,10 @@ class GuestMover:
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
         ending.given_up = ending.given_up or steering.given_up
         ending.memory_bytes = max(ending.memory_bytes, steering.memory_bytes)
-        if verdict.kind == "resume_source" and trail.reached and not trail.ran:
+        if verdict.kind == "resume_source":
+            verdict = self._verifying.if_safe(step, verdict, trail)
+        if verdict.kind == "resume_source":
             verdict, here, there = self._verifying.resume(step, story)
-        elif verdict.kind == "resume_source":
-            verdict = may_be_elsewhere(step, verdict)
         story.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
         return verdict, here, there
 
@@ -397,7 +398,7 @@ class GuestMover:
         path = Path(known["connect_uri"], known.get("migration_address"), postcopy=True)
         decision = decide(intents.normalise(step["intent"]), path, None, persistent=definition is not None)
         steering = self._steering(step, story, Control(decision), elapsed_s)
-        ending, trail = Ending(elapsed_s=elapsed_s), Trail()
+        ending, trail = Ending(elapsed_s=elapsed_s), Trail(watch=self._verifying.watch(step))
         trail.add(there)
         verdict, here, there = self._verify(step, story, ending, steering, trail, ended=ENDED_ELSEWHERE)
         if verdict.kind == "moved":

@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_si
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
@@ -29,10 +30,14 @@ class Trail:
     Attributes:
         reached: it was seen coming in at the destination.
         ran: it was seen to run there, so it may have gone on from there.
+        kept: whatever runs there leaves a definition, which outlives a reboot of the destination.
+        watch: what told of the destination from the start; None when nothing did.
     """
 
     reached: bool = False
     ran: bool = False
+    kept: bool = False
+    watch: EventStream | None = None
 
     def add(self, there: Side) -> None:
         """One more look at the destination."""
@@ -107,6 +112,26 @@ class Verifying:
             raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
         return here, there
 
+    def if_safe(self, step: Step, verdict: Verdict, trail: Trail) -> Verdict:
+        """The verdict that a guest may go on at its source, where what was seen of it on its way bears that out."""
+        if not trail.reached or trail.ran:
+            return may_be_elsewhere(step, verdict)
+        if not trail.kept and not self._in_sight(step, trail):
+            return may_be_forgotten(step, verdict)
+        return verdict
+
+    def _in_sight(self, step: Step, trail: Trail) -> bool:
+        """Whether the destination has been in sight from the start; behind a link opened anew, it may have rebooted."""
+        return trail.watch is not None and self.watch(step) is trail.watch
+
+    def watch(self, step: Step) -> EventStream | None:
+        """What tells of the destination now, or None when it cannot be reached."""
+        _source, target = self._asking.endpoints(step)
+        try:
+            return self._connections.get(target.uri).events
+        except virt.VirtError:
+            return None
+
     def resume(self, step: Step, story: Story) -> tuple[Verdict, Side, Side]:
         """Let a guest go on at its source, which both sides say is safe."""
         source, target = self._asking.endpoints(step)
@@ -143,4 +168,16 @@ def may_be_elsewhere(step: Step, verdict: Verdict) -> Verdict:
         f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
         f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
         f" virsh resume {shown(guest)} on {source}",
+    )
+
+
+def may_be_forgotten(step: Step, verdict: Verdict) -> Verdict:
+    """A guest without a definition leaves no trace at a destination that was rebooted, even if it ran there."""
+    guest, source, target = step["guest"]["name"], step["source"], step["destination"]
+    return Verdict(
+        "unclear",
+        f"{verdict.reason}, which keeps no definition of it, was out of sight meanwhile, and would have forgotten it in"
+        f" a reboot; if it ran there, its memory on {source} is older than its disks",
+        f"see how it ended on {target} (/var/log/libvirt/qemu/{guest}.log there); only after 'shutting down,"
+        f" reason=failed' it never ran there, and may go on: virsh resume {shown(guest)} on {source}",
     )

@@ -1018,6 +1018,22 @@ def test_a_guest_that_a_dead_run_left_paused_goes_on_and_is_moved(rig):
     assert runs_at(guest, rig.h2, rig.h1)
 
 
+@pytest.mark.parametrize("reason", ["SHUTDOWN", "UNKNOWN", "FAILED"])
+def test_a_guest_that_a_dead_run_left_paused_goes_on_only_if_its_destination_shows_that_it_never_ran(rig, reason):
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, getattr(libvirt, f"VIR_DOMAIN_SHUTOFF_{reason}"))
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    rig.h2.add_guest("web1", uuid=guest.uuid, state=off)
+    died(rig, guest)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    result = rig.move(guest)
+    if reason == "FAILED":
+        assert result["outcome"] == "moved"
+    else:
+        assert code_of(result) == "left_paused"
+        assert "it may have run and ended since" in result["refusals"][0]["reason"]
+        assert rig.cluster.writes == []
+
+
 def stays_paused(rig, guest):
     result = rig.move(guest)
     assert code_of(result) == "left_paused"
@@ -1114,6 +1130,69 @@ def test_a_guest_that_ran_there_and_is_gone_again_may_have_been_moved_on(rig):
     assert result["outcome"] == "unclear"
     assert guest.state == LEFT_PAUSED
     assert calls(rig, "virDomainResume") == []
+
+
+@pytest.mark.parametrize(("persistent", "outcome"), [(True, "failed"), (False, "unclear")])
+def test_a_destination_that_was_out_of_sight_has_forgotten_a_guest_without_a_definition(rig, persistent, outcome):
+    """It may have run there until the reboot. With a definition it would be shut off there."""
+    guest = rig.h1.add_guest("web1", persistent=persistent)
+
+    def rebooted(job):
+        job.fail_unclear()
+        rig.h2.stop_daemon()
+        rig.clock.on_sleep = lambda _clock: rig.h2.start_daemon()
+
+    rig.cluster.on_migrate = rebooted
+    result = rig.move(guest)
+    assert result["outcome"] == outcome
+    if persistent:
+        assert runs_at(guest, rig.h1, rig.h2)
+    else:
+        assert "h2, which keeps no definition of it, was out of sight meanwhile" in result["error"]
+        assert "it never ran there, and may go on: virsh resume web1 on h1" in result["error"]
+        assert guest.state == LEFT_PAUSED
+        assert calls(rig, "virDomainResume") == []
+
+
+def test_a_guest_without_a_definition_goes_on_while_its_destination_stays_in_sight(rig):
+    guest = rig.h1.add_guest("web1", persistent=False)
+    rig.cluster.on_migrate = lambda job: job.fail_unclear()
+    assert rig.move(guest)["outcome"] == "failed"
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+@pytest.mark.parametrize("sight", ["lost", "never"])
+def test_a_joined_migration_is_not_let_go_on_here_behind_a_destination_that_was_out_of_sight(rig, monkeypatch, sight):
+    """Nobody knows whether that migration leaves a definition there."""
+    guest = rig.h1.add_guest("web1")
+    if sight == "never":
+        monkeypatch.setattr(rig.mover._verifying, "watch", lambda _step: None)
+    job, move = adopted(rig, guest)
+    until(lambda: rig.clock.slept > 2)
+    if sight == "lost":
+        rig.h2.stop_daemon()
+        rig.h2.start_daemon()
+    job.fail_unclear()
+    result = move.result()
+    assert result["outcome"] == "unclear"
+    assert "was out of sight meanwhile" in result["error"]
+    assert guest.state == LEFT_PAUSED
+
+
+def test_a_guest_that_ended_at_its_destination_is_not_let_go_on_here(rig):
+    """The disks have moved on since; what stands still here is older than they are."""
+    guest = rig.h1.add_guest("web1")
+
+    def ended_there(job):
+        job.fail_unclear()
+        off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+        rig.h2.add_guest("web1", uuid=guest.uuid, state=off)
+
+    rig.cluster.on_migrate = ended_there
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert "shutoff (shutdown) on h2, where it may have run and ended since" in result["error"]
+    assert guest.state == LEFT_PAUSED
 
 
 def test_a_guest_that_a_migration_left_paused_is_not_touched_if_it_may_run_there(rig):
