@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
 import typing as t
@@ -133,6 +132,8 @@ def mend_definitions(
         definition: the persistent XML that the source had before, or None for a transient guest.
 
     Returns: what was done, in words; empty when all was right.
+
+    Raises: libvirtError or VirtError for what could not be done.
     """
     done = []
     if definition is not None:
@@ -141,10 +142,14 @@ def mend_definitions(
         if domain.isActive() and not domain.isPersistent():
             there.defineXML(definition)
             done.append(f"defined it on {destination.host}")
-    with contextlib.suppress(virt.libvirt.libvirtError):
+    try:
         domain = connections.get(source.uri).connection.lookupByUUIDString(uuid)
         # Only a definition without a guest behind it may go.
         if not domain.isActive() and domain.isPersistent():
             domain.undefineFlags(virt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
             done.append(f"removed its definition on {source.host}")
+    except virt.libvirt.libvirtError as error:
+        # What is gone needs no removing. Anything else leaves a definition that its host may start one day.
+        if error.get_error_code() != virt.libvirt.VIR_ERR_NO_DOMAIN:
+            raise
     return done

@@ -157,7 +157,11 @@ class Verifying:
             return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             # It runs where it should; nothing of this is worth calling the move anything but done.
-            return [], f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
+            fault = f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
+            if here.persistent and (there.persistent or definition is None):
+                by_hand = f"virsh undefine --keep-nvram {shown(guest['name'])}"
+                fault += f"; remove it there before {source.host} is rebooted, which might start it again: {by_hand}"
+            return [], fault
 
 
 def may_be_elsewhere(step: Step, verdict: Verdict) -> Verdict:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
@@ -195,3 +197,18 @@ def test_a_guest_that_does_not_run_there_is_not_defined_there(rig):
     guest = rig.h2.add_guest("web1", state=OFF, persistent=False)
     assert mend(rig, guest, guest.xml) == []
     assert rig.cluster.writes == []
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(libvirt.VIR_ERR_NO_DOMAIN, False), (libvirt.VIR_ERR_OPERATION_INVALID, True)]
+)
+def test_a_definition_that_cannot_be_removed_is_passed_over_only_if_it_is_gone(rig, monkeypatch, code, told):
+    guest = rig.h1.add_guest("web1", state=OFF)
+    rig.h2.add_guest("web1", uuid=guest.uuid)
+
+    def refuse(_domain, _flags=0):
+        raise libvirt.libvirtError("refused", code)
+
+    monkeypatch.setattr(libvirt.Domain, "undefineFlags", refuse)
+    with pytest.raises(libvirt.libvirtError) if told else contextlib.nullcontext():
+        assert mend(rig, guest, guest.xml) == []

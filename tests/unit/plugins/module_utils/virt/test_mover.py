@@ -694,6 +694,27 @@ def test_a_definition_is_kept_here_as_long_as_there_is_none_there(rig, monkeypat
     assert rig.h1.guest("web1").persistent
 
 
+def test_a_definition_that_cannot_be_removed_here_is_told(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1", autostart=True)
+
+    def refuse(_domain, _flags=0):
+        raise libvirt.libvirtError("Timed out during operation: cannot acquire state change lock", 68)
+
+    def left_behind(job):
+        job.flags &= ~libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
+        job.complete()
+
+    monkeypatch.setattr(libvirt.Domain, "undefineFlags", refuse)
+    rig.cluster.on_migrate = left_behind
+    result = rig.move(guest)
+    assert result["outcome"] == "moved"
+    assert result["error"] == (
+        "it has moved, but web1 is still defined on h1, and that could not be put right: Timed out during operation:"
+        " cannot acquire state change lock; remove it there before h1 is rebooted, which might start it again: virsh"
+        " undefine --keep-nvram web1"
+    )
+
+
 def test_a_definition_that_a_run_left_behind_when_it_died_is_removed(rig):
     guest = rig.h1.add_guest("web1")
     rig.cluster.on_migrate = without_definition
