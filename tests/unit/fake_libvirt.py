@@ -335,6 +335,7 @@ class Guest:
         self.host = host
         self.name = name
         self.uuid = uuid
+        self.domain_id = 1
         self.xml = xml
         self.state = state
         self.persistent = persistent
@@ -739,7 +740,7 @@ class Domain:
         return self._uuid
 
     def ID(self) -> int:  # noqa: N802
-        return 1 if self.guest().active else -1
+        return self.guest().domain_id if self.guest().active else -1
 
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802
         return self.guest().xml

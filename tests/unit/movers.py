@@ -102,6 +102,7 @@ class Rig:
             destinations={"h2": {"connect_uri": URI, "migration_address": None}},
             reserve_bytes=0,
             incoming_limit=incoming_limit,
+            boot_id="boot-1",
         )
         self.use()
 

@@ -46,26 +46,32 @@ def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
     return [run for _started, run in sorted(found, key=lambda item: item[0])]
 
 
-def under_way(state_dir: str, uuid: str) -> str | None:
-    """Where a run was sending a guest when it ended without a word of what became of it.
+def under_way(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
+    """What the latest C(migration.started) of a guest says, if its run ended without a word of what became of it.
 
-    None if no run did, or if a record cannot be read: then nobody knows.
+    None if there is none such, or if a record cannot be read: then nobody knows.
     """
-    latest, sent_to = "", None
+    latest, found = "", None
     try:
         entries = [journal.read(str(path)) for path in sorted((Path(state_dir) / "runs").glob("*/journal.jsonl"))]
     except OSError:
         return None
     for of_run in entries:
-        for entry in of_run:
-            if entry.get("uuid") != uuid or entry.get("event") not in ("migration.started", *ENDINGS):
-                continue
-            at = str(entry.get("at", ""))
-            if at >= latest:
-                latest = at
-                started = entry["event"] == "migration.started"
-                sent_to = (entry.get("data") or {}).get("destination") if started else None
-    return sent_to
+        told = [
+            entry
+            for entry in of_run
+            if entry.get("uuid") == uuid and entry.get("event") in ("migration.started", *ENDINGS)
+        ]
+        if not told:
+            continue
+        # Within a journal the numbers tell the order; the clock may have been set back meanwhile.
+        last = max(reversed(told), key=lambda entry: entry["seq"])
+        at = str(last.get("at", ""))
+        if at >= latest:
+            data = last.get("data")
+            started = last["event"] == "migration.started" and isinstance(data, dict)
+            latest, found = at, data if started else None
+    return found
 
 
 def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.datetime) -> dict[str, t.Any]:

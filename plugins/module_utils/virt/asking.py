@@ -36,6 +36,7 @@ class Settings:
         incoming_limit: guests that may come in at a destination at once.
         tune_network: whether the operator lets connections of QEMU be tuned.
         ranks: by destination, how many other sources come first when several want to send there at once.
+        boot_id: names this boot of this host; None when that is not known.
     """
 
     source: Endpoint
@@ -45,6 +46,7 @@ class Settings:
     incoming_limit: int
     tune_network: bool = False
     ranks: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
+    boot_id: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -235,7 +235,7 @@ class GuestMover:
         definition = _definition(self._asking.domain(step))
         attempt = _Attempt(step, story, answers, appraised, decision, definition, signals)
         job = self._job(attempt)
-        story.begin(decision)
+        story.begin(decision, self._verifying.standing(step))
         return attempt, job
 
     def _appraise(
@@ -320,7 +320,7 @@ class GuestMover:
                 attempt, answers=answers, appraised=appraised, decision=decision, may_restart=False
             )
             job = self._job(anew)
-            story.again(decision, tried.reason)
+            story.again(decision, tried.reason, self._verifying.standing(step))
         except (virt.libvirt.libvirtError, virt.VirtError):
             # Nothing was begun, and what became of the first try is told by its own ending.
             return None

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon, standing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
@@ -56,6 +56,7 @@ def settings(
         incoming_limit=parameters["incoming_limit"],
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
+        boot_id=standing.boot_id(),
     )
 
 

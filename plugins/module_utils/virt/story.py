@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result im
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import Standing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import MoveWatcher, Signals, Step, Telling
 
 Result = dict[str, t.Any]
@@ -41,13 +42,14 @@ class Story:
         """Something about the move under way that changes nothing of its course."""
         self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
 
-    def begin(self, decision: Decision) -> None:
+    def begin(self, decision: Decision, before: Standing) -> None:
+        """The first try, of a guest that stands so here before it."""
         self._decision = decision
         # Nothing that was waited for before counts as part of the move.
         self._started, self._started_at = self._clock(), self._telling.now()
-        self._tell_start(decision)
+        self._tell_start(decision, before)
 
-    def _tell_start(self, decision: Decision) -> None:
+    def _tell_start(self, decision: Decision, before: Standing) -> None:
         self.tell(
             "migration.started",
             "setup",
@@ -59,9 +61,10 @@ class Story:
             downtime_ms=decision.downtime_ms,
             forecast=decision.choice,
             intent=self._step["intent"],
+            **before.data(),
         )
 
-    def again(self, decision: Decision, why: str) -> None:
+    def again(self, decision: Decision, why: str, before: Standing) -> None:
         """Another try, by another way; what the first one took counts as part of the move."""
         self._decision = decision
         self.tell(
@@ -71,7 +74,7 @@ class Story:
             action="start_anew",
             reason=why,
         )
-        self._tell_start(decision)
+        self._tell_start(decision, before)
 
     def watcher(self, signals: Signals) -> MoveWatcher:
         return self._telling.watcher(self._step, signals, self._decision.choice if self._decision else None)

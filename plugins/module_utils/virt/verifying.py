@@ -18,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import Standing, standing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
@@ -99,18 +100,34 @@ class Verifying:
     def left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
         """A guest that a migration left paused.
 
-        It goes on if a run that died was sending it to this very destination, and no other host of the plan has it.
+        It goes on if a run that died was sending this very QEMU of it to this very destination, and no other host of
+        the plan has it.
         """
         verdict, here, there = self.settle(step)
         if verdict.kind == "resume_source":
-            sent_to = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
-            if sent_to == step["destination"] and not self._asking.seen_elsewhere(step):
-                verdict, here, there = self.resume(step, story)
-            else:
+            record = self._broken_off(step)
+            if not record or record.get("destination") != step["destination"] or self._asking.seen_elsewhere(step):
                 verdict = may_be_elsewhere(step, verdict)
+            else:
+                kept = "PERSIST_DEST" in (record.get("flags") or ())
+                verdict = self.if_safe(step, verdict, Trail(reached=True, kept=kept))
+        if verdict.kind == "resume_source":
+            verdict, here, there = self.resume(step, story)
         if verdict.kind == "unclear":
             raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
         return here, there
+
+    def standing(self, step: Step) -> Standing:
+        """How the guest stands at its source; libvirtError or VirtError when that cannot be asked."""
+        return standing(self._asking.domain(step), self._settings.boot_id)
+
+    def _broken_off(self, step: Step) -> dict[str, t.Any] | None:
+        """What a run that died had on record when it sent the QEMU that holds the guest now, or None.
+
+        That of a QEMU before it says nothing: the guest may have gone anywhere since.
+        """
+        record = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
+        return record if record and self.standing(step).is_meant(record) else None
 
     def if_safe(self, step: Step, verdict: Verdict, trail: Trail) -> Verdict:
         """The verdict that a guest may go on at its source, where what was seen of it on its way bears that out."""

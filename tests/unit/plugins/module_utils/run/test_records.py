@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs, under_way
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 
@@ -67,10 +68,19 @@ def test_what_is_no_run_is_passed_over(tmp_path):
     assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
 
 
-def entry(path, plan, at, event, uuid="u-1", step="s001", **data):
+def entry(path, plan, at, event, uuid="u-1", step="s001", seq=None, **data):
     folder = path / "runs" / plan
     folder.mkdir(parents=True, exist_ok=True)
-    line = {"schema": "kvmops.journal/1", "seq": 1, "at": at, "plan": plan, "uuid": uuid, "event": event, "data": data}
+    seq = seq or len(journal.read(str(folder / "journal.jsonl"))) + 1
+    line = {
+        "schema": "kvmops.journal/1",
+        "seq": seq,
+        "at": at,
+        "plan": plan,
+        "uuid": uuid,
+        "event": event,
+        "data": data,
+    }
     line["step"] = step
     with (folder / "journal.jsonl").open("a") as file:
         file.write(json.dumps(line) + "\n")
@@ -111,16 +121,27 @@ def test_when_a_guest_moved_is_told_also_of_a_run_that_was_broken_off(tmp_path):
             ],
             "h3",
         ),
+        # The clock was set back while the run was at work.
+        ([("a", "09", "migration.started", {"destination": "h2"}), ("a", "02", "step.verified", {})], None),
+        ([("a", "09", "step.verified", {}), ("a", "02", "migration.started", {"destination": "h2"})], "h2"),
     ],
 )
 def test_where_a_run_that_died_was_sending_a_guest(tmp_path, events, expected):
     for plan, at, event, data in events:
         entry(tmp_path, plan, at, event, **data)
     entry(tmp_path, "z", "99", "migration.started", uuid="u-2", destination="h9")
-    assert under_way(str(tmp_path), "u-1") == expected
+    found = under_way(str(tmp_path), "u-1")
+    assert (found and found["destination"]) == expected
 
 
 def test_records_that_cannot_be_read_tell_nothing(tmp_path):
     entry(tmp_path, "a", "01", "migration.started", destination="h2")
     (tmp_path / "runs" / "b" / "journal.jsonl").mkdir(parents=True)
+    assert under_way(str(tmp_path), "u-1") is None
+
+
+def test_a_start_without_data_tells_nothing(tmp_path):
+    entry(tmp_path, "a", "01", "migration.started")
+    path = tmp_path / "runs" / "a" / "journal.jsonl"
+    path.write_text(path.read_text().replace('"data": {}', '"data": null'))
     assert under_way(str(tmp_path), "u-1") is None

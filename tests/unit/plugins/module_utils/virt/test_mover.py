@@ -1009,12 +1009,17 @@ def test_a_migration_to_somewhere_else_need_not_be_awaited_after_an_interrupt(ri
 # --- what a run that died left behind --------------------------------------------------------------------------------
 
 
-def died(rig, guest, destination="h2", *, ended=False):
+#: What a run tells of itself and of the guest when it begins to send it.
+STARTED = {"destination": "h2", "flags": ["PEER2PEER", "PERSIST_DEST"], "boot_id": "boot-1", "domain_id": 1}
+
+
+def died(rig, guest, *, ended=False, without=(), **told):
     """The journal of a run that was killed while it moved the guest."""
     directory = RunDirectory(rig.settings.state_dir, "drain-1")
     directory.make({"id": "drain-1"})
     journal = Journal(directory.journal, "drain-1")
-    journal.write("migration.started", step=rig.step(guest), destination=destination)
+    data = {key: value for key, value in {**STARTED, **told}.items() if key not in without}
+    journal.write("migration.started", step=rig.step(guest), **data)
     if ended:
         journal.write("step.finished", step=rig.step(guest), result={})
     journal.close()
@@ -1071,7 +1076,7 @@ def test_a_guest_that_nobody_knows_the_way_of_may_run_anywhere(rig):
 
 def test_a_guest_that_was_sent_elsewhere_may_run_there(rig):
     guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
-    died(rig, guest, "h3")
+    died(rig, guest, destination="h3")
     stays_paused(rig, guest)
 
 
@@ -1079,6 +1084,41 @@ def test_a_guest_whose_last_move_has_ended_was_left_paused_by_another_one(rig):
     guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
     died(rig, guest, ended=True)
     stays_paused(rig, guest)
+
+
+@pytest.mark.parametrize(
+    "told", [{"boot_id": "boot-0"}, {"domain_id": 7}, {"without": ["domain_id"]}, {"without": ["boot_id", "domain_id"]}]
+)
+def test_a_guest_that_a_run_of_long_ago_was_sending_may_be_anywhere(rig, told):
+    """That was another QEMU of it, or nobody knows, as an older version has not put that on record."""
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest, **told)
+    stays_paused(rig, guest)
+
+
+def test_a_guest_of_a_host_that_does_not_name_its_boots_may_be_anywhere(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest, boot_id=None)
+    rig.use(boot_id=None)
+    stays_paused(rig, guest)
+
+
+def test_a_guest_that_was_to_leave_no_definition_there_may_have_run_there(rig):
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED, persistent=False)
+    died(rig, guest, flags=["PEER2PEER"])
+    result = rig.move(guest)
+    assert code_of(result) == "left_paused"
+    assert "would have forgotten it in a reboot" in result["refusals"][0]["reason"]
+    assert rig.cluster.writes == []
+
+
+def test_which_qemu_is_sent_is_on_record(rig):
+    guest = rig.h1.add_guest("web1")
+    guest.domain_id = 12
+    rig.cluster.on_migrate = lambda job: job.complete()
+    rig.move(guest)
+    started = next(data for name, data in rig.recorder.events if name == "migration.started")
+    assert (started["boot_id"], started["domain_id"]) == ("boot-1", 12)
 
 
 def test_a_guest_that_a_third_host_has_is_not_let_go_on(rig):
