@@ -52,8 +52,9 @@ def under_way(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
     None if there is none such, or if a record cannot be read: then nobody knows.
     """
     latest, found = "", None
+    paths = sorted((Path(state_dir) / "runs").glob("*/journal.jsonl"))
     try:
-        entries = [journal.read(str(path)) for path in sorted((Path(state_dir) / "runs").glob("*/journal.jsonl"))]
+        entries = [journal.read(str(path), about=uuid) for path in paths]
     except OSError:
         return None
     for of_run in entries:

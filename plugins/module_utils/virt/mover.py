@@ -146,6 +146,7 @@ class GuestMover:
         story = Story(step, self._telling, self._clock)
         try:
             story.tell("step.started", "setup", "looking at both sides", level=1)
+            self._verifying.give_back_limits(step, story)
             go_on = self._before(step, story, signals, turn)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             return story.refuse([_why_not(error)])

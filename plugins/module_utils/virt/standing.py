@@ -22,26 +22,54 @@ def boot_id(path: Path = BOOT_ID) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
+class Limits:
+    """The limits that hold for each migration of a guest until its QEMU ends; None: not known, or not changed.
+
+    Attributes:
+        downtime_ms: how long it may stand still.
+        speed_mib_s: how fast it may be sent.
+    """
+
+    downtime_ms: int | None = None
+    speed_mib_s: int | None = None
+
+    def give_back(self, domain: t.Any) -> bool:
+        """Set those that are others now; returns whether one was.
+
+        Raises: libvirtError when it cannot be set, such as of a guest that has left.
+        """
+        changed = False
+        if self.downtime_ms is not None and domain.migrateGetMaxDowntime(0) != self.downtime_ms:
+            domain.migrateSetMaxDowntime(self.downtime_ms, 0)
+            changed = True
+        if self.speed_mib_s is not None and domain.migrateGetMaxSpeed(0) != self.speed_mib_s:
+            domain.migrateSetMaxSpeed(self.speed_mib_s, 0)
+            changed = True
+        return changed
+
+
+@dataclasses.dataclass(frozen=True)
 class Standing:
     """The QEMU that holds a guest here.
 
     Attributes:
         boot_id: the boot of this host that it was started in, or None when that is not known.
         domain_id: libvirt's number of it, which no other QEMU of this boot has while it lives.
+        limits: those that it has while no move of ours has changed them.
     """
 
     boot_id: str | None
     domain_id: int
+    limits: Limits = Limits()
 
     def data(self) -> dict[str, t.Any]:
         """It as C(migration.started) tells it."""
-        return dataclasses.asdict(self)
-
-    def is_meant(self, record: t.Mapping[str, t.Any]) -> bool:
-        """Whether a C(migration.started) is about this very QEMU. One of an older version names none."""
-        if self.boot_id is None:
-            return False
-        return (record.get("boot_id"), record.get("domain_id")) == (self.boot_id, self.domain_id)
+        return {
+            "boot_id": self.boot_id,
+            "domain_id": self.domain_id,
+            "downtime_before_ms": self.limits.downtime_ms,
+            "speed_before_mib_s": self.limits.speed_mib_s,
+        }
 
 
 def standing(domain: t.Any, boot: str | None) -> Standing:
@@ -51,6 +79,25 @@ def standing(domain: t.Any, boot: str | None) -> Standing:
         domain: its ``virDomain``.
         boot: names this boot of this host.
 
-    Raises: libvirtError when it is not here any more.
+    Raises: libvirtError when it does not run here any more.
     """
-    return Standing(boot, domain.ID())
+    return Standing(boot, domain.ID(), Limits(domain.migrateGetMaxDowntime(0), domain.migrateGetMaxSpeed(0)))
+
+
+def is_about(record: t.Mapping[str, t.Any], domain: t.Any, boot: str | None) -> bool:
+    """Whether a C(migration.started) is about the very QEMU that holds a guest now. One of an older version names none.
+
+    Raises: libvirtError when the guest is not here any more.
+    """
+    if boot is None:
+        return False
+    return (record.get("boot_id"), record.get("domain_id")) == (boot, domain.ID())
+
+
+def limits_before(record: t.Mapping[str, t.Any]) -> Limits:
+    """The limits that the guest of a C(migration.started) had before."""
+    return Limits(_number(record.get("downtime_before_ms")), _number(record.get("speed_before_mib_s")))
+
+
+def _number(value: t.Any) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None

@@ -63,6 +63,7 @@ class Steering:
         given_up: the reaction that aborted it, once libvirt has taken that.
         speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
             None when nothing was changed.
+        downtime_before: its limit on the downtime in milliseconds before the first change, in the same way.
         suspended: whether the guest was stopped to finish.
         no_way_back: whether post-copy has begun, or may have. From then on an abort would lose the guest.
         memory_bytes, disk_bytes: the last figures seen of what was sent.
@@ -89,6 +90,7 @@ class Steering:
         self.given_up: Reaction | None = None
         self.given_up_at: float | None = None
         self.speed_before: int | None = None
+        self.downtime_before: int | None = None
         self.suspended = False
         self.no_way_back = False
         self.memory_bytes = 0
@@ -141,6 +143,8 @@ class Steering:
         try:
             domain = self._find()
             if reaction.action == "raise_downtime":
+                if self.downtime_before is None:
+                    self.downtime_before = domain.migrateGetMaxDowntime(0)
                 domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
             elif reaction.action == "change_speed":
                 if self.speed_before is None:

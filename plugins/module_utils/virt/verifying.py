@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import typing as t
@@ -18,7 +19,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import Standing, standing
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import PATIENCE_S, UnansweredError, within
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import (
+    Limits,
+    Standing,
+    is_about,
+    limits_before,
+    standing,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
@@ -85,7 +93,7 @@ class Verifying:
                 steering.look()
             return not steering.is_ending
 
-        return both_sides.settle(
+        verdict, here, there = both_sides.settle(
             self._connections,
             step["guest"]["name"],
             step["guest"]["uuid"],
@@ -96,6 +104,10 @@ class Verifying:
             sleep=self._sleep,
             watching=watching,
         )
+        if steering is not None and verdict.kind in ("stayed", "resume_source"):
+            # Those of a run that died go before what was found: that may be what it had set.
+            self._give_back(step, Limits(steering.downtime_before, steering.speed_before))
+        return verdict, here, there
 
     def left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
         """A guest that a migration left paused.
@@ -113,6 +125,7 @@ class Verifying:
                 verdict = self.if_safe(step, verdict, Trail(reached=True, kept=kept))
         if verdict.kind == "resume_source":
             verdict, here, there = self.resume(step, story)
+            self.give_back_limits(step, story)
         if verdict.kind == "unclear":
             raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
         return here, there
@@ -121,13 +134,33 @@ class Verifying:
         """How the guest stands at its source; libvirtError or VirtError when that cannot be asked."""
         return standing(self._asking.domain(step), self._settings.boot_id)
 
+    def give_back_limits(self, step: Step, story: Story) -> None:
+        """Give back the limits that a run that died has left on a guest that runs here and is not under way."""
+        source, _target = self._asking.endpoints(step)
+        here = both_sides.look_at(self._connections, source, step["guest"]["uuid"])
+        if here.state == "running" and not here.migrating and self._give_back(step, Limits()):
+            story.note("its limits for migrations are again those from before a run that died")
+
+    def _give_back(self, step: Step, found: Limits) -> bool:
+        """Give back the limits that are on record, or else those found; returns whether something was changed."""
+
+        def give_back() -> bool:
+            record = self._broken_off(step)
+            before = limits_before(record) if record else Limits()
+            return (before if before != Limits() else found).give_back(self._asking.domain(step))
+
+        # A guest that has just left needs none, and one that does not take them must not hide what became of it.
+        with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError, UnansweredError):
+            return bool(within(PATIENCE_S, give_back))
+        return False
+
     def _broken_off(self, step: Step) -> dict[str, t.Any] | None:
         """What a run that died had on record when it sent the QEMU that holds the guest now, or None.
 
         That of a QEMU before it says nothing: the guest may have gone anywhere since.
         """
         record = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
-        return record if record and self.standing(step).is_meant(record) else None
+        return record if record and is_about(record, self._asking.domain(step), self._settings.boot_id) else None
 
     def if_safe(self, step: Step, verdict: Verdict, trail: Trail) -> Verdict:
         """The verdict that a guest may go on at its source, where what was seen of it on its way bears that out."""

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory i
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration, waiting
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
-from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, URI, Move, Rig, rounds, until
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until
 
 STUCK = [300 * MIB, *[64 * MIB] * 60]
 LEFT_PAUSED = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
@@ -1010,7 +1010,14 @@ def test_a_migration_to_somewhere_else_need_not_be_awaited_after_an_interrupt(ri
 
 
 #: What a run tells of itself and of the guest when it begins to send it.
-STARTED = {"destination": "h2", "flags": ["PEER2PEER", "PERSIST_DEST"], "boot_id": "boot-1", "domain_id": 1}
+STARTED = {
+    "destination": "h2",
+    "flags": ["PEER2PEER", "PERSIST_DEST"],
+    "boot_id": "boot-1",
+    "domain_id": 1,
+    "downtime_before_ms": 300,
+    "speed_before_mib_s": 777,
+}
 
 
 def died(rig, guest, *, ended=False, without=(), **told):
@@ -1110,6 +1117,89 @@ def test_a_guest_that_was_to_leave_no_definition_there_may_have_run_there(rig):
     assert code_of(result) == "left_paused"
     assert "would have forgotten it in a reboot" in result["refusals"][0]["reason"]
     assert rig.cluster.writes == []
+
+
+def limits(guest):
+    return guest.downtime_ms, guest.speed_mib_s
+
+
+def limited(rig, downtime_ms=60, speed_mib_s=5, **named):
+    """A guest as a run left it that was killed."""
+    guest = rig.h1.add_guest("web1", **named)
+    guest.downtime_ms, guest.speed_mib_s = downtime_ms, speed_mib_s
+    return guest
+
+
+@pytest.mark.parametrize("state", [RUNNING, LEFT_PAUSED])
+def test_the_limits_from_before_a_run_that_died_are_given_back_before_anything_else(rig, state):
+    guest = limited(rig, state=state)
+    died(rig, guest)
+    seen = []
+    rig.recorder.on_event = lambda name, data: name == "migration.started" and seen.append((limits(guest), data))
+    rig.cluster.on_migrate = lambda job: job.fail()
+    assert rig.move(guest)["outcome"] == "failed"
+    (((then, told)),) = seen
+    assert then == (300, 777)
+    assert (told["downtime_before_ms"], told["speed_before_mib_s"]) == (300, 777)
+    assert limits(guest) == (300, 777)
+    notes = [data["reason"] for name, data in rig.recorder.events if data.get("action") == "note"]
+    assert "its limits for migrations are again those from before a run that died" in notes
+
+
+def test_a_guest_that_is_refused_gets_its_limits_back_as_well(rig):
+    guest = limited(rig)
+    died(rig, guest)
+    rig.h2.free_bytes = 0
+    assert rig.move(guest)["outcome"] == "refused"
+    assert limits(guest) == (300, 777)
+
+
+@pytest.mark.parametrize("told", [{"domain_id": 7}, {"ended": True}, {"without": ["downtime_before_ms"]}])
+def test_what_is_no_matter_of_this_guest_changes_no_limit(rig, told):
+    guest = limited(rig)
+    died(rig, guest, **told)
+    rig.cluster.on_migrate = lambda job: job.fail()
+    rig.move(guest)
+    assert guest.downtime_ms == 60
+
+
+@pytest.mark.parametrize("on_record", [True, False])
+def test_a_joined_migration_that_fails_leaves_the_limits_from_before(rig, on_record):
+    """Of a run that died, those that it found; of somebody else's migration, those that we found."""
+    guest = limited(rig)
+    if on_record:
+        died(rig, guest)
+    job, move = adopted(rig, guest)
+    stuck(rig, job)
+    assert move.result()["outcome"] == "failed"
+    assert job.downtimes[0] == 500
+    assert limits(guest) == ((300, 777) if on_record else (60, 5))
+
+
+def test_a_joined_migration_in_which_nothing_had_to_be_changed_leaves_them_too(rig):
+    guest = limited(rig)
+    died(rig, guest)
+    job, move = adopted(rig, guest)
+    job.fail()
+    assert move.result()["outcome"] == "failed"
+    assert limits(guest) == (300, 777)
+
+
+def test_a_guest_that_takes_no_limits_is_moved_all_the_same(rig, monkeypatch):
+    guest = limited(rig)
+    died(rig, guest)
+    moved, given_back = [], libvirt.Domain.migrateSetMaxSpeed
+
+    def refuse(domain, speed, flags=0):
+        if speed == 777:
+            moved.append(speed)
+            raise libvirt.libvirtError("cannot acquire state change lock", 68)
+        return given_back(domain, speed, flags)
+
+    monkeypatch.setattr(libvirt.Domain, "migrateSetMaxSpeed", refuse)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(guest)["outcome"] == "moved"
+    assert moved == [777]
 
 
 def test_which_qemu_is_sent_is_on_record(rig):

@@ -6,7 +6,13 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import Standing, boot_id
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import (
+    Limits,
+    boot_id,
+    is_about,
+    limits_before,
+    standing,
+)
 
 
 def test_this_boot_has_a_name_that_stays():
@@ -22,8 +28,28 @@ def test_a_kernel_that_does_not_say_has_no_name_for_its_boot(tmp_path, content):
     assert boot_id(path) is None
 
 
+class Domain:
+    def __init__(self, downtime_ms=300, speed_mib_s=1000):
+        self.downtime_ms, self.speed_mib_s, self.sets = downtime_ms, speed_mib_s, []
+
+    def ID(self):  # noqa: N802
+        return 3
+
+    def migrateGetMaxDowntime(self, flags):  # noqa: N802
+        return self.downtime_ms
+
+    def migrateSetMaxDowntime(self, limit, flags):  # noqa: N802
+        self.sets.append(("downtime", limit))
+
+    def migrateGetMaxSpeed(self, flags):  # noqa: N802
+        return self.speed_mib_s
+
+    def migrateSetMaxSpeed(self, speed, flags):  # noqa: N802
+        self.sets.append(("speed", speed))
+
+
 @pytest.mark.parametrize(
-    ("record", "meant"),
+    ("record", "about"),
     [
         ({"boot_id": "b", "domain_id": 3}, True),
         ({"boot_id": "b", "domain_id": 4}, False),
@@ -32,9 +58,38 @@ def test_a_kernel_that_does_not_say_has_no_name_for_its_boot(tmp_path, content):
         ({}, False),
     ],
 )
-def test_a_record_is_about_one_qemu(record, meant):
-    assert Standing("b", 3).is_meant(record) is meant
+def test_a_record_is_about_one_qemu(record, about):
+    assert is_about(record, Domain(), "b") is about
 
 
 def test_without_a_name_for_the_boot_no_record_is_about_it():
-    assert not Standing(None, 3).is_meant({"boot_id": None, "domain_id": 3})
+    assert not is_about({"boot_id": None, "domain_id": 3}, Domain(), None)
+
+
+def test_what_is_put_on_record_is_found_again():
+    record = standing(Domain(60, 5), "b").data()
+    assert record == {"boot_id": "b", "domain_id": 3, "downtime_before_ms": 60, "speed_before_mib_s": 5}
+    assert is_about(record, Domain(), "b")
+    assert limits_before(record) == Limits(60, 5)
+
+
+@pytest.mark.parametrize("record", [{}, {"downtime_before_ms": "60", "speed_before_mib_s": None}])
+def test_a_record_that_tells_no_limits_gives_none_back(record):
+    domain = Domain()
+    assert not limits_before(record).give_back(domain)
+    assert domain.sets == []
+
+
+@pytest.mark.parametrize(
+    ("limits", "sets"),
+    [
+        (Limits(300, 1000), []),
+        (Limits(60, 1000), [("downtime", 60)]),
+        (Limits(None, 5), [("speed", 5)]),
+        (Limits(60, 5), [("downtime", 60), ("speed", 5)]),
+    ],
+)
+def test_only_a_limit_that_is_another_now_is_set(limits, sets):
+    domain = Domain()
+    assert limits.give_back(domain) is bool(sets)
+    assert domain.sets == sets

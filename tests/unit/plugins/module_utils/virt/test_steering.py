@@ -142,7 +142,7 @@ def test_the_most_that_was_seen_is_what_was_sent(world):
 @pytest.mark.parametrize(
     ("action", "called"),
     [
-        ("raise_downtime", [("migrateSetMaxDowntime", 250, 0)]),
+        ("raise_downtime", [("migrateGetMaxDowntime", 0), ("migrateSetMaxDowntime", 250, 0)]),
         ("start_postcopy", [("migrateStartPostCopy", 0)]),
         ("suspend", [("suspend",)]),
         ("abort", [("abortJob",)]),
