@@ -12,7 +12,9 @@ author:
   - kvmops.cluster contributors (@kvmops)
 description:
   - Reads the reports that M(kvmops.cluster.migration_report) has written on the controller, and returns the guests
-    that were moved away from a host since it was last restored.
+    that were moved away from a host to empty it, and have not been wanted elsewhere since.
+  - A guest that left the host for another reason, such as a rebalance or to make room, is none of them. Nor is one that
+    has come back, that was only there while its own host was away, or that a rebalance has placed anew since.
 options:
   _terms:
     description: Names of hosts.
@@ -23,8 +25,16 @@ options:
     description: Where the reports are. A directory that does not exist holds no reports.
     type: path
     required: true
+  runs:
+    description:
+      - What the host's own record says, as RV(kvmops.cluster.run_info#module:runs). It counts for runs of which there
+        is no report in O(directory), such as those that were broken off.
+    type: list
+    elements: dict
+    default: []
 seealso:
   - module: kvmops.cluster.migration_report
+  - module: kvmops.cluster.run_info
   - module: kvmops.cluster.migration_plan
 """
 
@@ -34,12 +44,12 @@ EXAMPLES = r"""
     goal: restore
     hosts: [h1]
     snapshots: "{{ view.snapshots }}"
-    left: "{{ query('kvmops.cluster.left_guests', 'h1', directory='/srv/kvmops-reports') }}"
+    left: "{{ query('kvmops.cluster.left_guests', 'h1', directory='/srv/kvmops-reports', runs=record.runs) }}"
 """
 
 RETURN = r"""
 _list:
-  description: The rows of the reports, as O(kvmops.cluster.migration_plan#module:left) takes them.
+  description: Their C(uuid) and C(source), as O(kvmops.cluster.migration_plan#module:left) takes them.
   type: list
   elements: dict
 """
@@ -52,6 +62,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.home_claims import claims, without_reported
 
 
 class LookupModule(LookupBase):
@@ -62,28 +73,18 @@ class LookupModule(LookupBase):
     ) -> list[dict[str, t.Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         reports = read_reports(Path(self.get_option("directory")))
-        return [row for host in terms for row in left_rows(host, reports)]
+        told = [*reports, *without_reported(self.get_option("runs"), reports)]
+        return [row for host in terms for row in left_rows(host, told)]
 
 
 def left_rows(host: str, reports: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
-    """Rows of guests that moved away from a host after its last restore, or that this restore left away.
+    """A row for each guest that this host wants back.
 
     Args:
         host: the host's name.
         reports: reports in any order.
     """
-    rows: dict[str, dict[str, t.Any]] = {}
-    for report in sorted(reports, key=lambda report: str(report["started_at"])):
-        if report["goal"]["kind"] == "restore" and host in report["goal"]["hosts"]:
-            rows = {uuid: {"uuid": uuid, "source": host} for uuid in _still_away(report)}
-        else:
-            rows.update({row["uuid"]: row for row in report["guests"] if row["source"] == host})
-    return list(rows.values())
-
-
-def _still_away(report: t.Mapping[str, t.Any]) -> list[str]:
-    undone = [row["uuid"] for row in report["guests"] if row["outcome"] not in ("moved", "already_there")]
-    return undone + [stay["guest"]["uuid"] for stay in report["stays"]]
+    return [{"uuid": uuid, "source": host} for uuid, hosts in claims(reports).items() if host in hosts]
 
 
 def read_reports(directory: Path) -> list[dict[str, t.Any]]:

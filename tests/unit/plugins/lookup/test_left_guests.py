@@ -23,6 +23,7 @@ def report(kind, host, started_at, *rows, stays=()):
     }
 
 
+REBALANCE = {"kind": "rebalance", "hosts": []}
 FIRST = report("drain", "h1", "2026-11-24T02:00:00Z", row("web1", "h1", "h2"))
 SECOND = report("drain", "h1", "2026-11-24T02:10:00Z", row("db1", "h1", "h3"))
 OTHER = report("drain", "h2", "2026-11-24T02:20:00Z", row("mail1", "h2", "h3"))
@@ -46,6 +47,16 @@ def test_a_guest_that_could_not_be_placed_still_belongs_home():
     home = report("restore", "h1", "2026-11-24T03:00:00Z", row("web1", "h2", "h1"), stays=["db1"])
 
     assert uuids("h1", FIRST, SECOND, home) == {"u-db1"}
+
+
+def test_what_left_for_another_reason_or_came_back_does_not_belong_there():
+    reports = [
+        report("drain", "h2", "2026-11-24T01:00:00Z", row("guest2", "h2", "h1")),
+        report("restore", "h2", "2026-11-24T01:10:00Z", row("guest2", "h1", "h2")),
+        {**report("rebalance", "", "2026-11-24T01:20:00Z", row("guest3", "h1", "h3")), "goal": REBALANCE},
+    ]
+
+    assert uuids("h1", *reports, FIRST) == {"u-web1"}
 
 
 def test_reports_are_read_and_what_is_none_is_left_out(tmp_path):
