@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_
 # Must be kept in sync with plugins/modules/plan_info.py.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "path": {"type": "path", "required": True},
-    "snapshots": {"type": "dict", "required": True},
+    "snapshots": {"type": "dict"},
     "goal": {"type": "str", "choices": list(plans.GOALS)},
     "hosts": {"type": "list", "elements": "str"},
 }
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
         try:
             plan = plans.read(path.read_bytes())
             _check_goal(plan, arguments["goal"], arguments["hosts"])
-            stale = freshness.stale(plan, snapshots, str(path))
+            stale = None if snapshots is None else freshness.stale(plan, snapshots, str(path))
         except OSError as error:
             raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from None
         except plans.PlanError as error:

@@ -22,9 +22,10 @@ options:
     type: path
     required: true
   snapshots:
-    description: Snapshots of the hosts as they are now, by host, as M(kvmops.cluster.cluster_view) returns them.
+    description:
+      - Snapshots of the hosts as they are now, by host, as M(kvmops.cluster.cluster_view) returns them.
+      - Without them the plan is only read, and is not held against the cluster.
     type: dict
-    required: true
   goal:
     description: What the plan must be for.
     type: str

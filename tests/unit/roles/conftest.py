@@ -53,7 +53,9 @@ class Hosts:
     def play(self, *tasks: dict, hosts: str = "a,b,c", **variables) -> Outcome:
         """Do these tasks on the hosts."""
         play = {"name": "Work", "hosts": hosts, "gather_facts": False, "vars": variables, "tasks": list(tasks)}
-        playbook = self.folder / "play.yml"
+        # Not where Ansible is started, as a collection's playbooks are not.
+        playbook = self.folder / "playbooks/play.yml"
+        playbook.parent.mkdir(exist_ok=True)
         playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
         words = [program("ansible-playbook"), "-i", str(self._inventory), str(playbook)]
         mine = environment(ANSIBLE_NOCOLOR="1", ANSIBLE_COLLECTIONS_PATH=str(self._collections))

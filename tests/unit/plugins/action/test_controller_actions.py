@@ -231,6 +231,12 @@ def test_a_saved_plan_is_given_back_as_it_was_made(run, tmp_path):
     assert result["table"][0].startswith(f"Plan {PLAN['id']}: 2 guests")
 
 
+def test_a_saved_plan_can_be_read_without_a_look_at_the_cluster(run, tmp_path):
+    result, _shown = run(plan_info, path=saved(tmp_path))
+
+    assert result["plan"] == PLAN
+
+
 def test_a_saved_plan_is_refused_once_the_cluster_is_another_and_says_what_changed(run, tmp_path):
     now = cluster(snapshot("h1", domain("web1"), domain("db1")), snapshot("h2", maintenance=record("cordoned")))
 
