@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from .conftest import part
 
 GIVE_BACK = part("preflight", "give_back")
@@ -51,3 +53,28 @@ def test_all_that_was_taken_in_turns_is_given_back_in_one(hosts):
     assert run(hosts, take("c"), take("a"), GIVE_BACK).status == 0
 
     assert holders(hosts) == {"a": None, "c": None}
+
+
+HOOK = {"command": ["/usr/bin/true"], "timeout_s": 600, "seconds": 60}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "guessed", "hooks", "lasts_s"),
+    [
+        (0, [], [], 1800),
+        (600, [], [], 1800 + 1200),
+        (600, [], [HOOK, {"command": ["/usr/bin/true"]}], 1800 + 1200 + 2 * (660 + 30)),
+        # 480 GiB that nobody measured, over 1 Gbit/s: about 4400 s.
+        (860, ["web1"], [], 1800 + 43000),
+        (10000, ["web1"], [], 1800 + 100000),
+    ],
+    ids=["nothing to do", "forecast", "with hooks", "guessed", "guessed to be long"],
+)
+def test_hosts_are_taken_for_longer_than_a_plan_may_take(hosts, seconds, guessed, hooks, lasts_s):
+    plan = {"steps": [{"id": "s001"}, {"id": "s002"}], "expected": {"seconds": seconds, "guessed": guessed}}
+    asked = {"__preflight_lease_hosts": ["a"], "__preflight_lease_ttl_s": "{{ __preflight_plan_ttl_s }}"}
+
+    outcome = run(hosts, part("preflight", "lease", **asked, __preflight_plan=plan, __preflight_hooks=hooks))
+
+    assert outcome.status == 0, outcome.text
+    assert hosts.kept("lease.json")["a"]["ttl_s"] == lasts_s
