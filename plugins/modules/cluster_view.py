@@ -47,7 +47,8 @@ attributes:
 notes:
   - The inventory variables C(kvmops_cluster_connect_uri) and C(kvmops_cluster_migration_address) of a host say how the
     other hosts reach its libvirtd and where they send guests to. Without the first, it is C(qemu+ssh://root@HOST/system).
-  - The inventory variable C(kvmops_cluster_bandwidth_mib_s) says what the migration network of a host carries.
+  - The inventory variable C(kvmops_cluster_bandwidth_mib_s) says what the migration network of a host carries, and
+    C(kvmops_cluster_link) names a link that it shares with other hosts, such as the uplink of its rack.
 seealso:
   - module: kvmops.cluster.host_info
   - module: kvmops.cluster.migration_plan
@@ -94,7 +95,8 @@ connect:
   description: How each host is reached by the others, as O(kvmops.cluster.migration_plan#module:connect) takes it.
   returned: success
   type: dict
-  sample: {h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12, bandwidth_mib_s: 1100.0}}
+  sample:
+    h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12, bandwidth_mib_s: 1100.0, link: rack7}
 endpoints:
   description: The same as a list, as O(kvmops.cluster.migration_path_info#module:destinations) takes it.
   returned: success

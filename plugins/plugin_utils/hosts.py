@@ -77,12 +77,14 @@ def open_hosts(by_host: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[str]:
 
 
 def connection(host: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-    """How other hosts reach this one's libvirtd, where guests are sent, and what the migration network gives, in MiB/s.
+    """How other hosts reach this one's libvirtd, where guests are sent, and what is known of the migration network.
+
+    That is what it gives, in MiB/s, and the name of a link that this host shares with others.
 
     Raises: AnsibleError when the inventory gives a bandwidth that cannot be.
 
-    >>> connection("h1", {"ansible_host": "198.18.1.11"})
-    {'connect_uri': 'qemu+ssh://root@198.18.1.11/system', 'migration_address': None, 'bandwidth_mib_s': None}
+    >>> connection("h1", {"ansible_host": "h1"})
+    {'connect_uri': 'qemu+ssh://root@h1/system', 'migration_address': None, 'bandwidth_mib_s': None, 'link': None}
     """
     uri = variables.get("kvmops_cluster_connect_uri")
     if not uri:
@@ -92,6 +94,7 @@ def connection(host: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
         "connect_uri": str(uri),
         "migration_address": str(variables.get("kvmops_cluster_migration_address") or "") or None,
         "bandwidth_mib_s": _bandwidth(host, variables.get("kvmops_cluster_bandwidth_mib_s")),
+        "link": str(variables.get("kvmops_cluster_link") or "") or None,
     }
 
 

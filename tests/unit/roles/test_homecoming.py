@@ -162,6 +162,18 @@ def test_no_more_passes_than_asked_for_and_a_failure_at_the_end_if_all_must_be_h
     assert {lease["owner"] for lease in hosts.kept("lease.json").values()} == {None}
 
 
+def test_nobody_comes_home_to_a_host_that_would_promise_too_many_cpus(hosts):
+    cluster = Cluster(hosts)
+    cluster.drained()
+
+    # 1.6 for all guests; each has two.
+    outcome = cluster.restore(restore_host_vcpu_ratio=0.1)
+
+    assert outcome.status == 0, outcome.text
+    assert cluster.places() == {"web1": "b", "web2": "b", "db1": "c"}, outcome.text
+    assert "Once more" not in outcome.words
+
+
 def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
     cluster = Cluster(hosts, web2=1)
     cluster.upgraded()

@@ -64,12 +64,14 @@ def test_the_inventory_says_how_hosts_reach_each_other():
         "kvmops_cluster_connect_uri": "qemu+tls://h1/system",
         "kvmops_cluster_migration_address": "198.18.0.11",
         "kvmops_cluster_bandwidth_mib_s": "23",
+        "kvmops_cluster_link": "rack7",
     }
 
     assert hosts.connection("h1", variables) == {
         "connect_uri": "qemu+tls://h1/system",
         "migration_address": "198.18.0.11",
         "bandwidth_mib_s": 23.0,
+        "link": "rack7",
     }
 
 
