@@ -40,7 +40,8 @@ options:
     default: false
   allow_shutdown:
     description:
-      - Permit to shut the guest down and start it elsewhere. Nothing does that yet.
+      - Permit to shut the guest down while its host is away for a rolling upgrade, where it cannot be moved, and to
+        start it there again. It has no effect on moves, as no guest is shut down to be moved.
     type: bool
     default: false
   allow_storage_copy:

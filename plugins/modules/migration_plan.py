@@ -69,6 +69,8 @@ options:
       - The words are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
         V(allow_shutdown), V(allow_storage_copy), V(bandwidth_mib_s), V(bandwidth_floor_mib_s) and
         V(encryption).
+      - V(allow_shutdown) changes no plan. Who may be shut down while a host is upgraded is found from what stays, with
+        P(kvmops.cluster.upgrade_consent#filter).
     type: dict
     default: {}
   exclude:
