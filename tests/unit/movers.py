@@ -106,8 +106,8 @@ class Rig:
         )
         self.use()
 
-    def use(self, **settings):
-        """Make the mover anew, with other settings."""
+    def use(self, *, wishes=None, **settings):
+        """Make the mover anew, with other settings, and with what is done to each guest around its move."""
         self.settings = dataclasses.replace(self.settings, **settings)
         self.mover = GuestMover(
             self.connections,
@@ -117,6 +117,7 @@ class Rig:
             self.stopping,
             clock=self.clock,
             sleep=self.clock.sleep,
+            wishes=wishes,
         )
 
     def step(self, guest, destination="h2", **intent):
@@ -139,15 +140,17 @@ class Rig:
 class Move(threading.Thread):
     """One move in its own thread."""
 
-    def __init__(self, rig, step):
+    def __init__(self, rig, step, turn=lambda: True):
         super().__init__(daemon=True)
-        self._rig, self._step = rig, step
+        self._rig, self._step, self._turn = rig, step, turn
         self._result = self._error = None
         self.start()
 
     def run(self):
         try:
-            self._result = self._rig.mover.move(self._step, lambda: self._rig.transferred.append(self._step["id"]))
+            self._result = self._rig.mover.move(
+                self._step, lambda: self._rig.transferred.append(self._step["id"]), self._turn
+            )
         except Exception as error:  # noqa: BLE001 - the test gets it
             self._error = error
 

@@ -38,10 +38,11 @@ class Mover(t.Protocol):
         """Carry out a step.
 
         Everything that asks and decides comes first. ``turn`` waits until the link is free for this step; when it
-        returns False, the run is being stopped, and nothing must be begun. ``transferred`` is called once the guest's
-        memory is over and the link is free for the next; ``nearly`` when that will be so in a moment, so that the next
-        step can get ready: it asks, forecasts and decides. Any earlier, what it found out would be stale, and it would
-        take processor time while the hosts set up this one.
+        returns False, the run is being stopped, and nothing must be begun; it is asked again right before the guest is
+        sent, because getting ready may take long. ``transferred`` is called once the guest's memory is over and the
+        link is free for the next; ``nearly`` when that will be so in a moment, so that the next step can get ready: it
+        asks, forecasts and decides. Any earlier, what it found out would be stale, and it would take processor time
+        while the hosts set up this one.
         """
 
 
@@ -58,7 +59,8 @@ class Executor:
         journal, progress: where it is told.
         window: guests in transfer at once.
         stopping: when set, no further step is started.
-        barred: asked when a step's turn comes; why it must not be begun any more, or None.
+        barred: asked when a step's turn comes, and whenever its guest is about to be sent; why it must not be begun any
+            more, or None.
     """
 
     def __init__(

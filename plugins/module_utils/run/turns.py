@@ -33,10 +33,13 @@ class Turns:
             self._waiting.append(name)
 
     def take(self, name: str) -> bool:
-        """Wait for the turn and take it; False when the run is being stopped. Taking it twice changes nothing."""
+        """Wait for the turn and take it; False when the run is being stopped. Taking it twice changes nothing.
+
+        False as well once it was given back: it is not to be had again.
+        """
         with self._changed:
             while name not in self._taken:
-                if self._stopping.is_set():
+                if self._stopping.is_set() or name not in self._waiting:
                     return False
                 if self._waiting[0] == name and self._free > 0:
                     self._waiting.pop(0)

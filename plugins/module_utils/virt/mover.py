@@ -36,7 +36,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Step, Telling
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.verifying import Trail, Verifying
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.waiting import Waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.waiting import StoppedError, Waiting
 
 #: What two hosts said longer ago than this is asked again before a guest is sent.
 STALE_S = 5.0
@@ -54,6 +54,7 @@ class _Attempt:
     decision: Decision
     definition: str | None
     signals: Signals
+    turn: t.Callable[[], bool]
     may_restart: bool = True
 
 
@@ -74,7 +75,7 @@ class GuestMover:
         settings: what is the same for all moves.
         telling: where it is told.
         interrupted: when set, what is in pre-copy is aborted.
-        stopping: when set, nobody waits for a destination any longer.
+        stopping: when set, nobody waits for a destination any longer, and no guest is sent.
         wishes: what is done to each guest around its move.
     """
 
@@ -139,7 +140,8 @@ class GuestMover:
         Args:
             step: of a plan.
             transferred: called once its memory is over and the link is free.
-            turn: waits until the link is free for this guest; False when nothing is to be begun any more.
+            turn: waits until the link is free for this guest; False when nothing is to be begun any more. It is asked
+                again right before the guest is sent, each time.
             nearly: called when its memory will be over in a moment.
         """
         signals = Signals(transferred, nearly)
@@ -148,9 +150,26 @@ class GuestMover:
             story.tell("step.started", "setup", "looking at both sides", level=1)
             self._verifying.give_back_limits(step, story)
             go_on = self._before(step, story, signals, turn)
+        except StoppedError:
+            return self._stopped(step, story)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             return story.refuse([_why_not(error)])
         return go_on()
+
+    def _stopped(self, step: Step, story: Story) -> Result:
+        """The result of a step that the run was stopped before."""
+        if self._interrupted.is_set():
+            why = refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
+            return story.refuse([why])
+        return step_result(step, "not_started", error="the run was stopped before its turn")
+
+    def _must_go_on(self, turn: t.Callable[[], bool]) -> None:
+        """Asked last before anything is done to a guest, as what came before may have taken an hour.
+
+        Raises: StoppedError when nothing is to be begun any more.
+        """
+        if self._interrupted.is_set() or self._stopping.is_set() or not turn():
+            raise StoppedError
 
     def _before(self, step: Step, story: Story, signals: Signals, turn: t.Callable[[], bool]) -> t.Callable[[], Result]:
         """All that comes before something is done to the guest; returns what is to be done."""
@@ -169,7 +188,7 @@ class GuestMover:
         answers, asked_at = self._asking.ask(step), self._clock()
         appraised = None if answers.refusals else self._appraise(step, answers)
         if not turn():
-            return lambda: step_result(step, "not_started", error="the run was stopped before its turn")
+            raise StoppedError
         refusals = answers.refusals or self._waiting.slot(step, story)
         if not refusals and self._clock() >= asked_at + STALE_S:
             # While it waited, other guests took memory there, or somebody closed the host; and those taught something.
@@ -178,13 +197,10 @@ class GuestMover:
             appraised = None if refusals else self._appraise(step, answers)
         if appraised and appraised.choice["refusal"]:
             refusals = [appraised.choice["refusal"]]
-        elif not refusals and self._interrupted.is_set():
-            refusals = [
-                refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
-            ]
         if refusals or not appraised:
             return lambda: story.refuse(refusals)
-        return lambda: self._with_care(step, story, answers, appraised, signals)
+        self._must_go_on(turn)
+        return lambda: self._with_care(step, story, answers, appraised, signals, turn)
 
     def _with_care(
         self,
@@ -193,6 +209,7 @@ class GuestMover:
         answers: Answers,
         appraised: Appraisal,
         signals: Signals,
+        turn: t.Callable[[], bool],
     ) -> Result:
         """Move the guest, with what has to be done to it before and after."""
         asked_at, rate = self._clock(), appraised.link.bandwidth_bytes_per_s if appraised.link else None
@@ -202,7 +219,11 @@ class GuestMover:
             try:
                 if ready.freed_bytes or self._clock() >= asked_at + STALE_S:
                     answers, appraised = self._anew(step, ready.freed_bytes)
-                attempt, job = self._begin(step, story, answers, appraised, signals)
+                attempt, job = self._begin(step, story, answers, appraised, signals, turn)
+            except StoppedError:
+                result = self._stopped(step, story)
+                ready.ended(result["outcome"])
+                return result
             except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
                 ready.ended("refused")
                 return story.refuse([_why_not(error)])
@@ -230,13 +251,16 @@ class GuestMover:
         answers: Answers,
         appraised: Appraisal,
         signals: Signals,
+        turn: t.Callable[[], bool],
     ) -> tuple[_Attempt, MigrationJob]:
         """The last that comes before libvirt is asked to move the guest."""
         decision = self._decide(step, answers, appraised)
         definition = _definition(self._asking.domain(step))
-        attempt = _Attempt(step, story, answers, appraised, decision, definition, signals)
+        attempt = _Attempt(step, story, answers, appraised, decision, definition, signals, turn)
         job = self._job(attempt)
-        story.begin(decision, self._verifying.standing(step))
+        before = self._verifying.standing(step)
+        self._must_go_on(turn)
+        story.begin(decision, before)
         return attempt, job
 
     def _appraise(
@@ -307,10 +331,13 @@ class GuestMover:
         if verdict.kind != "stayed" or told_to_end or not tried.add(attempt.decision, ending):
             return None
         step, story = attempt.step, attempt.story
-        answers = _with_time_left(attempt.answers, story.elapsed_s)
-        if answers is None:
-            return None
         try:
+            # The first try may have taken long, and the hosts are others by now.
+            answers = _with_time_left(self._asking.ask(step), story.elapsed_s)
+            if answers is None:
+                return None
+            if answers.refusals:
+                raise virt.VirtError(answers.refusals[0])
             appraised = self._appraise(step, answers, tried)
             if appraised.choice["method"] is None:
                 return None
@@ -321,9 +348,15 @@ class GuestMover:
                 attempt, answers=answers, appraised=appraised, decision=decision, may_restart=False
             )
             job = self._job(anew)
-            story.again(decision, tried.reason, self._verifying.standing(step))
-        except (virt.libvirt.libvirtError, virt.VirtError):
+            before = self._verifying.standing(step)
+            self._must_go_on(attempt.turn)
+            story.again(decision, tried.reason, before)
+        except StoppedError:
+            story.note("no other way is tried: this run is to begin nothing more")
+            return None
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
             # Nothing was begun, and what became of the first try is told by its own ending.
+            story.note(f"no other way is tried: {error}")
             return None
         return anew, job
 

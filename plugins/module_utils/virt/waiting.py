@@ -25,6 +25,10 @@ CLAIM_S = 1.5
 MOST_CLAIMS = 4
 
 
+class StoppedError(Exception):
+    """The run was stopped: it is to begin nothing more."""
+
+
 class Waiting:
     """Waits for other hosts on behalf of a step.
 
@@ -49,7 +53,10 @@ class Waiting:
         self._sleep = sleep
 
     def slot(self, step: Step, story: Story) -> list[Refusal]:
-        """Wait until the destination takes in few enough guests for one more; why not, if that never is."""
+        """Wait until the destination takes in few enough guests for one more; why not, if that never is.
+
+        Raises: StoppedError when the run was stopped meanwhile.
+        """
         target, limit = step["destination"], self._settings.incoming_limit
         end, told = self._clock() + PATIENCE_S, False
         first = CLAIM_S * min(self._settings.ranks.get(target, 0), MOST_CLAIMS)
@@ -63,7 +70,8 @@ class Waiting:
                     return []
             else:
                 free_since = None
-            if self._stopping.is_set() or self._clock() >= end:
+            self._must_go_on()
+            if self._clock() >= end:
                 return [
                     refusal(
                         "destination_busy",
@@ -82,12 +90,16 @@ class Waiting:
             self._sleep(LOOK_S)
 
     def others(self, step: Step, story: Story) -> list[Refusal]:
-        """Wait until guests that other sources send have arrived; why not, if one does not."""
+        """Wait until guests that other sources send have arrived; why not, if one does not.
+
+        Raises: StoppedError when the run was stopped meanwhile.
+        """
         for other in step.get("awaits") or ():
             end, told = self._clock() + PATIENCE_S, False
             name, target = other["guest"]["name"], other["destination"]
             while not self._has_arrived(other):
-                if self._stopping.is_set() or self._clock() >= end:
+                self._must_go_on()
+                if self._clock() >= end:
                     return [
                         refusal(
                             "after_failed",
@@ -100,6 +112,10 @@ class Waiting:
                     story.tell("step.waiting", "waiting", f"waiting for {name} to come to {target}", after=other["id"])
                 self._sleep(LOOK_S)
         return []
+
+    def _must_go_on(self) -> None:
+        if self._stopping.is_set():
+            raise StoppedError
 
     def _has_arrived(self, other: t.Mapping[str, t.Any]) -> bool:
         try:

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns import Turns
 
 PATIENCE_S = 10.0
 
@@ -50,6 +51,8 @@ class Mover:
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: step["id"] in self.ends, PATIENCE_S)
             outcome = self.ends[step["id"]]
+        if outcome == "asks_again":
+            outcome = "moved" if turn() else "not_started"
         if isinstance(outcome, Exception):
             raise outcome
         return step_result(step, outcome)
@@ -300,6 +303,33 @@ def test_no_step_is_begun_once_the_run_is_barred_and_the_one_in_flight_ends():
     assert run.mover.started == ["s1"]
     assert ("refused", "h1 was taken over by bob@admin2") in run.progress.lines
     assert [name for event, name, _data in run.journal.events if event == "step.finished"] == ["s1", "s2", "s3", "s4"]
+
+
+def test_a_step_that_is_barred_while_it_gets_ready_is_refused():
+    """A mover asks for its turn again right before it sends the guest."""
+    run = Run(step(1), step(2))
+    run.mover.await_start("s1")
+    run.lost = refusal("lease_lost", "h1 was taken over by bob@admin2", "run the playbook again")
+    run.mover.end("s1", "asks_again")
+    results = run.results()
+    assert [result["outcome"] for result in results] == ["refused", "refused"]
+    assert results[0]["refusals"] == [run.lost]
+
+
+def test_a_step_keeps_its_turn_when_it_asks_again():
+    run = Run(step(1), step(2))
+    run.mover.await_start("s1")
+    run.mover.end("s1", "asks_again")
+    run.mover.end("s2", "asks_again")
+    assert run.outcomes() == ["moved", "moved"]
+
+
+def test_a_turn_that_was_given_back_is_not_to_be_had_again():
+    turns = Turns(1, threading.Event())
+    turns.queue("s1")
+    assert turns.take("s1")
+    turns.leave("s1")
+    assert not turns.take("s1")
 
 
 def test_nothing_to_do_is_nothing_to_tell():

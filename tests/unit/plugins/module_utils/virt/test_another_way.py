@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, mover
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
-from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, rounds, until
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Move, rounds, until
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import fitted, measured
 
 #: 200 Mbit/s.
@@ -52,6 +52,11 @@ def anew(rig):
     """Why it was begun anew, each time."""
     found = [data for name, data in rig.recorder.events if name == "migration.decision"]
     return [data["reason"] for data in found if data["action"] == "start_anew"]
+
+
+def notes(rig):
+    """What was noted beside what was done."""
+    return [data["reason"] for _name, data in rig.recorder.events if data.get("action") == "note"]
 
 
 def refuses(rig, flag, code, text):
@@ -156,6 +161,23 @@ def test_the_deadline_is_one_for_all_tries(rig, known, took_s, outcome):
     assert len(deadlines) == (2 if outcome == "moved" else 1)
 
 
+def test_what_all_tries_took_is_taken_off_the_deadline_once(rig, known, monkeypatch):
+    guest = known({**WHOLE, "compressed_share": 0.05, "hot_compressed_share": 0.05, "sparse": 0.01})
+
+    def migrate(job):
+        rig.clock.slept += 100
+        job.fail(libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: this is not supported")
+
+    rig.cluster.on_migrate = migrate
+    decided, real = [], mover.decide
+    monkeypatch.setattr(mover, "decide", lambda *a, **more: decided.append(real(*a, **more)) or decided[-1])
+    assert rig.move(guest, allow_suspend=True, deadline_s=900)["outcome"] == "failed"
+    first, second, third = [decision.deadline_s for decision in decided]
+    assert first == 900
+    assert 790 <= second <= 800
+    assert 690 <= third <= 700
+
+
 def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, monkeypatch):
     guest = known(SPARSE)
 
@@ -167,8 +189,7 @@ def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, m
     result = rig.move(guest)
     assert (result["outcome"], result["error"]) == ("moved", None)
     assert rig.h2.guest("web1").persistent
-    notes = [data["reason"] for name, data in rig.recorder.events if data.get("action") == "note"]
-    assert notes == ["nothing was learned from this move (ValueError: no such factor)"]
+    assert notes(rig) == ["nothing was learned from this move (ValueError: no such factor)"]
 
 
 def test_both_hosts_are_asked_again_when_getting_a_guest_ready_took_long(rig, known, monkeypatch):
@@ -281,6 +302,31 @@ def test_nothing_is_begun_anew_once_the_run_is_told_to_end(rig, known, stop):
     assert result["outcome"] == "failed"
     assert ways(rig) == ["xbzrle"]
     assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_nothing_is_begun_anew_once_its_turn_is_lost(rig, known):
+    guest = known(SPARSE)
+    refuses(rig, libvirt.VIR_MIGRATE_COMPRESSED, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, NO_XBZRLE)
+    turn = lambda: "migration.failed" not in rig.recorder.names()  # noqa: E731
+    result = Move(rig, rig.step(guest, allow_suspend=True), turn).result()
+    assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
+    assert ways(rig) == ["xbzrle"]
+    assert notes(rig) == ["no other way is tried: this run is to begin nothing more"]
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_both_hosts_are_asked_again_before_it_is_begun_anew(rig, known):
+    guest = known(SPARSE)
+
+    def migrate(job):
+        job.fail(libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, NO_XBZRLE)
+        rig.h2.free_bytes = MIB
+
+    rig.cluster.on_migrate = migrate
+    result = rig.move(guest, allow_suspend=True)
+    assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
+    assert ways(rig) == ["xbzrle"]
+    assert notes(rig)[0].startswith("no other way is tried: h2 has room for 1 MiB of guests, but web1 needs")
 
 
 def test_an_interrupt_ends_the_second_try_too(rig, known):

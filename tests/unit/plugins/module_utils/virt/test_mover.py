@@ -5,13 +5,16 @@
 from __future__ import annotations
 
 import contextlib
+import pathlib
 import threading
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration, waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until
@@ -25,6 +28,7 @@ FLAGS = (
     | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
 )
 SOCKET_CLOSED = "internal error: client socket is closed"
+STOPPED = "the run was stopped before its turn"
 
 
 def runs_at(guest, where, elsewhere):
@@ -1410,14 +1414,69 @@ def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
     busy.complete()
 
 
+def was_not_started(rig, guest, result):
+    return (
+        (result["outcome"], result["error"], result["refusals"]) == ("not_started", STOPPED, [])
+        and runs_at(guest, rig.h1, rig.h2)
+        and calls(rig, "virDomainMigrateToURI3").count("h1") == 0
+    )
+
+
 def test_nobody_waits_any_longer_once_the_run_is_stopped(rig, busy):
     guest = rig.h1.add_guest("web1")
     move = rig.start(guest)
     until(lambda: rig.clock.slept > 3)
     rig.stopping.set()
-    assert code_of(move.result()) == "destination_busy"
+    assert was_not_started(rig, guest, move.result())
     assert rig.clock.slept < 100
     busy.complete()
+
+
+def test_a_source_that_lets_others_go_first_and_is_stopped_blames_no_limit(rig):
+    rig.use(ranks={"h2": 4})
+    guest = rig.h1.add_guest("web1")
+    rig.clock.on_sleep = lambda _clock: rig.stopping.set()
+    assert was_not_started(rig, guest, rig.move(guest))
+
+
+def test_an_interrupt_while_it_waits_says_so(rig, busy):
+    """One guest alone: its first interrupt is both."""
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest)
+    until(lambda: rig.clock.slept > 3)
+    rig.interrupted.set()
+    rig.stopping.set()
+    assert code_of(move.result()) == "interrupted"
+    busy.complete()
+
+
+def test_a_turn_that_is_lost_while_it_waits_begins_nothing(rig, busy):
+    """Somebody else may have taken this host over meanwhile."""
+    guest = rig.h1.add_guest("web1")
+    lost = threading.Event()
+    move = Move(rig, rig.step(guest), lambda: not lost.is_set())
+    until(lambda: rig.clock.slept > 5)
+    lost.set()
+    busy.complete()
+    assert was_not_started(rig, guest, move.result())
+
+
+@pytest.mark.parametrize("how", ["stopped", "lost"])
+def test_nothing_is_begun_where_getting_ready_outlasted_the_run(rig, how):
+    guest = rig.h1.add_guest("web1")
+    log = pathlib.Path(rig.settings.state_dir) / "hooks.log"
+    lost = threading.Event()
+    outcome = Hook(("sh", "-c", f'echo "$KVMOPS_OUTCOME" >> {log}'), when="after", on_failure="go_on")
+    rig.use(wishes=Wishes("never", (Hook(("true",), seconds=60.0), outcome)))
+
+    def ends(clock):
+        if clock.slept > 30:
+            (rig.stopping if how == "stopped" else lost).set()
+
+    rig.clock.on_sleep = ends
+    result = Move(rig, rig.step(guest), lambda: not lost.is_set()).result()
+    assert was_not_started(rig, guest, result)
+    assert log.read_text() == "not_started\n"
 
 
 def test_a_source_lets_those_before_it_have_a_free_place(rig):
@@ -1458,6 +1517,14 @@ def test_a_step_waits_until_the_guest_before_it_has_arrived(rig):
     guest.wait_for_job().complete()
     assert move.result()["outcome"] == "moved"
     assert ("waiting", "waiting for web9 to come to h2") in rig.recorder.lines
+
+
+def test_nobody_waits_for_another_guest_once_the_run_is_stopped(rig):
+    guest = rig.h1.add_guest("web1")
+    move = Move(rig, awaiting(rig, guest))
+    until(lambda: rig.clock.slept > 5)
+    rig.stopping.set()
+    assert was_not_started(rig, guest, move.result())
 
 
 def test_a_guest_that_never_arrives_holds_its_step_back(rig, monkeypatch):
