@@ -31,6 +31,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.whole_pages im
 SILENCE_S = 5.0
 #: After this a dead link is given up, unless a deadline says how long to wait.
 HOPELESS_S = 90.0
+#: A guest that stands still goes on where it was, after so long, where the link gives less than this share of before.
+TRICKLE_SHARE = 0.1
 #: What libvirt has refused so often is not asked for any more.
 ATTEMPTS = 3
 #: While so much of the first pass has been sent, the link is known and a new start costs less than the wrong method.
@@ -112,8 +114,14 @@ class Control:
         self._last_processed = -1
         self._last_change_s = 0.0
         self._silence_reported = False
-        #: what ends it, once that has been wanted: C(start_postcopy), C(suspend) or C(abort)
-        self._ending = ""
+        #: what ends it, once that has been wanted: C(start_postcopy), C(suspend) or C(abort); and before the abort
+        self._ending = self._ending_before = ""
+        #: wanted next, whatever comes
+        self._pending: Reaction | None = None
+        self._now = Sample(0.0, 0, 0, 0, 0)
+        #: since when the guest stands still, and the rate until then
+        self._still_since = self._now
+        self._rate_before = 0.0
         self._acted = False
         self._whole_pages = WholePages() if decision.method == "xbzrle" else None
         self._last_sync: Sync | None = None
@@ -126,6 +134,7 @@ class Control:
 
     def react(self, sample: Sample) -> Reaction | None:
         """Look at one sample and say what must be done, if anything."""
+        self._now = sample
         self._rate.add(sample)
         sync = self._rounds.add(sample, self._rate.bytes_per_s, self._limit_ms)
         if self._past_deadline(sample):
@@ -136,7 +145,7 @@ class Control:
             )
         silence = self._silence(sample)
         if silence or self._ending:
-            return silence
+            return silence or self._standing_still(sample)
         if sync:
             return self._on_sync(sync, sample)
         return self._within(sample)
@@ -148,6 +157,8 @@ class Control:
         self._failures[reaction.action] += 1
         if reaction.action == "change_speed":
             self._speed_mib_s = None
+        elif reaction.action == "abort":
+            self._ending = self._ending_before
         elif reaction.action != "raise_downtime":
             self._ending = ""
         elif self._possible("raise_downtime"):
@@ -161,8 +172,9 @@ class Control:
 
     def _past_deadline(self, sample: Sample) -> bool:
         deadline = self._decision.deadline_s
-        # After the switch to post-copy there is no way back: aborting would lose the guest.
-        return deadline is not None and sample.at_s >= deadline and not self._ending
+        # After the switch to post-copy there is no way back: aborting would lose the guest. One that was only stopped
+        # goes on where it was.
+        return deadline is not None and sample.at_s >= deadline and self._ending in ("", "suspend")
 
     def _time_left(self, at_s: float) -> float | None:
         return None if self._decision.deadline_s is None else self._decision.deadline_s - at_s
@@ -189,10 +201,32 @@ class Control:
         return Reaction("report", f"nothing has moved for {quiet_s:.0f} s: is the link up?")
 
     def _is_hopeless(self, quiet_s: float) -> bool:
-        """Whether a dead link is no longer waited for. A guest that was stopped to finish waits for no deadline."""
+        """Whether a dead link is no longer waited for. A guest that stands still does not wait for the deadline."""
         if quiet_s < HOPELESS_S or self._ending not in ("", "suspend"):
             return False
         return self._ending == "suspend" or self._decision.deadline_s is None
+
+    def _standing_still(self, sample: Sample) -> Reaction | None:
+        """Stop a guest that is to be stopped, and let it go on where it was if its link has all but died since.
+
+        All that it waits for is sent once, so a rate that is borne here has an end.
+        """
+        if self._ending != "suspend":
+            return None
+        if self._pending:
+            return self._stop(self._pending)
+        seconds = sample.at_s - self._still_since.at_s
+        sent = sample.processed_bytes - self._still_since.processed_bytes
+        # Of zero pages, next to nothing is sent.
+        gone = max(sent, self._still_since.remaining_bytes - sample.remaining_bytes)
+        if seconds < HOPELESS_S or gone >= TRICKLE_SHARE * self._rate_before * seconds:
+            return None
+        return self._give_up(
+            "no_progress",
+            f"in the {seconds:.0f} s since the guest was stopped to finish the link gave {mib(sent / seconds)}/s, and"
+            f" {mib(self._rate_before)}/s before",
+            "mend the link between the two hosts, then run it again; the guest runs on where it was",
+        )
 
     # --- between syncs ---
 
@@ -357,7 +391,7 @@ class Control:
             return self._raise(limit_ms, f"{late}; the downtime limit goes up to {limit_ms} ms")
         if self._can_postcopy():
             return self._start_postcopy(f"{late}; switching to post-copy")
-        if self._can_suspend():
+        if self._can_suspend() and (self._may_go_faster() or sync.left_bytes <= seconds_left * sync.bytes_per_s):
             return self._suspend(f"{late}; the guest is stopped to finish, as permitted")
         # A marginal guest's seconds are a guess, and only what remains now is sure.
         sure_s = prospect.seconds if prospect.verdict == "converges" else sync.left_bytes / sync.bytes_per_s
@@ -433,8 +467,19 @@ class Control:
         return Reaction("start_postcopy", reason)
 
     def _suspend(self, reason: str) -> Reaction:
+        """Stop the guest to finish. From then on it waits, so the link is not spared any longer."""
         self._ending = "suspend"
-        return Reaction("suspend", reason)
+        stop = Reaction("suspend", reason)
+        rule, self._rate_rule = self._rate_rule, None
+        if rule and self._speed_mib_s != rule[1] and self._possible("change_speed"):
+            self._pending = stop
+            return self._change_speed(rule[1], "before the guest is stopped to finish, it goes at the ceiling,")
+        return self._stop(stop)
+
+    def _stop(self, stop: Reaction) -> Reaction:
+        self._pending, self._still_since = None, self._now
+        self._rate_before = self._rate.bytes_per_s or self._now.processed_bytes / max(1.0, self._now.at_s)
+        return stop
 
     def _resort(self, why: str, left_bytes: int) -> Reaction:
         """The mildest that is permitted beside waiting."""
@@ -457,7 +502,7 @@ class Control:
         )
 
     def _give_up(self, code: str, reason: str, remedy: str) -> Reaction:
-        self._ending = "abort"
+        self._ending, self._ending_before = "abort", self._ending
         return Reaction("abort", reason, code=code, remedy=remedy)
 
 

@@ -393,6 +393,88 @@ def test_a_guest_that_stands_still_on_a_dead_link_may_go_on_where_it_was():
     assert [one.code for one in quiet.wait(100)] == ["", "no_progress"]
 
 
+STILL = {"method": "suspend", "after_rounds": 1, "suspend": True}
+
+
+class Still:
+    """A guest that was stopped to finish with 640 MiB left, over a link that gives less from then on."""
+
+    def __init__(self, rate, **changes):
+        self.control = Control(decision(**{**STILL, **changes}))
+        self.rate, self.at_s, self.sent, self.left = rate, 0.0, 0, 640 * MIB
+        for iteration in (1, 1, 1, 2):
+            stopped = self.sample(iteration, RATE)
+        assert stopped.action == "suspend"
+        self.stopped_at = self.at_s
+
+    def sample(self, iteration, rate):
+        self.at_s += 1
+        self.sent += rate
+        self.left -= rate if iteration > 1 else 0
+        return self.control.react(Sample(self.at_s, iteration, self.left, self.sent, rate))
+
+    def wait(self, seconds=7200):
+        """What ended it, and after how long; None where all was sent before."""
+        for dummy in range(seconds):
+            reaction = self.sample(2, self.rate)
+            if reaction and reaction.action != "report":
+                return self.at_s - self.stopped_at, reaction
+            if self.left <= 0:
+                return None
+        return None
+
+
+def test_the_deadline_holds_for_a_guest_that_was_stopped_to_finish():
+    """Until the switch to post-copy it can go on where it was."""
+    still = Still(10_000, deadline_s=60)
+    waited_s, abort = still.wait()
+    assert (abort.action, abort.code) == ("abort", "deadline")
+    assert waited_s + still.stopped_at == 60
+
+
+def test_a_guest_stands_still_for_no_link_that_falls_to_a_trickle():
+    waited_s, abort = Still(1_000_000).wait()
+    assert (waited_s, abort.action, abort.code) == (HOPELESS_S, "abort", "no_progress")
+    assert abort.reason == (
+        "in the 90 s since the guest was stopped to finish the link gave 1.0 MiB/s, and 22.8 MiB/s before"
+    )
+    assert abort.remedy == "mend the link between the two hosts, then run it again; the guest runs on where it was"
+
+
+@pytest.mark.parametrize("rate", [3_000_000, RATE])
+def test_a_guest_that_was_stopped_to_finish_waits_for_a_link_that_is_only_slower(rate):
+    assert Still(rate).wait() is None
+
+
+def test_zero_pages_are_no_trickle():
+    still = Still(1_000_000)
+    for dummy in range(200):
+        still.left -= 2_000_000
+        assert still.sample(2, 1_000_000) is None
+
+
+def test_an_abort_that_was_refused_is_wanted_again_while_the_guest_stands_still():
+    still = Still(1_000_000)
+    _waited_s, abort = still.wait()
+    still.control.not_done(abort)
+    assert still.sample(2, still.rate).code == "no_progress"
+
+
+def test_no_deadline_aborts_once_postcopy_was_asked_for():
+    quiet = Quiet(**POSTCOPY, deadline_s=60)
+    assert quiet.send(2).action == "start_postcopy"
+    quiet.iteration = 2
+    assert [one.action for one in quiet.wait(300)] == ["report"]
+
+
+def test_a_guest_is_not_stopped_where_that_would_not_meet_the_deadline_either():
+    """It would stand still in vain, and go on where it was."""
+    found = move(measured(200, 8), Phase(0, 200, 8), suspend=True, deadline_s=13)
+    assert (found.ended, found.iteration) == ("abort", 2)
+    assert found.first("abort")[2].code == "deadline"
+    assert move(measured(200, 8), Phase(0, 200, 8), suspend=True, deadline_s=14).ended == "suspend"
+
+
 # --- xbzrle and throttle ----------------------------------------------------------------------------------------------
 
 
@@ -463,6 +545,31 @@ def test_a_guest_too_hot_for_the_ceiling_gets_what_is_permitted_there():
     found = move(HOT64, Phase(0, 64, 80), rate_rule=(5, 20), postcopy=True)
     assert [one[2].speed_mib_s for one in found.reactions] == [5, 8, 14, 20, 0]
     assert found.ended == "start_postcopy"
+
+
+def test_a_guest_that_stands_still_is_sent_at_the_ceiling():
+    found = move(HOT64, Phase(0, 64, 80), rate_rule=(5, 20), **STILL)
+    assert [(one[2].action, one[2].speed_mib_s) for one in found.reactions] == [
+        ("change_speed", 5),
+        ("change_speed", 20),
+        ("suspend", 0),
+    ]
+    _first, faster, stop = found.reactions
+    assert faster[2].reason == "before the guest is stopped to finish, it goes at the ceiling, 20 MiB/s"
+    assert stop[2].reason == "64.0 MiB are left after the first pass; the guest is stopped to finish, as planned"
+    assert stop[1] - faster[1] <= 0.25
+
+
+def test_a_guest_is_stopped_to_finish_even_where_its_speed_cannot_be_changed():
+    control = Control(decision(**STILL), rate_rule=(5, 20))
+    wanted = []
+    for tick in range(1, 30):
+        reaction = control.react(Sample(tick * 1.0, 1 + tick // 10, 64 * MIB, tick * 5 * MIB, 5 * MIB))
+        if reaction:
+            wanted.append(reaction.action)
+            if reaction.action == "change_speed":
+                control.not_done(reaction)
+    assert wanted == ["change_speed"] * ATTEMPTS + ["suspend"]
 
 
 def test_a_speed_that_is_refused_is_left_as_it_is():

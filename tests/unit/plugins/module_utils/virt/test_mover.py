@@ -248,6 +248,24 @@ def test_an_interrupt_aborts_what_is_in_precopy(rig):
     assert rig.recorder.decisions() == ["abort", "reject"]
 
 
+@pytest.mark.parametrize("resumes", [True, False])
+def test_a_guest_that_was_stopped_to_finish_runs_again_here_when_its_deadline_passes(rig, monkeypatch, resumes):
+    """libvirt lets it go on; where it does not, it is ours to do."""
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_suspend=True, deadline_s=600)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: guest.state == LEFT_PAUSED)
+    if not resumes:
+        monkeypatch.setattr(libvirt.Domain, "abortJob", lambda _domain: job.fail_unclear())
+    rig.clock.slept += 600
+    result = move.result()
+    assert result["error"].startswith("given up: the deadline of 600 s has passed")
+    assert (result["outcome"], runs_at(guest, rig.h1, rig.h2)) == ("failed", True)
+    assert calls(rig, "virDomainResume") == ([] if resumes else ["h1"])
+    assert rig.recorder.decisions()[:3] == ["raise_downtime", "suspend", "abort"]
+
+
 @pytest.mark.parametrize("code", [78, 9, 1])
 def test_an_abort_is_an_abort_whatever_the_error_of_the_call(rig, code):
     guest = rig.h1.add_guest("web1")
