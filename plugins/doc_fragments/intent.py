@@ -25,8 +25,8 @@ options:
   deadline_s:
     description:
       - Give the move up after so many seconds; the guest then stays where it is.
-      - This holds for a guest that was stopped to finish as well; it then goes on where it was. Only the switch to post-copy
-        cannot be taken back.
+      - This holds for a guest that was stopped to finish as well; it then goes on where it was. Only the switch to
+        post-copy cannot be taken back.
       - By default a move goes on as long as it makes progress.
     type: int
   allow_postcopy:
@@ -38,8 +38,8 @@ options:
   allow_suspend:
     description:
       - Permit to stop the guest until the move is over where nothing else ends it.
-      - It goes on where it was if O(deadline_s) passes meanwhile, or if the link gives less than a tenth of what it gave
-        before for 90 seconds.
+      - It goes on where it was if O(deadline_s) passes meanwhile, or if the link gives less than a tenth of what it
+        gave before for 90 seconds.
     type: bool
     default: false
   allow_shutdown:

@@ -31,6 +31,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.whole_pages im
 SILENCE_S = 5.0
 #: After this a dead link is given up, unless a deadline says how long to wait.
 HOPELESS_S = 90.0
+#: Before the first byte of memory, a destination may have huge pages to clear or images to make, which takes its time.
+SET_UP_SILENCE_S = 60.0
+SET_UP_HOPELESS_S = 1800.0
 #: A guest that stands still goes on where it was, after so long, where the link gives less than this share of before.
 TRICKLE_SHARE = 0.1
 #: What libvirt has refused so often is not asked for any more.
@@ -187,22 +190,43 @@ class Control:
             self._silence_reported = False
             return None
         quiet_s = sample.at_s - self._last_change_s
-        if quiet_s < SILENCE_S or sample.iteration == 0:
+        if sample.iteration == 0:
+            return self._silence_before(quiet_s)
+        if quiet_s < SILENCE_S:
             return None
-        if self._is_hopeless(quiet_s):
+        if self._is_hopeless(quiet_s, HOPELESS_S):
             return self._give_up(
                 "no_progress",
                 f"nothing has moved for {quiet_s:.0f} s",
                 "mend the link between the two hosts, then run it again; the guest runs on where it was",
             )
+        return self._report_silence(f"nothing has moved for {quiet_s:.0f} s: is the link up?")
+
+    def _silence_before(self, quiet_s: float) -> Reaction | None:
+        """Silence before memory flows: both hosts get ready, or a disk is being copied."""
+        if quiet_s < SET_UP_SILENCE_S:
+            return None
+        if self._is_hopeless(quiet_s, SET_UP_HOPELESS_S):
+            return self._give_up(
+                "no_progress",
+                f"nothing has moved for {quiet_s:.0f} s, and no memory has been sent yet",
+                "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest"
+                " runs on where it was",
+            )
+        return self._report_silence(
+            f"nothing has moved for {quiet_s:.0f} s, and no memory has been sent yet: is the destination busy, or the"
+            " link down?"
+        )
+
+    def _report_silence(self, text: str) -> Reaction | None:
         if self._silence_reported:
             return None
         self._silence_reported = True
-        return Reaction("report", f"nothing has moved for {quiet_s:.0f} s: is the link up?")
+        return Reaction("report", text)
 
-    def _is_hopeless(self, quiet_s: float) -> bool:
+    def _is_hopeless(self, quiet_s: float, patience_s: float) -> bool:
         """Whether a dead link is no longer waited for. A guest that stands still does not wait for the deadline."""
-        if quiet_s < HOPELESS_S or self._ending not in ("", "suspend"):
+        if quiet_s < patience_s or self._ending not in ("", "suspend"):
             return False
         return self._ending == "suspend" or self._decision.deadline_s is None
 

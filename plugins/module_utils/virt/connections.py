@@ -11,8 +11,15 @@ import dataclasses
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import UnansweredError, within
+
+#: A host whose daemon hangs takes the connection and says nothing more. A slow login takes some seconds.
+OPEN_S = 30.0
+#: Nobody needs to see a connection end.
+CLOSE_S = 5.0
 
 
 @dataclasses.dataclass
@@ -75,10 +82,34 @@ class Connections:
         with self._lock:
             link = self._links.pop(uri, None)
         if link:
-            with contextlib.suppress(virt.libvirt.libvirtError):
-                link.close()
+            with contextlib.suppress(virt.libvirt.libvirtError, UnansweredError):
+                within(CLOSE_S, link.close)
 
     def _open(self, uri: str) -> Link:
+        """Raises: VirtError when it cannot be reached, or does not answer in time."""
+        given_up = threading.Event()
+
+        def opened() -> Link:
+            link = self._link(uri)
+            if given_up.is_set():
+                # Nobody waits for it any longer.
+                link.close()
+            return link
+
+        try:
+            return t.cast(Link, within(OPEN_S, opened))
+        except UnansweredError as error:
+            given_up.set()
+            raise virt.VirtError(
+                refusal(
+                    "no_answer",
+                    f"{uri} does not answer within {OPEN_S:g} s",
+                    "see whether that host and the network to it are well, and restart libvirt there if it hangs"
+                    " (journalctl -u libvirtd -u virtqemud); guests go on without it",
+                )
+            ) from error
+
+    def _link(self, uri: str) -> Link:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(virt.connect(uri, read_only=self._read_only))
             try:

@@ -56,6 +56,38 @@ def each(
     return answers
 
 
+class Line:
+    """Calls one after the other, of which never more than one is left hanging."""
+
+    def __init__(self) -> None:
+        self._last: _Runner | None = None
+
+    def within(self, patience_s: float, call: t.Callable[[], t.Any], *, same: bool = False) -> t.Any:
+        """What a call returns or raises.
+
+        Args:
+            patience_s: how long to wait for it.
+            call: is made unless an earlier one hangs.
+            same: all calls of this line ask the same, so that the late answer of an earlier one will do.
+
+        Raises: UnansweredError if it takes longer than that, and is left to itself: it may be done yet. NotAskedError
+            while an earlier one hangs that was another.
+        """
+        earlier = self._last
+        if earlier and not same and earlier.is_alive():
+            raise NotAskedError
+        runner = earlier if earlier and same else _Runner([None], lambda _item: call())
+        self._last = runner
+        answers = runner.wait(patience_s) if runner is earlier else runner.collect(patience_s)
+        if not answers:
+            raise UnansweredError
+        # It may live for a moment longer, but it does not hang.
+        self._last = None
+        if isinstance(answers[0], Exception):
+            raise answers[0]
+        return answers[0]
+
+
 class _Runner(threading.Thread):
     """Makes calls until it is done or hangs. A daemon thread: the process may end while it hangs."""
 
@@ -77,8 +109,12 @@ class _Runner(threading.Thread):
                 self._progress.notify()
 
     def collect(self, patience_s: float) -> list[t.Any]:
-        """The answers so far, once all are there or one does not come."""
+        """Make the calls; returns the answers so far, once all are there or one does not come."""
         self.start()
+        return self.wait(patience_s)
+
+    def wait(self, patience_s: float) -> list[t.Any]:
+        """The answers so far, once all are there or one does not come."""
         with self._progress:
             while len(self._answers) < len(self._items):
                 before, deadline = len(self._answers), time.monotonic() + patience_s

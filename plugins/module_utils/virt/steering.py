@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
@@ -16,9 +17,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import Line, NotAskedError, UnansweredError
 
-#: What libvirt refused is not tried again before this.
+#: What libvirt refused is not tried again before this, counted from when it was asked.
 TRY_AGAIN_S = 5.0
+#: Statistics come in milliseconds, or the guest's QEMU hangs.
+ANSWER_S = 2.0
+#: What is to be done waits for others who are at the guest: libvirt itself refuses it after 30 s.
+DONE_S = 35.0
 
 
 class Watcher(t.Protocol):
@@ -60,7 +66,8 @@ class Steering:
         started: when the migration began, on that clock.
 
     Attributes:
-        given_up: the reaction that aborted it, once libvirt has taken that.
+        given_up: the reaction that aborted it, once libvirt has taken that, or may have.
+        given_up_at: when that was, or as long as libvirt refuses it, when it was first wanted; None while it is not.
         speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
             None when nothing was changed.
         downtime_before: its limit on the downtime in milliseconds before the first change, in the same way.
@@ -86,7 +93,10 @@ class Steering:
         self._started = started
         self._clock = clock
         self._last = Sample(0.0, 0, 0, 0, 0)
+        self._told_s = 0.0
         self._not_before = 0.0
+        #: For each kind of call one that may hang. None may keep the abort from being asked for.
+        self._figures, self._changes, self._abort = Line(), Line(), Line()
         self.given_up: Reaction | None = None
         self.given_up_at: float | None = None
         self.speed_before: int | None = None
@@ -100,17 +110,21 @@ class Steering:
     @property
     def is_ending(self) -> bool:
         """Whether somebody wants it to end, so that it need not be awaited as long as it lasts."""
-        return not self.no_way_back and (self.given_up is not None or self._interrupted.is_set())
+        wanted = self.given_up is not None or self.given_up_at is not None
+        return not self.no_way_back and (wanted or self._interrupted.is_set())
 
     def look(self) -> None:
         """Read the statistics and react to them. Without any, time passes all the same: a deadline holds."""
         sample, total = self._sample()
         if sample:
+            # An answer that came late is of then, and time has been told since.
+            sample = dataclasses.replace(sample, at_s=max(sample.at_s, self._told_s))
             self._last = sample
             self.course.add(sample)
             self._watcher.sampled(sample, total)
         else:
             sample = dataclasses.replace(self._last, at_s=self._clock() - self._started)
+        self._told_s = sample.at_s
         reaction = self._reaction(sample)
         if reaction:
             self._watcher.reacted(reaction)
@@ -118,15 +132,15 @@ class Steering:
 
     def _sample(self) -> tuple[Sample | None, int]:
         try:
-            job = self._find().jobStats(0)
-        except (virt.libvirt.libvirtError, virt.VirtError):
-            # The guest may just have left, or the daemon with it; both sides will say which.
+            job, at = self._figures.within(ANSWER_S, lambda: (self._find().jobStats(0), self._clock()), same=True)
+        except (virt.libvirt.libvirtError, virt.VirtError, UnansweredError, NotAskedError):
+            # The guest may just have left, or the daemon with it, or QEMU hangs; both sides will say which.
             return None, 0
         if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
             return None, 0
         self.memory_bytes = max(self.memory_bytes, int(job.get("memory_processed", 0)))
         self.disk_bytes = max(self.disk_bytes, int(job.get("disk_processed", 0)))
-        return sample_of(job, self._clock() - self._started), int(job.get("memory_total", 0))
+        return sample_of(job, at - self._started), int(job.get("memory_total", 0))
 
     def _reaction(self, sample: Sample) -> Reaction | None:
         if self.given_up or self._clock() < self._not_before:
@@ -139,30 +153,40 @@ class Steering:
         return reaction
 
     def _carry_out(self, reaction: Reaction) -> None:
-        begun = self.no_way_back
+        asked_at, before = self._clock(), (self.no_way_back, self.suspended)
+        # QEMU may switch long before an event says so, and an abort in between would lose the guest.
+        self.no_way_back = self.no_way_back or reaction.action == "start_postcopy"
+        self.suspended = self.suspended or reaction.action == "suspend"
+        aborts = reaction.action == "abort"
+        if aborts and self.given_up_at is None:
+            self.given_up_at = asked_at
         try:
-            domain = self._find()
-            if reaction.action == "raise_downtime":
-                if self.downtime_before is None:
-                    self.downtime_before = domain.migrateGetMaxDowntime(0)
-                domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
-            elif reaction.action == "change_speed":
-                if self.speed_before is None:
-                    self.speed_before = domain.migrateGetMaxSpeed(0)
-                domain.migrateSetMaxSpeed(reaction.speed_mib_s, 0)
-            elif reaction.action == "start_postcopy":
-                # QEMU may switch long before an event says so, and an abort in between would lose the guest.
-                self.no_way_back = True
-                domain.migrateStartPostCopy(0)
-            elif reaction.action == "suspend":
-                domain.suspend()
-                self.suspended = True
-            elif reaction.action == "abort":
-                domain.abortJob()
-                self.given_up, self.given_up_at = reaction, self._clock()
-        except (virt.libvirt.libvirtError, virt.VirtError):
+            # Who gets no answer does not know whether it was done, and must bear both.
+            with contextlib.suppress(UnansweredError):
+                (self._abort if aborts else self._changes).within(DONE_S, lambda: self._do(reaction))
+        except (virt.libvirt.libvirtError, virt.VirtError, NotAskedError):
             # Most often the race against the migration's own end is lost, and the call says how it ended. Otherwise,
             # such as for post-copy asked for too early, the control may want it again.
-            self.no_way_back = begun
-            self._not_before = self._clock() + TRY_AGAIN_S
+            self.no_way_back, self.suspended = before
+            self._not_before = asked_at + TRY_AGAIN_S
             self._control.not_done(reaction)
+            return
+        if aborts:
+            self.given_up, self.given_up_at = reaction, asked_at
+
+    def _do(self, reaction: Reaction) -> None:
+        domain = self._find()
+        if reaction.action == "raise_downtime":
+            if self.downtime_before is None:
+                self.downtime_before = domain.migrateGetMaxDowntime(0)
+            domain.migrateSetMaxDowntime(reaction.downtime_ms, 0)
+        elif reaction.action == "change_speed":
+            if self.speed_before is None:
+                self.speed_before = domain.migrateGetMaxSpeed(0)
+            domain.migrateSetMaxSpeed(reaction.speed_mib_s, 0)
+        elif reaction.action == "start_postcopy":
+            domain.migrateStartPostCopy(0)
+        elif reaction.action == "suspend":
+            domain.suspend()
+        elif reaction.action == "abort":
+            domain.abortJob()

@@ -10,7 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import ATTEMPTS, SILENCE_S, Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
+    ATTEMPTS,
+    SET_UP_HOPELESS_S,
+    SET_UP_SILENCE_S,
+    SILENCE_S,
+    Control,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import ROUNDS_TO_GIVE_UP, ROUNDS_TO_RAISE
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
     Sample,
@@ -250,7 +256,31 @@ def test_a_dead_link_is_reported_once_and_again_after_it_moved():
 
 def test_the_time_before_memory_flows_is_no_silence():
     run = Run()
-    assert [run.sample(0, 0, sent=0) for dummy in range(20)] == [None] * 20
+    assert [run.sample(0, 0, sent=0) for dummy in range(int(SET_UP_SILENCE_S))] == [None] * int(SET_UP_SILENCE_S)
+
+
+@pytest.mark.parametrize("disk_bytes", [0, 10 << 30])
+def test_nor_is_it_waited_for_without_an_end(disk_bytes):
+    """A destination that hangs, or a disk whose copy has stalled."""
+    control = Control(decision())
+    told = [control.react(Sample(float(at_s), 0, 0, 0, 0, disk_bytes)) for at_s in range(7200)]
+    report, abort = [(at_s, one) for at_s, one in enumerate(told) if one]
+    assert (report[0], report[1].action) == (SET_UP_SILENCE_S, "report")
+    assert report[1].reason == (
+        "nothing has moved for 60 s, and no memory has been sent yet: is the destination busy, or the link down?"
+    )
+    assert (abort[0], abort[1].action, abort[1].code) == (SET_UP_HOPELESS_S, "abort", "no_progress")
+    assert abort[1].reason == "nothing has moved for 1800 s, and no memory has been sent yet"
+    assert abort[1].remedy == (
+        "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest runs on"
+        " where it was"
+    )
+
+
+def test_a_deadline_says_how_long_the_time_before_memory_flows_may_be():
+    control = Control(decision(deadline_s=5000))
+    told = [control.react(Sample(float(at_s), 0, 0, 0, 0)) for at_s in range(5001)]
+    assert [(at_s, one.code) for at_s, one in enumerate(told) if one] == [(60, ""), (5000, "deadline")]
 
 
 def test_disks_that_move_are_no_silence():

@@ -8,10 +8,12 @@ import threading
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.movers import until
 
 LOCAL, REMOTE = "qemu:///system", "qemu+ssh://root@h2/system"
 
@@ -88,6 +90,50 @@ def test_a_slow_host_holds_up_only_those_who_want_it(hosts, monkeypatch):
         assert connections.get(LOCAL)
         gate.set()
         thread.join(5)
+
+
+@pytest.fixture
+def hangs(hosts, monkeypatch):
+    """The destination's daemon takes connections and says nothing, until this is set."""
+    monkeypatch.setattr(connections, "OPEN_S", 0.05)
+    answers, opened = threading.Event(), libvirt.openReadOnly
+
+    def wait(uri):
+        if uri == REMOTE:
+            answers.wait(5)
+        return opened(uri)
+
+    monkeypatch.setattr(libvirt, "openReadOnly", wait)
+    yield answers
+    answers.set()
+
+
+def test_a_daemon_that_hangs_is_told_and_not_waited_for(hosts, hangs):
+    with Connections(read_only=True) as kept:
+        with pytest.raises(VirtError) as why:
+            kept.get(REMOTE)
+        assert why.value.refusal["code"] == "no_answer"
+        assert why.value.refusal["reason"] == "qemu+ssh://root@h2/system does not answer within 0.05 s"
+        assert kept.get(LOCAL)
+        hangs.set()
+        assert kept.get(REMOTE)
+
+
+def test_a_connection_that_comes_too_late_is_closed(hosts, hangs):
+    with Connections(read_only=True) as kept:
+        with pytest.raises(VirtError):
+            kept.get(REMOTE)
+        hangs.set()
+        until(lambda: [one.closed for one in hosts[1].connections] == [True])
+
+
+def test_a_connection_that_cannot_be_closed_holds_nobody_up(hosts, monkeypatch):
+    monkeypatch.setattr(connections, "CLOSE_S", 0.05)
+    closed = threading.Event()
+    with Connections(read_only=True) as kept:
+        monkeypatch.setattr(kept.get(REMOTE), "close", lambda: closed.wait(5))
+        kept.close()
+    closed.set()
 
 
 # --- events -----------------------------------------------------------------------------------------------------------

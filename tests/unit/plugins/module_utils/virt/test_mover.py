@@ -13,7 +13,14 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration, waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
+    both_sides,
+    connections,
+    host,
+    migration,
+    steering,
+    waiting,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
@@ -646,6 +653,68 @@ def test_a_result_that_is_lost_with_the_destination_touches_nothing(rig):
     assert calls(rig, "virDomainResume") == []
 
 
+def test_a_destination_that_hangs_after_a_result_was_lost_is_not_waited_for_without_an_end(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    monkeypatch.setattr(connections, "OPEN_S", 0.02)
+    hung, real = threading.Event(), libvirt.open
+
+    def opens(uri):
+        if uri == URI and lost:
+            hung.wait(5)
+        return real(uri)
+
+    def lose(job):
+        lost.append(job)
+        job.fail_unclear()
+        for connection in rig.h2.connections:
+            connection.dead = True
+
+    lost = []
+    monkeypatch.setattr(libvirt, "open", opens)
+    rig.cluster.on_migrate = lose
+    result = rig.move(guest)
+    hung.set()
+    assert result["outcome"] == "unclear"
+    assert "h2, which does not answer (qemu+ssh://root@h2/system does not answer within 0.02 s)" in result["error"]
+    assert "bring h2 back" in result["error"]
+    assert (guest.state, calls(rig, "virDomainResume")) == (LEFT_PAUSED, [])
+
+
+def test_a_guest_that_hangs_is_told_once_its_deadline_has_passed(rig, monkeypatch):
+    """libvirt waits for its QEMU without an end, and refuses all others after a while."""
+    guest = rig.h1.add_guest("web1")
+    monkeypatch.setattr(steering, "ANSWER_S", 0.02)
+    hung, asked, real = threading.Event(), [], libvirt.Domain.jobStats
+
+    def ask(domain, flags=0):
+        if not hangs:
+            return real(domain, flags)
+        asked.append(1)
+        if len(asked) == 1:
+            hung.wait(5)
+        raise libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+    def refuse(_domain):
+        raise libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
+
+    hangs = []
+    monkeypatch.setattr(libvirt.Domain, "jobStats", ask)
+    monkeypatch.setattr(libvirt.Domain, "abortJob", refuse)
+    move = rig.start(guest, deadline_s=60)
+    job = guest.wait_for_job()
+    hangs.append(1)
+    until(lambda: asked)
+    rig.clock.slept += 60
+    until(lambda: "abort" in rig.recorder.decisions())
+    rig.clock.slept += migration.ABORT_PATIENCE_S
+    result = move.result()
+    hung.set()
+    job.fail()
+    assert result["outcome"] == "unclear"
+    assert result["error"].startswith("libvirt did not end the migration that was aborted")
+    assert "web1 is in an unknown state on h1, which does not answer" in result["error"]
+
+
 def test_a_guest_that_runs_there_is_not_resumed_here(rig):
     guest = rig.h1.add_guest("web1")
 
@@ -936,7 +1005,7 @@ def test_a_migration_that_is_under_way_is_joined(rig):
     def long_enough():
         # However long it takes, it is awaited as long as something moves.
         job.step(memory_processed=job.stats["memory_processed"] + MIB)
-        return rig.clock.slept > 300
+        return rig.clock.slept > 2 * both_sides.PATIENCE_S
 
     until(long_enough)
     job.complete()

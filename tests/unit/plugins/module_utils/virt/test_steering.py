@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -24,14 +25,23 @@ class Domain:
         self.statistics = {"type": libvirt.VIR_DOMAIN_JOB_UNBOUNDED, "memory_total": 100, "memory_iteration": 1}
         self.called = []
         self.fails = ()
+        self.hangs = None
+        self.asked = 0
         self.speed = 0
 
     def jobStats(self, _flags=0):  # noqa: N802
+        self.asked += 1
+        self.wait()
         return self.statistics
+
+    def wait(self):
+        if self.hangs:
+            self.hangs.wait(5)
 
     def __getattr__(self, name):
         def call(*arguments):
             self.called.append((name, *arguments))
+            self.wait()
             for error in self.fails:
                 raise error
             return self.speed if name == "migrateGetMaxSpeed" else None
@@ -172,6 +182,82 @@ def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(worl
     world.now += 0.2
     world.look(action)
     assert len(world.domain.called) == 2
+
+
+@pytest.fixture
+def hung(world, monkeypatch):
+    """A guest whose QEMU answers nothing, until this is set."""
+    monkeypatch.setattr(steering, "ANSWER_S", 0.05)
+    monkeypatch.setattr(steering, "DONE_S", 0.05)
+    answers = threading.Event()
+    world.domain.hangs = answers
+    yield answers
+    answers.set()
+
+
+def test_time_passes_for_a_guest_that_hangs_and_it_is_not_asked_over_and_over(world, hung):
+    for dummy in range(3):
+        world.look()
+        world.now += 1
+    assert [one.at_s for one in world.control.samples] == [10.0, 11.0, 12.0]
+    assert (world.watcher.sampled_at, world.domain.asked) == ([], 1)
+    hung.set()
+    world.look()
+    assert world.watcher.sampled_at == [(13.0, 100)]
+    # The answer that came late is as good as another one.
+    assert world.domain.asked == 1
+    world.look()
+    assert world.domain.asked == 2
+
+
+def test_time_never_goes_back_for_an_answer_that_came_late(world, hung):
+    world.look()
+    answered_at, world.now = world.now, world.now + 7
+    world.look()
+    later, world.now = world.now, answered_at
+    hung.set()
+    world.look()
+    world.now = later + 1
+    world.look()
+    assert [one.at_s for one in world.control.samples] == [10.0, 17.0, 17.0, 18.0]
+
+
+def test_an_interrupt_is_heeded_while_the_guest_hangs(world, hung):
+    world.interrupted.set()
+    world.look()
+    assert world.domain.called == [("abortJob",)]
+    assert world.steering.given_up.code == "interrupted"
+    assert world.steering.is_ending
+
+
+@pytest.mark.parametrize("action", ["raise_downtime", "change_speed", "start_postcopy", "suspend"])
+def test_what_is_not_answered_may_have_been_done(world, hung, action):
+    world.look(action)
+    assert world.control.failed == []
+    assert world.steering.no_way_back == (action == "start_postcopy")
+    assert world.steering.suspended == (action == "suspend")
+
+
+def test_nothing_else_is_done_while_something_hangs_but_an_abort(world, hung):
+    world.look("raise_downtime")
+    world.look("suspend")
+    assert (world.control.failed, world.steering.suspended) == (["suspend"], False)
+    assert [name for name, *_rest in world.domain.called] == ["migrateSetMaxDowntime"]
+    world.now += TRY_AGAIN_S
+    world.look("abort")
+    assert [name for name, *_rest in world.domain.called] == ["migrateSetMaxDowntime", "abortJob"]
+
+
+def test_an_abort_that_is_refused_again_and_again_is_not_waited_for_without_an_end(world):
+    world.domain.fails = (REFUSED,)
+    for dummy in range(3):
+        world.look("abort")
+        world.now += TRY_AGAIN_S
+    assert (world.steering.given_up, world.steering.given_up_at) == (None, 100.0)
+    assert world.steering.is_ending
+    world.domain.fails = ()
+    world.look("abort")
+    assert world.steering.given_up_at == 100.0 + 3 * TRY_AGAIN_S
 
 
 def test_a_speed_is_set_and_what_it_was_before_is_kept(world):
