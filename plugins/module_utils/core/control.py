@@ -336,7 +336,7 @@ class Control:
             return self._without_xbzrle(sample)
         if self._is_over(sync):
             return None
-        judgement = self._judge.at(sync, self._limit_ms, self._decision.downtime_cap_ms)
+        judgement = self._judge.at(sync, self._limit_ms, self._decision.limit_cap_ms)
         if self._fits(sync.left_bytes):
             # It ends by itself; but where it does not, round after round, it is not waited for.
             return self._follow(judgement, sync)
@@ -368,7 +368,7 @@ class Control:
         left = f"{mib(sync.left_bytes)} are left after {_rounds_in_words(sync.iteration - 1)}"
         method = self._decision.method
         if method == "raise-downtime" and self._possible("raise_downtime"):
-            limit_ms = forced_ms(sync, self._decision.downtime_cap_ms)
+            limit_ms = forced_ms(sync, self._decision.limit_cap_ms)
             if limit_ms is None or limit_ms <= self._limit_ms:
                 return None
             self._acted = True
@@ -409,7 +409,7 @@ class Control:
         seconds_left = self._time_left(sync.at_s)
         if prospect is None or seconds_left is None or prospect.seconds is None or prospect.seconds <= seconds_left:
             return None
-        limit_ms = forced_ms(sync, self._decision.downtime_cap_ms)
+        limit_ms = forced_ms(sync, self._decision.limit_cap_ms)
         late = f"it would take about {human_seconds(prospect.seconds)} more, and the deadline is nearer than that"
         if limit_ms is not None and limit_ms > self._limit_ms and self._possible("raise_downtime"):
             return self._raise(limit_ms, f"{late}; the downtime limit goes up to {limit_ms} ms")
@@ -429,8 +429,8 @@ class Control:
         if self._may_go_faster():
             # As long as the next round may be faster, this one proves nothing; only many of them do.
             return self._at_the_ceiling() if judgement.wants != "nothing" and not judgement.foreseen else None
-        if judgement.wants == "raise" and self._limit_ms < self._decision.downtime_cap_ms:
-            limit_ms = min(judgement.raise_to_ms, self._decision.downtime_cap_ms)
+        if judgement.wants == "raise" and self._limit_ms < self._decision.limit_cap_ms:
+            limit_ms = min(judgement.raise_to_ms, self._decision.limit_cap_ms)
             return self._raise(limit_ms, f"{_left_in_words(judgement, sync)}; {self._raise_in_words(limit_ms)}")
         if judgement.wants == "resort":
             if self._pays_to_wait(sync):
@@ -439,9 +439,15 @@ class Control:
         return None
 
     def _raise_in_words(self, limit_ms: int) -> str:
-        cap = self._decision.downtime_cap_ms
-        up_to = f"what the intent permits, {cap} ms" if limit_ms == cap else f"{limit_ms} ms"
-        return f"the downtime limit goes up to {up_to}"
+        at_most = limit_ms == self._decision.limit_cap_ms
+        up_to = f"what the intent permits, {limit_ms} ms" if at_most else f"{limit_ms} ms"
+        down_ms = self._downtime_ms(limit_ms)
+        uncapped = "" if down_ms == limit_ms else f" (down for {down_ms} ms, as the last copy is not capped)"
+        return f"the downtime limit goes up to {up_to}{uncapped}"
+
+    def _downtime_ms(self, limit_ms: int) -> int:
+        """The downtime that a limit stands for."""
+        return limit_ms * self._decision.downtime_cap_ms // self._decision.limit_cap_ms
 
     def _may_go_faster(self) -> bool:
         return bool(self._rate_rule and self._speed_mib_s and self._speed_mib_s < self._rate_rule[1])
@@ -514,8 +520,10 @@ class Control:
         needed_ms = downtime_for(left_bytes, self._rate.bytes_per_s)
         down = ""
         if needed_ms is not None:
+            last_rate = self._rate.bytes_per_s * self._decision.limit_cap_ms / self._decision.downtime_cap_ms
+            needed_ms = self._downtime_ms(needed_ms)
             down = (
-                f": at {mib(self._rate.bytes_per_s)}/s it would be down for about {needed_ms} ms, and the intent"
+                f": at {mib(last_rate)}/s it would be down for about {needed_ms} ms, and the intent"
                 f" permits {self._decision.downtime_cap_ms} ms"
             )
         longer = f"max_downtime_ms of at least {needed_ms * 5 // 4}" if needed_ms else "a longer max_downtime_ms"

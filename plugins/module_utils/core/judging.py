@@ -152,7 +152,7 @@ class ByOutlook:
 
     def at(self, sync: Sync, limit_ms: int, cap_ms: int) -> Judgement:
         """One more sync, with the limit in force and the highest that is permitted."""
-        highest_ms = max(limit_ms, self._outlook.highest_limit_ms(cap_ms))
+        highest_ms = max(limit_ms, self._outlook.highest_limit_ms())
         patient = self._by_rounds.at(sync, limit_ms, highest_ms)
         last_left = self._recent[-1].left_bytes if self._recent else None
         self._remember(sync)
@@ -171,7 +171,7 @@ class ByOutlook:
             sure = self._is_never(sync, recent.heat, last_left)
         if not sure:
             return patient
-        lowest = self._outlook.lowest_limit_ms(sync, limit_ms, cap_ms, recent)
+        lowest = self._outlook.lowest_limit_ms(sync, limit_ms, recent)
         limits = [limit for limit in (lowest, forced_ms(sync, cap_ms)) if limit is not None and limit > limit_ms]
         if limits:
             return Judgement("raise", max(min(limits), int(LEAST_RAISE * limit_ms)), foreseen=True)

@@ -200,14 +200,14 @@ class Outlook:
             again / later.page_bytes_per_s
         )
 
-    def lowest_limit_ms(self, sync: Sync, above_ms: int, cap_ms: int, recent: Recent) -> int | None:
-        """The lowest limit that ends it with some room, above one and as far as the cap permits; None: none does."""
+    def lowest_limit_ms(self, sync: Sync, above_ms: int, recent: Recent) -> int | None:
+        """The lowest limit that ends it with some room, above one and as far as the intent permits; None: none does."""
         pace = self._pace_now(sync, recent)
 
         def ends(limit_ms: float) -> bool:
             return self._run(sync.left_bytes, pace, limit_ms, self._window(recent, LIMIT_ROOM)).converged
 
-        low, high = float(above_ms), float(self.highest_limit_ms(cap_ms))
+        low, high = float(above_ms), float(self.highest_limit_ms())
         if high <= low or not ends(high):
             return None
         for dummy in range(HALVINGS):
@@ -215,9 +215,9 @@ class Outlook:
             low, high = (low, middle) if ends(middle) else (middle, high)
         return int(high + 1)
 
-    def highest_limit_ms(self, cap_ms: int) -> int:
-        """QEMU spends all of a limit and more, so this much keeps the downtime below the cap."""
-        return int(limit_for(self._scenario.link, cap_ms / 1000) * 1000)
+    def highest_limit_ms(self) -> int:
+        """QEMU spends all of a limit and more, so this much keeps the downtime below what the intent permits."""
+        return int(limit_for(self._scenario.link, self._decision.downtime_cap_ms / 1000) * 1000)
 
     def ways(self, bytes_per_s: float, seconds_left: float | None) -> Ways:
         """What would keep the intent over a link of such a rate, for a guest as it was measured."""

@@ -11,7 +11,9 @@ import typing as t
 import urllib.parse
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.methods import CHANNELS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import needs_channels
 
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of
@@ -49,7 +51,9 @@ class Decision:
         flags: names of libvirt's migration flags, without C(VIR_MIGRATE_).
         parameters: libvirt's typed parameters by their wire names.
         downtime_ms: QEMU's downtime limit at the start.
-        downtime_cap_ms: the highest limit that the intent permits.
+        downtime_cap_ms: the longest downtime that the intent permits.
+        longest_limit_ms: the limit that stands for so long a downtime, where that is a higher one: under a cap on the
+            rate QEMU decides with the capped rate, and lifts the cap for the last copy. None: it is the same.
         postcopy: whether the job may switch to post-copy.
         suspend: whether the guest may be stopped to finish.
         deadline_s: when to give up, counted from the start; None means never as long as it makes progress.
@@ -70,6 +74,12 @@ class Decision:
     method: str = "pre-copy"
     after_rounds: int | None = None
     choice: Choice | None = None
+    longest_limit_ms: int | None = None
+
+    @property
+    def limit_cap_ms(self) -> int:
+        """The highest downtime limit that the intent permits."""
+        return max(self.downtime_cap_ms, self.longest_limit_ms or 0)
 
 
 def decide(
@@ -80,6 +90,7 @@ def decide(
     persistent: bool,
     in_use_bytes: int = 0,
     disks_to_copy: t.Sequence[str] = (),
+    link: Link | None = None,
 ) -> Decision:
     """Turn a choice into what the migration is started with.
 
@@ -91,6 +102,7 @@ def decide(
         persistent: whether the source has a definition that must go along.
         in_use_bytes: memory that will have to be sent at least once.
         disks_to_copy: targets of writable disks that the destination cannot see, such as C(vda).
+        link: the way as it was assumed, with the cap of this move; None when nobody knows it.
     """
     method = (choice and choice["method"]) or "pre-copy"
     settings = choice["settings"] if choice else {}
@@ -113,6 +125,7 @@ def decide(
         method=method,
         after_rounds=settings.get("after_rounds"),
         choice=choice,
+        longest_limit_ms=int(longest_limit_s(link, cap / 1000) * 1000) if link else None,
     )
 
 

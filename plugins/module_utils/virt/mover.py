@@ -293,6 +293,7 @@ class GuestMover:
             persistent=bool(answers.guest["persistent"]),
             in_use_bytes=int(appraised.working_set["touched_bytes"]),
             disks_to_copy=[disk["target"] for disk in to_copy(answers.guest, answers.intent)],
+            link=appraised.link,
         )
 
     def _job(self, attempt: _Attempt) -> MigrationJob:

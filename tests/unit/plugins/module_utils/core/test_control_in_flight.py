@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Li
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_rule import MARGIN_MIB_S, next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.tests.unit.simulated_move import MIB, Move, Phase, decision, measured
@@ -102,6 +103,36 @@ def test_no_guest_is_down_for_longer_than_the_intent_permits(cap_ms, hot):
     assert found.ended in ("converged", "start_postcopy")
     assert found.control.limit_ms <= cap_ms
     assert found.down_s * 1000 <= cap_ms
+
+
+def capped(working_set, phase, cap_mib_s, *, known=True, **changes):
+    """A guest that is sent no faster than a cap, which holds until the last copy."""
+    link = Link(RATE).limited(cap_mib_s * MIB)
+    made = decision(longest_limit_ms=int(longest_limit_s(link, 0.5) * 1000), **changes)
+    sent = Move(Control(made, outlook_of(working_set, link, made) if known else None), phase, bytes_per_s=RATE)
+    sent.bytes_per_s = cap_mib_s * MIB
+    return sent.run()
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_under_a_cap_the_limit_goes_up_to_what_the_last_copy_makes_of_it(known):
+    """8 MiB take 1600 ms at 5 MiB/s, by which QEMU decides, and 350 ms at what the link gives, which it then gets."""
+    found = capped(measured(8, 30), Phase(0, 8, 30), 5, known=known)
+    assert (found.ended, set(found.actions)) == ("converged", {"raise_downtime"})
+    assert found.control.limit_ms > 1600
+    assert 0.3 < found.down_s <= 0.5
+    last = found.reactions[-1][2]
+    assert last.reason.endswith(f"(down for {last.downtime_ms * 500 // 2279} ms, as the last copy is not capped)")
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_guest_too_hot_for_that_is_given_up_for_its_downtime_at_the_whole_rate(known):
+    found = capped(HOT64, Phase(0, 64, 80), 5, known=known)
+    assert found.ended == "abort"
+    abort = found.first("abort")[2]
+    assert abort.code == "does_not_converge"
+    assert "at 22.8 MiB/s it would be down for about 28" in abort.reason
+    assert abort.reason.endswith("ms, and the intent permits 500 ms")
 
 
 # --- what was planned -------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import (
     Path,
     bracketed,
@@ -41,10 +42,16 @@ def choice(method="pre-copy", fallbacks=(), **settings):
     }
 
 
-def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, **intent):
+def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, link=None, **intent):
     wanted = intents.normalise({"encryption": "off", **intent})
     return decide(
-        wanted, path or Path(URI), made, persistent=persistent, disks_to_copy=disks, in_use_bytes=in_use_bytes
+        wanted,
+        path or Path(URI),
+        made,
+        persistent=persistent,
+        disks_to_copy=disks,
+        in_use_bytes=in_use_bytes,
+        link=link,
     )
 
 
@@ -108,6 +115,16 @@ def test_parameters(given, parameters):
 def test_it_opens_with_a_low_limit_and_never_above_the_cap(max_downtime_ms, opening, cap):
     decision = chosen(max_downtime_ms=max_downtime_ms)
     assert (decision.downtime_ms, decision.downtime_cap_ms) == (opening, cap)
+
+
+def test_under_a_cap_the_limit_may_be_as_much_longer_as_the_last_copy_is_faster():
+    link = Link(100e6)
+    capped = chosen(link=link.limited(10e6), max_downtime_ms=500)
+    assert (capped.downtime_cap_ms, capped.limit_cap_ms) == (500, 5000)
+    assert chosen(link=link, max_downtime_ms=500).limit_cap_ms == 500
+    assert chosen(max_downtime_ms=500).limit_cap_ms == 500
+    # QEMU takes no higher one.
+    assert chosen(link=link.limited(1e6), max_downtime_ms=2_000_000).limit_cap_ms == 2_000_000
 
 
 def test_what_the_intent_says_reaches_the_decision():
