@@ -71,6 +71,14 @@ options:
       - A run that is still at work begins no further move then, if it was given its fence.
     type: bool
     default: false
+  takes_over:
+    description:
+      - Runs that are known to be dead, by the names that the refusal told. The lease is taken from them at once, and
+        from nobody else.
+      - Should such a run be at work all the same, it begins no further move then, as with O(force).
+    type: list
+    elements: str
+    default: []
   name:
     description:
       - The name of this host in all messages. By default what the host calls itself.
@@ -117,6 +125,12 @@ EXAMPLES = r"""
     state: absent
     owner: alice@admin1
     run: drain-h1
+
+- name: Go on in the place of a run that is known to be dead, but of no other
+  kvmops.cluster.host_lease:
+    owner: alice@admin1
+    run: drain-h1-again
+    takes_over: [drain-h1]
 
 - name: Break the lease of a run that is known to be dead
   kvmops.cluster.host_lease:
@@ -222,6 +236,7 @@ def main() -> None:
             "wait_s": {"type": "int", "default": 0},
             "fence": {"type": "int"},
             "force": {"type": "bool", "default": False},
+            "takes_over": {"type": "list", "elements": "str", "default": []},
             "name": {"type": "str"},
             "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
         },
@@ -240,6 +255,7 @@ def change(parameters: dict[str, t.Any], *, write: bool) -> leases.Outcome:
     claim = Claim(
         host=parameters["name"] or socket.gethostname(),
         hosts=tuple(parameters["hosts"]),
+        takes_over=tuple(parameters["takes_over"]),
         **{key: parameters[key] for key in ("owner", "run", "purpose", "ttl_s", "fence", "force")},
     )
     if parameters["state"] == "held":

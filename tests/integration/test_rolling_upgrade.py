@@ -3,14 +3,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A real upgrade of QEMU on three hosts, reboots included: it stops at the second, goes on there, and no guest notices.
 
+The first who wants to go on is killed, and still has the hosts.
+
 Everything happens once, in the order of the tests; each looks at a part of it.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +115,7 @@ class Upgraded:
     operator: Operator
     check: Outcome
     stopped: Outcome
+    refused: Outcome
     resumed: Outcome
     again: Outcome
     states: dict[str, State]
@@ -145,11 +149,18 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Upgraded]:
         with lab.probe(MOVING, period_ms=25) as probe:
             stopped = run(broken="h2")
             states["stopped"] = State.of(lab, operator)
-            resumed = run()
+            dead = operator.start("rolling_upgrade", **wish)
+            dead.await_text("Rolling upgrade .* goes on")
+            dead.kill()
+            refused = run()
+            states["refused"] = State.of(lab, operator)
+            # What the refusal says to add.
+            name = re.search(r"-e rolling_upgrade_take_over=(\S+)", refused.words)
+            resumed = run(rolling_upgrade_take_over=name.group(1) if name else "")
             seen = probe.records()
         states["resumed"] = State.of(lab, operator)
         again = run(rolling_upgrade_reboot="auto")
-        yield Upgraded(lab, operator, check, stopped, resumed, again, states, seen, operator.reports())
+        yield Upgraded(lab, operator, check, stopped, refused, resumed, again, states, seen, operator.reports())
         operator.leave()
 
 
@@ -174,6 +185,14 @@ def test_it_stops_at_the_host_that_fails_with_every_guest_running(upgraded: Upgr
     assert {name: state.places[name] for name in MOVING[:3]} == dict.fromkeys(MOVING[:3], "h1")
     assert state.places["rooted"] == "h2", "a guest that was shut down was not started again where the run stopped"
     assert not state.paused, "other automations were not let go on"
+
+
+def test_a_killed_run_has_its_hosts_until_somebody_says_that_it_is_dead(upgraded: Upgraded) -> None:
+    assert upgraded.refused.status == 2, upgraded.refused.text
+    told = r"h1 is taken by alice@\S+ for run rolling_upgrade-\S+ \(rolling upgrade of h1, h2, h3: .*\) since "
+    assert re.search(told, upgraded.refused.words), upgraded.refused.text
+    left = replace(upgraded.states["stopped"], paused=True)
+    assert upgraded.states["refused"] == left, "it let other automations go on, which another run has paused"
 
 
 def test_it_goes_on_with_that_host_and_does_none_twice(upgraded: Upgraded) -> None:

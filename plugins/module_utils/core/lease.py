@@ -55,6 +55,8 @@ class Claim(t.NamedTuple):
         hosts: all hosts that the run takes.
         fence: only this very lease is meant, one that was taken before.
         force: take it from whoever has it.
+        takes_over: runs that are known to be dead. What they have is taken as if it were free, and what others have is
+            not.
     """
 
     host: str
@@ -65,6 +67,7 @@ class Claim(t.NamedTuple):
     hosts: tuple[str, ...] = ()
     fence: int | None = None
     force: bool = False
+    takes_over: tuple[str, ...] = ()
 
 
 def parsed(text: str, host: str, where: str) -> Lease:
@@ -131,7 +134,7 @@ def take(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
     mine = _is_of(lease, claim)
     if claim.fence is not None and not (mine and lease["fence"] == claim.fence):
         raise LeaseError(_lost(lease, claim.host, claim.fence), lease)
-    if not mine and not claim.force and _is_held(lease, now):
+    if not mine and not _may_break(lease, claim) and _is_held(lease, now):
         raise LeaseError(_held(lease, claim.host), lease)
     return {
         "schema": SCHEMA,
@@ -213,6 +216,10 @@ def _check(claim: Claim) -> None:
 
 def _is_of(lease: Lease, claim: Claim) -> bool:
     return (lease["owner"], lease["run"]) == (claim.owner, claim.run)
+
+
+def _may_break(lease: Lease, claim: Claim) -> bool:
+    return claim.force or lease["run"] in claim.takes_over
 
 
 def _is_held(lease: Lease, now: datetime.datetime) -> bool:

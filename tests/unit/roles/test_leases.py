@@ -78,3 +78,21 @@ def test_hosts_are_taken_for_longer_than_a_plan_may_take(hosts, seconds, guessed
 
     assert outcome.status == 0, outcome.text
     assert hosts.kept("lease.json")["a"]["ttl_s"] == lasts_s
+
+
+def test_what_another_run_had_meanwhile_is_not_taken_anew(hosts):
+    name = {"name": "c", "owner": "bob", "run": "of-bob", "state_dir": str(hosts.folder / "c")}
+    theirs = [
+        {
+            "name": f"Bob, {state}",
+            "run_once": True,
+            "kvmops.cluster.host_lease": {**name, "state": state, "force": True},
+        }
+        for state in ("held", "absent")
+    ]
+
+    outcome = run(hosts, take("c"), *theirs, take("c"))
+
+    assert outcome.status == 2, outcome.text
+    assert "c could not be taken for this run. the lease with fence" in outcome.words, outcome.text
+    assert "c was taken over by another run, which has ended" in outcome.words, outcome.text

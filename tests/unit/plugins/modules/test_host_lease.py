@@ -75,6 +75,13 @@ def test_one_that_somebody_else_has_is_not_given_back_for_them(world):
     assert world.file["owner"] is None
 
 
+def test_a_dead_run_is_taken_over_by_its_name_and_no_other_is(world):
+    world.ask(run="rolling_upgrade-1")
+    assert world.ask(run="rolling_upgrade-2", takes_over=["rolling_upgrade-0"])["refusal"]["code"] == "lease_held"
+    taken = world.ask(run="rolling_upgrade-2", takes_over=["rolling_upgrade-0", "rolling_upgrade-1"])
+    assert (taken["changed"], world.file["run"]) == (True, "rolling_upgrade-2")
+
+
 def test_a_lease_that_went_to_somebody_else_is_not_renewed(world):
     mine = world.ask()["fence"]
     world.ask(owner="bob@admin2", force=True)

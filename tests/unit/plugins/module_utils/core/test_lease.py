@@ -50,6 +50,20 @@ def test_whoever_comes_second_is_told_who_has_it(other):
     }
 
 
+def test_the_lease_of_a_run_that_is_known_to_be_dead_is_taken_at_once_with_a_new_number():
+    held = leases.take(FREE, ALICE, NOON)
+    taken = leases.take(held, BOB._replace(takes_over=("old", "drain-h1")), after(1))
+    assert (taken["run"], taken["fence"]) == ("rebalance-7", held["fence"] + 1)
+    assert leases.barred(taken, held["fence"], "h1")["code"] == "lease_lost"
+
+
+def test_the_lease_of_another_run_than_the_dead_one_is_not_taken():
+    held = leases.take(FREE, ALICE, NOON)
+    with pytest.raises(LeaseError) as refused:
+        leases.take(held, BOB._replace(takes_over=("drain-h2",)), after(1))
+    assert refused.value.refusal["code"] == "lease_held"
+
+
 def test_a_dead_owners_lease_ends():
     held = leases.take(FREE, ALICE, NOON)
     taken = leases.take(held, BOB, after(600))
