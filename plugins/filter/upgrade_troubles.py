@@ -38,6 +38,13 @@ options:
     type: list
     elements: dict
     required: true
+  before:
+    description:
+      - The ways that did not work before the upgrade either, each a list of the two hosts, from which to which. They do
+        not count against a host.
+    type: list
+    elements: list
+    default: []
 """
 
 EXAMPLES = r"""
@@ -58,9 +65,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdic
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 
 
-def upgrade_troubles(hosts: t.Any, well: t.Any, said: t.Any, snapshots: t.Any, paths: t.Any) -> dict[str, list[str]]:
+def upgrade_troubles(
+    hosts: t.Any, well: t.Any, said: t.Any, snapshots: t.Any, paths: t.Any, before: t.Any = None
+) -> dict[str, list[str]]:
     """What stands against opening each host."""
-    return troubles(plain(hosts), well=plain(well), said=plain(said), snapshots=plain(snapshots), paths=plain(paths))
+    return troubles(
+        plain(hosts),
+        well=plain(well),
+        said=plain(said),
+        snapshots=plain(snapshots),
+        paths=plain(paths),
+        before=plain(before or []),
+    )
 
 
 class FilterModule:

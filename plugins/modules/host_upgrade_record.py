@@ -47,6 +47,12 @@ options:
     description:
       - What worked before the run, as RV(kvmops.cluster.host_health_info#module:health).
     type: dict
+  broken_ways:
+    description:
+      - The ways between this host and others that did not work before the run, each a list of two hosts, from which to
+        which.
+    type: list
+    elements: list
   state_dir:
     description:
       - The directory on the host in which this collection keeps what must outlive a run.
@@ -91,6 +97,7 @@ record:
     guests: []
     stopped: []
     health: null
+    broken_ways: []
 refusal:
   description: Why it was refused, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -118,6 +125,7 @@ def main() -> None:
             "guests": {"type": "list", "elements": "dict"},
             "stopped": {"type": "list", "elements": "dict"},
             "health": {"type": "dict"},
+            "broken_ways": {"type": "list", "elements": "list"},
             "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
         },
         required_together=[("run", "phase")],

@@ -47,6 +47,12 @@ options:
     description: How far off the controller's clock a host's may be, in seconds.
     type: float
     default: 5.0
+  tolerant:
+    description:
+      - Fail for nothing of all that, and show it as notes. For those who plan from what was found, and fail only if
+        their plan needs what does not work.
+    type: bool
+    default: false
 attributes:
   action:
     description: Runs on the controller.

@@ -25,6 +25,7 @@ NONE: Record = {
     "guests": [],
     "stopped": [],
     "health": None,
+    "broken_ways": [],
 }
 
 
@@ -39,6 +40,7 @@ class Wish(t.NamedTuple):
         guests: those that ran on the host before the run, as name and uuid.
         stopped: those that the run has shut down and not started again.
         health: what worked before the run, for the health gate.
+        broken_ways: the ways between this host and others, from which to which, that did not work before the run.
     """
 
     run: str
@@ -48,6 +50,7 @@ class Wish(t.NamedTuple):
     guests: list[dict[str, str]] | None = None
     stopped: list[dict[str, str]] | None = None
     health: dict[str, t.Any] | None = None
+    broken_ways: list[list[str]] | None = None
 
 
 def advanced(current: Record, wish: Wish, now: str) -> Record:

@@ -46,6 +46,7 @@ def troubles(
     said: t.Mapping[str, str],
     snapshots: t.Mapping[str, Snapshot],
     paths: t.Iterable[Path],
+    before: t.Iterable[t.Sequence[str]] = (),
 ) -> dict[str, list[str]]:
     """What stands against opening each of these hosts; a host that is not in the answer may be opened.
 
@@ -55,8 +56,10 @@ def troubles(
         said: for those that did not, what failed.
         snapshots: of all hosts that answer now.
         paths: what was tried between these hosts and all others (``migration_path_info``).
+        before: the ways, from which host to which, that did not work before either: no upgrade has broken them.
     """
     tried = {(path["source"], path["destination"]): path for path in paths}
+    excused = {tuple(way) for way in before}
     others = [other for other in snapshots if other not in hosts]
     found: dict[str, list[str]] = {}
     for host in hosts:
@@ -65,7 +68,7 @@ def troubles(
             against.append("its libvirtd does not answer")
         else:
             ways = [way for other in others for way in ((host, other), (other, host))]
-            against += [why for why in (_broken(way, tried.get(way)) for way in ways) if why]
+            against += [why for why in (_broken(way, tried.get(way)) for way in ways if way not in excused) if why]
         if against:
             found[host] = against
     return found

@@ -325,6 +325,16 @@ def test_a_source_that_could_try_nothing_fails(run):
     assert "h1: out of memory" in shown
 
 
+def test_who_plans_from_it_is_told_all_the_same_but_not_stopped(run):
+    check = {"check": "ports", "ok": False, "code": "filtered", "reason": "no answer", "remedy": "open TCP 49152"}
+    absent = [{"host": "h3", "reason": "it cannot be reached"}]
+
+    result, shown = preflight(run, {"paths": [path("h1", "h2", ok=False, checks=[check])]}, absent, tolerant=True)
+
+    assert ("failed" in result, [found["bad"] for found in result["findings"]]) == (False, [False])
+    assert {"h1 -> h2", "h3: note: it cannot be reached"} <= set(shown)
+
+
 @pytest.mark.parametrize(("sources", "failed"), [([], True), (["h1"], False)])
 def test_an_absent_host_matters_if_it_plays_a_part(run, sources, failed):
     absent = [{"host": "h3", "reason": "it cannot be reached"}]

@@ -49,3 +49,5 @@ def test_upgrade_troubles():
     assert applied(Troubles, "upgrade_troubles", ["h1"], well=[], **options) == {
         "h1": ["it could not be reached any more"]
     }
+    options["paths"] = [path("h1", "h2", ok=False, checks=[]), path("h2", "h1")]
+    assert applied(Troubles, "upgrade_troubles", ["h1"], well=["h1"], **options, before=[("h1", "h2")]) == {}

@@ -177,9 +177,9 @@ def ways(*pairs, **broken):
 ALL = [("h1", "h2"), ("h2", "h1"), ("h1", "h3"), ("h3", "h1")]
 
 
-def judged(paths, hosts=("h1",), well=("h1",), said=None, answering=("h1", "h2", "h3")):
+def judged(paths, hosts=("h1",), well=("h1",), said=None, answering=("h1", "h2", "h3"), before=()):
     seen = cluster(*(snapshot(host) for host in answering))
-    return troubles(hosts, well=well, said=said or {}, snapshots=seen, paths=paths)
+    return troubles(hosts, well=well, said=said or {}, snapshots=seen, paths=paths, before=before)
 
 
 def test_a_host_that_is_proven_well_may_be_opened():
@@ -196,6 +196,12 @@ def test_a_way_that_does_not_work_says_why():
     ]
     broken = ways(*ALL[:3]) + ways(ALL[3], ok=False, checks=checks)
     assert judged(broken) == {"h1": ["the way from h3 to h1 does not work: Host key verification failed"]}
+
+
+def test_a_way_that_did_not_work_before_either_is_no_fault_of_the_upgrade():
+    broken = ways(*ALL[:2]) + ways(*ALL[2:], ok=False, checks=[])
+    assert list(judged(broken, before=[["h1", "h3"]])) == ["h1"]
+    assert judged(broken, before=[["h1", "h3"], ["h3", "h1"]]) == {}
 
 
 def test_a_host_that_failed_says_what_failed_and_one_that_says_nothing_is_not_well():
