@@ -56,8 +56,9 @@ class Wish(t.NamedTuple):
 def advanced(current: Record, wish: Wish, now: str) -> Record:
     """The record that a host should have.
 
-    A new run forgets all of an earlier one but the guests that still wait to be started. A run that has come further on
-    this host does not go back to waiting, and keeps what it knew then.
+    A new run forgets all of an earlier one but the guests that still wait to be started, and that the host was begun:
+    it may be half upgraded, and is closed; which ways worked before that is known only from then. A run that has come
+    further on this host does not go back to waiting, and keeps what it knew then.
 
     Args:
         current: the host's record.
@@ -69,5 +70,8 @@ def advanced(current: Record, wish: Wish, now: str) -> Record:
         return current
     before = current if same else {**NONE, "stopped": current["stopped"]}
     said = {name: value for name, value in wish._asdict().items() if value is not None}
+    begun = current["phase"] == "begun" and wish.phase == "waiting"
     after = {**before, **said}
+    if begun:
+        after.update(phase="begun", broken_ways=current["broken_ways"])
     return current if after == current else {**after, "at": now}

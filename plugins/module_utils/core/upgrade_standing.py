@@ -18,7 +18,8 @@ Snapshots = t.Mapping[str, Snapshot]
 class Standing(t.NamedTuple):
     """A run, and the hosts by how far it has come.
 
-    ``begun`` hosts may be half upgraded, and are closed; they come first. ``left`` has them too.
+    ``begun`` hosts may be half upgraded, and are closed, or guests of them wait to be started, whichever run has left
+    them so; they come first. ``left`` has them too.
     """
 
     run: str
@@ -40,13 +41,25 @@ def standing(hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, 
         wanted: the run the operator names, or an empty string: the one that was not finished, if there is one.
         fresh: the name of a new run.
     """
-    unfinished = [records[host] for host in hosts if host in records and records[host]["phase"] != "over"]
-    newest = max(unfinished, key=lambda record: str(record["at"]), default=None)
-    run = wanted or (newest["run"] if newest else fresh)
-    mine = {host: records[host] for host in hosts if host in records and records[host]["run"] == run}
-    done = [host for host, record in mine.items() if _is_done(record, snapshots.get(host))]
-    begun = [host for host, record in mine.items() if record["phase"] == "begun"]
+    known = {host: records[host] for host in hosts if host in records}
+    run = wanted or _unfinished(known.values()) or fresh
+    mine = {host: record for host, record in known.items() if record["run"] == run}
+    begun = [host for host, record in known.items() if record["phase"] == "begun" or record["stopped"]]
+    done = [host for host, record in mine.items() if host not in begun and _is_done(record, snapshots.get(host))]
     return Standing(run, bool(mine), done, begun, [host for host in hosts if host not in done])
+
+
+def _unfinished(records: t.Collection[Record]) -> str | None:
+    """The newest run that began a host and has not ended.
+
+    One that ended leaves hosts behind that it did not come to, or left out; they are the next run's. So are those of
+    one that began none, for what it knew is no longer so.
+    """
+    ended = {record["run"] for record in records if record["phase"] == "over"}
+    begun = {record["run"] for record in records if record["phase"] in ("begun", "upgraded")}
+    going_on = [record for record in records if record["run"] in begun - ended]
+    newest = max(going_on, key=lambda record: str(record["at"]), default=None)
+    return None if newest is None else str(newest["run"])
 
 
 def _is_done(record: Record, snapshot: Snapshot | None) -> bool:

@@ -42,16 +42,19 @@ def test_a_run_that_goes_on_keeps_what_it_knew_when_it_began():
     assert advanced(begun, Wish("r1", "waiting", qemu="11.1.3", guests=[]), "later") == begun
 
 
-def test_another_run_forgets_all_but_guests_that_wait_to_be_started():
+def test_another_run_forgets_all_but_guests_that_wait_to_be_started_and_that_the_host_was_begun():
     stopped = [{"name": "gpu1", "uuid": "u2"}]
     before = {
         **kept(phase="begun"),
         "guests": [{"name": "web1", "uuid": "u1"}],
         "stopped": stopped,
         "health": {"qemu": "1"},
+        "broken_ways": [["h1", "h9"]],
     }
-    after = advanced(before, Wish("r2", "waiting", owner="bob"), "later")
+    after = advanced(before, Wish("r2", "waiting", owner="bob", broken_ways=[["h1", "h3"]]), "later")
     assert (after["run"], after["guests"], after["health"], after["stopped"]) == ("r2", [], None, stopped)
+    assert (after["phase"], after["broken_ways"]) == ("begun", [["h1", "h9"]])
+    assert advanced(kept(phase="upgraded"), Wish("r2", "waiting"), "later")["phase"] == "waiting"
 
 
 def test_the_same_again_changes_nothing_not_even_the_time():
@@ -102,6 +105,31 @@ def test_of_two_runs_that_stopped_the_later_goes_on():
         {"h1": kept("old", at="2026-11-23T00:00:00Z"), "h2": kept("late", "begun", at="2026-11-24T00:00:00Z")}
     )
     assert (stands.run, stands.done, stands.begun) == ("late", [], ["h2"])
+
+
+def test_hosts_that_an_ended_run_left_out_do_not_bring_it_back():
+    """Else all hosts that it has done would count as done for ever."""
+    left_out = {"h1": kept(phase="over"), "h2": kept(phase="waiting", qemu="10.0.13"), "h3": kept(phase="over")}
+    assert found(left_out, upgraded=("h1", "h3")) == ("new", False, [], [], HOSTS)
+    by_name = found(left_out, upgraded=("h1", "h3"), wanted="r1")
+    assert (by_name.done, by_name.left) == (["h1", "h3"], ["h2"])
+
+
+def test_a_run_that_began_no_host_does_not_go_on():
+    waiting = kept(phase="waiting", qemu="10.0.13")
+    assert found(dict.fromkeys(HOSTS, waiting), upgraded=()) == ("new", False, [], [], HOSTS)
+
+
+@pytest.mark.parametrize("wanted", ["", "again"])
+def test_a_host_that_another_run_has_begun_comes_first_whatever_it_was_left_for(wanted):
+    stands = found({"h1": kept(phase="over"), "h2": kept(phase="begun", qemu="10.0.13")}, wanted=wanted)
+    assert stands == (wanted or "new", False, [], ["h2"], HOSTS)
+
+
+def test_a_host_with_guests_that_wait_to_be_started_comes_first_whatever_its_phase():
+    stopped = [{"name": "gpu1", "uuid": "u2"}]
+    stands = found({"h1": {**kept(), "stopped": stopped}, "h2": {**kept(phase="waiting"), "stopped": stopped}})
+    assert (stands.done, stands.begun, stands.left) == ([], ["h1", "h2"], HOSTS)
 
 
 # ---- who may be shut down --------------------------------------------------------------------------------------------
