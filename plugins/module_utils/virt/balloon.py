@@ -13,7 +13,12 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import Freeing, Memory, is_pressed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import (
+    BYTES_PER_S,
+    Freeing,
+    Memory,
+    is_pressed,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
@@ -27,7 +32,7 @@ SLACK_KIB = 1024
 #: A balloon takes so many times longer than expected before it is not waited for any more, and this at least.
 OVERDUE = 4.0
 LEAST_PATIENCE_S = 5.0
-#: Giving memory back costs nothing but the guest's own time; a stopped libvirtd is back by then.
+#: A guest that has taken back nothing more for so long is not waited for; a stopped libvirtd is back by then.
 RETURN_PATIENCE_S = 30.0
 _KIB = 1024
 
@@ -88,11 +93,13 @@ class Freed:
         bytes: of the host's memory that the guest holds no more.
         returned: the guest has its memory back.
         stopped: why it ended early, or None.
+        busy: another run is at its memory.
     """
 
     bytes: int
     returned: bool
     stopped: str | None = None
+    busy: bool = False
 
 
 class Balloon:
@@ -129,7 +136,10 @@ class Balloon:
         uuid = domain.UUIDString()
         with taken_memory.held(self._state_dir, uuid) as alone:
             if not alone:
-                return Freed(0, returned=True, stopped="another run is at its memory")
+                return Freed(0, returned=False, stopped="another run is at its memory", busy=True)
+            if taken_memory.read(self._state_dir, uuid) is not None:
+                # What it has now is not what it had: to record that would lose the rest for good.
+                return Freed(0, returned=False, stopped="it has not got back what a run before has taken")
             before = report(domain, None)
             taken = _taken(domain, before, freeing)
             if not 0 < taken["target_kib"] < taken["before_kib"]:
@@ -152,21 +162,34 @@ class Balloon:
 
         Returns: C(returned); C(gone) when it is off or no longer here; C(not_returned) when that took too long.
         """
-        end, wanted, asked = self._clock() + RETURN_PATIENCE_S, taken["before_kib"], False
+        started, wanted, asked = self._clock(), taken["before_kib"], False
+        most, grew_at = 0, started
         while True:
+            size = most
             try:
                 domain = self._find()
                 if not asked:
                     _resize(domain, wanted)
                     asked = True
-                if _size_kib(domain) >= wanted - SLACK_KIB:
-                    return self._done(taken, "returned")
+                size = _size_kib(domain)
             except (virt.libvirt.libvirtError, virt.VirtError) as error:
                 if _is_off(self._find, error):
                     return self._done(taken, "gone")
-            if self._clock() >= end:
+            if size >= wanted - SLACK_KIB:
+                return self._done(taken, "returned")
+            now = self._clock()
+            if size > most:
+                most, grew_at = size, now
+            if now >= min(grew_at + RETURN_PATIENCE_S, started + self._return_within_s(taken)):
                 return "not_returned"
             self._sleep(LOOK_S)
+
+    def _return_within_s(self, taken: Taken) -> float:
+        """How long a guest may take at most until it has its memory back; interrupted, it goes on taking it alone."""
+        if self._interrupted.is_set():
+            return RETURN_PATIENCE_S
+        expected_s = (taken["before_kib"] - taken["target_kib"]) * _KIB / BYTES_PER_S
+        return max(RETURN_PATIENCE_S, OVERDUE * expected_s)
 
     def _done(self, taken: Taken, outcome: str) -> str:
         taken_memory.drop(self._state_dir, taken["uuid"])
@@ -194,6 +217,40 @@ class Balloon:
             self._sleep(LOOK_S)
 
 
+def give_back_left(
+    state_dir: str,
+    uuid: str,
+    find: FindDomain,
+    interrupted: threading.Event,
+    clock: t.Callable[[], float] = time.monotonic,
+    sleep: t.Callable[[float], None] = time.sleep,
+) -> tuple[Taken, str] | None:
+    """Give a guest back what a run that died has taken of it.
+
+    Args:
+        state_dir: where this host keeps its records.
+        uuid: the guest's.
+        find: the guest, on a writable connection that lives.
+        interrupted: when set, nobody waits for a guest that takes long.
+
+    Returns: what was taken, and what came of it: one of C(Balloon.give_back), or C(busy) when a living run is at its
+        memory, whose affair it is. None where nothing was taken.
+
+    Raises: OSError when the record cannot be held, or not be dropped.
+    """
+    taken = taken_memory.read(state_dir, uuid)
+    if taken is None:
+        return None
+    with taken_memory.held(state_dir, uuid) as alone:
+        if not alone:
+            return taken, "busy"
+        # Whoever held it until now may have given it back.
+        taken = taken_memory.read(state_dir, uuid)
+        if taken is None:
+            return None
+        return taken, Balloon(find, state_dir, interrupted, clock, sleep).give_back(taken)
+
+
 def give_back_all(
     state_dir: str,
     domain_by_uuid: t.Callable[[str], t.Any],
@@ -209,17 +266,17 @@ def give_back_all(
         told: called with event, phase, message, and what else is known.
     """
     for uuid in taken_memory.guests(state_dir):
-        with taken_memory.held(state_dir, uuid) as alone:
-            taken = taken_memory.read(state_dir, uuid) if alone else None
-            if taken is None:
-                continue
-            balloon = Balloon(functools.partial(domain_by_uuid, uuid), state_dir, threading.Event(), clock, sleep)
-            outcome = balloon.give_back(taken)
-            event = "memory.not_returned" if outcome == "not_returned" else "memory.returned"
-            told(event, "setup", _ending(taken, outcome), uuid=uuid, outcome=outcome)
+        find = functools.partial(domain_by_uuid, uuid)
+        left = give_back_left(state_dir, uuid, find, threading.Event(), clock, sleep)
+        if left is None or left[1] == "busy":
+            continue
+        taken, outcome = left
+        event = "memory.not_returned" if outcome == "not_returned" else "memory.returned"
+        told(event, "setup", ending(taken, outcome), uuid=uuid, outcome=outcome)
 
 
-def _ending(taken: Taken, outcome: str) -> str:
+def ending(taken: Taken, outcome: str) -> str:
+    """What came of giving back what a run that died had taken, in words."""
     name, size = taken["name"], human_bytes(taken["before_kib"] * _KIB)
     if outcome == "returned":
         return f"{name} has its {size} back, of which a run that died had taken some"

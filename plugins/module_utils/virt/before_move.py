@@ -18,7 +18,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import Balloon, Report, by_hand, report
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import (
+    Balloon,
+    Report,
+    by_hand,
+    ending,
+    give_back_left,
+    report,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.hooks import Ran, in_guest, on_host
 
 Step = dict[str, t.Any]
@@ -110,7 +117,8 @@ class BeforeMove:
         wanted: tuple[Hook, ...] = ()
         try:
             wanted = (*self._wishes.hooks, *self._hooks_of(step))
-            if self._wishes.free_memory == "auto" and guest["state"] == "running":
+            self._give_back_left(ready, step, tell)
+            if not ready.refusals and self._wishes.free_memory == "auto" and guest["state"] == "running":
                 self._free(ready, step, guest, intent, tell, bytes_per_s)
             if not ready.refusals:
                 ready.begun = True
@@ -138,6 +146,25 @@ class BeforeMove:
         return self._domain_at(self._source, step["guest"]["uuid"])
 
     # memory
+
+    def _give_back_left(self, ready: Prepared, step: Step, tell: Tell) -> None:
+        """Give back what a run that died has taken. Its record stays on this host, and so does the guest until then."""
+        uuid, name = step["guest"]["uuid"], step["guest"]["name"]
+        try:
+            left = give_back_left(
+                self._state_dir, uuid, lambda: self._domain(step), self._interrupted, self._clock, self._sleep
+            )
+        except OSError as error:
+            why = f"a run that died has taken memory of {name}, and its record cannot be kept ({error})"
+            ready.refusals.append(refusal("memory_not_returned", why, "see what is wrong with the disk, and run again"))
+            return
+        if left is None:
+            return
+        taken, outcome = left
+        if outcome in ("returned", "gone"):
+            tell("memory.returned", "setup", ending(taken, outcome), uuid=uuid, outcome=outcome)
+        else:
+            ready.refusals.append(self._not_returned(step, tell, busy=outcome == "busy"))
 
     def _free(
         self,
@@ -171,7 +198,7 @@ class BeforeMove:
             stopped=freed.stopped,
         )
         if not freed.returned:
-            ready.refusals.append(self._not_returned(step, tell))
+            ready.refusals.append(self._not_returned(step, tell, busy=freed.busy))
 
     def _decide(
         self, step: Step, guest: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], bytes_per_s: float | None
@@ -192,12 +219,16 @@ class BeforeMove:
                 return latest
             self._sleep(LOOK_S)
 
-    def _not_returned(self, step: Step, tell: Tell) -> Refusal:
-        taken = taken_memory.read(self._state_dir, step["guest"]["uuid"])
-        remedy = by_hand(taken) if taken else "look at it: virsh dommemstat, and virsh setmem --live"
-        why = refusal("memory_not_returned", f"{step['guest']['name']} has not got its memory back in time", remedy)
-        tell("memory.not_returned", "setup", f"{why['reason']}: {remedy}", remedy=remedy)
-        return why
+    def _not_returned(self, step: Step, tell: Tell, *, busy: bool) -> Refusal:
+        name = step["guest"]["name"]
+        if busy:
+            reason, remedy = f"another run is at the memory of {name} now", "wait for its end, and run again"
+        else:
+            taken = taken_memory.read(self._state_dir, step["guest"]["uuid"])
+            reason = f"{name} has not got its memory back in time"
+            remedy = by_hand(taken) if taken else "look at it: virsh dommemstat, and virsh setmem --live"
+        tell("memory.not_returned", "setup", f"{reason}: {remedy}", remedy=remedy)
+        return refusal("memory_not_returned", reason, remedy)
 
     # commands
 

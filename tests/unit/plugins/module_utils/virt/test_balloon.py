@@ -30,6 +30,7 @@ class Rig:
         self.interrupted = threading.Event()
         self.state_dir = str(tmp_path)
         self.clock = Clock()
+        self.began = self.clock()
         self.sizes = []
         self.balloon.on_look = lambda balloon: self.sizes.append(balloon.size_kib)
         self.told = []
@@ -50,19 +51,23 @@ class Rig:
             self.clock.sleep,
         )
 
+    def waited_s(self):
+        return self.clock() - self.began
+
     def record(self):
         return taken_memory.read(self.state_dir, self.guest.uuid)
 
-    def die_with_it_taken(self):
+    def die_with_it_taken(self, full_kib=FULL_KIB):
         """A run takes memory, and is killed with SIGKILL."""
         domain = self.find()
+        self.balloon.most_kib = full_kib
         taken_memory.keep(
             self.state_dir,
             {
                 "schema": taken_memory.SCHEMA,
                 "name": "web1",
                 "uuid": self.guest.uuid,
-                "before_kib": FULL_KIB,
+                "before_kib": full_kib,
                 "target_kib": TARGET_KIB,
             },
         )
@@ -173,10 +178,43 @@ def test_a_guest_that_does_not_take_it_back_stays_on_record_for_the_next_run(rig
     freed = rig.free()
     assert not freed.returned
     assert rig.record()["before_kib"] == FULL_KIB
-    assert rig.clock.slept >= 30
+    assert rig.waited_s() >= 30
     rig.balloon.on_look, rig.balloon.most_kib = None, FULL_KIB
     rig.next_run()
     assert (rig.balloon.size_kib, rig.record()) == (FULL_KIB, None)
+
+
+def test_a_large_guest_that_takes_its_memory_back_is_waited_for(rig):
+    rig.die_with_it_taken(full_kib=8 << 20)
+    rig.balloon.step_kib = 50 << 10
+    rig.next_run()
+    assert (rig.balloon.size_kib, rig.record()) == (8 << 20, None)
+    assert rig.waited_s() > 35
+
+
+def test_a_large_guest_that_takes_nothing_more_back_is_not_waited_for(rig):
+    rig.die_with_it_taken(full_kib=8 << 20)
+    rig.balloon.most_kib = 1 << 20
+    rig.next_run()
+    assert rig.told[0][0] == "memory.not_returned"
+    assert 30 <= rig.waited_s() < 60
+
+
+def test_a_guest_that_takes_it_back_too_slowly_is_not_waited_for_without_an_end(rig):
+    rig.die_with_it_taken()
+    rig.balloon.step_kib = 1 << 10
+    rig.next_run()
+    assert rig.told[0][0] == "memory.not_returned"
+    assert 30 <= rig.waited_s() < 60
+
+
+def test_nothing_more_is_taken_of_a_guest_that_has_not_got_back_what_was_taken_before(rig):
+    rig.die_with_it_taken()
+    rig.balloon.most_kib = TARGET_KIB
+    freed = rig.free()
+    assert (freed.bytes, freed.returned) == (0, False)
+    assert rig.record()["before_kib"] == FULL_KIB
+    assert rig.balloon.target_kib == TARGET_KIB
 
 
 def test_a_guest_that_ends_meanwhile_has_nothing_to_get_back(rig):
@@ -199,7 +237,8 @@ def test_somebody_who_resized_it_meanwhile_is_not_overruled(rig):
 def test_two_runs_do_not_work_on_one_guest(rig):
     with taken_memory.held(rig.state_dir, rig.guest.uuid) as alone:
         assert alone
-        assert rig.free().stopped == "another run is at its memory"
+        freed = rig.free()
+        assert (freed.stopped, freed.returned, freed.busy) == ("another run is at its memory", False, True)
     assert rig.host.cluster.writes == []
 
 

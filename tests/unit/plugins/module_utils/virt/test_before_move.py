@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,14 @@ class Rig:
         """Write hooks into the guest's metadata."""
         self.guest.xml = self.guest.xml.replace("</domain>", METADATA.format(hooks))
 
+    def lose_memory(self, most_kib=FULL_KIB):
+        """A run takes memory and is killed; the guest then takes back so much of it and no more."""
+        taken = {"name": "web1", "uuid": self.guest.uuid, "before_kib": FULL_KIB, "target_kib": 128 << 10}
+        (Path(self.state_dir) / "taken_memory").mkdir()
+        taken_memory.keep(self.state_dir, {"schema": taken_memory.SCHEMA, **taken})
+        self.balloon.size_kib = self.balloon.target_kib = 128 << 10
+        self.balloon.most_kib = most_kib
+
     def arrive(self):
         self.hosts["h2"].add_guest("web1", uuid=self.guest.uuid)
         del self.hosts["h1"].guests[self.guest.uuid]
@@ -164,6 +173,51 @@ def test_a_guest_that_has_not_its_memory_back_does_not_move(rig):
     assert f"virsh setmem {rig.guest.uuid} {FULL_KIB} --live" in refused["remedy"]
     assert rig.names() == ["memory.freeing", "memory.freed", "memory.not_returned"]
     assert rig.ran == []
+
+
+@pytest.mark.parametrize("free_memory", ["auto", "never"])
+def test_a_guest_of_which_an_earlier_run_still_has_memory_does_not_move(rig, free_memory):
+    rig.lose_memory(most_kib=300 << 10)
+    with rig.prepared(Hook(("/bin/a",)), free_memory=free_memory) as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "memory_not_returned"
+    assert f"virsh setmem {rig.guest.uuid} {FULL_KIB} --live" in refused["remedy"]
+    assert (rig.names(), rig.ran) == (["memory.not_returned"], [])
+    assert taken_memory.read(rig.state_dir, rig.guest.uuid)["before_kib"] == FULL_KIB
+
+
+def test_a_guest_gets_back_what_an_earlier_run_has_taken_and_moves(rig):
+    rig.lose_memory()
+    with rig.prepared() as ready:
+        assert ready.refusals == []
+        assert (rig.balloon.size_kib, taken_memory.guests(rig.state_dir)) == (FULL_KIB, [])
+        ready.ended("moved")
+    assert rig.events == [
+        ("memory.returned", "web1 has its 512 MiB back, of which a run that died had taken some"),
+    ]
+
+
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_guest_whose_memory_another_run_is_at_does_not_move(rig, recorded):
+    if recorded:
+        rig.lose_memory()
+    with taken_memory.held(rig.state_dir, rig.guest.uuid), rig.prepared(free_memory="auto") as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "memory_not_returned"
+    assert refused["reason"] == "another run is at the memory of web1 now"
+    assert refused["remedy"] == "wait for its end, and run again"
+
+
+def test_a_guest_does_not_move_when_it_cannot_be_known_whether_it_has_its_memory(rig, monkeypatch):
+    def full(*_arguments):
+        raise OSError(28, "No space left on device")
+
+    rig.lose_memory()
+    monkeypatch.setattr(taken_memory, "held", full)
+    with rig.prepared() as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "memory_not_returned"
+    assert "No space left on device" in refused["reason"]
 
 
 def test_an_interrupt_while_memory_is_freed_gives_it_back_and_moves_nothing(rig):
