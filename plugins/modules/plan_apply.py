@@ -80,6 +80,7 @@ options:
     description:
       - Join the run that is at work on this host, whatever its plan, wait for its end and return its results.
       - Where no run is at work, returns at once.
+      - Fails when that run ends without a result, as one does that was killed. A guest may be under way then.
     type: bool
     default: false
   free_memory:
@@ -339,7 +340,10 @@ def attach(module: AnsibleModule) -> dict[str, t.Any]:
     # Without anybody who follows its lines, there is nothing to wait for either.
     if module.check_mode or not module.params["progress_path"]:
         return {"results": [], "run": {"plan": holder(state_dir).get("plan"), "attached": True}}
-    return runner.follow(state_dir, module.params["progress_path"]) or nothing
+    followed = runner.follow(state_dir, module.params["progress_path"])
+    if followed is None:
+        raise runner.died(state_dir)
+    return followed
 
 
 def apply(module: AnsibleModule) -> dict[str, t.Any]:

@@ -128,6 +128,19 @@ def busy(state_dir: str) -> RunError:
     )
 
 
+def died(state_dir: str) -> RunError:
+    """The run that was at work on this host last ended without a result: nobody says what became of its guests."""
+    plan = holder(state_dir).get("plan")
+    return RunError(
+        refusal(
+            "run_died",
+            f"the run of plan {plan or '(unknown)'} ended without a result: it was killed, or its disk is full, and a"
+            " guest may still be under way",
+            "run the plan again: it joins a move that is under way, and finds out from both sides where each guest is",
+        )
+    )
+
+
 def _unwritable(state_dir: str, error: OSError) -> RunError:
     return RunError(
         refusal(

@@ -326,7 +326,9 @@ def test_a_run_that_is_at_work_is_awaited(world, tmp_path, dies):
     threading.Timer(0.05, end).start()
     result = world.apply(attach_only=True, progress_path=str(tmp_path / "link"))
     if dies:
-        assert (result["results"], result["run"]["attached"]) == ([], False)
+        assert result["refusal"]["code"] == "run_died"
+        assert result["refusal"]["reason"].startswith("the run of plan drain-1 ended without a result")
+        assert "run the plan again" in result["refusal"]["remedy"]
     else:
         assert (outcomes(result), result["run"]) == (["moved"], {"plan": "drain-1", "attached": True})
 
