@@ -183,7 +183,9 @@ lease:
       returned: always
       sample: 900
     fence:
-      description: Its number. It stays when the lease is given back; the next one is higher.
+      description:
+        - Its number. It stays when the lease is given back, and the next one is higher. That of a lease that is broken
+          with O(force) grows at once.
       type: int
       returned: always
       sample: 1795485600

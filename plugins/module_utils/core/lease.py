@@ -156,22 +156,27 @@ def renew(lease: Lease, fence: int, now: datetime.datetime) -> Lease:
     return {**lease, "expires_at": written(now + datetime.timedelta(seconds=lease["ttl_s"]))}
 
 
-def release(lease: Lease, claim: Claim) -> Lease:
+def release(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
     """The lease once its holder gave it back. One of somebody else stays as it is, unless it is broken with force.
 
-    The fence stays: the next one must be higher.
+    The fence stays, and the next one must be higher; that of a lease that is broken grows at once, so that its holder
+    begins nothing more.
+
+    Args:
+        lease: the host's lease as it is.
+        now: the time by the host's own clock, with its zone.
     """
     mine = _is_of(lease, claim) and claim.fence in (None, lease["fence"])
-    if not (mine or claim.force):
+    if not (mine or claim.force) or lease["owner"] is None:
         return lease
-    return {**FREE, "hosts": [], "fence": lease["fence"]}
+    return {**FREE, "hosts": [], "fence": lease["fence"] if mine else next_fence(lease["fence"], now)}
 
 
 def barred(lease: Lease, fence: int, host: str) -> Refusal | None:
     """Why a writer with this fence must not begin anything on the host any more, or None.
 
-    A lease that has run out, or that was given back, still lets its last holder work as long as nobody else took it:
-    nothing that it does can meet another run.
+    A lease that has run out, or that was given back, still lets its last holder work as long as nobody else took or
+    broke it: nothing that it does can meet another run.
     """
     return None if lease["fence"] == fence else _lost(lease, host, fence)
 
@@ -239,7 +244,7 @@ def _lost(lease: Lease, host: str, fence: int) -> Refusal:
     if lease["fence"] > fence and lease["owner"] is not None:
         what = f"{host} was taken over by {_who(lease)}"
     elif lease["fence"] > fence:
-        what = f"{host} was taken over by another run, which has ended"
+        what = f"{host} was taken over by another run, which has ended, or its lease was broken"
     elif lease["fence"] == fence:
         what = f"{host} is no longer taken by this run"
     else:

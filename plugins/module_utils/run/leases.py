@@ -105,14 +105,16 @@ def take(state_dir: str, claim: Claim, *, wait_s: float = 0, write: bool = True)
 
 
 def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
-    """Give the host's lease back. One that somebody else has meanwhile stays as it is.
+    """Give the host's lease back. One that somebody else has meanwhile stays as it is, unless it is broken with force.
 
     Raises:
         LeaseError: it cannot be read, or not be written.
     """
     if not os.path.exists(os.path.join(state_dir, FILE)):
         return Outcome(dict(leases.FREE), dict(leases.FREE))
-    return _change(state_dir, claim.host, lambda lease: leases.release(lease, claim), write=write, force=claim.force)
+    return _change(
+        state_dir, claim.host, lambda lease: leases.release(lease, claim, clock()), write=write, force=claim.force
+    )
 
 
 def barred(state_dir: str, fence: int, host: str) -> Refusal | None:

@@ -71,8 +71,11 @@ def test_one_that_somebody_else_has_is_not_given_back_for_them(world):
     lease = world.ask()["lease"]
     left = world.ask(owner="bob@admin2", state="absent")
     assert (left["changed"], left["lease"]) == (False, lease)
-    assert world.ask(owner="bob@admin2", state="absent", force=True)["changed"]
+    broken = world.ask(owner="bob@admin2", state="absent", force=True)
+    assert (broken["changed"], broken["fence"]) == (True, None)
     assert world.file["owner"] is None
+    assert world.file["fence"] > lease["fence"]
+    assert not world.ask(owner="bob@admin2", state="absent", force=True)["changed"]
 
 
 def test_a_dead_run_is_taken_over_by_its_name_and_no_other_is(world):

@@ -98,14 +98,14 @@ def test_force_takes_it_over_and_fences_the_other_off():
 
 def test_a_late_writer_is_barred_after_the_other_has_gone_too():
     held = leases.take(FREE, ALICE, NOON)
-    gone = leases.release(leases.take(held, BOB, after(700)), BOB)
+    gone = leases.release(leases.take(held, BOB, after(700)), BOB, after(701))
     why = leases.barred(gone, held["fence"], "h1")
-    assert why["reason"].endswith("h1 was taken over by another run, which has ended")
+    assert why["reason"].endswith("h1 was taken over by another run, which has ended, or its lease was broken")
 
 
 def test_one_who_gave_it_back_may_go_on_until_somebody_else_comes():
     held = leases.take(FREE, ALICE, NOON)
-    assert leases.barred(leases.release(held, ALICE), held["fence"], "h1") is None
+    assert leases.barred(leases.release(held, ALICE, NOON), held["fence"], "h1") is None
 
 
 def test_a_fence_that_the_host_never_gave_does_not_count():
@@ -118,7 +118,7 @@ def test_a_renewal_takes_no_new_lease():
     assert leases.take(held, mine, after(60))["fence"] == held["fence"]
     for lost, words in (
         (leases.take(held, BOB._replace(force=True), after(60)), "taken over by bob@admin2"),
-        (leases.release(held, ALICE), "no longer taken by this run"),
+        (leases.release(held, ALICE, NOON), "no longer taken by this run"),
         (FREE, "no such lease on h1"),
     ):
         with pytest.raises(LeaseError, match=words) as refused:
@@ -129,7 +129,7 @@ def test_a_renewal_takes_no_new_lease():
 def test_what_keeps_a_lease_moves_its_end_and_nothing_else():
     held = leases.take(FREE, ALICE, NOON)
     assert leases.renew(held, held["fence"], after(60)) == {**held, "expires_at": "2026-11-24T12:11:00.000Z"}
-    gone = leases.release(held, ALICE)
+    gone = leases.release(held, ALICE, NOON)
     assert leases.renew(gone, held["fence"], after(60)) == gone
     taken = leases.take(held, BOB, after(700))
     assert leases.renew(taken, held["fence"], after(701)) == taken
@@ -137,16 +137,37 @@ def test_what_keeps_a_lease_moves_its_end_and_nothing_else():
 
 def test_giving_it_back_keeps_the_number():
     held = leases.take(FREE, ALICE, NOON)
-    free = leases.release(held, ALICE)
+    free = leases.release(held, ALICE, NOON)
     assert free == {**FREE, "fence": held["fence"]}
     assert leases.take(free, BOB, NOON)["fence"] == held["fence"] + 1
 
 
 def test_nobody_gives_back_what_somebody_else_has():
     held = leases.take(FREE, ALICE, NOON)
-    assert leases.release(held, BOB) == held
-    assert leases.release(held, ALICE._replace(fence=held["fence"] - 1)) == held
-    assert leases.release(held, BOB._replace(force=True)) == {**FREE, "fence": held["fence"]}
+    assert leases.release(held, BOB, after(60)) == held
+    assert leases.release(held, ALICE._replace(fence=held["fence"] - 1), after(60)) == held
+
+
+@pytest.mark.parametrize("seconds", [-10_000, 60, 10_000])
+def test_a_lease_that_is_broken_fences_its_holder_off(seconds):
+    held = leases.take(FREE, ALICE, NOON)
+    broken = leases.release(held, BOB._replace(force=True), after(seconds))
+    assert broken == {**FREE, "fence": broken["fence"]}
+    assert broken["fence"] > held["fence"]
+    why = leases.barred(broken, held["fence"], "h1")
+    assert why["reason"].endswith("h1 was taken over by another run, which has ended, or its lease was broken")
+    assert leases.renew(broken, held["fence"], after(seconds)) == broken
+    assert leases.release(broken, ALICE._replace(fence=held["fence"]), after(seconds)) == broken
+
+
+def test_there_is_nothing_to_break_where_nobody_has_it():
+    free = leases.release(leases.take(FREE, ALICE, NOON), ALICE, NOON)
+    assert leases.release(free, BOB._replace(force=True), after(60)) == free
+
+
+def test_ones_own_lease_is_given_back_and_not_broken_with_force():
+    held = leases.take(FREE, ALICE, NOON)
+    assert leases.release(held, ALICE._replace(force=True), after(60)) == {**FREE, "fence": held["fence"]}
 
 
 def test_a_fence_grows_even_when_the_clock_goes_back_or_the_record_is_lost():
