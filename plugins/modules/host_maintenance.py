@@ -22,7 +22,9 @@ options:
     description:
       - With V(cordoned), no guest comes to the host any more; those that run there go on. A host that its owner has in
         maintenance, and that is still empty, is cordoned already and stays in maintenance.
-      - With V(maintenance), the host is cordoned and proven empty. This is refused while a guest runs there.
+      - With V(maintenance), the host is cordoned and proven empty, in this order. This is refused while a guest runs
+        there, and nothing is changed then. For a few seconds after a host was open, a source that had asked it before
+        may still send a guest, so cordon it first where moves are under way.
       - With V(active), the host is open for guests.
     type: str
     choices:

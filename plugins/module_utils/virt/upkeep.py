@@ -33,13 +33,32 @@ def keep(connection: t.Any, wish: Wish, state_dir: Path, *, check_mode: bool) ->
         RecordError, VirtError: it is refused, or it could not be done.
     """
     before = _current(connection, wish, state_dir)
-    active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
-    after = maintenance.wanted(before, wish, sorted(domain.name() for domain in active), _now())
+    after = maintenance.wanted(before, wish, _running(connection), _now())
     places = _Places(connection, state_dir)
     changed = not places.hold(after)
     if changed and not check_mode:
+        if after["state"] == "maintenance" and places.open:
+            after = _closed_and_empty(connection, before, wish)
         places.keep(after)
     return Outcome(changed, before, after, places.warnings if after["state"] != "active" else [])
+
+
+def _running(connection: t.Any) -> list[str]:
+    active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    return sorted(domain.name() for domain in active)
+
+
+def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
+    """The record of an open host that is empty once no source sends there any more; refused, it is as open as before.
+
+    Whoever dies half-way leaves it cordoned.
+    """
+    cordon.publish(connection, maintenance.wanted(before, wish._replace(state="cordoned"), [], _now()))
+    try:
+        return maintenance.wanted(before, wish, _running(connection), _now())
+    except Exception:
+        cordon.withdraw(connection)
+        raise
 
 
 def _current(connection: t.Any, wish: Wish, state_dir: Path) -> dict[str, t.Any]:
@@ -69,6 +88,11 @@ class _Places:
             self._damaged = True
         if why is not None:
             self.warnings.append(f"{why['reason']}; {why['remedy']}")
+
+    @property
+    def open(self) -> bool:
+        """Do other hosts see that guests may be sent here? A record that cannot be read counts as cordoned."""
+        return not self._damaged and self._published is None
 
     def hold(self, record: dict[str, t.Any]) -> bool:
         """Does every place say this already?"""

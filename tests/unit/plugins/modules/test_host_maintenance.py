@@ -92,6 +92,50 @@ def test_maintenance_is_refused_while_guests_run(world):
     assert world.ask("cordoned", owner="alice@admin1")["changed"]
 
 
+@pytest.fixture
+def at_looks(monkeypatch):
+    """Have things happen after each look at the guests of the host, in turn."""
+
+    def arrange(*happenings):
+        left = list(happenings)
+        real = libvirt.Connection.listAllDomains
+
+        def look(connection, flags=0):
+            found = real(connection, flags)
+            if left:
+                left.pop(0)()
+            return found
+
+        monkeypatch.setattr(libvirt.Connection, "listAllDomains", look)
+
+    return arrange
+
+
+def test_an_open_host_is_closed_before_it_is_proven_empty(world, at_looks):
+    seen = []
+    at_looks(*[lambda: seen.append((world.published or record.ACTIVE)["state"])] * 3)
+    assert world.ask("maintenance", owner="alice@admin1")["maintenance"]["state"] == "maintenance"
+    assert seen[-1] == "cordoned"
+    assert world.published["state"] == "maintenance"
+
+
+def test_a_guest_that_comes_before_the_host_is_closed_keeps_it_out_of_maintenance(world, at_looks):
+    coming_in = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+    at_looks(lambda: world.host.add_guest("web1", state=coming_in))
+    refused = world.ask("maintenance", owner="alice@admin1")
+    assert refused["refusal"]["code"] == "guests_running"
+    # A refusal changes nothing: whoever had the host open has it open.
+    assert world.published is None
+    assert not (world.state_dir / "maintenance.json").exists()
+
+
+def test_a_host_that_is_closed_already_is_not_opened_by_a_refusal(world):
+    world.ask("cordoned", owner="alice@admin1")
+    world.host.add_guest("web1")
+    assert world.ask("maintenance", owner="alice@admin1")["failed"]
+    assert world.published["state"] == world.file["state"] == "cordoned"
+
+
 def test_opening_takes_the_record_back(world):
     world.ask("maintenance", owner="alice@admin1")
     result = world.ask("active", owner="alice@admin1", diff=True)
