@@ -27,7 +27,8 @@ options:
     elements: str
   budget_s:
     description:
-      - Seconds to spend on the whole host.
+      - Seconds to spend on the whole host, however many guests it has. A host with many needs more of them for the same
+        look at each; where there is no time to look at the memory of all, it is others each time.
     type: float
     default: 10
   allow_monitor:
@@ -45,7 +46,7 @@ options:
   bandwidth_mib_s:
     description:
       - What a move will have of the link, in MiB per second. Guests whose forecast for it is doubtful are looked at
-        more closely. By default no guest is.
+        more closely. By default it is that of the fastest way that moves from this host have shown.
     type: int
 extends_documentation_fragment:
   - kvmops.cluster.connection

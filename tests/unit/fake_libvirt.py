@@ -752,6 +752,9 @@ class Domain:
         guest = self.guest()
         return [guest.state[0], 0, 0, 1, int(guest.cpus_used * time.monotonic() * 1e9)]
 
+    def maxMemory(self) -> int:  # noqa: N802
+        return int(ET.fromstring(self.guest().xml).findtext("memory", "0"))
+
     def memoryStats(self) -> dict[str, int]:  # noqa: N802
         return self._running_guest().balloon.look()
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import random
 import time
 import typing as t
 
@@ -15,13 +16,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate, memory_peek
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import each
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import PATIENCE_S, NotAskedError, each
 
 #: Pieces of 16 KiB looked at in each guest's memory, and the time for them all; a piece takes 1 to 8 ms. With so many
 #: the share that compression leaves is off by 1 to 2 % of the memory, and so are the pages that hold something.
 PEEK_CHUNKS = 192
 PEEK_SHARE = 0.3
-_KIB = 1024
+#: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are looked at.
+LEAST_CHUNKS = 16
+#: Between the two looks at a guest's memory.
+PAUSE_S = 0.5
+#: The second takes as long as the first; only one that drags on is cut short.
+SECOND_LOOK = 1.5
 
 
 @dataclasses.dataclass
@@ -67,52 +73,95 @@ def measure_all(
         look_at_memory: also look at a sample of each guest's memory.
         undecided: whether a guest needs a closer look, given what is known of it.
     """
-    end = time.monotonic() + budget_s
+    budget = _Budget(budget_s)
     sampler: dirty_rate.Sampler = dirty_rate.LibvirtSampler()
     if allow_monitor and all(each(list(domains), dirty_rate.monitor_usable)):
         sampler = dirty_rate.MonitorSampler()
     fine = isinstance(sampler, dirty_rate.MonitorSampler)
     guests = [Measured(domain) for domain in domains]
     before, begun = _counters(connection), time.monotonic()
-    _run(guests, sampler, first_rounds(fine=fine, budget_s=budget_s))
+    for number, window_s in enumerate(_windows(first_rounds(fine=fine, budget_s=budget_s))):
+        if number == 0 or budget.allows(window_s, len(guests)):
+            _run(guests, sampler, window_s, budget)
     if look_at_memory:
-        _peek(guests, PEEK_SHARE * budget_s)
-    for round_ in more_rounds(fine=fine):
+        _peek(guests, min(PEEK_SHARE * budget_s, budget.left_s))
+    for window_s in _windows(more_rounds(fine=fine)):
         doubtful = [guest for guest in guests if guest.refused is None and undecided(guest)]
-        if not doubtful or time.monotonic() + round_.window_s > end:
+        if not doubtful or not budget.allows(window_s, len(doubtful)):
             break
-        _run(doubtful, sampler, [round_])
+        _run(doubtful, sampler, window_s, budget)
     _rates(guests, before, _counters(connection), time.monotonic() - begun)
     return guests
 
 
-def _run(guests: t.Sequence[Measured], sampler: dirty_rate.Sampler, rounds: t.Sequence[Round]) -> None:
-    for round_ in rounds:
-        for _repeat in range(round_.repeats):
-            able = [guest for guest in guests if guest.refused is None]
-            answers = dirty_rate.measure([guest.domain for guest in able], sampler, round_.window_s)
-            for guest, answer in zip(able, answers):
-                if isinstance(answer, Reading):
-                    guest.readings.append(answer)
-                else:
-                    guest.refused = answer
+class _Budget:
+    """What is left of the time for a host. Its guests are measured at once, but each of them has to be asked."""
+
+    def __init__(self, seconds: float) -> None:
+        self._end = time.monotonic() + seconds
+        self._asking_s = 0.0
+
+    @property
+    def left_s(self) -> float:
+        return max(0.0, self._end - time.monotonic())
+
+    def allows(self, window_s: float, guests: int) -> bool:
+        """Whether so many guests can still be measured, if asking takes as long as it did the last time."""
+        return window_s + self._asking_s * guests <= self.left_s
+
+    def took(self, seconds: float, window_s: float, guests: int) -> None:
+        """Learn from a measurement of so many guests."""
+        self._asking_s = max(0.0, seconds - window_s) / max(1, guests)
+
+
+def _windows(rounds: t.Iterable[Round]) -> list[float]:
+    return [round_.window_s for round_ in rounds for _repeat in range(round_.repeats)]
+
+
+def _run(guests: t.Sequence[Measured], sampler: dirty_rate.Sampler, window_s: float, budget: _Budget) -> None:
+    able = [guest for guest in guests if guest.refused is None]
+    begun = time.monotonic()
+    answers = dirty_rate.measure([guest.domain for guest in able], sampler, window_s)
+    budget.took(time.monotonic() - begun, window_s, len(able))
+    for guest, answer in zip(able, answers):
+        if isinstance(answer, Reading):
+            guest.readings.append(answer)
+        else:
+            guest.refused = answer
 
 
 def _peek(guests: t.Sequence[Measured], budget_s: float) -> None:
+    """Look at all guests, wait once, and look at all of them again."""
     able = [guest for guest in guests if guest.refused is None]
-    if not able:
-        return
-    # Guests are looked at side by side, each of them twice.
-    share = budget_s / 2
-    looks = each(
-        able,
-        lambda guest: memory_peek.look(guest.domain, chunks=PEEK_CHUNKS, budget_s=share, pause_s=min(0.5, share)),
-        patience_s=budget_s + 2,
-    )
-    for guest, look in zip(able, looks):
+    # Where there is not the time for all, it is others each time.
+    random.shuffle(able)
+    pause_s = min(PAUSE_S, budget_s / 3)
+    look_s = (budget_s - pause_s) / 2
+    places = each(able, lambda guest: memory_peek.spread(guest.domain, PEEK_CHUNKS))
+    first = _read([(guest, place) for guest, place in zip(able, places) if isinstance(place, list)], look_s)
+    time.sleep(pause_s)
+    second = _read([(guest, list(before)) for guest, before in first], SECOND_LOOK * look_s)
+    again = {id(guest): after for guest, after in second}
+    for guest, before in first:
         # Without a look the forecast knows less, which it says; a guest that cannot be looked at can still be moved.
-        if isinstance(look, memory_peek.Look):
-            guest.look = look
+        after = again.get(id(guest))
+        if after:
+            guest.look = memory_peek.compare([(before[place], after[place]) for place in after])
+
+
+def _read(wanted: t.Sequence[tuple[Measured, list[int]]], budget_s: float) -> list[tuple[Measured, dict[int, bytes]]]:
+    """Read guests' memory one after the other, each for its share of the time; those that answered, while there was
+    time.
+    """
+    share, end = budget_s / max(1, len(wanted)), time.monotonic() + budget_s
+
+    def read(one: tuple[Measured, list[int]]) -> dict[int, bytes]:
+        if time.monotonic() >= end:
+            raise NotAskedError
+        return memory_peek.read(one[0].domain, one[1], least=LEAST_CHUNKS, budget_s=share)
+
+    answers = each(wanted, read, patience_s=PATIENCE_S + share)
+    return [(guest, answer) for (guest, dummy), answer in zip(wanted, answers) if isinstance(answer, dict)]
 
 
 Counters = dict[str, tuple[int, int, int]]

@@ -11,6 +11,7 @@ import dataclasses
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import working_set as documents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import precopy_verdict
@@ -40,7 +41,7 @@ class Request:
         budget_s: seconds for the whole host.
         allow_monitor: whether QEMU may be asked directly.
         look_at_memory: whether to look at a sample of memory.
-        bandwidth_bytes_per_s: what a move will have, 0 when unknown.
+        bandwidth_bytes_per_s: what a move will have as stated, 0 when nobody does.
     """
 
     uri: str
@@ -65,11 +66,12 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
         domains = _wanted(connection, request)
         balloons = _balloons(connection)
 
+        link = _link(request)
+
         def undecided(guest: Measured) -> bool:
-            if not request.bandwidth_bytes_per_s:
+            if link is None:
                 return False
             document = _document(guest, balloons, request, now())
-            link = Link(request.bandwidth_bytes_per_s)
             return precopy_verdict(document, link, cap_ms=intents.DEFAULTS["max_downtime_ms"]) == "marginal"
 
         found = measure_all(
@@ -100,6 +102,14 @@ def remembered(request: Request) -> dict[str, t.Any]:
             else:
                 refusals.append(dict(_never_measured(domain.name())))
     return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
+
+
+def _link(request: Request) -> Link | None:
+    """The way of a move from here: as stated, else the fastest that moves have shown; None where nobody knows."""
+    if request.bandwidth_bytes_per_s:
+        return Link(request.bandwidth_bytes_per_s)
+    learned = [calibration.link_of(path) for path in history.calibrations(request.state_dir, "path").values()]
+    return max((link for link in learned if link), key=lambda link: link.bandwidth_bytes_per_s, default=None)
 
 
 def _wanted(connection: t.Any, request: Request) -> list[t.Any]:
@@ -170,9 +180,14 @@ def _touched(look: memory_peek.Look | None, balloon: t.Mapping[str, t.Any], memo
 
 
 def _steady(share: float | None, kept: t.Sequence[t.Mapping[str, t.Any]]) -> float | None:
-    """How well memory compresses, half by this look and half by those before it: each sees a few hundred pages only."""
+    """How well memory compresses, half by this look and half by those before it: each sees a few hundred pages only.
+
+    By those before it alone where there was no time for a look.
+    """
     before = kept[-1].get("compressed_share") if kept else None
-    return share if share is None or before is None else (share + before) / 2
+    if share is None or before is None:
+        return before if share is None else share
+    return (share + before) / 2
 
 
 def _calibration(request: Request, working_sets: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

@@ -71,18 +71,21 @@ class Guest:
         return bytes([self.places.count(start)]) * size
 
 
-def test_each_place_is_looked_at_twice_and_none_outside_the_guest(cluster):
+def test_each_place_is_read_and_none_outside_the_guest(cluster):
     guest = Guest(64)
-    look = memory_peek.look(guest, chunks=5, budget_s=60, pause_s=0)
-    assert len(guest.places) == 10
-    assert len(set(guest.places)) == 5
+    wanted = memory_peek.spread(guest, 5)
+    first = memory_peek.read(guest, wanted, least=1, budget_s=60)
+    second = memory_peek.read(guest, first, least=1, budget_s=60)
+    assert guest.places == [*wanted, *wanted]
+    assert len(set(wanted)) == 5
+    look = memory_peek.compare([(first[place], second[place]) for place in second])
     assert look.changed_pages == look.pages == 5 * memory_peek.CHUNK // 4096
 
 
-def test_a_budget_that_is_used_up_ends_the_look_after_the_piece_at_hand(cluster):
+@pytest.mark.parametrize("least", [1, 16])
+def test_a_budget_that_is_used_up_ends_it_after_the_least(cluster, least):
     guest = Guest(64)
-    look = memory_peek.look(guest, chunks=500, budget_s=0, pause_s=0)
-    assert look.pages == memory_peek.CHUNK // 4096
+    assert len(memory_peek.read(guest, memory_peek.spread(guest, 500), least=least, budget_s=0)) == least
 
 
 def test_pieces_are_evenly_spread_from_the_first_on_and_never_outside():

@@ -1,0 +1,161 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate, measuring, memory_peek
+
+#: What a call about one guest takes on a busy host.
+CALL_S = 0.003
+PIECE_S = 0.002
+MIB_PER_S = 20
+
+
+class Clock:
+    """Stands in for the module ``time``: nobody waits, and time goes on."""
+
+    def __init__(self):
+        self.now = 1000.0
+        self.pauses = []
+
+    def monotonic(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+class Guest:
+    """A guest as measuring sees it, each call of which takes its time."""
+
+    def __init__(self, host, number):
+        self.host = host
+        self.number = number
+        self.kib = 4 * 1024 * 1024
+        self.done_at = 0.0
+        self.windows = []
+        self.peeks = []
+
+    def name(self):
+        return f"g{self.number:03d}"
+
+    def UUIDString(self):  # noqa: N802
+        return f"uuid-{self.number}"
+
+    def connect(self):
+        return self.host
+
+    def jobStats(self, flags=0):  # noqa: N802
+        self.host.clock.now += CALL_S
+        return {"type": 0}
+
+    def info(self):
+        return [1, self.kib, self.kib, 1, 0]
+
+    def startDirtyRateCalc(self, seconds, flags=0):  # noqa: N802
+        self.host.clock.now += CALL_S
+        assert self.host.clock.now >= self.done_at
+        self.windows.append(seconds)
+        self.done_at = self.host.clock.now + seconds
+
+    def memoryPeek(self, start, size, flags):  # noqa: N802
+        self.host.clock.now += self.host.piece_s
+        self.peeks.append((self.host.clock.now, start))
+        return bytes(size)
+
+
+class Host:
+    """A connection to a host with so many guests."""
+
+    def __init__(self, clock, count, piece_s=PIECE_S):
+        self.clock = clock
+        self.piece_s = piece_s
+        self.guests = [Guest(self, number) for number in range(count)]
+
+    def getAllDomainStats(self, groups, flags):  # noqa: N802
+        return [(guest, {"vcpu.current": 1, "vcpu.0.time": int(self.clock.now * 1e9)}) for guest in self.guests]
+
+    def domainListGetStats(self, domains, group):  # noqa: N802
+        self.clock.now += CALL_S
+        done = 2 if self.clock.now >= domains[0].done_at else 1
+        return [(domains[0], {"dirtyrate.calc_status": done, "dirtyrate.megabytes_per_second": MIB_PER_S})]
+
+
+@pytest.fixture
+def measure(cluster, monkeypatch):
+    clock = Clock()
+    for module in (measuring, dirty_rate, memory_peek):
+        monkeypatch.setattr(module, "time", clock)
+
+    def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S):
+        host = Host(clock, count, piece_s)
+        begun = clock.now
+        found = measuring.measure_all(
+            host,
+            host.guests,
+            allow_monitor=False,
+            budget_s=budget_s,
+            look_at_memory=True,
+            undecided=lambda guest: guest.domain.number in doubtful,
+        )
+        return found, clock.now - begun
+
+    return run
+
+
+@pytest.mark.parametrize("budget_s", [3, 8, 20])
+@pytest.mark.parametrize("count", [1, 5, 20, 100])
+def test_all_guests_of_a_host_share_one_budget(measure, count, budget_s):
+    found, seconds = measure(count, budget_s=budget_s)
+    assert all(guest.readings and guest.refused is None for guest in found)
+    # One look at the memory may be under way when the time is over, and the counters are read once more.
+    assert seconds < budget_s + 0.5
+
+
+def test_guests_are_measured_side_by_side(measure):
+    found, dummy = measure(20, budget_s=8)
+    assert {tuple(guest.domain.windows) for guest in found} == {(1, 1, 2)}
+
+
+def test_guests_are_looked_at_in_turn_with_one_pause_for_all(measure):
+    found, dummy = measure(20, budget_s=8)
+    assert all(guest.look for guest in found)
+    halves = [len(guest.domain.peeks) // 2 for guest in found]
+    assert min(halves) >= measuring.LEAST_CHUNKS
+    last_first = max(guest.domain.peeks[half - 1][0] for guest, half in zip(found, halves, strict=True))
+    first_again = min(guest.domain.peeks[half][0] for guest, half in zip(found, halves, strict=True))
+    assert first_again - last_first == pytest.approx(measuring.PAUSE_S + PIECE_S)
+    for guest, half in zip(found, halves, strict=True):
+        places = [start for dummy, start in guest.domain.peeks]
+        assert places[:half] == places[half:]
+        assert len(set(places)) == half
+
+
+def test_what_is_left_of_the_budget_goes_to_the_doubtful(measure):
+    found, seconds = measure(20, budget_s=8, doubtful={3, 7})
+    repeats = {guest.domain.number: len(guest.readings) for guest in found}
+    assert repeats.pop(3) == repeats.pop(7) > 3
+    assert set(repeats.values()) == {3}
+    assert seconds < 8.5
+
+
+def test_no_closer_look_is_begun_that_would_not_fit(measure):
+    found, seconds = measure(100, budget_s=8, doubtful=range(100))
+    assert {len(guest.readings) for guest in found} == {3}
+    assert seconds < 8.5
+
+
+def test_where_there_is_no_time_to_look_at_all_some_are_looked_at_properly(measure):
+    found, dummy = measure(100, budget_s=8, piece_s=0.008)
+    looks = [guest.look for guest in found if guest.look]
+    assert 0 < len(looks) < 100
+    assert min(look.pages for look in looks) >= measuring.LEAST_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
+
+
+def test_one_guest_alone_has_all_its_pieces_looked_at(measure):
+    (guest,), dummy = measure(1, budget_s=8)
+    assert guest.look.pages == measuring.PEEK_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE

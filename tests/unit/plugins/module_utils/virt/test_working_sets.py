@@ -1,0 +1,69 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Reading
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek, working_sets
+
+MIB = 1 << 20
+#: In every window the guest dirties 24 MiB/s, ever new pages.
+READINGS = [Reading(window_s, 24, 512) for window_s in (1, 1, 2)]
+
+
+@pytest.fixture
+def measure(cluster, monkeypatch, tmp_path):
+    cluster.add_host("h1").add_guest("web1", rss_kib=500 << 10)
+    asked = []
+
+    def run(*, bandwidth_mib_s=0, look=None):
+        def measure_all(connection, domains, *, undecided, **rest):
+            (guest,) = (working_sets.Measured(domain, readings=list(READINGS), look=look) for domain in domains)
+            asked.append(undecided(guest))
+            return [guest]
+
+        monkeypatch.setattr(working_sets, "measure_all", measure_all)
+        request = working_sets.Request(
+            "qemu:///system", "h1", str(tmp_path), None, 8, False, True, bandwidth_mib_s * MIB
+        )  # fmt: skip
+        (document,) = working_sets.measured(request, lambda: "2026-11-28T02:00:00Z")["working_sets"]
+        return document, asked[-1]
+
+    return run
+
+
+def learned(rate):
+    return {"learned": {"bandwidth_bytes_per_s": {"mean": rate, "deviation": 0.02 * rate, "seen": 3}}}
+
+
+@pytest.mark.parametrize(
+    ("stated_mib_s", "paths", "doubtful"),
+    [
+        (0, {}, False),
+        (24, {}, True),
+        (1000, {}, False),
+        (0, {"h2": 24.0 * MIB}, True),
+        (0, {"h2": 24.0 * MIB, "h3": 1000.0 * MIB}, False),
+        (24, {"h3": 1000.0 * MIB}, True),
+    ],
+)
+def test_a_verdict_is_in_doubt_over_the_way_that_a_move_will_take(measure, tmp_path, stated_mib_s, paths, doubtful):
+    for host, rate in paths.items():
+        history.keep_calibration(str(tmp_path), "path", host, learned(rate))
+    dummy, asked = measure(bandwidth_mib_s=stated_mib_s)
+    assert asked == doubtful
+
+
+def look(share):
+    return memory_peek.Look(64, 0.0, share, 0, None, None)
+
+
+def test_a_guest_that_there_was_no_time_to_look_at_compresses_as_it_did(measure):
+    assert measure()[0]["compressed_share"] is None
+    assert measure(look=look(0.4))[0]["compressed_share"] == 0.4
+    assert measure()[0]["compressed_share"] == 0.4
+    assert measure(look=look(0.6))[0]["compressed_share"] == pytest.approx(0.5)
