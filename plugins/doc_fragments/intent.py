@@ -60,8 +60,8 @@ options:
   bandwidth_floor_mib_s:
     description:
       - Go easy on a link that guests use as well. The first round is sent at this rate, in MiB per second, and each
-        later one as fast as the guest dirtied memory in the round before, plus 6 MiB/s, up to O(bandwidth_mib_s). The
-        move takes longer. By default every round goes as fast as it may.
+        later one as fast as the guest dirtied memory in the round before, plus 6 MiB/s, up to O(bandwidth_mib_s). Disks
+        that are copied go at this rate, too. The move takes longer. By default every round goes as fast as it may.
     type: int
   encryption:
     description:

@@ -159,19 +159,21 @@ def cache_bytes(working_set: t.Mapping[str, t.Any], link: Link, free_bytes: int 
 
 
 def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
-    # Where each round has a rate of its own, the longest one, which is the first, goes at the floor.
-    rate = intent["bandwidth_floor_mib_s"] or intent["bandwidth_mib_s"]
-    cap = None if rate is None else float(rate) * MIB
+    floor, ceiling = (
+        None if intent[name] is None else float(intent[name]) * MIB
+        for name in ("bandwidth_floor_mib_s", "bandwidth_mib_s")
+    )
+    cap = ceiling if ceiling is None or floor is None else max(floor, ceiling)
     link = calibration.link_of(known.path, known.stated_bytes_per_s)
     if link is None:
-        return None if cap is None else Link(cap)
+        return None if cap is None else Link(cap, floor_bytes_per_s=floor)
     queue = send_buffer.queue_bytes(
         (source.get("sysctls") or {}).get("net.ipv4.tcp_wmem"),
         learned_bytes=link.queue_bytes,
         limit=_unsent_limit(known, link),
         bandwidth_bytes_per_s=link.bandwidth_bytes_per_s,
     )
-    return dataclasses.replace(link, queue_bytes=queue).limited(cap)
+    return dataclasses.replace(link, queue_bytes=queue, floor_bytes_per_s=floor).limited(cap)
 
 
 def _unsent_limit(known: Knowledge, link: Link | None) -> int | None:

@@ -359,7 +359,7 @@ def _disks(known: Known) -> dict[str, float] | None:
     if not known.disk_copy_bytes:
         return None
     seconds, count, dummy = mirror(
-        known.disk_copy_bytes, known.disk_write_bytes_per_s, known.link.bandwidth_bytes_per_s
+        known.disk_copy_bytes, known.disk_write_bytes_per_s, known.link.first_pass_bytes_per_s
     )
     if not math.isfinite(seconds):
         return {"bytes": None, "seconds": None}  # type: ignore[dict-item]

@@ -27,6 +27,8 @@ class Link:
         spread: relative standard deviation of the bandwidth from one move to the next.
         unlimited_bytes_per_s: what the last copy runs at, when a cap holds only until then (QEMU lifts it for the
             switchover); None: the bandwidth.
+        floor_bytes_per_s: what the first pass is held to where the link is gone easy on; each later round goes as fast
+            as the guest asks for (core/rate_rule.py), up to the bandwidth. None: every round goes as fast as it may.
     """
 
     bandwidth_bytes_per_s: float
@@ -37,6 +39,7 @@ class Link:
     overhead: float = 0.0024
     spread: float = 0.02
     unlimited_bytes_per_s: float | None = None
+    floor_bytes_per_s: float | None = None
 
     def __post_init__(self) -> None:
         if not (0 < self.bandwidth_bytes_per_s < math.inf):
@@ -55,6 +58,11 @@ class Link:
         return dataclasses.replace(
             self, bandwidth_bytes_per_s=bytes_per_s, unlimited_bytes_per_s=self.last_copy_bytes_per_s
         )
+
+    @property
+    def first_pass_bytes_per_s(self) -> float:
+        """The rate of the first pass, and of the disks that are copied before it."""
+        return min(self.bandwidth_bytes_per_s, self.floor_bytes_per_s or self.bandwidth_bytes_per_s)
 
     @property
     def last_copy_bytes_per_s(self) -> float:

@@ -14,7 +14,7 @@ import dataclasses
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Run, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Round, Run, recursion
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Figures, Scenario
 
 #: How fast xbzrle looks through pages, one thread (Svärd et al., VEE '11: 1.5 to 2.2 GB/s).
@@ -50,11 +50,10 @@ def precopy(
 
     ``most_bytes_per_s``: guest memory that the source can prepare in a second, whatever the link takes.
     """
-    run = recursion(
-        scenario.touched_bytes,
-        scenario.window,
-        lambda number: scenario.pace(share if number == 0 else hot_share, most_bytes_per_s),
+    run = _played(
+        scenario,
         limit_s,
+        lambda rounds, rate: scenario.pace(hot_share if rounds else share, most_bytes_per_s, bytes_per_s=rate),
     )
     if not run.converged:
         return None
@@ -65,16 +64,13 @@ def precopy(
     first, later = run.rounds[0].sent_bytes + zero, sum(one.sent_bytes for one in run.rounds[1:])
     final = run.last_bytes - zero
     last = scenario.wire(hot_share * final)
-    rate, last_rate = scenario.link.bandwidth_bytes_per_s, scenario.link.last_copy_bytes_per_s
+    last_rate = scenario.link.last_copy_bytes_per_s
     return scenario.done(
         scenario.wire(share * first + hot_share * later),
         last,
         rounds=len(run.rounds) + ENDING_ROUNDS,
         downtime_s=scenario.link.switchover_s(last) + max(0.0, final / most_bytes_per_s - last / last_rate),
-        waiting_s=sum(
-            max(0.0, pages / most_bytes_per_s - scenario.wire(left * pages) / rate)
-            for pages, left in ((first, share), (later, hot_share))
-        ),
+        waiting_s=scenario.waiting_s(run.rounds, share, hot_share),
     )
 
 
@@ -94,9 +90,14 @@ def raised(scenario: Scenario, limit_s: float, after_rounds: int = 2) -> Figures
     """Pre-copy whose limit is raised once, after so many rounds, to what then remains. It always ends."""
     run = _first_rounds(scenario, limit_s, after_rounds)
     last = scenario.wire(run.last_bytes)
-    raise_to_s = RAISE_ROOM * last / scenario.link.bandwidth_bytes_per_s
+    # QEMU holds the limit against the rate of the round.
+    raise_to_s = RAISE_ROOM * last / scenario.rates[0](run.rounds)
     return scenario.done(
-        scenario.wire(run.sent_bytes), last, rounds=len(run.rounds) + ENDING_ROUNDS, raise_to_s=raise_to_s
+        scenario.wire(run.sent_bytes),
+        last,
+        rounds=len(run.rounds) + ENDING_ROUNDS,
+        waiting_s=scenario.waiting_s(run.rounds),
+        raise_to_s=raise_to_s,
     )
 
 
@@ -111,14 +112,14 @@ def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | 
     cost = min(1.0, scenario.sparse + XBZRLE_PAGE_SHARE)
     share = 1 - held * (1 - cost)
 
-    def pace(number: int) -> Pace:
-        full = scenario.pace()
-        if number < 2:
+    def pace(rounds: t.Sequence[Round], rate: float) -> Pace:
+        full = scenario.pace(bytes_per_s=rate)
+        if len(rounds) < 2:
             return full
         pages = min(full.page_bytes_per_s / share, XBZRLE_BYTES_PER_S)
         return Pace(pages, min(full.estimate_bytes_per_s, pages * share))
 
-    run = recursion(scenario.touched_bytes, scenario.window, pace, limit_s)
+    run = _played(scenario, limit_s, pace)
     if not run.converged:
         return None
     # A page is sent whole once before it is in the cache: all of the first pass, and all that was dirtied in it.
@@ -127,7 +128,12 @@ def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | 
     whole = min(pages, scenario.touched_bytes + scenario.window(first.seconds))
     last = run.last_bytes * (share if len(run.rounds) >= 2 else 1.0)
     wire = whole + share * (pages - whole) - last
-    return scenario.done(scenario.wire(wire), scenario.wire(last), rounds=len(run.rounds) + ENDING_ROUNDS)
+    return scenario.done(
+        scenario.wire(wire),
+        scenario.wire(last),
+        rounds=len(run.rounds) + ENDING_ROUNDS,
+        waiting_s=0.0 if scenario.link.floor_bytes_per_s is None else scenario.waiting_s(run.rounds, 1.0, share),
+    )
 
 
 def postcopy(scenario: Scenario, limit_s: float) -> Figures | None:
@@ -142,13 +148,25 @@ def postcopy(scenario: Scenario, limit_s: float) -> Figures | None:
     hot = scenario.wire(min(run.rounds[-1].left_bytes, scenario.window(run.seconds)))
     stalled = scenario.stall_share * hot / scenario.link.bandwidth_bytes_per_s
     wire = scenario.wire(run.sent_bytes) + left
-    return scenario.done(wire, 0.0, rounds=1 + ENDING_ROUNDS, downtime_s=blackout, stalled_s=stalled)
+    return scenario.done(
+        wire,
+        0.0,
+        rounds=1 + ENDING_ROUNDS,
+        downtime_s=blackout,
+        stalled_s=stalled,
+        waiting_s=scenario.waiting_s(run.rounds),
+    )
 
 
 def suspended(scenario: Scenario, limit_s: float) -> Figures | None:
     """Stop the guest after the first pass and send the rest."""
     run = _first_rounds(scenario, limit_s, 1)
-    return scenario.done(scenario.wire(run.sent_bytes), scenario.wire(run.last_bytes), rounds=1 + ENDING_ROUNDS)
+    return scenario.done(
+        scenario.wire(run.sent_bytes),
+        scenario.wire(run.last_bytes),
+        rounds=1 + ENDING_ROUNDS,
+        waiting_s=scenario.waiting_s(run.rounds),
+    )
 
 
 def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
@@ -160,7 +178,7 @@ def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
     run = recursion(
         before.rounds[-1].left_bytes,
         lambda window_s: scenario.window(pace * window_s),
-        lambda number: scenario.pace(),
+        lambda dummy: scenario.pace(),
         limit_s,
     )
     if not run.converged:
@@ -172,6 +190,7 @@ def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
         scenario.wire(run.last_bytes),
         rounds=len(before.rounds) + len(run.rounds) + ENDING_ROUNDS,
         stalled_s=(1 - pace) * seconds,
+        waiting_s=scenario.waiting_s(before.rounds),
         freeze_s=freeze_s(pct),
     )
 
@@ -194,7 +213,7 @@ def _slow_enough(scenario: Scenario, limit_s: float, pace: float) -> bool:
     return recursion(
         scenario.window(scenario.touched_bytes / scenario.link.bandwidth_bytes_per_s),
         lambda window_s: scenario.window(pace * window_s),
-        lambda number: scenario.pace(),
+        lambda dummy: scenario.pace(),
         limit_s,
     ).converged
 
@@ -209,7 +228,28 @@ def freeze_s(pct: float) -> float:
 
 
 def _first_rounds(scenario: Scenario, limit_s: float, number: int) -> Run:
-    return recursion(scenario.touched_bytes, scenario.window, lambda dummy: scenario.pace(), limit_s, stop_after=number)
+    return _played(scenario, limit_s, lambda dummy, rate: scenario.pace(bytes_per_s=rate), stop_after=number)
+
+
+def _played(
+    scenario: Scenario,
+    limit_s: float,
+    pace: t.Callable[[t.Sequence[Round], float], Pace],
+    *,
+    stop_after: int | None = None,
+) -> Run:
+    """Play a pre-copy at the rates that its rounds may have: the last of them where none ends it."""
+    for rate in scenario.rates:
+        run = recursion(
+            scenario.touched_bytes,
+            scenario.window,
+            lambda rounds, rate=rate: pace(rounds, rate(rounds)),  # type: ignore[misc]
+            limit_s,
+            stop_after=stop_after,
+        )
+        if run.converged or stop_after:
+            break
+    return run
 
 
 Method = t.Callable[[Scenario], t.Optional[Figures]]

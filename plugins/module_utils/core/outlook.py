@@ -153,7 +153,7 @@ class Outlook:
             first, later = self._pace(rate, self._first_share), self._pace(rate, self._later_share)
             limit_s = self._decision.downtime_ms / 1000
             run = recursion(
-                self.first_pass_bytes, self._window(None), lambda number: later if number else first, limit_s
+                self.first_pass_bytes, self._window(None), lambda rounds: later if rounds else first, limit_s
             )
             self._expected = tuple(one.left_bytes for one in run.rounds)
         return self._expected[iteration - 2] if iteration - 2 < len(self._expected) else None
@@ -183,7 +183,7 @@ class Outlook:
         run = recursion(
             self.first_pass_bytes,
             self._window(None),
-            lambda number: later if number else first,
+            lambda rounds: later if rounds else first,
             limit_ms / 1000,
             stop_after=after,
         )

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import M
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
     ONE_AT_A_TIME,
+    USUAL_BYTES_PER_S,
     Job,
     Slots,
     plain_seconds,
@@ -25,6 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_clust
     Expected,
     SnapshotCluster,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 
 class Planned(t.NamedTuple):
@@ -120,7 +122,9 @@ def _seconds(step: Step, expected: Expected, window: Window) -> float:
     if seconds is not None:
         return seconds
     size = step["memory_bytes"] if expected.bytes is None else expected.bytes
-    return plain_seconds(size, (step["forecast"] or {}).get("bandwidth_bytes_per_s") or window.bytes_per_s)
+    rate = (step["forecast"] or {}).get("bandwidth_bytes_per_s") or window.bytes_per_s or USUAL_BYTES_PER_S
+    held_to = step["intent"].get("bandwidth_floor_mib_s") or step["intent"].get("bandwidth_mib_s")
+    return plain_seconds(size, rate if held_to is None else min(rate, held_to * MIB))
 
 
 def _forecast(step: Step, figure: str, otherwise: float | None) -> float | None:

@@ -60,11 +60,12 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One round: what was sent, in what time, and what was dirty after it (all in bytes of guest memory)."""
+    """One round: what was sent, in what time, what was dirty after it (all in bytes of guest memory), and its pace."""
 
     sent_bytes: float
     seconds: float
     left_bytes: float
+    pace: Pace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Run:
 def recursion(
     first_bytes: float,
     window: Window,
-    pace: t.Callable[[int], Pace],
+    pace: t.Callable[[t.Sequence[Round]], Pace],
     limit_s: float,
     *,
     stop_after: int | None = None,
@@ -105,17 +106,17 @@ def recursion(
         first_bytes: what the first pass sends (or what remains now, to go on from a sync in flight: the leftover then
             counts as cold, which is on the safe side).
         window: W(t) in bytes. It may depend on nothing but t; a throttled guest is another function.
-        pace: the pace of a round by its number (0 is the first pass).
+        pace: the pace of a round by those before it (none: the first pass).
         limit_s: the downtime limit.
         stop_after: look no further than so many rounds, whatever remains.
     """
-    first = _first_round(first_bytes, window, pace(0), limit_s)
+    first = _first_round(first_bytes, window, pace(()), limit_s)
     rounds = [first]
     # What the first pass left over lies still, and the scan goes round: it is sent before anything else.
     cold = first_bytes - first.sent_bytes
     best, since = first.left_bytes, 0
     while len(rounds) < (stop_after or MAX_ROUNDS) and since < PATIENCE:
-        now = pace(len(rounds))
+        now = pace(rounds)
         if _fits(rounds[-1].left_bytes, now, limit_s):
             break
         rounds.append(_round(rounds[-1], cold, window, now, limit_s))
@@ -125,7 +126,7 @@ def recursion(
         else:
             since += 1
     left = rounds[-1].left_bytes
-    return Run(_fits(left, pace(len(rounds)), limit_s), tuple(rounds), _last(left, window))
+    return Run(_fits(left, pace(rounds), limit_s), tuple(rounds), _last(left, window))
 
 
 def _fits(left_bytes: float, pace: Pace, limit_s: float) -> bool:
@@ -135,7 +136,7 @@ def _fits(left_bytes: float, pace: Pace, limit_s: float) -> bool:
 def _first_round(first_bytes: float, window: Window, pace: Pace, limit_s: float) -> Round:
     """The pass over all memory. What it leaves over has not been sent yet: none of it counts as dirtied again."""
     sent, seconds = _stretches(first_bytes, pace, limit_s)
-    return Round(sent, seconds, first_bytes - sent + window(seconds))
+    return Round(sent, seconds, first_bytes - sent + window(seconds), pace)
 
 
 def _round(before: Round, cold_bytes: float, window: Window, pace: Pace, limit_s: float) -> Round:
@@ -150,7 +151,7 @@ def _round(before: Round, cold_bytes: float, window: Window, pace: Pace, limit_s
     hot, hot_left = dirty - cold_bytes, left - max(0.0, cold_bytes - sent)
     shared = window(before.seconds) + new - window(before.seconds + seconds)
     again = hot_left * min(1.0, max(0.0, shared) / hot) if hot > 0 else 0.0
-    return Round(sent, seconds, left + new - again)
+    return Round(sent, seconds, left + new - again, pace)
 
 
 def _stretches(dirty_bytes: float, pace: Pace, limit_s: float) -> tuple[float, float]:

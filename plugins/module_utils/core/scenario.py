@@ -16,7 +16,12 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import Curve
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Round, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_rule import next_rate_mib_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+
+#: Bytes a second on the wire for a round, by those before it.
+Rate = t.Callable[[t.Sequence[Round]], float]
 
 #: A zero page costs its header only.
 ZERO_PAGE_BYTES = 9
@@ -72,13 +77,44 @@ class Scenario:
         """Guest memory as bytes on the wire, uncompressed."""
         return page_bytes * (1 + self.link.overhead)
 
-    def pace(self, share: float = 1.0, most_bytes_per_s: float = math.inf) -> Pace:
+    def pace(self, share: float = 1.0, most_bytes_per_s: float = math.inf, *, bytes_per_s: float | None = None) -> Pace:
         """How fast pages go of which so large a share ends up on the wire, if not more than so many bytes of them can
-        be made ready in a second.
+        be made ready in a second; at a rate other than that of the link where one is given.
         """
-        rate = self.link.bandwidth_bytes_per_s / (1 + self.link.overhead)
+        rate = (bytes_per_s or self.link.bandwidth_bytes_per_s) / (1 + self.link.overhead)
         pages = min(rate / share, most_bytes_per_s)
         return Pace(pages, pages)
+
+    @property
+    def rates(self) -> tuple[Rate, ...]:
+        """What a round may put on the wire in a second, by those before it; another one where that gains nothing.
+
+        Where the link is gone easy on, the control follows the rule and ends at the ceiling where the rule does not.
+        """
+        link, floor = self.link, self.link.floor_bytes_per_s
+        if floor is None or floor >= link.bandwidth_bytes_per_s:
+            return (lambda dummy: link.bandwidth_bytes_per_s,)
+        return self._by_rule, lambda before: link.bandwidth_bytes_per_s if before else link.first_pass_bytes_per_s
+
+    def _by_rule(self, before: t.Sequence[Round]) -> float:
+        link = self.link
+        if not before:
+            return link.first_pass_bytes_per_s
+        seconds = before[-1].seconds
+        floor, ceiling = (round(rate / MIB) for rate in (link.first_pass_bytes_per_s, link.bandwidth_bytes_per_s))
+        wanted = next_rate_mib_s(self.window(seconds), seconds, floor, max(floor, ceiling))
+        return min(link.bandwidth_bytes_per_s, wanted * MIB)
+
+    def waiting_s(self, rounds: t.Sequence[Round], share: float = 1.0, hot_share: float = 1.0) -> float:
+        """For how long the link waits while these rounds go, of which such shares end up on the wire: for pages that
+        are not ready, and because it is gone easy on.
+        """
+        rate = self.link.bandwidth_bytes_per_s
+        waits = (
+            max(0.0, one.sent_bytes / one.pace.page_bytes_per_s - self.wire(left * one.sent_bytes) / rate)
+            for one, left in zip(rounds, (share, *[hot_share] * len(rounds)))
+        )
+        return sum(waits) + self.zero_bytes * (1 / self.link.first_pass_bytes_per_s - 1 / rate)
 
     def faster(self, factor: float) -> Scenario:
         """The same with so many times the bandwidth."""
@@ -197,7 +233,9 @@ class Known:
     def _scenario(self, window: Window, worse: int, compressed: float, hot: float, sparse: float) -> Scenario:
         link = self.link.varied(-worse)
         touched = min(self.memory_bytes, max(0.0, self.touched_bytes * (1 + worse * self.touched_error)))
-        disk_s, disk_bytes, left = mirror(self.disk_copy_bytes, self.disk_write_bytes_per_s, link.bandwidth_bytes_per_s)
+        copy_bytes, write_bytes_per_s = self.disk_copy_bytes, self.disk_write_bytes_per_s
+        disk_s, disk_bytes, dummy = mirror(copy_bytes, write_bytes_per_s, link.first_pass_bytes_per_s)
+        left = mirror(copy_bytes, write_bytes_per_s, link.bandwidth_bytes_per_s)[2]
         return Scenario(
             window=lambda window_s: min(touched, window(window_s)),
             touched_bytes=touched,

@@ -88,6 +88,41 @@ class TestKnown:
         assert found.choice["settings"]["limit_ms"] == 10 * OPENING_LIMIT_MS
         assert appraised(IDLE, stated=50 * MIB, bandwidth_mib_s=99).choice["settings"]["limit_ms"] == OPENING_LIMIT_MS
 
+    def test_a_link_that_is_gone_easy_on_is_no_slower_link(self):
+        busy = measured(fitted(16, 10), memory=512, touched=200, **WHOLE)
+        easy = {"bandwidth_floor_mib_s": 10, "stated": 112 * MIB}
+        assert appraised(busy, stated=10 * MIB).choice["method"] is None
+        for more in ({}, {"bandwidth_mib_s": 100}, {"max_slowdown_pct": 10}):
+            found = appraised(busy, **easy, **more)
+            assert (found.choice["method"], found.choice["verdict"]) == ("pre-copy", "converges")
+            assert found.link.bandwidth_bytes_per_s == more.get("bandwidth_mib_s", 112) * MIB
+            # The first pass alone takes 20 s.
+            assert 20 < found.choice["total_s"]["value"] < 40
+            assert found.choice["downtime_ms"]["value"] <= 500
+
+    def test_the_deadline_is_held_against_the_rate_of_each_round(self):
+        easy = {"stated": 112 * MIB, "bandwidth_floor_mib_s": 10}
+        assert appraised(IDLE, **easy, deadline_s=20).choice["refusal"] is None
+        assert appraised(IDLE, **easy, deadline_s=10).choice["refusal"]["code"] == "cannot_keep_intent"
+
+    def test_a_floor_above_the_link_or_the_cap_holds_nothing_back(self):
+        assert appraised(IDLE, bandwidth_floor_mib_s=500).choice == appraised(IDLE).choice
+        found = appraised(IDLE, stated=112 * MIB, bandwidth_floor_mib_s=50, bandwidth_mib_s=20).choice
+        capped = appraised(IDLE, stated=112 * MIB, bandwidth_mib_s=50).choice
+        for figure in ("rounds", "bytes", "total_s", "downtime_ms"):
+            assert found[figure]["value"] == capped[figure]["value"]
+
+    def test_a_floor_says_nothing_of_a_path_that_nobody_knows(self):
+        assert appraised(HOT, stated=None, bandwidth_floor_mib_s=10).link is None
+
+    def test_disks_go_at_the_floor_and_those_that_outrun_it_cannot_go(self):
+        easy = {"stated": 112 * MIB, "bandwidth_floor_mib_s": 10}
+        disks = [{"target": "vda", "copy_bytes": 10**9}]
+        longer = appraised(IDLE, **easy, disks=disks).choice["total_s"]["value"]
+        assert longer - appraised(IDLE, **easy).choice["total_s"]["value"] == pytest.approx(10**9 / 10 / MIB, rel=0.02)
+        written = {**IDLE, "disk_write_bytes_per_s": 20.0 * MIB}
+        assert "written to faster" in appraised(written, **easy, disks=disks).choice["refusal"]["reason"]
+
     def test_disks_that_go_along_cost_their_time(self):
         with_disk = appraised(IDLE, disks=[{"target": "vda", "copy_bytes": 10**9}]).choice
         assert with_disk["total_s"]["value"] - appraised(IDLE).choice["total_s"]["value"] == pytest.approx(
