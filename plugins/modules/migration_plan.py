@@ -115,6 +115,8 @@ options:
       - How many moves run at once from one C(source) and to one C(destination), by default V(1) each. Give
         C(source) what O(kvmops.cluster.plan_apply#module:window) will be.
       - C(link) is how many may cross a link that several hosts share, which O(connect) names as C(link).
+      - Moves at once share what they go over. Each is forecast with its share of what one alone would have, and the
+        times of the plan and the verdict on O(window_s) keep to that.
     type: dict
     default: {}
   solver:

@@ -63,7 +63,8 @@ options:
   window:
     description:
       - Guests in transfer at once. More than one pays only where a single one cannot fill the link; on a link that one
-        guest fills, several starve each other.
+        guest fills, several starve each other. Each is forecast with its share of the link, and what it shows of the
+        link is not remembered.
     type: int
     default: 1
   incoming_limit:
@@ -355,11 +356,12 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     plan = plans.read(module.params["plan"])
     name = host_name(module)
     barred = lease_check(module.params, name)
-    settings = moving.settings(module.params, name, plan["hosts"], other_sources.ranks(plan, name))
     wishes = Wishes(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
     steps: list[dict[str, t.Any]] = [
         {**step, "awaits": other_sources.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
+    ranks = other_sources.ranks(plan, name)
+    settings = moving.settings(module.params, name, plan["hosts"], ranks, moves=len(steps))
     with Connections(read_only=True) as connections:
         plans.check_cluster(plan, {name: moving.host_uuid(connections, settings)})
         if module.check_mode:

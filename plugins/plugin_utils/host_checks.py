@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
@@ -105,11 +106,7 @@ def _bandwidth(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> float | No
     """Bytes a second of the migration network, or None where nobody knows."""
     if connect.get("bandwidth_mib_s"):
         return float(connect["bandwidth_mib_s"]) * MIB
-    address = connect.get("migration_address")
-    for link in snapshot.get("links") or []:
-        if address in [one.partition("/")[0] for one in link.get("addresses") or []] and link.get("speed_mbit"):
-            return float(link["speed_mbit"]) * 1e6 / 8
-    return None
+    return interface_bytes_per_s(snapshot, connect.get("migration_address"))
 
 
 class _Use(t.NamedTuple):

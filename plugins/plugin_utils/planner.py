@@ -14,7 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import load, plan_options, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Off, Plan, Snapshot, Wave
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import (
+    Foresight,
+    interface_bytes_per_s,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
@@ -40,11 +43,12 @@ def make_plan(arguments: Arguments, *, now: datetime.datetime, nonce: str) -> Re
     run_intent = intents.stated(arguments["intent"], whose="intent")
     snapshots = planning.by_host(arguments["snapshots"])
     _check_connect(arguments["connect"])
+    window = _window(arguments, snapshots)
     made = planning.make_foreseen(
         _wanted(arguments),
         _terms(arguments, snapshots, run_intent),
-        _foresight(arguments, snapshots),
-        window=_window(arguments, snapshots),
+        _foresight(arguments, snapshots, window),
+        window=window,
         solver=exact_solver.found() if arguments["solver"] == "auto" else None,
     )
     created_at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -141,15 +145,20 @@ def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window
     connect = arguments["connect"]
     stated = [float(end["bandwidth_mib_s"]) * MIB for end in connect.values() if end.get("bandwidth_mib_s")]
     of_host = {host: str(end["link"]) for host, end in connect.items() if end.get("link")}
+    seen = {
+        host: interface_bytes_per_s(snapshot, (connect.get(host) or {}).get("migration_address"))
+        for host, snapshot in snapshots.items()
+    }
     return Window(
         window_s=arguments["window_s"],
         slots=plan_options.slots(arguments["slots"], set(of_host.values())),
         bytes_per_s=min(stated, default=None),
         links=plan_options.crossed(of_host, snapshots),
+        interfaces={host: rate for host, rate in seen.items() if rate},
     )
 
 
-def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Foresight | None:
+def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], window: Window) -> Foresight | None:
     """What moves are forecast with; None when the task gives nothing to forecast them from."""
     working_sets, calibration = arguments["working_sets"], arguments["calibration"]
     if working_sets is None and calibration is None:
@@ -170,5 +179,19 @@ def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> For
                 "give what working_set_info returned as calibration on each source, by host",
             )
     return Foresight(
-        snapshots, arguments["connect"], working_sets or [], calibration or {}, tuned=arguments["tune_network"]
+        snapshots,
+        arguments["connect"],
+        working_sets or [],
+        calibration or {},
+        tuned=arguments["tune_network"],
+        slots=window.slots,
+        links=window.links,
+        senders=_senders(arguments),
     )
+
+
+def _senders(arguments: Arguments) -> int | None:
+    """Hosts that guests leave at once, where the goal tells; others may make room for them, but before that."""
+    if arguments["goal"] in planning.EMPTYING:
+        return len(arguments["hosts"])
+    return int(arguments["at_once"]) if arguments["goal"] == "upgrade" else None

@@ -206,6 +206,7 @@ def choice(**changes: t.Any) -> dict[str, t.Any]:
         "work_lost_s": band(0.1),
         "fallbacks": ["raise-downtime"],
         "bandwidth_bytes_per_s": 23880000,
+        "at_once": 1,
         "needed_bytes_per_s": 9000000,
         "measured_at": "2026-11-24T01:59:50Z",
         "refusal": None,

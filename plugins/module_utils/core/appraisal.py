@@ -42,6 +42,7 @@ class Knowledge:
         guest: state of the guest's, or None.
         stated_bytes_per_s: what the operator says that the link gives, or None.
         tuned: whether what waits unsent in the move's connection is bounded (core/send_buffer.py).
+        at_once: moves that share the path, this one among them.
     """
 
     working_set: t.Mapping[str, t.Any] | None = None
@@ -49,6 +50,7 @@ class Knowledge:
     guest: t.Mapping[str, t.Any] | None = None
     stated_bytes_per_s: float | None = None
     tuned: bool = False
+    at_once: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Appraisal:
     Attributes:
         choice: the way to move the guest, or the refusal.
         working_set: what the forecast was made from; of a guest that was not measured it says so.
-        link: None when nobody knows the bandwidth. Then nothing can be forecast, and the control learns it in flight.
+        link: the move's share of it; None when nobody knows the bandwidth. Then nothing can be forecast, and the
+            control learns it in flight.
         guest_factor: touched memory as it was sent over as it was measured.
         unsent_limit: what may wait unsent in the move's connection, in bytes; None: it is left as it is.
     """
@@ -104,7 +107,7 @@ def appraise(
     link = _link(known, intent, source)
     if link is None:
         blind = _simple("nobody knows yet how fast this path is; that shows in flight, and is remembered", shut, intent)
-        blind["measured_at"] = working_set["taken_at"] or None
+        blind["measured_at"], blind["at_once"] = working_set["taken_at"] or None, known.at_once
         return Appraisal(blind, working_set, None, factor, _unsent_limit(known, None))
     forecast_of = functools.partial(
         forecast,
@@ -126,6 +129,11 @@ def appraise(
             chosen = choose(forecast_of())
     else:
         chosen = _unmeasured_choice(forecast_of(tell_enough=False), shut, intent)
+    chosen["at_once"] = known.at_once
+    if chosen["refusal"] and known.at_once > 1:
+        alone = dataclasses.replace(known, at_once=1)
+        if not appraise(domain, source, destination, intent, alone, disks=disks, without=without).choice["refusal"]:
+            chosen["refusal"]["remedy"] += f"; alone on the link it can: move fewer than {known.at_once} guests at once"
     return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
 
 
@@ -167,6 +175,7 @@ def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
     link = calibration.link_of(known.path, known.stated_bytes_per_s)
     if link is None:
         return None if cap is None else Link(cap, floor_bytes_per_s=floor)
+    link = link.scaled(1 / known.at_once)
     queue = send_buffer.queue_bytes(
         (source.get("sysctls") or {}).get("net.ipv4.tcp_wmem"),
         learned_bytes=link.queue_bytes,
@@ -230,6 +239,7 @@ def _simple(why: str, closed: t.Mapping[str, str], intent: Intent) -> Choice:
         "work_lost_s": None,
         "fallbacks": [name for name in ("post-copy", "suspend") if name not in closed],
         "bandwidth_bytes_per_s": None,
+        "at_once": 1,
         "needed_bytes_per_s": None,
         "measured_at": None,
         "refusal": None,

@@ -56,6 +56,7 @@ class Choice(t.TypedDict):
     work_lost_s: dict[str, t.Any] | None
     fallbacks: list[str]
     bandwidth_bytes_per_s: int | None
+    at_once: int
     needed_bytes_per_s: int | None
     measured_at: str | None
     refusal: Refusal | None
@@ -117,6 +118,7 @@ def _document(forecast: t.Mapping[str, t.Any]) -> Choice:
         "work_lost_s": None,
         "fallbacks": [],
         "bandwidth_bytes_per_s": forecast["bandwidth_bytes_per_s"],
+        "at_once": 1,
         "needed_bytes_per_s": forecast["needed_bytes_per_s"],
         "measured_at": forecast["working_set_at"],
         "refusal": None,

@@ -14,7 +14,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import copied_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration import link_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import ONE_AT_A_TIME, Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 
@@ -29,6 +30,9 @@ class Foresight:
         calibration: what finished moves taught each source, by name, each with C(guests) by UUID and C(paths) by
             destination.
         tuned: whether what waits unsent in a move's connection is bounded (core/send_buffer.py).
+        slots: moves that may run at once.
+        links: shared links between two hosts, by (source, destination).
+        senders: hosts that guests leave; None: any of them.
     """
 
     snapshots: t.Mapping[str, Snapshot]
@@ -36,6 +40,9 @@ class Foresight:
     working_sets: t.Sequence[t.Mapping[str, t.Any]] = ()
     calibration: t.Mapping[str, t.Mapping[str, t.Any]] = dataclasses.field(default_factory=dict)
     tuned: bool = False
+    slots: Slots = ONE_AT_A_TIME
+    links: t.Mapping[tuple[str, str], tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    senders: int | None = None
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
         """The way to move a guest from one host to another, what that costs, or why it cannot be done as intended."""
@@ -54,11 +61,27 @@ class Foresight:
         """What finished moves have taught about a path; None where there were none."""
         return ((self.calibration.get(source) or {}).get("paths") or {}).get(destination)
 
+    def at_once(self, source: str, destination: str) -> int:
+        """The most moves that may share a path, one over it among them."""
+        return self.slots.at_once(
+            leaving=self._running.get(source, 0),
+            senders=len(self.snapshots) - 1 if self.senders is None else self.senders,
+            links=self.links.get((source, destination), ()),
+        )
+
+    @functools.cached_property
+    def _running(self) -> dict[str, int]:
+        """Guests that run, by host."""
+        return {
+            host: sum(not is_off(domain) for domain in snapshot.get("domains") or [])
+            for host, snapshot in self.snapshots.items()
+        }
+
     def bytes_per_s(self, source: str, destination: str) -> float | None:
-        """What a path gives, as learned, else as stated; None where nobody knows."""
+        """What a move has of a path that gives what was learned, else what is stated; None where nobody knows."""
         stated = stated_bytes_per_s(self.connect, source, destination)
         link = link_of(self.lessons(source, destination), stated)
-        return None if link is None else link.bandwidth_bytes_per_s
+        return None if link is None else link.bandwidth_bytes_per_s / self.at_once(source, destination)
 
     def _knowledge(self, guest: Domain, source: str, destination: str) -> Knowledge:
         learned = self.calibration.get(source) or {}
@@ -68,6 +91,7 @@ class Foresight:
             guest=(learned.get("guests") or {}).get(guest["uuid"]),
             stated_bytes_per_s=stated_bytes_per_s(self.connect, source, destination),
             tuned=self.tuned,
+            at_once=self.at_once(source, destination),
         )
 
 
@@ -76,6 +100,14 @@ def stated_bytes_per_s(connect: t.Mapping[str, t.Mapping[str, t.Any]], source: s
     ends = (connect.get(host) or {} for host in (source, destination))
     stated = [float(end["bandwidth_mib_s"]) * MIB for end in ends if end.get("bandwidth_mib_s")]
     return min(stated) if stated else None
+
+
+def interface_bytes_per_s(snapshot: Snapshot, address: str | None) -> float | None:
+    """What the interface with an address can give at the most; None where the host does not say."""
+    for link in snapshot.get("links") or []:
+        if address in [one.partition("/")[0] for one in link.get("addresses") or []] and link.get("speed_mbit"):
+            return float(link["speed_mbit"]) * 1e6 / 8
+    return None
 
 
 def value_of(band: t.Mapping[str, t.Any] | None) -> float | None:

@@ -14,7 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import M
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
     ONE_AT_A_TIME,
+    ROUNDING,
+    SETUP_S,
     USUAL_BYTES_PER_S,
+    USUAL_SHARE,
     Job,
     Slots,
     plain_seconds,
@@ -51,14 +54,21 @@ class Window(t.NamedTuple):
     Attributes:
         window_s: seconds there are; None: any.
         slots: moves at once.
-        bytes_per_s: what to reckon with for guests without a forecast; None: the usual.
+        bytes_per_s: what to reckon with for guests without a forecast; None: what the interfaces give, else the usual.
         links: shared links between two hosts, by (source, destination).
+        interfaces: what the interface that moves go over can give, in bytes/s, by host; no more than a guess.
     """
 
     window_s: float | None = None
     slots: Slots = ONE_AT_A_TIME
     bytes_per_s: float | None = None
     links: t.Mapping[tuple[str, str], tuple[str, ...]] = {}
+    interfaces: t.Mapping[str, float] = {}
+
+    def rate_of(self, source: str, destination: str) -> float:
+        """What to reckon with between two hosts, where no forecast knows better."""
+        known = [self.interfaces[host] for host in (source, destination) if host in self.interfaces]
+        return self.bytes_per_s or (USUAL_SHARE * min(known) if known else USUAL_BYTES_PER_S)
 
 
 ANY_TIME = Window()
@@ -108,7 +118,7 @@ def jobs_of(steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window:
             guest=step["guest"]["name"],
             source=step["source"],
             destination=step["destination"],
-            seconds=_seconds(step, expected.get(step["guest"]["uuid"], NOTHING_EXPECTED), window),
+            **_times(step, expected.get(step["guest"]["uuid"], NOTHING_EXPECTED), window),
             after=tuple(step["after"]),
             links=window.links.get((step["source"], step["destination"]), ()),
         )
@@ -116,15 +126,23 @@ def jobs_of(steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window:
     ]
 
 
-def _seconds(step: Step, expected: Expected, window: Window) -> float:
-    """As forecast for this very step; else for its guest; else a guess, by what is known of its way."""
-    seconds = _forecast(step, "total_s", expected.seconds)
-    if seconds is not None:
-        return seconds
-    size = step["memory_bytes"] if expected.bytes is None else expected.bytes
-    rate = (step["forecast"] or {}).get("bandwidth_bytes_per_s") or window.bytes_per_s or USUAL_BYTES_PER_S
+def _times(step: Step, expected: Expected, window: Window) -> dict[str, t.Any]:
+    """Seconds as forecast for this very step; else for its guest; else a guess, by what is known of its way. With those
+    of them in which it fills what it has of the link, and how many moves at once that was reckoned with."""
+    forecast = step["forecast"] or {}
+    rate = forecast.get("bandwidth_bytes_per_s")
+    at_once = int(forecast.get("at_once") or 1) if rate else 1
     held_to = step["intent"].get("bandwidth_floor_mib_s") or step["intent"].get("bandwidth_mib_s")
-    return plain_seconds(size, rate if held_to is None else min(rate, held_to * MIB))
+    seconds, sent = _forecast(step, "total_s", expected.seconds), _forecast(step, "bytes", expected.bytes)
+    if seconds is None:
+        sent = step["memory_bytes"] if expected.bytes is None else expected.bytes
+        rate = rate or window.rate_of(step["source"], step["destination"])
+        rate = rate if held_to is None else min(rate, held_to * MIB)
+        seconds = plain_seconds(sent, rate)
+    flow_s = max(0.0, seconds - SETUP_S) if rate is None or sent is None else min(seconds, sent / rate)
+    # What is held to less than its share leaves the rest to others.
+    is_held = held_to is not None and rate is not None and rate >= held_to * MIB * (1 - ROUNDING)
+    return {"seconds": seconds, "flow_s": 0.0 if is_held else flow_s, "at_once": at_once}
 
 
 def _forecast(step: Step, figure: str, otherwise: float | None) -> float | None:

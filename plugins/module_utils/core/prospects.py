@@ -158,8 +158,8 @@ def _is_hard(fit: t.Mapping[str, t.Any], rate: float, cap_s: float) -> bool:
     return bool(hot > cap_s * rate and hot > fill_s * rate)
 
 
-#: Stated bandwidth, lessons of the path, and what the host can do.
-Kind = tuple[t.Optional[float], str, str]
+#: Stated bandwidth, lessons of the path, how many may share it, and what the host can do.
+Kind = tuple[t.Optional[float], str, int, str]
 
 
 class _Alike:
@@ -172,7 +172,8 @@ class _Alike:
     def kind(self, source: str, host: str) -> Kind:
         """What a forecast sees of a destination."""
         stated = stated_bytes_per_s(self._foresight.connect, source, host)
-        return stated, repr(self._foresight.lessons(source, host)), self._able_to(host)
+        lessons, at_once = repr(self._foresight.lessons(source, host)), self._foresight.at_once(source, host)
+        return stated, lessons, at_once, self._able_to(host)
 
     def by_kind(self, source: str, hosts: t.Sequence[str]) -> list[list[str]]:
         """The hosts by kind, those of the most common kind first."""

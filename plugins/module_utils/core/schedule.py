@@ -5,9 +5,10 @@
 """When each step of a plan starts and ends, when all are over, and whether that fits a window.
 
 The steps of a source run in the plan's order, each as soon as those it waits for are over and source, destination and
-links have a slot free: what the executor does. The bound is what no order could beat: the busiest source, destination
-or link with its slots all taken, the longest step, the longest chain of steps that wait for each other (Graham 1966;
-for one slot each, open shop by Gonzalez and Sahni, J. ACM 23, 1976).
+links have a slot free: what the executor does. Where several run at once they share what they go over, so while a step
+fills the link it gets on as much slower as there are others. The bound is what no order could beat: the busiest source,
+destination or link with its slots all taken, what it has to carry in all, the longest step, the longest chain of steps
+that wait for each other (Graham 1966; for one slot each, open shop by Gonzalez and Sahni, J. ACM 23, 1976).
 """
 
 from __future__ import annotations
@@ -19,12 +20,23 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 
 #: What a move takes apart from sending memory: set-up, switch-over, looking that it went well.
 SETUP_S = 2.0
-#: Half of what 10 Gbit/s carry: nobody asked the link.
+#: Half of what 10 Gbit/s carry: nobody asked the link. Where interfaces say more, the same share of what they do.
 USUAL_BYTES_PER_S = 600_000_000
+USUAL_SHARE = 0.5
 
 
 class Job(t.NamedTuple):
-    """One step as the schedule sees it; ``after`` are ids of other jobs. ``links`` are the shared ones it crosses."""
+    """One step as the schedule sees it.
+
+    Attributes:
+        id: of the step.
+        guest, source, destination: names.
+        seconds: what it takes where ``at_once`` moves share what it goes over.
+        after: ids of other jobs.
+        links: the shared ones it crosses.
+        flow_s: of its seconds, those in which it fills its share; the rest depends on nobody.
+        at_once: moves that its seconds were reckoned with, itself among them.
+    """
 
     id: str
     guest: str
@@ -33,6 +45,12 @@ class Job(t.NamedTuple):
     seconds: float
     after: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
+    flow_s: float = 0.0
+    at_once: int = 1
+
+    def slowed(self, sharing: int) -> float:
+        """Its seconds where so many moves share what it goes over, itself among them."""
+        return self.seconds + self.flow_s * (sharing / self.at_once - 1)
 
 
 class Slots(t.NamedTuple):
@@ -42,8 +60,23 @@ class Slots(t.NamedTuple):
     per_destination: int = 1
     per_link: t.Mapping[str, int] = {}
 
+    def at_once(self, *, leaving: int, senders: int, links: t.Iterable[str] = ()) -> int:
+        """The most moves that may share what one of them goes over, itself among them.
+
+        Args:
+            leaving: guests that may leave its source.
+            senders: hosts that guests leave.
+            links: the shared ones that it crosses.
+        """
+        each = min(self.per_source, max(1, leaving))
+        everyone = self.per_source * max(1, senders)
+        others = [self.per_destination, *(self.per_link[link] for link in links if link in self.per_link)]
+        return max(each, *(min(most, everyone) for most in others))
+
 
 ONE_AT_A_TIME = Slots()
+#: What ends within such a share of the same time ends together.
+ROUNDING = 1e-9
 
 
 class Timing(t.NamedTuple):
@@ -88,7 +121,7 @@ def plain_seconds(move_bytes: int, bytes_per_s: float | None = None) -> float:
 
 def schedule(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> Schedule:
     """Play the jobs through. Those that wait for a job that is not among them do not wait for it."""
-    steps = _Play(jobs, slots).run()
+    steps = (_SharedPlay if _share(jobs, slots) else _Play)(jobs, slots).run()
     total = max((timing.end_s for timing in steps.values()), default=0.0)
     bound, why = lower_bound(jobs, slots)
     return Schedule(steps, total, bound, why, total / bound - 1 if bound > 0 else 0.0)
@@ -120,15 +153,18 @@ def verdict(jobs: t.Sequence[Job], window_s: float, slots: Slots = ONE_AT_A_TIME
 def lower_bound(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> tuple[float, str]:
     """Seconds that no order can beat, and why."""
     busy: dict[tuple[str, str], float] = {}
+    carried: dict[tuple[str, str], float] = {}
     for job in jobs:
         for key in (("from", job.source), ("to", job.destination), *(("over", link) for link in job.links)):
-            busy[key] = busy.get(key, 0.0) + job.seconds
+            busy[key] = busy.get(key, 0.0) + job.slowed(1)
+            carried[key] = carried.get(key, 0.0) + job.flow_s / job.at_once
     width = {"from": slots.per_source, "to": slots.per_destination}
-    found = [
-        (seconds / width.get(way, slots.per_link.get(name, len(jobs))), f"what goes {way} {name} takes")
-        for (way, name), seconds in busy.items()
-    ]
-    found += [(job.seconds, f"{job.guest} alone takes") for job in jobs]
+    found = []
+    for (way, name), seconds in busy.items():
+        limited = way != "over" or name in slots.per_link
+        least = seconds / width.get(way, slots.per_link.get(name, len(jobs)))
+        found.append((max(least, carried[way, name] if limited else 0.0), f"what goes {way} {name} takes"))
+    found += [(job.slowed(1), f"{job.guest} alone takes") for job in jobs]
     found += [(_chain(jobs), "steps that wait for each other take")]
     seconds, what = max(found, key=lambda item: item[0])
     return seconds, f"{what} {human_seconds(seconds)}"
@@ -138,7 +174,7 @@ def _chain(jobs: t.Sequence[Job]) -> float:
     """The longest chain of steps that wait for each other."""
     ends: dict[str, float] = {}
     for job in _in_order(jobs):
-        ends[job.id] = job.seconds + max((ends.get(other, 0.0) for other in job.after), default=0.0)
+        ends[job.id] = job.slowed(1) + max((ends.get(other, 0.0) for other in job.after), default=0.0)
     return max(ends.values(), default=0.0)
 
 
@@ -155,6 +191,12 @@ def _in_order(jobs: t.Sequence[Job]) -> list[Job]:
         done.update(job.id for job in now)
         rest = [job for job in rest if job.id not in done]
     return ordered
+
+
+def _share(jobs: t.Sequence[Job], slots: Slots) -> bool:
+    """Whether any of them may share something with another one."""
+    most = max([slots.per_source, slots.per_destination, *slots.per_link.values()])
+    return most > 1 and any(job.flow_s > 0 for job in jobs)
 
 
 class _Play:
@@ -186,17 +228,23 @@ class _Play:
                 self.steps[job.id] = Timing(now, now + job.seconds)
             awake = set()
             if not running:
-                rest = [job for queue in self.queues.values() for job in queue]
-                if not rest:
+                awake = self._let_go()
+                if not awake:
                     return self.steps
-                # Steps that wait for each other in a ring, which only a plan edited by hand has: let the first go.
-                first = min(rest, key=lambda job: self.place[job.id])
-                self.blocked[first.id].clear()
-                awake = {first.source}
                 continue
             now = running[0][0]
             while running and running[0][0] <= now:
                 awake |= self._end(heapq.heappop(running)[2])
+
+    def _let_go(self) -> set[str]:
+        """Who may be able to start where nothing runs; nobody at the end."""
+        rest = [job for queue in self.queues.values() for job in queue]
+        if not rest:
+            return set()
+        # Steps that wait for each other in a ring, which only a plan edited by hand has: let the first go.
+        first = min(rest, key=lambda job: self.place[job.id])
+        self.blocked[first.id].clear()
+        return {first.source}
 
     def _startable(self, awake: t.Collection[str]) -> list[Job]:
         started = []
@@ -228,6 +276,39 @@ class _Play:
             (("to", job.destination), self.slots.per_destination),
             *((("over", link), per_link[link]) for link in job.links if link in per_link),
         ]
+
+
+class _SharedPlay(_Play):
+    """The same where jobs share sources, destinations or links: each gets on the slower the more there are on the
+    busiest of those that it goes over.
+    """
+
+    def run(self) -> dict[str, Timing]:
+        #: what is left of each job, as a share of it
+        left: dict[str, float] = {}
+        jobs: dict[str, Job] = {}
+        now, awake = 0.0, set(self.queues)
+        while True:
+            for job in self._startable(awake):
+                jobs[job.id], left[job.id] = job, 1.0
+                self.steps[job.id] = Timing(now, now)
+            awake = set()
+            if not left:
+                awake = self._let_go()
+                if not awake:
+                    return self.steps
+                continue
+            takes = {name: jobs[name].slowed(self._sharing(jobs[name])) for name in left}
+            next_s = min(left[name] * takes[name] for name in left)
+            now += next_s
+            over = [name for name in left if left[name] * takes[name] <= next_s * (1 + ROUNDING)]
+            left = {name: left[name] - next_s / takes[name] for name in left if name not in over}
+            for name in over:
+                self.steps[name] = Timing(self.steps[name].start_s, now)
+                awake |= self._end(jobs[name])
+
+    def _sharing(self, job: Job) -> int:
+        return max(self.used[key] for key, dummy in self._needs(job))
 
 
 def _left_out(jobs: t.Sequence[Job], window_s: float, slots: Slots) -> set[str]:

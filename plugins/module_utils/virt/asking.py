@@ -37,6 +37,7 @@ class Settings:
         tune_network: whether the operator lets connections of QEMU be tuned.
         ranks: by destination, how many other sources come first when several want to send there at once.
         boot_id: names this boot of this host; None when that is not known.
+        at_once: guests that this host may be sending at the same time.
     """
 
     source: Endpoint
@@ -47,6 +48,7 @@ class Settings:
     tune_network: bool = False
     ranks: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     boot_id: str | None = None
+    at_once: int = 1
 
 
 @dataclasses.dataclass(frozen=True)

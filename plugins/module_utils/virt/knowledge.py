@@ -39,7 +39,13 @@ def recall(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge
         guest=history.calibration(settings.state_dir, "guest", uuid),
         stated_bytes_per_s=stated_bytes_per_s(settings.destinations, settings.source.host, target),
         tuned=settings.tune_network,
+        at_once=max(settings.at_once, _planned_at_once(step)),
     )
+
+
+def _planned_at_once(step: Step) -> int:
+    """Moves that share the path of a step, as far as the plan knows: some of them may come from other hosts."""
+    return int((step.get("forecast") or {}).get("at_once") or 1)
 
 
 def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str, t.Any]:
@@ -57,16 +63,18 @@ def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str
 def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> None:
     """Compare a finished move with its forecast, and keep what that teaches. Of a path that nobody knew, the rate."""
     rate = ending.course.bytes_per_s
-    link = appraised.link or (Link(rate) if rate else None)
+    link = _whole(appraised) or (Link(rate) if rate else None)
     if link is None:
         return
+    # What other hosts send, nobody here sees.
+    crowded = ending.crowded or _planned_at_once(step) > settings.at_once
     uuid, target = step["guest"]["uuid"], step["destination"]
     path, guest = calibration.learn(
         history.calibration(settings.state_dir, "path", target),
         history.calibration(settings.state_dir, "guest", uuid),
         appraised.choice,
         link,
-        _actual(step, appraised, decision, ending),
+        _actual(step, appraised, decision, ending, crowded=crowded),
     )
     # A host without room for it moves its guests all the same; it only forecasts less well.
     with contextlib.suppress(OSError):
@@ -94,18 +102,25 @@ def _first_byte_s(decision: Decision, course: Course) -> float | None:
     return None if decision.parameters.get("migrate_disks") else course.first_byte_s
 
 
-def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> dict[str, t.Any]:
+def _whole(appraised: Appraisal) -> Link | None:
+    """The link, of which the move was reckoned to have a share."""
+    return appraised.link and appraised.link.scaled(appraised.choice["at_once"])
+
+
+def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending, *, crowded: bool) -> dict[str, t.Any]:
     """What came true, as far as it says something about the path or the guest and not about the method."""
     course, statistics = ending.course, ending.statistics
     intent = step["intent"]
     capped = bool(intent.get("bandwidth_mib_s") or intent.get("bandwidth_floor_mib_s"))
     whole_pages = decision.method in SENDS_PAGES and not decision.parameters.get("migrate_disks")
-    foretold = not (ending.postcopy or ending.suspended or capped)
+    # A share of the link says nothing of the link, and what was foretold for a share says nothing of the whole.
+    shared = crowded or appraised.choice["at_once"] > 1
+    foretold = not (ending.postcopy or ending.suspended or capped or shared)
     # What a bounded connection shows says nothing of what waits in one that is left as it is.
     plain = foretold and decision.method == "pre-copy" and appraised.unsent_limit is None
     touched = appraised.working_set["touched_bytes"]
     return {
-        "bytes_per_s": None if capped else _rate_of_link(appraised, decision, course.bytes_per_s),
+        "bytes_per_s": None if capped or crowded else _rate_of_link(appraised, decision, course.bytes_per_s),
         "first_byte_s": _first_byte_s(decision, course),
         "after_s": ending.after_s,
         "downtime_ms": ending.downtime_ms if foretold else None,
@@ -121,6 +136,7 @@ def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending
 def _rate_of_link(appraised: Appraisal, decision: Decision, seen: float | None) -> float | None:
     """The rate that was seen, unless what it was held up by may have been the CPU that compresses."""
     compresses = decision.method in ("parallel-zstd", "xbzrle")
-    if seen is None or appraised.link is None or not compresses:
+    link = _whole(appraised)
+    if seen is None or link is None or not compresses:
         return seen
-    return seen if seen >= appraised.link.bandwidth_bytes_per_s else None
+    return seen if seen >= link.bandwidth_bytes_per_s else None

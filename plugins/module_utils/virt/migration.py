@@ -63,6 +63,7 @@ class Ending:
         elapsed_s: seconds from the start of the call to its end.
         after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
         course: what its samples teach.
+        crowded: whether other moves used the link at the same time.
     """
 
     error: str | None = None
@@ -80,6 +81,7 @@ class Ending:
     elapsed_s: float = 0.0
     after_s: float | None = None
     course: Course = dataclasses.field(default_factory=Course)
+    crowded: bool = False
 
     @property
     def bytes(self) -> int:

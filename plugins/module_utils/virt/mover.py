@@ -30,6 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Answers, Asking, Result, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.crowd import Crowd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
@@ -100,6 +101,7 @@ class GuestMover:
         self._sleep = sleep
         self._asking = Asking(connections, settings)
         self._verifying = Verifying(connections, settings, self._asking, clock, sleep)
+        self._crowd = Crowd()
         self._waiting = Waiting(self._asking, settings, stopping, clock, sleep)
         self._before_move = BeforeMove(
             wishes or Wishes(),
@@ -375,13 +377,20 @@ class GuestMover:
             self._learn_set_up(attempt, job)
             attempt.signals.nearly()
 
-        watcher = story.watcher(attempt.signals._replace(nearly=nearly))
-        try:
-            with migration_socket.short_queue(step["guest"]["name"], found.unsent_limit, story.note):
-                ending = job.run(control, watcher, self._interrupted)
-        except virt.libvirt.libvirtError as error:
-            # It did not even start; both sides will say so.
-            ending = Ending(error=str(error), error_code=error.get_error_code())
+        def transferred() -> None:
+            place.leave()
+            attempt.signals.transferred()
+
+        others = self._others_come_in(step)
+        with self._crowd.sending() as place:
+            watcher = story.watcher(Signals(transferred, nearly))
+            try:
+                with migration_socket.short_queue(step["guest"]["name"], found.unsent_limit, story.note):
+                    ending = job.run(control, watcher, self._interrupted)
+            except virt.libvirt.libvirtError as error:
+                # It did not even start; both sides will say so.
+                ending = Ending(error=str(error), error_code=error.get_error_code())
+        ending.crowded = place.crowded or others
         story.ended(ending)
         steering = self._steering(step, story, control, ending.elapsed_s)
         steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
@@ -389,6 +398,13 @@ class GuestMover:
         trail = Trail(ending.reached, ran, kept, watch=job.destination_events)
         verdict, here, there = self._verify(step, story, ending, steering, trail)
         return verdict, here, there, ending
+
+    def _others_come_in(self, step: Step) -> bool:
+        """Whether the destination takes in guests of other hosts now; it does so only where it may take in several."""
+        if self._settings.incoming_limit > 1:
+            with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+                return self._asking.incoming(step) > 0
+        return False
 
     def _verify(
         self, step: Step, story: Story, ending: Ending, steering: Steering, trail: Trail, *, ended: str = ""
@@ -435,7 +451,8 @@ class GuestMover:
         steering = self._steering(step, story, Control(decision), elapsed_s)
         ending, trail = Ending(elapsed_s=elapsed_s), Trail(watch=self._verifying.watch(step))
         trail.add(there)
-        verdict, here, there = self._verify(step, story, ending, steering, trail, ended=ENDED_ELSEWHERE)
+        with self._crowd.sending():
+            verdict, here, there = self._verify(step, story, ending, steering, trail, ended=ENDED_ELSEWHERE)
         if verdict.kind == "moved":
             return story.moved(ending, *self._verifying.mend(step, here, there, definition))
         return story.not_moved(ending, verdict)

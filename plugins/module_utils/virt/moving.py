@@ -27,14 +27,18 @@ def settings(
     name: str,
     hosts: t.Mapping[str, t.Mapping[str, t.Any]],
     ranks: t.Mapping[str, int] | None = None,
+    *,
+    moves: int = 1,
 ) -> Settings:
     """What all moves of a run share, from a module's parameters.
 
     Args:
-        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib), C(incoming_limit) and C(tune_network).
+        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib), C(incoming_limit) and C(tune_network), and
+            C(window) where there may be several moves.
         name: this host's name.
         hosts: by name, how to reach each destination.
         ranks: by destination, how many other sources come first; None: there are no others.
+        moves: from this host, in all.
 
     Raises: VirtError for a number that makes no sense.
     """
@@ -57,6 +61,7 @@ def settings(
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
         boot_id=standing.boot_id(),
+        at_once=max(1, min(moves, parameters.get("window", 1))),
     )
 
 

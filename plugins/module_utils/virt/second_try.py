@@ -79,7 +79,8 @@ class Tried:
         working_set = known.working_set
         if working_set is not None and self.left_bytes is not None:
             working_set = as_seen(working_set, self.left_bytes, self.bytes_per_s)
-        return dataclasses.replace(known, working_set=working_set, stated_bytes_per_s=self.bytes_per_s)
+        # Whoever shares the link did so while that was seen.
+        return dataclasses.replace(known, working_set=working_set, stated_bytes_per_s=self.bytes_per_s, at_once=1)
 
 
 def _blamed(decision: Decision, error: str) -> list[str]:

@@ -242,7 +242,35 @@ def test_links_and_slots_are_what_the_times_are_reckoned_with():
     connect = {"h1": {"link": "rack1"}, "h2": {"link": "rack1"}}
     assert run(**arguments, connect=connect)["plan"]["expected"]["seconds"] == pytest.approx(2 * alone, abs=0.1)
     both = run(**arguments, connect=connect, slots={"link": 2})
-    assert both["plan"]["expected"]["seconds"] == alone
+    # Memory goes at half the rate, the rest goes on side by side.
+    assert both["plan"]["expected"]["seconds"] == pytest.approx(2 * (alone - 2) + 2, abs=0.1)
+
+
+@pytest.mark.parametrize(("window", "verdict"), [(1, "does_not_fit"), (4, "does_not_fit")])
+def test_moves_at_once_over_one_link_are_not_faster_for_it(window, verdict):
+    guests = [domain(f"web{n}") for n in range(4)]
+    seen = [snapshot("h1", *guests), snapshot("h2"), snapshot("h3")]
+    arguments = {"goal": "drain", "hosts": ["h1"], "snapshots": seen, "connect": LINKS, "window_s": 12}
+    result = run(**arguments, working_sets=[working_set(guest) for guest in guests], slots={"source": window})
+    expected = result["plan"]["expected"]
+    # Four times 131 MiB over 22.8 MiB/s, and the set-up of one or of all.
+    assert 22 < expected["seconds"] < 27
+    assert expected["verdict"] == verdict
+    assert {step["forecast"]["at_once"] for step in result["plan"]["steps"]} == {window}
+    assert {step["forecast"]["bandwidth_bytes_per_s"] for step in result["plan"]["steps"]} == {
+        round(22.8 * MIB / window)
+    }
+
+
+def test_what_nobody_knows_is_guessed_from_the_interfaces():
+    links = [{"name": "eth1", "addresses": ["198.18.0.11/24"], "speed_mbit": 1000, "up": True}]
+    seen = [snapshot("h1", domain("a", memory_bytes=6 * GIB), links=links), snapshot("h2"), snapshot("h3")]
+    arguments = {"goal": "drain", "hosts": ["h1"], "snapshots": seen}
+    usual = run(**arguments)["plan"]["expected"]
+    slow = run(**arguments, connect={"h1": {"migration_address": "198.18.0.11"}})["plan"]["expected"]
+    assert slow["seconds"] == pytest.approx(6 * GIB / 62.5e6 + 2, rel=0.01)
+    assert usual["seconds"] < 0.2 * slow["seconds"]
+    assert slow["guessed"] == ["a"]
 
 
 LINKS = {host: {"bandwidth_mib_s": 22.8} for host in ("h1", "h2", "h3")}

@@ -34,8 +34,8 @@ def host(name="h1", **more):
 
 
 def appraised(working_set=None, *, stated=B, source=None, destination=None, path=None, guest=None, without=(), disks=(),
-              domain=None, **intent):  # fmt: skip
-    known = Knowledge(working_set, path, guest, stated)
+              domain=None, at_once=1, **intent):  # fmt: skip
+    known = Knowledge(working_set, path, guest, stated, at_once=at_once)
     return appraise(
         domain or DOMAIN,
         source or host(),
@@ -132,6 +132,28 @@ class TestKnown:
     def test_what_nothing_moves_is_refused(self):
         found = appraised(HOT).choice
         assert (found["method"], found["refusal"]["code"]) == (None, "cannot_keep_intent")
+
+
+class TestShared:
+    def test_a_share_of_the_link_is_what_there_is(self):
+        whole, share = appraised(IDLE), appraised(IDLE, at_once=4)
+        assert share.link.bandwidth_bytes_per_s == pytest.approx(B / 4)
+        assert (whole.choice["at_once"], share.choice["at_once"]) == (1, 4)
+        took = share.choice["total_s"]["value"] / whole.choice["total_s"]["value"]
+        assert took == pytest.approx(4, rel=0.15)
+        assert appraised(stated=None, at_once=4).choice["at_once"] == appraised(at_once=4).choice["at_once"] == 4
+
+    def test_a_guest_that_only_the_sharing_stops_is_told_so(self):
+        warm = measured(fitted(16, 10), memory=512, touched=110, **WHOLE)
+        assert appraised(warm).choice["refusal"] is None
+        refused = appraised(warm, at_once=4).choice["refusal"]
+        assert refused["code"] == "cannot_keep_intent"
+        assert refused["remedy"].endswith("; alone on the link it can: move fewer than 4 guests at once")
+        assert "fewer" not in appraised(HOT, at_once=4).choice["refusal"]["remedy"]
+
+    def test_a_cap_below_the_share_is_what_counts(self):
+        assert appraised(IDLE, at_once=2, bandwidth_mib_s=5).link.bandwidth_bytes_per_s == 5 * MIB
+        assert appraised(IDLE, at_once=2, bandwidth_mib_s=20).link.bandwidth_bytes_per_s == pytest.approx(B / 2)
 
 
 class TestUnknown:

@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     intent,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration import new_path
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import Slots
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,
@@ -65,6 +66,21 @@ def test_the_newest_of_several_measurements_counts():
     of = [each.choice(QUIET, "h1", "h2", intent.normalise({})) for each in (first, last)]
     assert of[0] == of[1]
     assert of[0]["measured_at"] == "2026-11-24T01:59:50Z"
+
+
+def test_moves_that_share_a_path_have_their_share_of_it():
+    whole, half = (foreseen(slots=Slots(per_source=most)) for most in (1, 2))
+    assert (whole.at_once("h1", "h2"), half.at_once("h1", "h2")) == (1, 2)
+    assert half.bytes_per_s("h1", "h2") == whole.bytes_per_s("h1", "h2") / 2
+    made = half.choice(QUIET, "h1", "h2", intent.normalise({}))
+    assert (made["at_once"], made["bandwidth_bytes_per_s"]) == (2, round(22.8 * MIB / 2))
+    # Two guests are all that can leave h1 at once, and none leaves h3.
+    assert foreseen(slots=Slots(per_source=9)).at_once("h1", "h2") == 2
+    assert foreseen(slots=Slots(per_destination=9), senders=1).at_once("h1", "h2") == 1
+    assert foreseen(slots=Slots(per_destination=9)).at_once("h1", "h2") == 2
+    crossed = {("h1", "h2"): ("core",)}
+    assert foreseen(slots=Slots(per_link={"core": 2}), links=crossed).at_once("h1", "h2") == 2
+    assert foreseen(slots=Slots(per_link={"core": 2}), links=crossed).at_once("h1", "h3") == 1
 
 
 def test_the_slower_end_sets_the_pace():

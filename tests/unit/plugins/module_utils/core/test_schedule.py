@@ -98,7 +98,9 @@ def test_slots_and_waits_are_kept_and_the_bound_is_one(seed):
         source, destination = rng.sample(hosts, 2)
         after = rng.sample([other.id for other in jobs], min(len(jobs), rng.choice([0, 0, 1, 2])))
         links = ("core",) if rng.random() < 0.4 else ()
-        jobs.append(job(f"s{number}", rng.randint(1, 30), source, destination, after, links=links))
+        seconds = rng.randint(1, 30)
+        flow = {"flow_s": rng.uniform(0, 1) * seconds, "at_once": rng.randint(1, 2)} if seed % 2 else {}
+        jobs.append(job(f"s{number}", seconds, source, destination, after, links=links, **flow))
     slots = Slots(rng.randint(1, 2), rng.randint(1, 2), {"core": rng.randint(1, 2)})
     made = schedule(jobs, slots)
     assert set(made.steps) == {one.id for one in jobs}
@@ -106,7 +108,9 @@ def test_slots_and_waits_are_kept_and_the_bound_is_one(seed):
     assert made.bound_s == lower_bound(jobs, slots)[0]
     for one in jobs:
         start, end = made.steps[one.id]
-        assert end - start == one.seconds
+        if not one.flow_s:
+            assert end - start == one.seconds
+        assert one.slowed(1) - 1e-6 <= end - start <= one.slowed(2) + 1e-6
         assert all(made.steps[other].end_s <= start for other in one.after)
         at_once = [other for other in jobs if made.steps[other.id].start_s <= start < made.steps[other.id].end_s]
         assert sum(other.source == one.source for other in at_once) <= slots.per_source
@@ -119,3 +123,81 @@ def test_slots_and_waits_are_kept_and_the_bound_is_one(seed):
     elif found.code == "fits_without":
         rest = [one for one in jobs if one.guest not in found.without]
         assert schedule(rest, slots).total_s <= window
+
+
+# --- moves that share what they go over ------------------------------------------------------------------------------
+
+
+def flows(count, seconds=60.0, *, at_once=1, setup_s=0.0, **more):
+    """So many moves from one host, each of which fills the link for so long when alone."""
+    whole = setup_s + seconds * at_once
+    return [
+        job(f"g{n}", whole, destination=f"h{n + 2}", flow_s=seconds * at_once, at_once=at_once, **more)
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("window", [1, 2, 3, 4])
+def test_moves_at_once_carry_no_more_than_one_after_the_other(window):
+    made = schedule(flows(4), Slots(per_source=window))
+    assert (made.total_s, made.bound_s) == (pytest.approx(240), pytest.approx(240))
+    assert verdict(flows(4), 90, Slots(per_source=window)).code == "does_not_fit"
+
+
+def test_what_takes_no_bandwidth_goes_on_side_by_side():
+    one, four = (schedule(flows(4, setup_s=10), Slots(per_source=n)).total_s for n in (1, 4))
+    assert one == pytest.approx(280)
+    assert four == pytest.approx(250)
+
+
+def test_a_share_that_was_forecast_is_not_taken_twice():
+    slots = Slots(per_source=4)
+    assert schedule(flows(4, at_once=4), slots).total_s == pytest.approx(240)
+    # The last one alone has the whole link again.
+    made = schedule(flows(5, at_once=4), slots)
+    assert made.total_s == pytest.approx(300)
+    assert made.steps["g4"] == (pytest.approx(240), pytest.approx(300))
+    assert made.bound_s == pytest.approx(300)
+
+
+@pytest.mark.parametrize(
+    ("slots", "jobs"),
+    [
+        (Slots(per_destination=2), [job("a", 60, source="h1", flow_s=60), job("b", 60, source="h3", flow_s=60)]),
+        (
+            Slots(per_link={"core": 2}),
+            [
+                job("a", 60, source="h1", links=("core",), flow_s=60),
+                job("b", 60, source="h3", destination="h4", links=("core",), flow_s=60),
+            ],
+        ),
+    ],
+)
+def test_a_destination_and_a_link_are_shared_as_well(slots, jobs):
+    assert schedule(jobs, slots).total_s == pytest.approx(120)
+    assert schedule(jobs, slots).bound_s == pytest.approx(120)
+    assert schedule(jobs[:1], slots).total_s == pytest.approx(60)
+
+
+def test_one_that_ends_leaves_its_share_to_the_others():
+    jobs = [job("a", 10, flow_s=10), job("b", 30, destination="h3", flow_s=30)]
+    made = schedule(jobs, Slots(per_source=2))
+    assert made.steps["a"].end_s == pytest.approx(20)
+    assert made.steps["b"].end_s == pytest.approx(40)
+
+
+@pytest.mark.parametrize(
+    ("slots", "asked", "most"),
+    [
+        (Slots(), {"leaving": 9, "senders": 9}, 1),
+        (Slots(per_source=4), {"leaving": 9, "senders": 1}, 4),
+        (Slots(per_source=4), {"leaving": 2, "senders": 5}, 2),
+        (Slots(per_destination=3), {"leaving": 9, "senders": 1}, 1),
+        (Slots(per_destination=3), {"leaving": 9, "senders": 5}, 3),
+        (Slots(per_link={"core": 4}), {"leaving": 9, "senders": 20, "links": ("core", "other")}, 4),
+        (Slots(per_link={"core": 4}), {"leaving": 9, "senders": 20}, 1),
+        (Slots(per_source=2), {"leaving": 0, "senders": 0}, 1),
+    ],
+)
+def test_the_most_that_may_share(slots, asked, most):
+    assert slots.at_once(**asked) == most

@@ -57,9 +57,9 @@ def ended(*, rate=B, first_pass=115 * MIB, down_ms=95, last=1 * MIB, **more):
     return ending
 
 
-def learn(settings, working_set=IDLE, ending=None, disks=(), known=None, **intent):
+def learn(settings, working_set=IDLE, ending=None, disks=(), known=None, planned=None, **intent):
     """Move a guest as it was appraised, and learn from it; returns what is kept of the path and of the guest."""
-    one = step(**intent)
+    one = {**step(**intent), **(planned or {})}
     known = known or Knowledge(working_set, stated_bytes_per_s=B)
     appraised = appraise(DOMAIN, HOST, HOST, one["intent"], known)
     made = decide(
@@ -103,6 +103,15 @@ class TestRecall:
     def test_a_host_that_nobody_knows(self, settings):
         assert knowledge.recall(settings(), {**step(), "destination": "h9"}).stated_bytes_per_s is None
 
+    def test_moves_at_once_share_the_path_as_planned_or_as_this_host_sends(self, settings):
+        four = dataclasses.replace(settings(), at_once=4)
+        assert knowledge.recall(settings(), step()).at_once == 1
+        assert knowledge.recall(four, step()).at_once == 4
+        assert knowledge.recall(four, {**step(), "forecast": {"at_once": 2}}).at_once == 4
+        assert knowledge.recall(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
+        assert knowledge.recall(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
+        assert knowledge.recall(settings(), {**step(), "forecast": None}).at_once == 1
+
 
 class TestLearn:
     def test_a_plain_move_teaches_about_path_and_guest(self, settings):
@@ -110,6 +119,27 @@ class TestLearn:
         assert 0.9 * B <= path["bandwidth_bytes_per_s"] < B
         assert {"before_s", "after_s", "queue_bytes", "overhead"} <= set(path)
         assert 1.0 < guest["touched_factor"] < 115 / 110
+
+    def test_a_move_that_had_company_teaches_nothing_of_the_link(self, settings):
+        for known in (None, Knowledge(), Knowledge(IDLE, stated_bytes_per_s=B, at_once=4)):
+            path, guest = learn(settings(), known=known, ending=ended(rate=B / 4, crowded=True))
+            assert not {"bandwidth_bytes_per_s", "queue_bytes", "fixed_s"} & set(path)
+            assert {"before_s", "after_s"} <= set(path)
+            assert "touched_factor" in guest
+
+    def test_one_that_was_to_share_it_and_had_it_alone_teaches_the_whole_of_it(self, settings):
+        path, _guest = learn(
+            dataclasses.replace(settings(), at_once=4),
+            known=Knowledge(IDLE, stated_bytes_per_s=B, at_once=4),
+            ending=ended(rate=0.9 * B),
+        )
+        assert 0.9 * B <= path["bandwidth_bytes_per_s"] < B
+        assert not {"queue_bytes", "fixed_s"} & set(path)
+
+    def test_what_other_hosts_send_is_seen_by_the_plan_alone(self, settings):
+        planned = {"forecast": {"at_once": 3}}
+        assert "bandwidth_bytes_per_s" not in learn(settings(), planned=planned)[0]
+        assert "bandwidth_bytes_per_s" in learn(dataclasses.replace(settings(), at_once=3), planned=planned)[0]
 
     def test_what_was_learned_is_known_to_the_next(self, settings):
         history.add_measurement(settings().state_dir, UUID, IDLE)

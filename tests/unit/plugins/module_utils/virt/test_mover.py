@@ -16,8 +16,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory i
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
     both_sides,
     connections,
+    destination,
     host,
     migration,
+    mover,
     steering,
     waiting,
 )
@@ -153,6 +155,43 @@ def test_the_link_is_free_as_soon_as_the_guest_runs_there(rig):
     job.complete()
     move.result()
     assert rig.transferred == ["s-web1"]
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
+    crowded = []
+    monkeypatch.setattr(
+        mover.knowledge,
+        "learn",
+        lambda _settings, step, _appraised, _decision, ending: crowded.append((step["id"], ending.crowded)),
+    )
+    monkeypatch.setattr(destination, "incoming", lambda _connection: 0)
+    guests = [rig.h1.add_guest(name) for name in ("web1", "web2")]
+    moves = []
+    for guest in guests:
+        moves.append(rig.start(guest))
+        job = guest.wait_for_job()
+        if not overlap:
+            # The next begins once the memory of this one is over, before the call returns.
+            job.switch_over()
+            rig.h2.lifecycle(
+                job.destination_guest, libvirt.VIR_DOMAIN_EVENT_RESUMED, libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED
+            )
+            until(lambda: f"s-{guest.name}" in rig.transferred)  # noqa: B023 - it is awaited at once
+    for guest in guests:
+        guest.wait_for_job().complete()
+    assert [move.result()["outcome"] for move in moves] == ["moved", "moved"]
+    assert sorted(crowded) == [("s-web1", overlap), ("s-web2", overlap)]
+
+
+def test_guests_that_come_in_from_elsewhere_are_company(rig, monkeypatch):
+    crowded = []
+    monkeypatch.setattr(mover.knowledge, "learn", lambda *known: crowded.append(known[-1].crowded))
+    monkeypatch.setattr(destination, "incoming", lambda _connection: 1)
+    rig.use(incoming_limit=2)
+    rig.cluster.on_migrate = lambda job: job.complete()
+    rig.move(rig.h1.add_guest("web1"))
+    assert crowded == [True]
 
 
 def test_moves_may_overlap(rig):
