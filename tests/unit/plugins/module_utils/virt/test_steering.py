@@ -242,10 +242,10 @@ def test_nothing_else_is_done_while_something_hangs_but_an_abort(world, hung):
     world.look("raise_downtime")
     world.look("suspend")
     assert (world.control.failed, world.steering.suspended) == (["suspend"], False)
-    assert [name for name, *_rest in world.domain.called] == ["migrateSetMaxDowntime"]
+    assert [name for name, *_rest in world.domain.called] == ["migrateGetMaxDowntime"]
     world.now += TRY_AGAIN_S
     world.look("abort")
-    assert [name for name, *_rest in world.domain.called] == ["migrateSetMaxDowntime", "abortJob"]
+    assert [name for name, *_rest in world.domain.called] == ["migrateGetMaxDowntime", "abortJob"]
 
 
 def test_an_abort_that_is_refused_again_and_again_is_not_waited_for_without_an_end(world):
