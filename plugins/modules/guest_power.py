@@ -14,7 +14,8 @@ author:
 description:
   - Asks guests of a host to shut down, as a press of the power button does, and waits until they have; or starts guests
     that are shut off.
-  - No guest is ever ended by force. One that does not heed the request goes on, and the module fails.
+  - No guest is ever ended by force. One that does not heed the request in time goes on, and the module fails. It may
+    still heed it later, so RV(shutting_down) names it.
   - The role P(kvmops.cluster.rolling_upgrade#role) does this with guests that cannot move and may be shut down while
     their host is away.
 options:
@@ -73,6 +74,14 @@ guests:
   type: list
   elements: str
   sample: [gpu1]
+shutting_down:
+  description:
+    - Guests that were asked to shut down, or may have been, and are not off yet, as C(name) and C(uuid).
+    - They may still go off at any time. Nobody starts them again then, unless you do.
+  returned: always
+  type: list
+  elements: dict
+  sample: [{name: gpu1, uuid: 0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11}]
 refusal:
   description: Why it was refused, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -89,10 +98,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
     CONNECTION_ARGUMENTS,
+    explained,
     fail,
     host_name,
     local_uri,
@@ -120,11 +129,19 @@ def main() -> None:
                     power.start(module.params["guests"])
                 else:
                     power.shut_down(module.params["guests"], module.params["timeout_s"])
-            except VirtError as error:
-                fail(module, error, changed=bool(power.changed), guests=power.changed)
-        return {"changed": bool(power.changed), "guests": power.changed}
+            except Exception as error:  # pylint: disable=broad-except
+                why = explained(error)
+                if why is None:
+                    raise
+                fail(module, why, **told(power))
+        return told(power)
 
     run(module, body)
+
+
+def told(power: Power) -> dict[str, t.Any]:
+    """What the module returns, however it ends."""
+    return {"changed": bool(power.changed), "guests": power.changed, "shutting_down": power.shutting_down}
 
 
 if __name__ == "__main__":

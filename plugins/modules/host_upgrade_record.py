@@ -40,7 +40,8 @@ options:
     elements: dict
   stopped:
     description:
-      - The guests that the run has shut down and not started again, each with C(name) and C(uuid).
+      - The guests that the run has shut down and not started again, or has asked to shut down and that may still heed
+        it, each with C(name) and C(uuid).
     type: list
     elements: dict
   health:

@@ -38,7 +38,7 @@ class Wish(t.NamedTuple):
         owner: who does it.
         qemu: the version the host has now.
         guests: those that ran on the host before the run, as name and uuid.
-        stopped: those that the run has shut down and not started again.
+        stopped: those that the run has shut down and not started again, or has asked to and that may still heed it.
         health: what worked before the run, for the health gate.
         broken_ways: the ways between this host and others, from which to which, that did not work before the run.
     """

@@ -22,6 +22,8 @@ class Power:
 
     Attributes:
         changed: names of the guests that were asked to shut down, or were started.
+        shutting_down: those that were asked, or may have been, and were not seen off since, as name and uuid. They may
+            go off at any later time.
     """
 
     def __init__(self, connection: t.Any, host: str, *, check_mode: bool) -> None:
@@ -29,6 +31,7 @@ class Power:
         self._host = host
         self._check_mode = check_mode
         self.changed: list[str] = []
+        self.shutting_down: list[dict[str, str]] = []
 
     def shut_down(self, uuids: t.Sequence[str], patience_s: float) -> None:
         """Ask guests to shut down, as with a press of the power button, and wait until all have.
@@ -37,7 +40,9 @@ class Power:
             patience_s: how long to wait for all of them.
 
         Raises:
-            VirtError: a guest cannot be asked, or still runs at the end. Those that shut down are off then.
+            VirtError: a guest is not known or would be gone, and nobody was asked; or one could not be asked, or still
+                runs at the end. Those that shut down are off then.
+            libvirtError: libvirt does not answer any more.
         """
         running = [domain for domain in map(self._find, uuids) if domain.isActive()]
         transient = [domain.name() for domain in running if not domain.isPersistent()]
@@ -49,23 +54,46 @@ class Power:
                     "define it first (virsh dumpxml, virsh define)",
                 )
             )
-        self.changed = [domain.name() for domain in running]
         if self._check_mode:
+            self.changed = [domain.name() for domain in running]
             return
-        for domain in running:
-            domain.shutdownFlags(0)
-        self._await_end(running, patience_s)
+        failed = self._ask(running)
+        self._await_end(running, failed, patience_s)
+        if failed:
+            raise VirtError(
+                refusal(
+                    "not_asked",
+                    f"{self._host} could not ask {'; '.join(failed.values())} to shut down",
+                    "see /var/log/libvirt/qemu on that host, and shut it down with virsh shutdown",
+                )
+            )
 
-    def _await_end(self, running: list[t.Any], patience_s: float) -> None:
+    def _ask(self, running: list[t.Any]) -> dict[str, str]:
+        """Ask each; returns by UUID who could not be asked, and why."""
+        failed = {}
+        for domain in running:
+            # Whatever comes of the call, it may have been heard.
+            self.shutting_down.append({"name": domain.name(), "uuid": domain.UUIDString()})
+            try:
+                domain.shutdownFlags(0)
+                self.changed.append(domain.name())
+            except virt.libvirt.libvirtError as error:
+                if _is_on(domain):
+                    failed[domain.UUIDString()] = f"{domain.name()} ({error})"
+        return failed
+
+    def _await_end(self, running: list[t.Any], failed: t.Mapping[str, str], patience_s: float) -> None:
+        """Wait for those that could be asked; the others are looked at all the same."""
         deadline = time.monotonic() + patience_s
         while True:
-            running = [domain for domain in running if domain.isActive()]
-            if not running:
+            running = [domain for domain in running if _is_on(domain)]
+            self.shutting_down = [{"name": domain.name(), "uuid": domain.UUIDString()} for domain in running]
+            names = [domain.name() for domain in running if domain.UUIDString() not in failed]
+            if not names:
                 return
             if time.monotonic() > deadline:
                 break
             time.sleep(LOOK_S)
-        names = [domain.name() for domain in running]
         raise VirtError(
             refusal(
                 "still_running",
@@ -84,21 +112,33 @@ class Power:
             VirtError: this host does not know one of them, or it does not start. The others are started all the same.
         """
         failed: list[str] = []
-        for domain in [domain for domain in map(self._find, uuids) if not domain.isActive()]:
+        unknown: list[VirtError] = []
+        for uuid in uuids:
             try:
+                domain = self._find(uuid)
+            except VirtError as error:
+                unknown.append(error)
+                continue
+            try:
+                if domain.isActive():
+                    continue
                 if not self._check_mode:
                     domain.create()
                 self.changed.append(domain.name())
             except virt.libvirt.libvirtError as error:
                 failed.append(f"{domain.name()} ({error})")
+        reasons = [error.refusal["reason"] for error in unknown]
         if failed:
+            reasons = [f"{self._host} could not start {'; '.join(failed)}", *reasons]
             raise VirtError(
                 refusal(
                     "not_started",
-                    f"{self._host} could not start {'; '.join(failed)}",
+                    "; ".join(reasons),
                     "see /var/log/libvirt/qemu on that host, and start it with virsh start",
                 )
             )
+        if unknown:
+            raise VirtError(refusal("no_guest", "; ".join(reasons), unknown[0].refusal["remedy"]))
 
     def _find(self, uuid: str) -> t.Any:
         try:
@@ -111,3 +151,13 @@ class Power:
                     "no_guest", f"{self._host} has no guest with the UUID {uuid}", "look on which host it is defined"
                 )
             ) from error
+
+
+def _is_on(domain: t.Any) -> bool:
+    """Whether it runs; one that has gone from the host does not run on it."""
+    try:
+        return bool(domain.isActive())
+    except virt.libvirt.libvirtError as error:
+        if error.get_error_code() != virt.libvirt.VIR_ERR_NO_DOMAIN:
+            raise
+        return False

@@ -60,28 +60,52 @@ module.exit_json(maintenance={"state": module.params["state"]}, previous={"state
 POWER = (
     ARGUMENTS
     + """
-module.exit_json(changed=True, guests=["gpu1"])
+module.exit_json(changed=True, guests=["gpu1"], shutting_down=[])
 """
 )
 WEAK = (
     ARGUMENTS
     + """
 if module.params["state"] == "running":
-    module.fail_json(msg="b could not start gpu1 (no memory).", refusal={"code": "not_started"}, guests=[])
-module.exit_json(changed=True, guests=["gpu1"])
+    why = {"code": "not_started"}
+    module.fail_json(msg="b could not start gpu1 (no memory).", refusal=why, guests=[], shutting_down=[])
+module.exit_json(changed=True, guests=["gpu1"], shutting_down=[])
 """
 )
+#: It does not heed the button in time, and has not when the others are started.
+LATE = (
+    ARGUMENTS
+    + f"""
+if module.params["state"] == "running":
+    module.exit_json(changed=False, guests=[], shutting_down=[])
+module.fail_json(msg="gpu1 did not shut down within 180 s.", guests=["gpu1"], shutting_down=[{GPU1}])
+"""
+)
+#: It goes off before the others are started.
+JUST_LATE = LATE.replace("changed=False, guests=[]", "changed=True, guests=['gpu1']")
+#: The connection is lost while it is asked.
+LOST = LATE.replace(f', guests=["gpu1"], shutting_down=[{GPU1}]', "")
+MAY_STILL = "its guests run on, but gpu1 may still shut down, as it was asked to, and is started by the next run"
+STILL_THERE = "b cannot go into maintenance: web1 still runs there. "
 
 
 @pytest.mark.parametrize(
-    ("power", "waiting", "words"),
+    ("power", "waiting", "why", "words"),
     [
-        (POWER, [], "It stays cordoned, and its guests run on. Mend that and run the same again"),
-        (WEAK, [GPU1], "its guests run on, but gpu1 could not be started again: b could not start gpu1 (no memory)."),
+        (POWER, [], STILL_THERE, "It stays cordoned, and its guests run on. Mend that and run the same again"),
+        (
+            WEAK,
+            [GPU1],
+            STILL_THERE,
+            "its guests run on, but gpu1 could not be started again: b could not start gpu1 (no memory).",
+        ),
+        (LATE, [GPU1], "gpu1 did not shut down within 180 s. ", MAY_STILL),
+        (JUST_LATE, [], "gpu1 did not shut down within 180 s. ", "its guests run on. Mend that"),
+        (LOST, [GPU1], "gpu1 did not shut down within 180 s. ", MAY_STILL),
     ],
-    ids=["started", "not started"],
+    ids=["started", "not started", "late", "just late", "lost"],
 )
-def test_a_guest_that_was_shut_down_for_nothing_is_started_again_on_whichever_host(hosts, power, waiting, words):
+def test_a_guest_that_was_shut_down_for_nothing_is_started_again_on_whichever_host(hosts, power, waiting, why, words):
     hosts.pretend("host_maintenance", MAINTENANCE)
     hosts.pretend("guest_power", power)
 
@@ -90,8 +114,7 @@ def test_a_guest_that_was_shut_down_for_nothing_is_started_again_on_whichever_ho
     assert outcome.status == 2, outcome.text
     assert hosts.kept("told.json") == {"b": ["cordoned", "shut_down", "maintenance", "running"]}, outcome.text
     assert hosts.kept("upgrade.json")["b"]["stopped"] == waiting
-    told = "b could not be emptied, and was not upgraded: b cannot go into maintenance: web1 still runs there. "
-    assert told in outcome.words, outcome.text
+    assert f"b could not be emptied, and was not upgraded: {why}" in outcome.words, outcome.text
     assert words in outcome.words, outcome.text
 
 

@@ -30,7 +30,7 @@ def ask(run_module, cluster, monkeypatch):
 def test_a_guest_is_shut_down_and_started_again(ask):
     guest = ask.host.add_guest("gpu1")
     asked = ask("shut_down", guest)
-    assert (asked["changed"], asked["guests"]) == (True, ["gpu1"])
+    assert (asked["changed"], asked["guests"], asked["shutting_down"]) == (True, ["gpu1"], [])
     assert not guest.active
     assert not ask("shut_down", guest)["changed"]
     assert ask("running", guest)["guests"] == ["gpu1"]
@@ -45,6 +45,8 @@ def test_one_that_does_not_heed_the_button_runs_on(ask):
     assert result["msg"].startswith("deaf did not shut down within 0.05 s: ")
     assert result["msg"].endswith("nothing was ended by force")
     assert (deaf.active, heeding.active) == (True, False)
+    assert sorted(result["guests"]) == ["deaf", "heeding"]
+    assert result["shutting_down"] == [{"name": "deaf", "uuid": deaf.uuid}]
     assert "virDomainDestroy" not in {call for _host, call in ask.cluster.writes}
 
 
@@ -53,6 +55,60 @@ def test_one_that_would_be_gone_is_not_asked(ask):
     result = ask("shut_down", lasting, passing)
     assert result["msg"].startswith("passing would be gone once shut down: h1 has no definition of it")
     assert (lasting.active, passing.active) == (True, True)
+    assert (result["guests"], result["shutting_down"]) == ([], [])
+
+
+@pytest.fixture
+def answer(monkeypatch):
+    """Have libvirt answer one call about one guest in another way: with an error, after something has happened."""
+
+    def arrange(call, name, error, happens=lambda: None):
+        real = getattr(libvirt.Domain, call)
+
+        def answered(domain, *arguments):
+            if domain.name() != name:
+                return real(domain, *arguments)
+            happens()
+            raise error
+
+        monkeypatch.setattr(libvirt.Domain, call, answered)
+
+    return arrange
+
+
+def test_one_that_goes_off_while_it_is_asked_is_off(ask, answer):
+    early, late = ask.host.add_guest("early"), ask.host.add_guest("late")
+    answer("shutdownFlags", "early", libvirt.invalid("domain is not running"), lambda: setattr(early, "state", OFF))
+    result = ask("shut_down", early, late)
+    assert (result["guests"], result["shutting_down"]) == (["late"], [])
+    assert "refusal" not in result
+    assert not late.active
+
+
+def test_one_that_cannot_be_asked_does_not_keep_the_others_from_it(ask, answer):
+    stuck, sound = ask.host.add_guest("stuck"), ask.host.add_guest("sound")
+    answer("shutdownFlags", "stuck", libvirt.libvirtError("Timed out: cannot acquire state change lock"))
+    result = ask("shut_down", stuck, sound)
+    assert result["refusal"]["code"] == "not_asked"
+    assert result["msg"].startswith("h1 could not ask stuck (Timed out: cannot acquire state change lock) to shut down")
+    # It may have been asked all the same.
+    assert (result["guests"], result["shutting_down"]) == (["sound"], [{"name": "stuck", "uuid": stuck.uuid}])
+    assert (stuck.active, sound.active) == (True, False)
+
+
+def test_who_was_asked_is_told_when_the_daemon_goes_away_meanwhile(ask):
+    guest = ask.host.add_guest("gpu1", heeds=False)
+    real = libvirt.Domain.shutdownFlags
+
+    def asked(domain, *arguments):
+        real(domain, *arguments)
+        ask.host.stop_daemon()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(libvirt.Domain, "shutdownFlags", asked)
+        result = ask("shut_down", guest)
+    assert result["failed"]
+    assert (result["guests"], result["shutting_down"]) == (["gpu1"], [{"name": "gpu1", "uuid": guest.uuid}])
 
 
 def test_one_that_does_not_start_does_not_keep_the_others_down(ask):
@@ -67,6 +123,23 @@ def test_one_that_does_not_start_does_not_keep_the_others_down(ask):
 def test_a_guest_that_the_host_does_not_know(ask):
     result = ask("running", "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11")
     assert result["refusal"]["code"] == "no_guest"
+
+
+def test_one_that_the_host_does_not_know_does_not_keep_the_others_down(ask):
+    broken, sound = ask.host.add_guest("broken", state=OFF), ask.host.add_guest("sound", state=OFF)
+    broken.start_error = libvirt.libvirtError("internal error: no such disk")
+    result = ask("running", "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11", broken, sound)
+    assert (result["guests"], sound.active) == (["sound"], True)
+    assert result["refusal"]["code"] == "not_started"
+    assert "broken (internal error: no such disk)" in result["msg"]
+    assert "h1 has no guest with the UUID 0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11" in result["msg"]
+
+
+def test_nobody_is_asked_when_one_of_them_is_not_known(ask):
+    guest = ask.host.add_guest("gpu1")
+    result = ask("shut_down", guest, "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11")
+    assert (result["refusal"]["code"], result["guests"], result["shutting_down"]) == ("no_guest", [], [])
+    assert guest.active
 
 
 def test_check_mode_opens_no_connection_that_could_write(ask):
