@@ -14,11 +14,20 @@ import functools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration, choice, send_buffer, ways
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
+    calibration,
+    choice,
+    known_bugs,
+    send_buffer,
+    versions,
+    ways,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import CHOICE, Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, guest_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import ROOM
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of, unmeasured
@@ -120,7 +129,7 @@ def appraise(
         guest_factor=factor,
     )
     if working_set["points"]:
-        recoverable = _recoverable(source) and _recoverable(destination)
+        recoverable = _sends_again(source) and _recoverable(destination)
         choose = functools.partial(
             choice.choose, intent=intent, closed=closed, recoverable=recoverable, without=without
         )
@@ -148,6 +157,16 @@ def _recoverable(side: Snapshot) -> bool:
     """Whether a post-copy that broke off can be resumed there, as far as the host knows."""
     verdict = (side.get("migration") or {}).get("postcopy_recover") or {}
     return verdict.get("usable") is not False
+
+
+def _sends_again(source: Snapshot) -> bool:
+    """The same of a source. That no guest can arrive there by post-copy says nothing of those that leave."""
+    arriving = (source.get("migration") or {}).get("postcopy") or {}
+    if arriving.get("usable") is not False:
+        return _recoverable(source)
+    libvirt = versions.parsed((source.get("versions") or {}).get("libvirt"))
+    sends = known_bugs.Verdict(usable=True, reason=None, remedy=None)
+    return known_bugs.postcopy_recover(libvirt, sends)["usable"] is not False
 
 
 def cache_bytes(working_set: t.Mapping[str, t.Any], link: Link, free_bytes: int | None) -> int:
@@ -220,7 +239,25 @@ def _unmeasured_choice(forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, 
         least[name] = {"value": None, "low": min(lows, default=None), "high": None}
     chosen.update(least)  # type: ignore[typeddict-item]
     chosen["bandwidth_bytes_per_s"] = forecast_["bandwidth_bytes_per_s"]
-    return chosen
+    down_ms, cap_ms = least["downtime_ms"]["low"], int(intent["max_downtime_ms"])
+    if down_ms is None or down_ms <= cap_ms or "suspend" not in closed:
+        return chosen
+    reason = f"no way of moving it keeps the intent: over this link every guest is down for {down_ms} ms or more"
+    enough = math.ceil(ROOM * down_ms / 10) * 10
+    refused = refusal(
+        "cannot_keep_intent",
+        f"{reason}, and {cap_ms} ms are accepted",
+        f"permit max_downtime_ms of at least {enough} or allow_suspend, or give it a faster link",
+    )
+    return {
+        **chosen,
+        "method": None,
+        "verdict": "never",
+        "reason": reason,
+        "settings": {},
+        "fallbacks": [],
+        "refusal": refused,
+    }
 
 
 def _simple(why: str, closed: t.Mapping[str, str], intent: Intent) -> Choice:

@@ -134,6 +134,10 @@ BUGS: tuple[Bug, ...] = (
 )
 
 
+#: The one of a source that matters to a post-copy, whatever its destination can do.
+POSTCOPY_CORRUPTION = "qemu_postcopy_corruption"
+
+
 def bugs(libvirt: Version | None, qemu: Version | None, *, kvm: bool) -> list[Refusal]:
     """The known bugs of a host with these versions."""
     found = []
@@ -159,7 +163,7 @@ def postcopy(
         unprivileged_userfaultfd: the sysctl's value; None when the kernel does not have it.
     """
     if qemu is not None and qemu < (8, 0, 0) and not kvm:
-        bug = next(bug for bug in BUGS if bug.code == "qemu_postcopy_corruption")
+        bug = next(bug for bug in BUGS if bug.code == POSTCOPY_CORRUPTION)
         return _no(bug.reason.format(qemu=shown(qemu)), bug.remedy)
     if qemu_user in ("root", "+0", "0"):
         return _yes()

@@ -6,7 +6,7 @@
 
 A guest that was measured is forecast towards every open host, once for those that are alike to it. A destination to
 which no way of moving keeps its intent is barred to it; a guest that is refused everywhere stays, and says why. Guests
-that were not measured can be promised nothing, so nothing is held against them either.
+that were not measured can be promised nothing, so nothing is held against them but what no guest can keep there.
 
 A forecast takes milliseconds, and of a large cluster few guests move. So only those are forecast who surely leave their
 host, or whom a plan has chosen; the others are reckoned with what two passes over their memory send.
@@ -33,7 +33,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight impo
     value_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Expected, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
+    NOTHING_EXPECTED,
+    Expected,
+    Terms,
+)
 
 #: A forecast that is so many times what was reckoned with is a reason to choose anew.
 SURPRISE = 1.5
@@ -59,12 +63,12 @@ class Prospects:
         self._alike = _Alike(foresight)
         self._known = _Known(foresight, self._alike)
         self._kinds: dict[str, list[list[str]]] = {}
-        self._guests = dict(self._measured())
+        self._guests = dict(self._running())
         self._asked: set[str] = set()
         self._expected = dict(terms.expected)
         self._paths = {key: list(refusals) for key, refusals in terms.paths.items()}
         self._held: dict[str, list[Refusal]] = {}
-        for uuid in self._guests:
+        for uuid in self._measured():
             self._expected[uuid] = self._reckoned(uuid)
 
     @property
@@ -82,7 +86,7 @@ class Prospects:
 
     def ask_all(self) -> None:
         """Forecast every guest that was measured."""
-        self.ask(self._guests)
+        self.ask(self._measured())
 
     def refused(self, steps: t.Iterable[Step]) -> list[str]:
         """Guests that were not asked for, and that cannot move as these steps have it."""
@@ -92,7 +96,8 @@ class Prospects:
         """Guests that were not asked for, and whose move takes much longer than was reckoned with."""
         found = []
         for uuid, choice in self._new(steps):
-            seconds, reckoned = value_of(choice["total_s"]), self._expected[uuid].seconds
+            seconds = value_of(choice["total_s"])
+            reckoned = self._expected.get(uuid, NOTHING_EXPECTED).seconds
             if seconds is not None and reckoned is not None and seconds > SURPRISE * reckoned:
                 found.append(uuid)
         return found
@@ -103,11 +108,15 @@ class Prospects:
             if step["forecast"] is not None and uuid in self._guests and uuid not in self._asked:
                 yield uuid, t.cast(Choice, step["forecast"])
 
-    def _measured(self) -> t.Iterator[tuple[str, tuple[Domain, str, Intent]]]:
-        """Each guest that was measured and runs, its host and its whole intent."""
+    def _measured(self) -> list[str]:
+        """Guests that were measured and run."""
+        return [uuid for uuid in self._guests if uuid in self._foresight.measured]
+
+    def _running(self) -> t.Iterator[tuple[str, tuple[Domain, str, Intent]]]:
+        """Each guest that runs, its host and its whole intent."""
         for source in sorted(self._given.snapshots):
             for domain in self._given.snapshots[source].get("domains") or []:
-                if domain["uuid"] in self._foresight.measured and not is_off(domain):
+                if not is_off(domain):
                     intent = _intent(domain, self._given)
                     if intent is not None:
                         yield domain["uuid"], (domain, source, intent)
@@ -123,8 +132,9 @@ class Prospects:
         kinds = self._destinations(source)
         asked = [(self._known.choice(domain, source, hosts[0], intent), hosts) for hosts in kinds]
         refused = [(choice["refusal"], hosts) for choice, hosts in asked if choice["refusal"]]
-        cpus = self._expected[uuid].cpus
-        self._expected[uuid] = _expected(cpus, [one for one in asked if not one[0]["refusal"]])
+        if uuid in self._foresight.measured:
+            cpus = self._expected[uuid].cpus
+            self._expected[uuid] = _expected(cpus, [one for one in asked if not one[0]["refusal"]])
         if refused and len(refused) == len(asked):
             self._held[uuid] = [max(refused, key=lambda one: len(one[1]))[0]]
             return

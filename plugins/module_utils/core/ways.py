@@ -65,11 +65,18 @@ def _close(found: Closed, name: str, reason: str | None) -> None:
 
 
 def _no_postcopy(source: Snapshot, destination: Snapshot) -> str | None:
-    for side in (destination, source):
-        verdict = (side.get("migration") or {}).get("postcopy") or {}
-        if verdict.get("usable") is False:
-            return str(verdict.get("reason") or f"{side['host']} cannot do it")
-    return None
+    verdict = (destination.get("migration") or {}).get("postcopy") or {}
+    if verdict.get("usable") is False:
+        return str(verdict.get("reason") or f"{destination['host']} cannot do it")
+    return cannot_send_postcopy(source)
+
+
+def cannot_send_postcopy(source: Snapshot) -> str | None:
+    """Why guests must not leave a host by post-copy, or None. What its kernel permits matters where they arrive:
+    only there does QEMU need userfaultfd.
+    """
+    found = (source.get("migration") or {}).get("known_bugs") or []
+    return next((str(bug["reason"]) for bug in found if bug["code"] == known_bugs.POSTCOPY_CORRUPTION), None)
 
 
 def _no_compression(name: str, side: Snapshot) -> str | None:

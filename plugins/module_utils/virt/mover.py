@@ -13,6 +13,7 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import ways
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.copied_disks import to_copy
@@ -286,7 +287,7 @@ class GuestMover:
         path = Path(
             connect_uri=known["connect_uri"],
             migration_address=known.get("migration_address"),
-            postcopy=answers.source["migration"]["postcopy"]["usable"] is not False,
+            postcopy=ways.cannot_send_postcopy(answers.source) is None,
         )
         return decide(
             answers.intent,

@@ -62,13 +62,25 @@ class TestKnown:
         assert (found.working_set, found.link.bandwidth_bytes_per_s, found.guest_factor) == (HOT, B, 1.0)
 
     def test_both_hosts_have_a_say(self):
-        silent = host(migration={"postcopy": {"usable": False, "reason": "it is switched off"}})
-        for ends in ({"source": silent}, {"destination": silent}):
+        silent = {"postcopy": {"usable": False, "reason": "it is switched off"}}
+        bug = {"code": "qemu_postcopy_corruption", "reason": "it damages memory", "remedy": "upgrade"}
+        for ends, why in (
+            ({"destination": host("h2", migration=silent)}, "it is switched off"),
+            ({"source": host(migration={"known_bugs": [bug]})}, "it damages memory"),
+        ):
             found = appraised(HOT, allow_postcopy=True, allow_suspend=True, **ends).choice
-            assert (found["method"], found["why_not"]["post-copy"]) == ("suspend", "it is switched off")
+            assert (found["method"], found["why_not"]["post-copy"]) == ("suspend", why)
         lame = host(migration={"postcopy": {"usable": True}, "postcopy_recover": {"usable": False}})
         for ends in ({"source": lame}, {"destination": lame}):
             assert "cannot be resumed" in appraised(HOT, allow_postcopy=True, **ends).choice["reason"]
+
+    @pytest.mark.parametrize(("libvirt", "recovers"), [("11.4.0", True), ("11.3.0", False), (None, True)])
+    def test_guests_leave_by_post_copy_where_none_could_arrive(self, libvirt, recovers):
+        no = {"usable": False, "reason": "vm.unprivileged_userfaultfd is 0", "remedy": "sysctl"}
+        source = host(migration={"postcopy": no, "postcopy_recover": no}, versions={"libvirt": libvirt})
+        found = appraised(HOT, allow_postcopy=True, source=source).choice
+        assert found["method"] == "post-copy"
+        assert ("cannot be resumed" not in found["reason"]) == recovers
 
     def test_what_finished_moves_taught_counts(self):
         guest = {"kind": "guest", "learned": {"touched_factor": {"mean": 1.5, "deviation": 0.1, "seen": 5}}}
@@ -184,9 +196,23 @@ class TestUnknown:
         found = appraised(domain={**DOMAIN, "balloon": None})
         assert (found.working_set["touched_bytes"], found.working_set["touched_how"]) == (512 * MIB, "memory")
 
-    @pytest.mark.parametrize("stated", [B, None])
+    @pytest.mark.parametrize("stated", [1.2e9, None])
     def test_the_limit_never_exceeds_what_is_accepted(self, stated):
-        assert appraised(stated=stated, max_downtime_ms=10).choice["settings"]["limit_ms"] == 10
+        assert appraised(stated=stated, max_downtime_ms=20).choice["settings"]["limit_ms"] == 20
+
+    def test_what_no_guest_gets_below_is_refused_to_this_one_too(self):
+        found = appraised(max_downtime_ms=5).choice
+        assert (found["method"], found["refusal"]["code"]) == (None, "cannot_keep_intent")
+        assert found["refusal"]["reason"] == (
+            "no way of moving it keeps the intent: over this link every guest is down for 80 ms or more, and 5 ms are"
+            " accepted"
+        )
+        assert found["refusal"]["remedy"] == (
+            "permit max_downtime_ms of at least 90 or allow_suspend, or give it a faster link"
+        )
+        assert appraised(max_downtime_ms=90).choice["refusal"] is None
+        assert appraised(max_downtime_ms=5, allow_suspend=True).choice["method"] == "pre-copy"
+        assert appraised(IDLE, max_downtime_ms=5).choice["refusal"]["code"] == "cannot_keep_intent"
 
 
 class TestTried:

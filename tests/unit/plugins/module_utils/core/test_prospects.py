@@ -78,6 +78,19 @@ def test_a_guest_whose_intent_cannot_be_kept_stays_with_what_would_permit_it():
     assert "give it a link of" in refused["remedy"]
 
 
+def test_a_guest_that_was_not_measured_stays_where_no_guest_keeps_its_intent():
+    foresight = real(QUIET, domain("new"), sets=[SETS[0]])
+    plans = [
+        make_foreseen(Wanted("drain", ["h1"]), Terms(foresight.snapshots, intent), foresight).planned
+        for intent in ({}, {"max_downtime_ms": 30})
+    ]
+    assert sorted(step["guest"]["name"] for step in plans[0].placement.steps) == ["new", "quiet"]
+    planned = plans[1]
+    assert planned.placement.steps == []
+    assert [one["code"] for one in stays(planned)["new"]] == ["cannot_keep_intent"]
+    assert "every guest is down for" in stays(planned)["new"][0]["reason"]
+
+
 def test_a_guest_that_may_run_on_there_at_once_goes():
     planned = drained(real(QUIET, HOT), intent={"allow_postcopy": True})
     assert {step["guest"]["name"]: step["strategy"] for step in planned.placement.steps}["hot"] == "post-copy"

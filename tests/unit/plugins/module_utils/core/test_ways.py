@@ -11,6 +11,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import closed, needs_channels
 
 ALL = {"allow_postcopy": True, "allow_suspend": True}
+CORRUPTS = {"code": "qemu_postcopy_corruption", "reason": "it was seen to damage memory", "remedy": "upgrade"}
+OTHER = {"code": "qemu_long_queues", "reason": "something else", "remedy": "upgrade"}
 NO_POSTCOPY = {"usable": False, "reason": "vm.unprivileged_userfaultfd is 0", "remedy": "sysctl"}
 
 
@@ -40,7 +42,12 @@ def test_what_a_host_does_not_say_is_held_against_nothing():
         ({}, {"post-copy": "allow_postcopy is off", "suspend": "allow_suspend is off"}),
         ({"allow_postcopy": True}, {"suspend": "allow_suspend is off"}),
         ({"destination": host("h2", postcopy=NO_POSTCOPY), **ALL}, {"post-copy": "vm.unprivileged_userfaultfd is 0"}),
-        ({"source": host(postcopy={"usable": False}), **ALL}, {"post-copy": "h1 cannot do it"}),
+        ({"destination": host("h2", postcopy={"usable": False}), **ALL}, {"post-copy": "h2 cannot do it"}),
+        # userfaultfd is for those that arrive.
+        ({"source": host(postcopy=NO_POSTCOPY), **ALL}, {}),
+        ({"source": host(known_bugs=[CORRUPTS, OTHER]), **ALL}, {"post-copy": "it was seen to damage memory"}),
+        ({"source": host(known_bugs=[OTHER]), **ALL}, {}),
+        ({"destination": host("h2", known_bugs=[CORRUPTS]), **ALL}, {}),
         ({"source": host(postcopy={"usable": None}), **ALL}, {}),
         # Debian 12: neither libvirt 9.0 nor QEMU 7.2 has zstd over several channels.
         ({"source": host(libvirt="9.0.0", qemu="7.2.0"), **ALL},
@@ -59,7 +66,7 @@ def test_what_is_closed_says_why(given, names):
 
 def test_an_option_is_named_only_where_it_would_open_something():
     """Else an operator would permit post-copy and be told then that the host cannot do it."""
-    assert shut(host(postcopy=NO_POSTCOPY))["post-copy"] == "vm.unprivileged_userfaultfd is 0"
+    assert shut(destination=host("h2", postcopy=NO_POSTCOPY))["post-copy"] == "vm.unprivileged_userfaultfd is 0"
     huge = shut(in_use_bytes=TLS_SAFE_BYTES, encryption="required")
     assert "several channels" in huge["post-copy"]
 
