@@ -92,9 +92,8 @@ def test_a_move_is_seen_and_keeps_the_memory(lab: Lab) -> None:
         probe.mark()
         lab.hosts["h1"].ssh(f"{MOVE} warm qemu+ssh://root@h2/system", check=True)
         moved = probe.records()
-    assert baseline["warm"]["downtime_ms"] < 20
-    assert baseline["warm"]["resolution_ms"] < 10
-    assert 20 < moved["warm"]["downtime_ms"] < 3000
+    assert baseline["warm"]["resolution_ms"] < moved["warm"]["downtime_ms"]
+    assert baseline["warm"]["downtime_ms"] < moved["warm"]["downtime_ms"]
     assert moved["calm"]["downtime_ms"] < moved["warm"]["downtime_ms"]
     assert moved["warm"]["alive"]
     assert lab.where("warm") == ["h2"]
@@ -180,12 +179,13 @@ def test_a_cut_link_separates_the_hosts_but_not_us(lab: Lab) -> None:
 
 
 def test_killing_a_daemon_leaves_its_guests_alone(lab: Lab) -> None:
+    before = lab.verify("calm")["boot_id"]
     with lab.probe(["calm"]) as probe:
         lab.fault.kill_daemon("h1")
         assert lab.where("calm") == ["h1"]
         record = probe.records()["calm"]
     assert record["alive"]
-    assert record["downtime_ms"] < 100
+    assert lab.verify("calm")["boot_id"] == before
 
 
 def test_killing_a_qemu_ends_one_guest(lab: Lab) -> None:
