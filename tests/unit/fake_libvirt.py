@@ -365,7 +365,7 @@ class Guest:
     def active(self) -> bool:
         return self.state[0] not in (c.VIR_DOMAIN_SHUTOFF, c.VIR_DOMAIN_CRASHED)
 
-    def wait_for_job(self, timeout_s: float = 5.0) -> Job:
+    def wait_for_job(self, timeout_s: float = 60.0) -> Job:
         """The job of this guest, as soon as the code under test has started one."""
         with self.host.cluster.lock:
             if not self.host.cluster.lock.wait_for(lambda: self.job is not None, timeout_s):

@@ -18,7 +18,7 @@ import yaml
 
 from harness.ansible import CHECKOUT, Outcome, Running, environment, program
 
-PATIENCE_S = 300.0
+PATIENCE_S = 900.0
 
 
 def part(role: str, file: str, **variables) -> dict:

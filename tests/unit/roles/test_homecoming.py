@@ -179,7 +179,6 @@ def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
     cluster.upgraded()
     hosts.pretend("migration_path_info", PATHS)
     run = {
-        "__preflight_fences": {"a": 1, "b": 1, "c": 1},
         "__preflight_lease_owner": "alice",
         "__preflight_lease_run": "rolling_upgrade",
         "__rolling_upgrade_run": "r1",
@@ -188,7 +187,8 @@ def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
         "rolling_upgrade_report_dir": str(cluster.reports),
     }
 
-    outcome = hosts.play(part("rolling_upgrade", "home"), **run)
+    have = part("preflight", "lease", __preflight_lease_hosts=["a", "b", "c"])
+    outcome = hosts.play(have, part("rolling_upgrade", "home"), **run)
 
     assert outcome.status == 0, outcome.text
     assert cluster.places() == {"web1": "a", "web2": "a", "db1": "c"}, outcome.text
