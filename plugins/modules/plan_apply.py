@@ -361,7 +361,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         {**step, "awaits": other_sources.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
     ranks = other_sources.ranks(plan, name)
-    settings = moving.settings(module.params, name, plan["hosts"], ranks, moves=len(steps))
+    settings = moving.settings(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
         plans.check_cluster(plan, {name: moving.host_uuid(connections, settings)})
         if module.check_mode:

@@ -187,6 +187,7 @@ def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], window
         slots=window.slots,
         links=window.links,
         senders=_senders(arguments),
+        receivers=len(arguments["hosts"]) if arguments["goal"] == "restore" else None,
     )
 
 

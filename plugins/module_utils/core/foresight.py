@@ -33,6 +33,7 @@ class Foresight:
         slots: moves that may run at once.
         links: shared links between two hosts, by (source, destination).
         senders: hosts that guests leave; None: any of them.
+        receivers: hosts that they go to; None: any of them.
     """
 
     snapshots: t.Mapping[str, Snapshot]
@@ -43,6 +44,7 @@ class Foresight:
     slots: Slots = ONE_AT_A_TIME
     links: t.Mapping[tuple[str, str], tuple[str, ...]] = dataclasses.field(default_factory=dict)
     senders: int | None = None
+    receivers: int | None = None
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
         """The way to move a guest from one host to another, what that costs, or why it cannot be done as intended."""
@@ -66,6 +68,7 @@ class Foresight:
         return self.slots.at_once(
             leaving=self._running.get(source, 0),
             senders=len(self.snapshots) - 1 if self.senders is None else self.senders,
+            receivers=len(self.snapshots) - 1 if self.receivers is None else self.receivers,
             links=self.links.get((source, destination), ()),
         )
 

@@ -60,16 +60,17 @@ class Slots(t.NamedTuple):
     per_destination: int = 1
     per_link: t.Mapping[str, int] = {}
 
-    def at_once(self, *, leaving: int, senders: int, links: t.Iterable[str] = ()) -> int:
+    def at_once(self, *, leaving: int, senders: int, receivers: int, links: t.Iterable[str] = ()) -> int:
         """The most moves that may share what one of them goes over, itself among them.
 
         Args:
             leaving: guests that may leave its source.
             senders: hosts that guests leave.
+            receivers: hosts that they go to.
             links: the shared ones that it crosses.
         """
-        each = min(self.per_source, max(1, leaving))
-        everyone = self.per_source * max(1, senders)
+        everyone = min(self.per_source * max(1, senders), self.per_destination * max(1, receivers))
+        each = min(self.per_source, max(1, leaving), everyone)
         others = [self.per_destination, *(self.per_link[link] for link in links if link in self.per_link)]
         return max(each, *(min(most, everyone) for most in others))
 

@@ -28,7 +28,7 @@ def settings(
     hosts: t.Mapping[str, t.Mapping[str, t.Any]],
     ranks: t.Mapping[str, int] | None = None,
     *,
-    moves: int = 1,
+    steps: t.Sequence[Step] = (),
 ) -> Settings:
     """What all moves of a run share, from a module's parameters.
 
@@ -38,7 +38,7 @@ def settings(
         name: this host's name.
         hosts: by name, how to reach each destination.
         ranks: by destination, how many other sources come first; None: there are no others.
-        moves: from this host, in all.
+        steps: all that this host is to do; none: a single move.
 
     Raises: VirtError for a number that makes no sense.
     """
@@ -61,8 +61,14 @@ def settings(
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
         boot_id=standing.boot_id(),
-        at_once=max(1, min(moves, parameters.get("window", 1))),
+        at_once=_at_once(parameters, steps),
     )
+
+
+def _at_once(parameters: t.Mapping[str, t.Any], steps: t.Sequence[Step]) -> int:
+    """How many guests this host may be sending at the same time, as far as they are there and let in."""
+    let_in = parameters["incoming_limit"] * len({step["destination"] for step in steps})
+    return max(1, min(parameters.get("window", 1), len(steps), let_in))
 
 
 def host_uuid(connections: Connections, shared: Settings) -> str | None:

@@ -76,6 +76,7 @@ def test_moves_that_share_a_path_have_their_share_of_it():
     assert (made["at_once"], made["bandwidth_bytes_per_s"]) == (2, round(22.8 * MIB / 2))
     # Two guests are all that can leave h1 at once, and none leaves h3.
     assert foreseen(slots=Slots(per_source=9)).at_once("h1", "h2") == 2
+    assert foreseen(slots=Slots(per_source=9), receivers=1).at_once("h1", "h2") == 1
     assert foreseen(slots=Slots(per_destination=9), senders=1).at_once("h1", "h2") == 1
     assert foreseen(slots=Slots(per_destination=9)).at_once("h1", "h2") == 2
     crossed = {("h1", "h2"): ("core",)}

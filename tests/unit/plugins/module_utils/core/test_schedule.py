@@ -189,15 +189,23 @@ def test_one_that_ends_leaves_its_share_to_the_others():
 @pytest.mark.parametrize(
     ("slots", "asked", "most"),
     [
-        (Slots(), {"leaving": 9, "senders": 9}, 1),
-        (Slots(per_source=4), {"leaving": 9, "senders": 1}, 4),
-        (Slots(per_source=4), {"leaving": 2, "senders": 5}, 2),
-        (Slots(per_destination=3), {"leaving": 9, "senders": 1}, 1),
-        (Slots(per_destination=3), {"leaving": 9, "senders": 5}, 3),
-        (Slots(per_link={"core": 4}), {"leaving": 9, "senders": 20, "links": ("core", "other")}, 4),
-        (Slots(per_link={"core": 4}), {"leaving": 9, "senders": 20}, 1),
-        (Slots(per_source=2), {"leaving": 0, "senders": 0}, 1),
+        (Slots(), (9, 9, 9), 1),
+        (Slots(per_source=4), (9, 1, 9), 4),
+        (Slots(per_source=4), (2, 5, 9), 2),
+        # Four could leave, but their destination takes in one at a time.
+        (Slots(per_source=4), (9, 1, 1), 1),
+        (Slots(per_source=4), (9, 1, 3), 3),
+        (Slots(per_source=4, per_destination=2), (9, 1, 1), 2),
+        (Slots(per_destination=3), (9, 1, 9), 1),
+        (Slots(per_destination=3), (9, 5, 9), 3),
+        (Slots(per_source=2), (0, 0, 0), 1),
     ],
 )
 def test_the_most_that_may_share(slots, asked, most):
-    assert slots.at_once(**asked) == most
+    assert slots.at_once(**dict(zip(("leaving", "senders", "receivers"), asked, strict=True))) == most
+
+
+def test_a_shared_link_is_shared_by_those_that_cross_it():
+    slots, hosts = Slots(per_link={"core": 4}), {"leaving": 9, "senders": 20, "receivers": 20}
+    assert slots.at_once(**hosts, links=("core", "other")) == 4
+    assert slots.at_once(**hosts) == 1

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, moving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
@@ -111,6 +111,17 @@ class TestRecall:
         assert knowledge.recall(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
         assert knowledge.recall(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
         assert knowledge.recall(settings(), {**step(), "forecast": None}).at_once == 1
+
+    @pytest.mark.parametrize(
+        ("window", "incoming_limit", "targets", "at_once"),
+        [(1, 1, ["h2", "h3"], 1), (4, 1, ["h2", "h3"], 2), (4, 1, ["h2", "h2", "h2"], 1), (4, 2, ["h2"] * 9, 2),
+         (4, 9, ["h2", "h2", "h3"], 3), (4, 9, ["h2"] * 9, 4), (4, 9, [], 1)],
+    )  # fmt: skip
+    def test_a_host_sends_as_many_as_are_there_and_let_in(self, window, incoming_limit, targets, at_once):
+        parameters = {"uri": "qemu:///system", "state_dir": "/", "reserve_mib": 0, "tune_network": False,
+                      "window": window, "incoming_limit": incoming_limit}  # fmt: skip
+        found = moving.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
+        assert found.at_once == at_once
 
 
 class TestLearn:
