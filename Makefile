@@ -98,7 +98,7 @@ integration: tools ## The lab's own tests, then the collection's on the lab (roo
 
 .PHONY: test
 test: ## Everything: check, sanity, import-check, integration
-	@tests/tools/test integration --beside check sanity import-check
+	@tests/tools/test check sanity import-check integration
 
 ##
 .PHONY: demo
