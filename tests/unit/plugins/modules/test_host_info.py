@@ -144,13 +144,17 @@ def test_odd_names(snapshot, cluster, name):
     assert [b["code"] for b in guest["blockers"]] == ["snapshots"]
 
 
-def test_two_hundred_guests_in_less_than_two_seconds(snapshot, cluster):
+def test_ten_times_the_guests_take_not_much_more_than_ten_times_the_work(snapshot, cluster):
     h1 = cluster.add_host("h1")
+    took_s = []
     for number in range(200):
         h1.add_guest(f"g{number:03d}", disk=f"/var/lib/libvirt/images/g{number}.qcow2")
-    started = time.monotonic()
-    assert len(snapshot()["domains"]) == 200
-    assert time.monotonic() - started < 2
+        if number in (19, 199):
+            started = time.process_time()
+            assert len(snapshot()["domains"]) == number + 1
+            took_s.append(time.process_time() - started)
+    few, many = took_s
+    assert many < 30 * few
 
 
 def test_a_damaged_record_counts_as_cordoned(snapshot, cluster, tmp_path):
