@@ -200,6 +200,11 @@ class State:
         for size, count in facts.pages:
             self.free_pages[host, size] = self.free_pages.get((host, size), 0) - count
 
+    def arrive(self, unit: int, host: int) -> None:
+        """Put a unit on another host that keeps room on the first too, as it does while it moves; for a trial."""
+        self.on[self.where[unit]].discard(unit)
+        self.drop(unit, host)
+
     def may_go(self, unit: int, host: int, source: int | None = None) -> bool:
         """May it go there, from where it is or from ``source``, as far as kinds, paths, versions and cordons say?"""
         source = self.where[unit] if source is None else source

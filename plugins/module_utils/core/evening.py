@@ -14,6 +14,7 @@ import heapq
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Safe
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
 
 #: Below this score hbal wants a gain to be worth it.
@@ -104,9 +105,6 @@ def even_out(
         else:
             heats[source], heats[destination] = _between(heats, source, destination)
     return made
-
-
-Safe = t.Callable[[State, int, int], bool]
 
 
 def _between(heats: t.Sequence[float], source: int, destination: int) -> tuple[float, float]:

@@ -14,6 +14,7 @@ import heapq
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import pack
 
 #: Hosts that the exact packing looks at: those with the most room.
@@ -74,19 +75,63 @@ def _plainly(state: State, guests: t.Sequence[int], hosts: t.Sequence[int], fail
 
 
 class Cover:
-    """N+1 while guests move.
+    """N+1 while guests move, among the hosts that are open in the state it is made from.
 
     Hosts that are not covered to begin with are not held against a move.
     """
 
     def __init__(self, state: State) -> None:
+        self._is_open = list(state.is_open)
         self.broken = frozenset(uncovered(state))
 
     def allows(self, state: State, unit: int, destination: int) -> bool:
-        """Would every host that is covered still be, after this move? The state is left as it was."""
+        """Would every host that is covered still be, after this move? The state is left as it was.
+
+        The state may let guests go to fewer hosts than those that could take them after a failure.
+        """
         source = state.where[unit]
         state.move(unit, destination)
-        hosts = (host for host, is_open in enumerate(state.is_open) if is_open and host not in self.broken)
-        allowed = all(is_covered(state, host) for host in hosts)
+        allowed = self._holds(state, destination)
         state.move(unit, source)
         return allowed
+
+    def for_any_order(self, state: State, moves: t.Sequence[Move]) -> list[Move]:
+        """Let moves wait for others, so that N+1 holds whichever of them are over.
+
+        A move that is safe while the moves before it keep room at both of their ends may overtake these, and they it.
+        Where it is not, it waits for all of them.
+
+        Args:
+            state: the cluster before the first move; it follows them.
+            moves: each of them allowed, one after the other.
+        """
+        made: list[Move] = []
+        awaited: tuple[int, ...] = ()
+        loose: list[int] = []
+        under_way = state.copy()
+        for number, move in enumerate(moves):
+            if loose and not self._joins(under_way, move):
+                awaited, loose = tuple(loose), []
+                under_way = state.copy()
+            if not loose:
+                under_way.arrive(move.unit, move.destination)
+            state.move(move.unit, move.destination)
+            loose.append(number)
+            made.append(move._replace(after=tuple(sorted({*move.after, *awaited}))))
+        return made
+
+    def _joins(self, under_way: State, move: Move) -> bool:
+        """Let a move begin beside others, if it may; if not, the state is of no more use."""
+        unit, destination = move.unit, move.destination
+        if not (under_way.has_room(unit, destination) and under_way.is_apart(unit, destination)):
+            return False
+        under_way.arrive(unit, destination)
+        return self._holds(under_way, destination)
+
+    def _holds(self, state: State, first: int) -> bool:
+        """``first`` is looked at first: where guests arrive, it is the likeliest to fail."""
+        opened, state.is_open = state.is_open, self._is_open
+        hosts = [first, *(host for host in range(len(state.is_open)) if host != first)]
+        held = all(is_covered(state, host) for host in hosts if state.is_open[host] and host not in self.broken)
+        state.is_open = opened
+        return held

@@ -60,8 +60,9 @@ def plan_rebalance(
         The plan's content; ``figures`` has the scores before and after and what moves. A remark says why there is
         nothing to do, if there is nothing.
     """
-    made = SnapshotCluster(terms, closing=set(terms.snapshots).difference(hosts) if hosts else ())
-    state = State(made.cluster)
+    made = SnapshotCluster(terms)
+    whole = State(made.cluster)
+    state = _taking_part(made, whole, hosts)
     score_of = functools.partial(score.kvmops, weights=weights)
     before = score_of(state)
     moving = _moving(terms)
@@ -69,14 +70,16 @@ def plan_rebalance(
         return _nothing(before.value, [_in_motion(moving)], terms, window)
     rests = [made.units[uuid] for uuid in resting if uuid in made.units]
     still = [*rests, *(unit for unit, facts in enumerate(made.cluster.units) if facts.together is not None)]
-    safe = n_plus_one.Cover(state).allows if spare == "require" else None
-    found = rebalance(state, score_of, rules, still=still, safe=safe)
-    ordered = _ordered(made, before, found.places)
-    if not ordered.moves:
-        return _nothing(before.value, [_balanced(before.value, len(rests))], terms, window)
-    after = State(made.cluster)
+    # Guests of a host that fails start on any open host, whoever takes part in the rebalance.
+    cover = n_plus_one.Cover(whole) if spare == "require" else None
+    found = rebalance(state, score_of, rules, still=still, safe=cover.allows if cover else None)
+    ordered = _ordered(state, before, found.places, cover)
+    after = state.copy()
     for move in ordered.moves:
         after.move(move.unit, move.destination)
+        whole.move(move.unit, move.destination)
+    if not ordered.moves or not _is_worth_it(rules, before.value, score_of(after).value):
+        return _nothing(before.value, [_balanced(before.value, len(rests))], terms, window)
     places = {unit: after.where[unit] for unit in found.places if after.where[unit] != state.where[unit]}
     steps = steps_of(made, ordered.moves, functools.partial(_why, made, before, places))
     units = made.cluster.units
@@ -87,18 +90,32 @@ def plan_rebalance(
         "bytes": sum(units[move.unit].move_bytes for move in ordered.moves),
     }
     return Planned(
-        Placement(steps, []), expectation(steps, terms.expected, window), covered(made, after, spare), figures
+        Placement(steps, []), expectation(steps, terms.expected, window), covered(made, whole, spare), figures
     )
 
 
-def _ordered(made: SnapshotCluster, before: score.Score, places: t.Mapping[int, int]) -> Ordered:
+def _taking_part(made: SnapshotCluster, whole: State, hosts: t.Collection[str]) -> State:
+    """The cluster with only these hosts open; with all that are, if none is named."""
+    state = whole.copy()
+    if hosts:
+        state.is_open = [is_open and name in hosts for name, is_open in zip(made.names, whole.is_open)]
+    return state
+
+
+def _ordered(state: State, before: score.Score, places: t.Mapping[int, int], cover: n_plus_one.Cover | None) -> Ordered:
     """In the order of what they gain for their cost. Who gets to its place by no order stays."""
-    rank = by_rate(State(made.cluster), before, places)
+    rank = by_rate(state, before, places)
     while True:
-        ordered = order(State(made.cluster), places, rank)
+        ordered = order(state.copy(), places, rank, safe=cover.allows if cover else None)
         if not ordered.left:
-            return ordered
+            break
         places = {unit: host for unit, host in places.items() if unit not in ordered.left}
+    return ordered._replace(moves=cover.for_any_order(state.copy(), ordered.moves)) if cover else ordered
+
+
+def _is_worth_it(rules: Rules, before: float, after: float) -> bool:
+    """Is it enough even without those that stay because no order brings them to their place?"""
+    return before - after >= rules.least_improvement * before - 1e-9
 
 
 def _why(made: SnapshotCluster, before: score.Score, places: t.Mapping[int, int], move: Move) -> str:

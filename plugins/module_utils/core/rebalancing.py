@@ -19,11 +19,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.evening import (
     AS_HBAL,
     Limits,
-    Safe,
     even_out,
     resting,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.exchanging import exchange
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Safe
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.thrift import Thrift
 

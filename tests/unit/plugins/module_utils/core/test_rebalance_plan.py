@@ -125,18 +125,102 @@ def test_closed_hosts_take_no_part():
     assert planned.figures["score_after"] < 1e-6
 
 
+def uncovered_on_the_way(terms, planned, rng):
+    """Hosts that are covered before the plan, and not after some of its steps, in any order that it permits.
+
+    A step may also never take place: then those that wait for it do not either.
+    """
+    made = SnapshotCluster(terms)
+    state = State(made.cluster)
+    broken, found = set(n_plus_one.uncovered(state)), set()
+    todo, done = list(planned.placement.steps), set()
+    while todo:
+        able = [step for step in todo if done.issuperset(step["after"])]
+        if not able:
+            break
+        step = rng.choice(able)
+        todo.remove(step)
+        if rng.random() < 0.9:
+            done.add(step["id"])
+            state.move(made.units[step["guest"]["uuid"]], made.hosts[step["destination"]])
+            found.update(made.names[host] for host in set(n_plus_one.uncovered(state)) - broken)
+    return found
+
+
 def test_n_plus_one_is_never_made_worse():
     made = clusters.cluster(clusters.Shape(hosts=5, guests=30, fill=0.68, seed=4))
-    seen = clusters.snapshots(made)
-    terms = Terms(seen)
+    terms = Terms(clusters.snapshots(made))
     planned = plan_rebalance(terms, spare="require")
     assert moves(planned)
-    state = State(SnapshotCluster(terms).cluster)
-    numbers, units = SnapshotCluster(terms).hosts, SnapshotCluster(terms).units
-    broken = set(n_plus_one.uncovered(state))
-    for step in planned.placement.steps:
-        state.move(units[step["guest"]["uuid"]], numbers[step["destination"]])
-    assert set(n_plus_one.uncovered(state)) <= broken
+    for seed in range(5):
+        assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
+
+
+def test_n_plus_one_holds_in_whatever_order_the_moves_end():
+    """Once g0-1 is on h2, only h1 may take g0-2 if h0 fails, and has no room for it until g1-1 has left."""
+    seen = cluster(
+        host_with("h0", 8, *sized("g0", 2, 1, 2, apart=(None, "x", "x"))),
+        host_with("h1", 10, *sized("g1", 2, 3, 3)),
+        host_with("h2", 10, *sized("g2", 1)),
+    )
+    terms = Terms(seen)
+    planned = plan_rebalance(terms, spare="require")
+    assert moves(planned) == [("g1-1", "h1", "h2"), ("g0-1", "h0", "h2")]
+    assert [step["after"] for step in planned.placement.steps] == [[], ["s001"]]
+    for seed in range(10):
+        assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
+
+
+def sized(name, *gib, apart=()):
+    groups = [*apart, *[None] * (len(gib) - len(apart))]
+    return [
+        domain(f"{name}-{n}", memory_bytes=int(size * GIB), apart=group)
+        for n, (size, group) in enumerate(zip(gib, groups))
+    ]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_n_plus_one_holds_between_all_moves(seed):
+    rng = random.Random(seed)
+    sizes = [[rng.choice([0.5, 1, 2, 3]) for dummy in range(rng.randint(0, 4))] for dummy2 in range(rng.randint(3, 4))]
+    hosts = [
+        host_with(f"h{n}", rng.choice([8, 10, 12]), *sized(f"g{n}", *own, apart=[rng.choice([None, None, "x"])]))
+        for n, own in enumerate(sizes)
+    ]
+    terms = Terms(cluster(*hosts))
+    planned = plan_rebalance(terms, spare="require")
+    for dice in range(5):
+        assert uncovered_on_the_way(terms, planned, random.Random(dice)) == set()
+
+
+def test_moves_that_leave_enough_to_spare_do_not_wait_for_each_other():
+    planned = plan_rebalance(Terms(cluster(*skewed())), spare="require")
+    assert len(moves(planned)) == 4
+    assert all(step["after"] == [] for step in planned.placement.steps)
+
+
+@pytest.mark.parametrize("spare", ["warn", "require"])
+def test_a_host_that_takes_no_part_can_still_take_the_guests_of_one_that_fails(spare):
+    h1, h2 = host_with("h1", 10, *sized("a", *[1] * 8)), host_with("h2", 10, *sized("b", 1, 1, 1))
+    planned = plan_rebalance(Terms(cluster(h1, h2, host_with("h3", 64))), hosts=["h1", "h2"], spare=spare)
+    assert {host for dummy, *ends in moves(planned) for host in ends} == {"h1", "h2"}
+    assert planned.remarks == []
+    alone = plan_rebalance(Terms(cluster(h1, h2)), spare=spare)
+    assert [remark["code"] for remark in alone.remarks] == ["n_plus_one"]
+
+
+def test_a_host_that_takes_no_part_is_left_covered():
+    """The guest of h3 is as large as what h2 has free, and nobody else has so much."""
+    hosts = [
+        host_with("h1", 10, *sized("a", 2, 2, 2)),
+        host_with("h2", 10, *sized("b", 0.5)),
+        host_with("h3", 20, *sized("c", 8)),
+    ]
+    terms = Terms(cluster(*hosts))
+    assert moves(plan_rebalance(terms, hosts=["h1", "h2"]))
+    planned = plan_rebalance(terms, hosts=["h1", "h2"], spare="require")
+    assert moves(planned) == []
+    assert planned.remarks[0]["code"] == "balanced"
 
 
 @pytest.mark.parametrize("seed", range(60))
