@@ -24,6 +24,8 @@ Solver = t.Callable[[State, t.Sequence[int], t.Sequence[int], "Reaches"], t.Opti
 
 #: Hosts that the searches look at: those with the most room. More would not help, and take long.
 MOST_HOSTS = 40
+#: Of those that a mover may go to: so many at least, as far as there are, be there more room elsewhere or not.
+LEAST_REACH = 8
 EXACT_TRIES = 100_000
 SEARCH_TRIES = 200_000
 SEARCH_ROUNDS = 3
@@ -158,7 +160,7 @@ def _searched(
     state: State, movers: t.Sequence[int], others: t.Sequence[int], homes: t.Sequence[int], solver: Solver | None
 ) -> Evacuation:
     """Movers are NOWHERE, and so afterwards; others are at home, and so afterwards."""
-    hosts = _roomiest(state)
+    hosts = _searchable(state, movers, Reaches(state, homes))
     near = set(hosts)
     if sum(state.need[unit] for unit in movers) > sum(
         max(0, left) for left, open_ in zip(state.free, state.is_open) if open_
@@ -180,22 +182,32 @@ def _searched(
         cost = _extra(state, solved, movers)
         return Evacuation(dict(solved), (), cost, cost if is_whole else 0.0, is_whole, exact.tries)
     best: tuple[float, dict[int, int]] | None = None
+    tries = exact.tries
     for number in range(SEARCH_ROUNDS):
         search = Repacking(state.copy(), movers, nearby, reach)
-        search.run(SEARCH_TRIES, random.Random(number))  # noqa: S311 - the same plan every time
+        tries += search.run(SEARCH_TRIES, random.Random(number))  # noqa: S311 - the same plan every time
         if search.best is not None and (best is None or search.best[0] < best[0]):
             best = search.best
         if best is not None and best[0] <= bound:
             break
-    tries = exact.tries + SEARCH_ROUNDS * SEARCH_TRIES
     if best is None:
         return Evacuation({}, (), 0.0, bound, False, tries)
     return Evacuation(best[1], (), best[0], bound, best[0] <= bound, tries)
 
 
-def _roomiest(state: State) -> list[int]:
+def _searchable(state: State, movers: t.Sequence[int], reach: Reaches) -> list[int]:
+    """The hosts with the most room, and those with the most room of the few that some movers may go to."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
-    return sorted(sorted(hosts, key=lambda host: -state.free[host])[:MOST_HOSTS])
+    found = set(_roomiest(state, hosts, MOST_HOSTS))
+    if len(found) < len(hosts):
+        for able in dict.fromkeys(reach(unit) for unit in movers):
+            if len(found.intersection(able)) < LEAST_REACH:
+                found.update(_roomiest(state, able, LEAST_REACH))
+    return sorted(found)
+
+
+def _roomiest(state: State, hosts: t.Sequence[int], most: int) -> list[int]:
+    return sorted(hosts, key=lambda host: -state.free[host])[:most]
 
 
 def _extra(state: State, places: t.Mapping[int, int], movers: t.Sequence[int]) -> float:

@@ -41,6 +41,8 @@ class Repacking:
         self.usual_cost = sum(costs) / len(costs) if costs else 1.0
         self.usual_need = sum(state.need[unit] for unit in self.loose) / max(1, len(self.loose))
         self.best: tuple[float, dict[int, int]] | None = None
+        #: What is overfull to begin with need not get better, and is nothing that a search could be blamed for.
+        self.floor = [min(0, free) for free in state.free]
         self.spent = 0.0
         self.stuck = False
         for unit in sorted(movers, key=lambda unit: -state.need[unit]):
@@ -50,10 +52,10 @@ class Repacking:
                 return
             state.drop(unit, max(hosts, key=state.free.__getitem__))
 
-    def run(self, tries: int, rng: random.Random) -> None:
-        """Look for something cheaper, so many times."""
+    def run(self, tries: int, rng: random.Random) -> int:
+        """Look for something cheaper, so many times; return how many steps were looked at: none where it is stuck."""
         if self.stuck or not self.loose:
-            return
+            return 0
         cooling, temperature = (COLD / HOT) ** (1 / max(1, tries)), HOT
         self._note()
         for dummy in range(tries):
@@ -69,12 +71,13 @@ class Repacking:
             if not self._go(unit, back, source, destination):
                 continue
             self._note()
+        return tries
 
     def _worse(self, unit: int, back: int | None, source: int, destination: int) -> float:
         """How much more this costs, in costs of a usual move."""
         state, need = self.state, self.state.need
         net = need[unit] - (need[back] if back is not None else 0)
-        here, there = state.free[source], state.free[destination]
+        here, there = state.free[source] - self.floor[source], state.free[destination] - self.floor[destination]
         over = max(0, -here - net) - max(0, -here) + max(0, net - there) - max(0, -there)
         cost = self._extra(unit, source, destination)
         if back is not None:
@@ -143,8 +146,15 @@ class Repacking:
         """Keep what there is, if it is sound and the cheapest so far."""
         if self.best is not None and self.spent >= self.best[0] - 1e-9:
             return
-        if min(self.state.free[host] for host in range(len(self.state.free))) < 0:
+        free = self.state.free
+        if min(free) < 0 and any(left < 0 and not self._is_as_found(host) for host, left in enumerate(free)):
             return
         where = self.state.where
         places = {unit: where[unit] for unit in self.loose if where[unit] != self.home.get(unit)}
         self.best = (self.spent, places)
+
+    def _is_as_found(self, host: int) -> bool:
+        """Is it overfull only of what it had to begin with? Whoever comes needs real room, even if others leave."""
+        return self.floor[host] < 0 and all(
+            self.home.get(unit) == host for unit in self.state.on[host] if unit in self.costs
+        )

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation, n_plus_one
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
     NOWHERE,
     Cluster,
@@ -174,6 +174,50 @@ def test_the_search_that_proves_nothing_finds_what_the_exact_one_finds():
     search.run(100_000, random.Random(1))
     assert search.best is not None
     assert search.best[0] <= 1.5 * exact.bound
+
+
+def test_a_mover_with_few_hosts_is_looked_at_where_it_may_go(monkeypatch):
+    """Unit 0 may only go to host 1, which has less room than all others; for unit 1, one of the others must go."""
+    monkeypatch.setattr(evacuation, "MOST_HOSTS", 5)
+    units = [(0, 2), (0, 6), *((host, 4) for host in range(2, 12) for dummy in range(2))]
+    made = cluster([8, 2, *[12] * 10], units, closed=[0], barred_guests=[(0, host) for host in range(2, 12)])
+    dummy, found = drained(made)
+    assert found.unplaced == ()
+    assert found.places[0] == 1
+
+
+def drained_by_search(monkeypatch, made):
+    """Without what the exact search would find."""
+    monkeypatch.setattr(evacuation, "EXACT_TRIES", 1)
+    monkeypatch.setattr(evacuation, "SEARCH_TRIES", 2_000)
+    return drained(made)
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_a_host_that_is_overfull_to_begin_with_is_no_reason_to_find_nothing(is_closed, monkeypatch):
+    made = cluster([6, 8, 8, 4], [(0, 6), (1, 1), (1, 2), (2, 3), (3, 5)], closed=[0, *[3] * is_closed])
+    state, found = drained_by_search(monkeypatch, made)
+    assert found.unplaced == ()
+    assert state.free[:3] == [6, 0, 4]
+    assert state.on[3] == {4}
+
+
+def test_nobody_comes_to_an_overfull_host_for_one_that_leaves_it(monkeypatch):
+    """Host 2 would have three too much as before if one leaves and another comes, but no order does that."""
+    made = cluster([5, 5, 7], [(0, 5), (2, 5), (2, 5)], closed=[0], barred_guests=[(0, 1)])
+    state, found = drained_by_search(monkeypatch, made)
+    assert found.unplaced == (0,)
+    assert found.places == {}
+    assert state.on[2] == {1, 2}
+
+
+def test_only_tries_that_were_made_are_told(monkeypatch):
+    """Its group is on both hosts, so the search cannot even begin."""
+    units = [(0, 2, {"apart": (1,)}), (1, 2, {"apart": (1,)}), (2, 2, {"apart": (1,)})]
+    dummy, found = drained_by_search(monkeypatch, cluster([8, 8, 8], units, closed=[0]))
+    assert found.unplaced == (0,)
+    assert not found.is_proven
+    assert found.tries < 10
 
 
 def test_n_plus_one():
