@@ -12,8 +12,14 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Evacuation, Solver, evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import (
+    Evacuation,
+    Reaches,
+    Solver,
+    evacuate,
+    spread,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, joined, order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
     Planned,
@@ -59,7 +65,7 @@ def drain(
         facts = made.cluster.units
         others = [unit for unit in range(len(facts)) if not facts[unit].is_pinned and state.is_open[facts[unit].host]]
     found = evacuate(state, movers, others, solver=solver)
-    ordered, found = ordered_moves(made, found, movers, others)
+    ordered, found = ordered_moves(made, found, movers, others, solver)
     after = _after(made, ordered.moves)
     remarks = covered(made, after, spare)
     if spare == "require" and remarks:
@@ -77,11 +83,17 @@ def drain(
 
 
 def ordered_moves(
-    made: SnapshotCluster, found: Evacuation, movers: t.Collection[int], others: t.Collection[int]
+    made: SnapshotCluster,
+    found: Evacuation,
+    movers: t.Sequence[int],
+    others: t.Sequence[int],
+    solver: Solver | None = None,
 ) -> tuple[Ordered, Evacuation]:
-    """Order what was found; who cannot get to its place by any order stays, and the rest is ordered without it.
+    """Order what was found; what comes back with the moves is what they really reach.
 
-    Others may step aside and come back, where those that move cannot get past each other.
+    Others may step aside and come back, where those that move cannot get past each other. Movers that no order brings
+    to their place are ``stuck``: for the rest places are searched anew, as others would else make room for no one. Who
+    is stuck goes last, if there is room left then.
 
     Others go first, while there is room; then guests whose move may fail, so that a drain fails early if it fails;
     then the shortest, so that the host is relieved as early as it can be (SPT, Smith 1956).
@@ -91,18 +103,42 @@ def ordered_moves(
     def rank(unit: int) -> tuple[bool, bool, float, int]:
         return unit in must, not units[unit].is_risky, units[unit].cost, unit
 
-    places = dict(found.places)
+    stuck: list[int] = []
+    tries = found.tries
     while True:
-        ordered = order(State(made.cluster), places, rank)
+        ordered = order(State(made.cluster), found.places, rank)
         if ordered.left:
-            ordered = order(State(made.cluster), places, rank, others)
-        if not ordered.left:
+            ordered = order(State(made.cluster), found.places, rank, others)
+        lost = sorted(must.intersection(ordered.left), key=lambda unit: (-units[unit].need_bytes, unit))
+        if not lost:
             break
-        places = {unit: host for unit, host in places.items() if unit not in ordered.left}
-    lost = tuple(unit for unit in movers if unit in found.places and unit not in places)
-    return ordered, found._replace(
-        places=places, unplaced=(*found.unplaced, *lost), is_proven=found.is_proven and not lost
+        # The largest are the hardest to get past the others; half of them at once, as each search may take long.
+        stuck += lost[: (len(lost) + 1) // 2]
+        found = evacuate(State(made.cluster), [unit for unit in movers if unit not in stuck], others, solver=solver)
+        tries += found.tries
+    after = _after(made, ordered.moves)
+    late = spread(after, stuck, Reaches(after, list(after.where)))
+    moves = ordered.moves
+    if late:
+        last = [Move(unit, units[unit].host, host) for unit, host in late.items()]
+        moves = joined(State(made.cluster), [*moves, *last])
+    moves = _without_parking_for_good(moves)
+    places = {move.unit: after.where[move.unit] for move in moves if after.where[move.unit] != units[move.unit].host}
+    stuck = [unit for unit in stuck if unit not in places]
+    found = found._replace(
+        places=places,
+        unplaced=tuple(unit for unit in movers if unit not in places),
+        is_proven=found.is_proven and not ordered.left and not stuck,
+        tries=tries,
+        stuck=tuple(stuck),
     )
+    return Ordered(moves, ()), found
+
+
+def _without_parking_for_good(moves: t.Sequence[Move]) -> list[Move]:
+    """Others that cannot come back once all that must go are gone stay where they are: that is their place then."""
+    last = {move.unit: number for number, move in enumerate(moves)}
+    return [move._replace(parks=move.parks and last[move.unit] != number) for number, move in enumerate(moves)]
 
 
 def covered(made: SnapshotCluster, after: State, spare: str) -> list[Refusal]:

@@ -41,6 +41,7 @@ class Evacuation(t.NamedTuple):
         bound: the others cannot be moved for less.
         is_proven: ``extra_cost`` is the least there is; or, of unplaced ones, that there is no place for all.
         tries: placements and steps looked at.
+        stuck: of the unplaced ones, those that have a place which no order of moves brings them to.
     """
 
     places: dict[int, int]
@@ -49,6 +50,7 @@ class Evacuation(t.NamedTuple):
     bound: float = 0.0
     is_proven: bool = True
     tries: int = 0
+    stuck: tuple[int, ...] = ()
 
 
 class Reaches:

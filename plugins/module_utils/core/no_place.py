@@ -38,7 +38,7 @@ def at(made: SnapshotCluster, state: State, unit: int, member: int, host: int) -
 def _causes(made: SnapshotCluster, state: State, unit: int, closing: t.Collection[str]) -> dict[str, list[int]]:
     """Hosts by what keeps the unit from each of them, in the order in which it is worth being told."""
     found: dict[str, list[int]] = {
-        cause: [] for cause in ("room", "vcpus", "pages", "apart", "older", "kind", "closed")
+        cause: [] for cause in ("room", "vcpus", "pages", "apart", "older", "kind", "closed", "ring")
     }
     home = made.cluster.units[unit].host
     for host, name in enumerate(made.names):
@@ -58,7 +58,9 @@ def _cause(state: State, unit: int, host: int) -> str:
         return "apart"
     if state.free_vcpus[host] < state.vcpus[unit]:
         return "vcpus"
-    return "room" if state.free[host] < state.need[unit] else "pages"
+    if state.free[host] < state.need[unit]:
+        return "room"
+    return "ring" if state.has_room(unit, host) else "pages"
 
 
 def _told(
@@ -120,6 +122,12 @@ def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: 
             f"{name} can promise {max(0, state.free_vcpus[host])} virtual CPUs, but {guest} has {state.vcpus[unit]}",
             f"free {short} of them on {name}, or permit more virtual CPUs for each physical one (vcpu_ratio)",
         )
+    if cause == "ring":
+        return (
+            "waits_in_a_ring",
+            f"{guest} and guests on {name} wait for each other's room, and no third host has room meanwhile",
+            "free memory on another host, then plan again",
+        )
     if cause == "pages":
         return (
             "huge_pages",
@@ -146,8 +154,14 @@ def _company(made: SnapshotCluster, state: State, unit: int, host: int) -> str:
 def _answer(
     made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]], found: Evacuation
 ) -> Refusal:
-    """Is there no place, or was none found; and what would free one."""
-    if found.is_proven:
+    """Is there no place, or was none found, or is there no way to it; and what would free one."""
+    if unit in found.stuck:
+        code = "waits_in_a_ring"
+        reason = (
+            f"a place was found for {made.cluster.name_of(unit)}, but guests wait for each other's room on the way to "
+            "it, and no third host has room meanwhile"
+        )
+    elif found.is_proven:
         code, reason = "no_placement", "there is no placement for all guests at once, whatever moves where"
     else:
         code = "none_found"

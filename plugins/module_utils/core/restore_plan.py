@@ -71,7 +71,7 @@ def plan_restore(
         elif unit in risky:
             stays += stays_of(made, unit, functools.partial(_risky, risky[unit]))
         elif unit in lost:
-            stays += stays_of(made, unit, functools.partial(_no_room, made, after, unit, places[unit]))
+            stays += stays_of(made, unit, functools.partial(no_place.at, made, after, unit, host=places[unit]))
     stays = [stay for stay in stays if stay["guest"]["uuid"] in wishes]
     return Planned(Placement(steps, stays), expectation(steps, terms.expected, window), covered(made, after, spare), {})
 
@@ -137,16 +137,3 @@ def _torn(made: SnapshotCluster, unit: int, wishes: t.Mapping[str, Wish], member
             f"give them one home, or take {domain['name']} out of that group",
         )
     ]
-
-
-def _no_room(made: SnapshotCluster, after: State, unit: int, home: int, member: int) -> list[Refusal]:
-    if after.can_take(unit, home):
-        name, host = made.cluster.name_of(unit), made.names[home]
-        return [
-            refusal(
-                "waits_in_a_ring",
-                f"{name} and guests on {host} wait for each other's room, and no third host has room meanwhile",
-                "free memory on another host, then plan again",
-            )
-        ]
-    return no_place.at(made, after, unit, member, home)

@@ -147,6 +147,71 @@ def test_who_is_only_in_the_way_steps_aside_and_comes_back(monkeypatch):
     play(Replay(cluster(*hosts), closed=["h1"]), planned.placement.steps)
 
 
+def test_who_no_order_brings_to_its_place_stays_and_no_other_moves_for_it():
+    """There is a place for the mover once large and tiny have changed hosts, but small cannot step aside for both."""
+    old = snapshot("h1", domain("tiny", memory_bytes=256 * MIB, vcpus=1), free_bytes=6 * GIB)
+    old["emulators"][0]["machines"] = ["pc-q35-7.2"]
+    planned = drained(
+        ["h2"],
+        snapshot(
+            "h0",
+            domain("large", memory_bytes=6 * GIB, vcpus=1),
+            domain("small", memory_bytes=256 * MIB, vcpus=1),
+            free_bytes=0,
+        ),
+        old,
+        snapshot("h2", domain("mover", memory_bytes=3 * GIB, vcpus=1, machine="pc-q35-10.0"), free_bytes=2 * GIB),
+    )
+    assert moves(planned) == []
+    assert stays(planned) == {"mover": ["memory", "machine_type", "waits_in_a_ring"]}
+    assert planned.figures == {"extra_bytes": 0, "extra_is_least": False}
+
+
+def in_turn(monkeypatch, first):
+    """Have this found at first, by name, and thereafter what is found indeed."""
+    search, asked = evacuation.evacuate, []
+
+    def found(state, movers, others=(), **options):
+        numbers = {state.cluster.name_of(unit): unit for unit in range(len(state.where))}
+        hosts = {host.name: number for number, host in enumerate(state.cluster.hosts)}
+        asked.append([state.cluster.name_of(unit) for unit in movers])
+        if len(asked) > 1:
+            return search(state, movers, others, **options)
+        return evacuation.Evacuation({numbers[guest]: hosts[host] for guest, host in first.items()}, ())
+
+    monkeypatch.setattr(drain_plan, "evacuate", found)
+    return asked
+
+
+def test_places_are_searched_anew_without_the_largest_that_is_stuck(monkeypatch):
+    """What was found sends both movers to where two others would have to change places, which nobody has room for."""
+    asked = in_turn(monkeypatch, {"big": "h2", "less": "h2", "a": "h3", "b": "h2"})
+    hosts = [
+        host_with("h1", 14, domain("big", memory_bytes=7 * GIB), domain("less", memory_bytes=2 * GIB)),
+        host_with("h2", 7.2, domain("a", memory_bytes=7 * GIB)),
+        host_with("h3", 7.2, domain("b", memory_bytes=6 * GIB)),
+        host_with("h4", 2.5),
+    ]
+    planned = drained(["h1"], *hosts)
+    assert asked == [["big", "less"], ["less"]]
+    assert moves(planned) == [("less", "h1", "h4")]
+    assert stays(planned) == {"big": ["memory", "waits_in_a_ring"]}
+
+
+def test_who_is_stuck_takes_what_room_is_left(monkeypatch):
+    in_turn(monkeypatch, {"big": "h2", "less": "h2", "a": "h3", "b": "h2"})
+    hosts = [
+        host_with("h1", 14, domain("big", memory_bytes=4 * GIB), domain("less", memory_bytes=2 * GIB)),
+        host_with("h2", 7.2, domain("a", memory_bytes=7 * GIB)),
+        host_with("h3", 7.2, domain("b", memory_bytes=6 * GIB)),
+        host_with("h4", 6.5),
+    ]
+    planned = drained(["h1"], *hosts)
+    assert moves(planned) == [("less", "h1", "h4"), ("big", "h1", "h4")]
+    assert stays(planned) == {}
+    play(Replay(cluster(*hosts), closed=["h1"]), planned.placement.steps)
+
+
 def test_others_stay_where_they_are_unless_they_may_move():
     planned = drained(
         ["h1"],
