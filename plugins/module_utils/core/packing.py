@@ -32,7 +32,7 @@ def pack(state: State, units: t.Sequence[int], reach: Reach, most_tries: int) ->
     ``most_tries`` bounds the placements that are looked at.
     """
     search = _Search(state, units, reach, most_tries)
-    found = search.fill(0)
+    found = search.fill()
     places = {unit: state.where[unit] for unit in units} if found else None
     for unit in units if found else ():
         state.lift(unit)
@@ -65,25 +65,35 @@ class _Search:
             and ((one.need_bytes, one.vcpus, one.pages) == (other.need_bytes, other.vcpus, other.pages))
         )
 
-    def fill(self, place: int) -> bool:
-        """Place the units from here on."""
-        if place == len(self.units):
-            return True
+    def fill(self) -> bool:
+        """Place all units, in their order; what was tried in vain is lifted again."""
+        untried: list[t.Iterator[int]] = []
+        while len(untried) < len(self.units):
+            untried.append(iter(self._hosts(len(untried))))
+            while not self._place(len(untried) - 1, untried[-1]):
+                untried.pop()
+                if not untried:
+                    return False
+                self.state.lift(self.units[len(untried) - 1])
+        return True
+
+    def _hosts(self, place: int) -> list[int]:
+        """Where the unit at this place may go as things are, the fullest first; nowhere if the rest cannot fit."""
         if self.slack < 0 or self._wasted(place) > self.slack:
-            return False
+            return []
+        first = self.state.where[self.units[place - 1]] if self.alike[place] else -1
+        return sorted((host for host in self.reach[place] if host >= first), key=self.state.free.__getitem__)
+
+    def _place(self, place: int, hosts: t.Iterator[int]) -> bool:
+        """Put the unit at this place on the next host that can take it."""
         state, unit = self.state, self.units[place]
-        first = state.where[self.units[place - 1]] if self.alike[place] else -1
-        free = state.free
-        for host in sorted((host for host in self.reach[place] if host >= first), key=free.__getitem__):
+        for host in hosts:
             if self.tries >= self.most_tries:
                 return False
-            if not state.has_room(unit, host) or not state.is_apart(unit, host):
-                continue
-            self.tries += 1
-            state.drop(unit, host)
-            if self.fill(place + 1):
+            if state.has_room(unit, host) and state.is_apart(unit, host):
+                self.tries += 1
+                state.drop(unit, host)
                 return True
-            state.lift(unit)
         return False
 
     def _wasted(self, place: int) -> int:

@@ -161,6 +161,17 @@ def test_a_packing_that_is_given_up_is_no_proof():
     assert state.where == [NOWHERE] * 5
 
 
+def test_a_packing_may_be_of_more_units_than_python_calls_deep():
+    units = [(0, 2), *[(0, 1)] * 1500]
+    state = State(cluster([1502, 702, 800], units, closed=[0]))
+    reach = Reaches(state, list(state.where))
+    for unit in range(len(units)):
+        state.lift(unit)
+    places = pack(state, range(len(units)), reach, 100_000).places
+    assert sorted(places.values()) == [1] * 701 + [2] * 800
+    assert state.where == [NOWHERE] * len(units)
+
+
 def test_the_search_that_proves_nothing_finds_what_the_exact_one_finds():
     made = clusters.tight(0.99, 2)
     state = State(made)
