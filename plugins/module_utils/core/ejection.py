@@ -44,7 +44,7 @@ def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach:
         most_tries: bounds all placements that are looked at.
     """
     tries, is_proven, bound = 0, True, 0.0
-    for chosen in _cheapest_first(state, others):
+    for chosen in _cheapest_first(state, others, reach):
         bound = sum(state.cluster.units[unit].cost for unit in chosen) if is_proven else bound
         homes = {unit: state.where[unit] for unit in chosen}
         for unit in chosen:
@@ -61,13 +61,13 @@ def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach:
     return Ejection(None, is_proven, tries, bound)
 
 
-def _cheapest_first(state: State, others: t.Sequence[int]) -> t.Iterator[tuple[int, ...]]:
+def _cheapest_first(state: State, others: t.Sequence[int], reach: Reach) -> t.Iterator[tuple[int, ...]]:
     """Sets of others by their cost, beginning with none. Of sets that differ in nothing one is given.
 
     Each set but the first follows from exactly one other that costs no more: by one more of its dearest kind (of the
     next kind, when that is used up), or by the next kind in place of its last one.
     """
-    kinds = _kinds(state, others)
+    kinds = _kinds(state, others, reach)
     costs = [state.cluster.units[kind[0]].cost for kind in kinds]
     yield ()
     heap: list[tuple[float, tuple[int, ...]]] = [(costs[0], (0,))] if kinds else []
@@ -85,12 +85,13 @@ def _cheapest_first(state: State, others: t.Sequence[int]) -> t.Iterator[tuple[i
             heapq.heappush(heap, (cost - costs[last] + costs[last + 1], (*chosen[:-1], last + 1)))
 
 
-def _kinds(state: State, others: t.Sequence[int]) -> list[list[int]]:
+def _kinds(state: State, others: t.Sequence[int], reach: Reach) -> list[list[int]]:
     """Others in lists of those that differ in nothing, by cost. Those in a keep-apart group are like no other."""
     kinds: dict[tuple[t.Any, ...], list[int]] = {}
     for unit in sorted(others):
         facts = state.cluster.units[unit]
         itself = unit if facts.apart else -1
-        key = (facts.cost, state.where[unit], facts.need_bytes, facts.vcpus, facts.traits, facts.pages, itself)
+        hosts = tuple(reach(unit))
+        key = (facts.cost, state.where[unit], facts.need_bytes, facts.vcpus, hosts, facts.pages, itself)
         kinds.setdefault(key, []).append(unit)
     return sorted(kinds.values(), key=lambda kind: (state.cluster.units[kind[0]].cost, kind[0]))

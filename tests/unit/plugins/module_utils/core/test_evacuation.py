@@ -172,6 +172,15 @@ def test_a_packing_may_be_of_more_units_than_python_calls_deep():
     assert state.where == [NOWHERE] * len(units)
 
 
+@pytest.mark.parametrize("barred", [1, 2])
+def test_of_others_alike_in_size_the_one_moves_that_may_go_there(barred):
+    """Two that differ in nothing but where they may go; one of them in the way is enough, if it is the right one."""
+    made = cluster([5, 8, 3, 1], [(0, 5), (1, 3), (1, 3)], closed=[0], barred_guests=[(barred, 2)])
+    dummy, found = drained(made)
+    assert found.places == {0: 1, 3 - barred: 2}
+    assert (found.extra_cost, found.is_proven) == (3.0, True)
+
+
 def test_the_search_that_proves_nothing_finds_what_the_exact_one_finds():
     made = clusters.tight(0.99, 2)
     state = State(made)
