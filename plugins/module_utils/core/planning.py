@@ -11,7 +11,6 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility, goals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     SNAPSHOT,
-    Domain,
     Off,
     Placement,
     Snapshot,
@@ -20,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import GOALS, PlanError
@@ -299,26 +299,8 @@ def _check_hosts(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) ->
 
 
 def _check_duplicates(snapshots: t.Mapping[str, Snapshot]) -> None:
-    """A guest that is active on two hosts, while no migration explains it, may be destroying its disk."""
-    seen: dict[str, tuple[str, Domain]] = {}
-    for host in sorted(snapshots):
-        for domain in snapshots[host].get("domains") or []:
-            if is_off(domain):
-                continue
-            other_host, other = seen.setdefault(domain["uuid"], (host, domain))
-            if other_host != host and not _is_moving(domain) and not _is_moving(other):
-                raise PlanError(
-                    "duplicate_uuid",
-                    f"UUID {domain['uuid']} is active on two hosts: {other['name']} on {other_host} and "
-                    f"{domain['name']} on {host}",
-                    "move nothing until that is cleared up: if it is one guest that runs twice, its disk is in danger; "
-                    "if it is a copy, give the copy a UUID of its own",
-                )
-
-
-def _is_moving(domain: Domain) -> bool:
-    why = str(domain.get("state_reason") or "")
-    return bool(domain.get("job")) or "migrati" in why or "postcopy" in why or why == "starting_up"
+    for found in duplicates(snapshots).values():
+        raise PlanError(**found)
 
 
 def _check_somewhere_to_go(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> None:

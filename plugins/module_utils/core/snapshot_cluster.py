@@ -303,12 +303,15 @@ class SnapshotCluster:
         return {(one, other) for same in by_uuid.values() for one in same for other in same if one != other}
 
     def _clashes(self) -> set[tuple[int, int]]:
-        """Units whose name or UUID another host has defined for something else."""
+        """Units whose name or UUID another host has defined for something else, or that are active there as well."""
         first: dict[str, tuple[int, str]] = {}
         again: dict[str, list[tuple[int, str]]] = {}
+        active: dict[str, list[tuple[int, Domain]]] = {}
         for number, host in enumerate(self.names):
             for domain in self.terms.snapshots[host].get("domains") or []:
                 name, uuid = domain["name"], domain["uuid"]
+                if not is_off(domain):
+                    active.setdefault(uuid, []).append((number, domain))
                 for key, other in ((name, uuid), (uuid, name)):
                     if first.setdefault(key, (number, other)) != (number, other):
                         again.setdefault(key, [first[key]]).append((number, other))
@@ -317,6 +320,7 @@ class SnapshotCluster:
             for domain in members:
                 found.update((unit, n) for n, uuid in again.get(domain["name"], ()) if uuid != domain["uuid"])
                 found.update((unit, n) for n, name in again.get(domain["uuid"], ()) if name != domain["name"])
+                found.update((unit, n) for n, twin in active[domain["uuid"]] if twin is not domain)
         return found
 
 

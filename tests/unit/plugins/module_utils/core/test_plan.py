@@ -457,9 +457,50 @@ def test_an_empty_host_needs_no_destination():
 @pytest.mark.parametrize(
     ("here", "there"),
     [
+        ({"state_reason": "migration_canceled"}, {}),
+        ({"state_reason": "migration_canceled"}, {"state_reason": "migrated"}),
+        ({"job": {"operation": "backup"}}, {}),
+        ({}, {"job": {"operation": "unknown"}}),
+        ({}, {"state": "paused", "state_reason": "user"}),
+        ({"state": "crashed"}, {}),
+        ({"state_reason": "starting_up"}, {}),
+    ],
+)
+@pytest.mark.parametrize("drained", ["h1", "h2", "h3"])
+def test_a_guest_that_runs_on_after_a_failed_migration_is_no_guest_on_its_way(here, there, drained):
+    seen = cluster(snapshot("h1", domain(**here)), snapshot("h2", domain(**there)), snapshot("h3"))
+    with pytest.raises(PlanError) as caught:
+        planning.make(planning.Wanted("drain", [drained]), Terms(seen))
+    assert caught.value.refusal["code"] == "duplicate_uuid"
+
+
+def test_a_migration_explains_two_hosts_and_no_third():
+    going, coming = domain(job={"operation": "migration_out"}), domain(state="paused", state_reason="migration")
+    seen = cluster(snapshot("h1", going), snapshot("h2", coming), snapshot("h3", domain()), snapshot("h4"))
+    with pytest.raises(PlanError, match="is active on 3 hosts: web1 on h1, web1 on h2 and web1 on h3"):
+        planning.make(planning.Wanted("drain", ["h4"]), Terms(seen))
+
+
+@pytest.mark.parametrize(
+    "there", [{"state": "paused", "state_reason": "migration"}, {"state": "paused", "state_reason": "starting_up"}]
+)
+def test_no_guest_is_sent_to_a_host_where_it_is_active(there):
+    seen = cluster(snapshot("h1", domain()), snapshot("h2", domain(**there)))
+    placement = planning.make(planning.Wanted("drain", ["h1"]), Terms(seen)).planned.placement
+    assert placement.steps == []
+    assert "running_twice" in [refused["code"] for refused in placement.stays[0]["refusals"]]
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
         ({}, {"state": "shutoff"}),
         ({"job": {"operation": "migration_out"}}, {"state": "paused", "state_reason": "migration"}),
+        ({"job": {"operation": "migration_out"}}, {"state_reason": "migrated"}),
         ({}, {"state": "paused", "state_reason": "starting_up"}),
+        ({"state": "paused", "state_reason": "postcopy"}, {"state_reason": "postcopy"}),
+        ({"state": "paused", "state_reason": "postcopy_failed"}, {"state": "paused"}),
+        ({"state": "paused", "state_reason": "migration"}, {"state_reason": "migrated"}),
     ],
 )
 def test_a_left_over_and_a_guest_on_its_way_are_no_duplicates(here, there):
