@@ -100,15 +100,7 @@ def _not_said(host: str, guest: str, companions: t.Sequence[str]) -> Refusal:
 def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: int) -> tuple[str, str, str]:
     name, guest = made.names[host], made.cluster.name_of(unit)
     if cause == "apart":
-        groups = [group for group in (group_of(domain, "apart") for domain in made.domains[unit]) if group]
-        return (
-            "keep_apart",
-            (
-                f"{name} runs or will run {_company(made, state, unit, host)}, from which {guest} is kept apart "
-                f"(group {groups[0]})"
-            ),
-            f"add a host that runs no guest of group {groups[0]}, or take {guest} out of that group",
-        )
+        return _apart(made, state, unit, host)
     if cause == "older":
         return (
             "older_hypervisor",
@@ -141,6 +133,30 @@ def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: 
         "memory",
         f"{name} will have room for {human_bytes(max(0, free))} of guests{kept}, but {guest} needs {human_bytes(need)}",
         f"free {human_bytes(need - free)} on {name}, or add a host",
+    )
+
+
+def _apart(made: SnapshotCluster, state: State, unit: int, host: int) -> tuple[str, str, str]:
+    """By a group, or by a name that guests of several UUIDs have."""
+    name, guest = made.names[host], made.cluster.name_of(unit)
+    company = [one for other in state.on[host] if other != unit for one in made.domains[other]]
+    groups = {group_of(domain, "apart") for domain in company}
+    for domain in made.domains[unit]:
+        group = group_of(domain, "apart")
+        if group and group in groups:
+            return (
+                "keep_apart",
+                (
+                    f"{name} runs or will run {_company(made, state, unit, host)}, from which {guest} is kept apart "
+                    f"(group {group})"
+                ),
+                f"add a host that runs no guest of group {group}, or take {guest} out of that group",
+            )
+    namesake = next(one for one in company if any(one["name"] == own["name"] for own in made.domains[unit]))
+    return (
+        "name_clash",
+        f"{name} runs or will run another guest called {namesake['name']} (UUID {namesake['uuid']})",
+        f"rename one of the two (virsh domrename, while it is off), or choose another host than {name}",
     )
 
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
@@ -101,7 +102,8 @@ class SnapshotCluster:
         self.domains: list[list[Domain]] = []
         self.intents: list[list[dict[str, t.Any]]] = []
         self.units: dict[str, int] = {}
-        self._groups: dict[str, int] = {}
+        self._groups: dict[tuple[str, str], int] = {}
+        self._shared_names = _shared_names(terms)
         self._together: dict[str, int] = {}
         self._several: dict[tuple[int, ...], int] = {}
         self._of_host: dict[tuple[int, int], list[Refusal]] = {}
@@ -139,7 +141,9 @@ class SnapshotCluster:
         for domain in members:
             self.units.setdefault(domain["uuid"], number)
         expected = [self.terms.expected.get(domain["uuid"], NOTHING_EXPECTED) for domain in members]
-        groups = {group_of(domain, "apart") for domain in members} - {None}
+        groups = {("group", str(group)) for group in (group_of(domain, "apart") for domain in members) if group}
+        # A host has a name but once, whatever else is there when the guest comes.
+        groups |= {("name", domain["name"]) for domain in members if domain["name"] in self._shared_names}
         together = group_of(members[0], "together")
         traits = {self.kinds.of_guest(domain, intent) for domain, intent in zip(members, merged)}
         pages: dict[int, int] = {}
@@ -159,7 +163,7 @@ class SnapshotCluster:
             vcpus=sum(int(domain.get("vcpus") or 1) for domain in members),
             cpu=sum(self._cpus(domain, one) for domain, one in zip(members, expected)),
             traits=self._traits(sorted(traits)),
-            apart=tuple(sorted(self._groups.setdefault(str(group), len(self._groups)) for group in groups)),
+            apart=tuple(sorted(self._groups.setdefault(group, len(self._groups)) for group in groups)),
             pages=tuple(sorted(pages.items())),
             together=self._together.setdefault(together, len(self._together)) if together else None,
             is_pinned=bool(self._contradiction(members))
@@ -345,6 +349,13 @@ def _together(snapshot: Snapshot) -> list[list[Domain]]:
     return list(found.values())
 
 
+def _shared_names(terms: Terms) -> set[str]:
+    """Names that guests of several UUIDs have that are not off; whoever is off keeps the others away as it is."""
+    first: dict[str, str] = {}
+    active = (domain for one in terms.snapshots.values() for domain in one.get("domains") or [] if not is_off(domain))
+    return {domain["name"] for domain in active if first.setdefault(domain["name"], domain["uuid"]) != domain["uuid"]}
+
+
 def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
     """Ranks of QEMU's release: major and minor, for what differs in the third figure is no reason to refuse."""
     parsed = [versions.parsed((snapshot.get("versions") or {}).get("qemu")) for snapshot in snapshots]
@@ -355,25 +366,29 @@ def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
 
 def _usual_rate(terms: Terms) -> float:
     """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
-    memory = seconds = 0.0
+    memory: list[int] = []
+    seconds: list[float] = []
     if any(one.seconds is not None for one in terms.expected.values()):
         for snapshot in terms.snapshots.values():
             for domain in snapshot.get("domains") or []:
                 one = terms.expected.get(domain["uuid"], NOTHING_EXPECTED)
                 if one.seconds is not None:
-                    memory += int(domain["memory_bytes"]) if one.bytes is None else one.bytes
-                    seconds += max(one.seconds, 1e-3)
-    return memory / seconds if seconds else 0.0
+                    memory.append(int(domain["memory_bytes"]) if one.bytes is None else one.bytes)
+                    seconds.append(max(one.seconds, 1e-3))
+    # Summed up exactly: else the order in which the hosts answered would show in the plan.
+    return sum(memory) / math.fsum(seconds) if seconds else 0.0
 
 
 def _usual_use(terms: Terms) -> float:
     """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
-    used = promised = 0.0
+    used: list[float] = []
+    promised = 0
     if any(one.cpus is not None for one in terms.expected.values()):
         for snapshot in terms.snapshots.values():
             for domain in snapshot.get("domains") or []:
                 measured = terms.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
                 if measured is not None:
-                    used += measured
+                    used.append(measured)
                     promised += int(domain.get("vcpus") or 1)
-    return used / promised if promised and used else 1.0
+    # Exactly, as above.
+    return (math.fsum(used) / promised if promised else 0.0) or 1.0
