@@ -143,7 +143,7 @@ def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window
     if arguments["window_s"] is not None and not arguments["window_s"] > 0:
         raise plans.PlanError("window_s", f"window_s is {arguments['window_s']}", "give the seconds there are, above 0")
     connect = arguments["connect"]
-    stated = [float(end["bandwidth_mib_s"]) * MIB for end in connect.values() if end.get("bandwidth_mib_s")]
+    stated = {host: float(end["bandwidth_mib_s"]) * MIB for host, end in connect.items() if end.get("bandwidth_mib_s")}
     of_host = {host: str(end["link"]) for host, end in connect.items() if end.get("link")}
     seen = {
         host: interface_bytes_per_s(snapshot, (connect.get(host) or {}).get("migration_address"))
@@ -152,7 +152,7 @@ def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window
     return Window(
         window_s=arguments["window_s"],
         slots=plan_options.slots(arguments["slots"], set(of_host.values())),
-        bytes_per_s=min(stated, default=None),
+        stated=stated,
         links=plan_options.crossed(of_host, snapshots),
         interfaces={host: rate for host, rate in seen.items() if rate},
     )

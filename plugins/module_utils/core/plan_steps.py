@@ -54,21 +54,26 @@ class Window(t.NamedTuple):
     Attributes:
         window_s: seconds there are; None: any.
         slots: moves at once.
-        bytes_per_s: what to reckon with for guests without a forecast; None: what the interfaces give, else the usual.
+        stated: what the operator says that a host's link gives, in bytes/s, by host: what to reckon with for guests
+            without a forecast; where neither end has it, what the interfaces give, else the usual.
         links: shared links between two hosts, by (source, destination).
         interfaces: what the interface that moves go over can give, in bytes/s, by host; no more than a guess.
     """
 
     window_s: float | None = None
     slots: Slots = ONE_AT_A_TIME
-    bytes_per_s: float | None = None
+    stated: t.Mapping[str, float] = {}
     links: t.Mapping[tuple[str, str], tuple[str, ...]] = {}
     interfaces: t.Mapping[str, float] = {}
 
     def rate_of(self, source: str, destination: str) -> float:
-        """What to reckon with between two hosts, where no forecast knows better."""
-        known = [self.interfaces[host] for host in (source, destination) if host in self.interfaces]
-        return self.bytes_per_s or (USUAL_SHARE * min(known) if known else USUAL_BYTES_PER_S)
+        """What to reckon with between two hosts, where no forecast knows better: the slower end counts."""
+        ends = (source, destination)
+        stated = [self.stated[host] for host in ends if host in self.stated]
+        if stated:
+            return min(stated)
+        known = [self.interfaces[host] for host in ends if host in self.interfaces]
+        return USUAL_SHARE * min(known) if known else USUAL_BYTES_PER_S
 
 
 ANY_TIME = Window()

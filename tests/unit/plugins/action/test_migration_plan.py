@@ -263,6 +263,18 @@ def test_moves_at_once_over_one_link_are_not_faster_for_it(window, at_once):
     }
 
 
+@pytest.mark.parametrize(("rates", "slower"), [
+    ({"h1": 1100, "h2": 550, "far": 11}, 550), ({"h1": 1100, "far": 11}, 1100), ({"h2": 550, "far": 11}, 550),
+])  # fmt: skip
+def test_a_guess_goes_by_the_slower_end_of_its_own_way(rates, slower):
+    far = snapshot("far", maintenance=record("cordoned"))
+    seen = cluster(snapshot("h1", domain("a", memory_bytes=8 * GIB)), snapshot("h2"), far)
+    connect = {host: {"bandwidth_mib_s": rate} for host, rate in rates.items()}
+    expected = run(goal="drain", hosts=["h1"], snapshots=seen, connect=connect, window_s=60)["plan"]["expected"]
+    assert expected["seconds"] == pytest.approx(8 * 1024 / slower + 2, abs=0.1)
+    assert (expected["guessed"], expected["verdict"]) == (["a"], "fits")
+
+
 def test_what_nobody_knows_is_guessed_from_the_interfaces():
     links = [{"name": "eth1", "addresses": ["198.18.0.11/24"], "speed_mbit": 1000, "up": True}]
     seen = [snapshot("h1", domain("a", memory_bytes=6 * GIB), links=links), snapshot("h2"), snapshot("h3")]

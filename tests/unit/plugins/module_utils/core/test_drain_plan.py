@@ -95,7 +95,7 @@ def test_the_shortest_first_and_those_that_may_fail_before_all():
 
 def test_guests_without_a_forecast_are_guessed_and_named():
     planned = drained(
-        ["h1"], snapshot("h1", domain("a", memory_bytes=GIB)), snapshot("h2"), window=Window(bytes_per_s=GIB)
+        ["h1"], snapshot("h1", domain("a", memory_bytes=GIB)), snapshot("h2"), window=Window(stated={"h2": GIB})
     )
     assert planned.expected["seconds"] == 3.0
     assert planned.expected["guessed"] == ["a"]
