@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Step
 
 
@@ -21,11 +23,26 @@ def ranks(plan: Plan, host: str) -> dict[str, int]:
     return found
 
 
-def awaited(plan: Plan, step: Step) -> list[Step]:
+def awaited(plan: Plan, step: Step) -> list[dict[str, t.Any]]:
     """The steps of other sources that a step waits for; those of its own source, its run sees ending.
 
-    Only of those that stand before it: so no two sources ever wait for each other.
+    Only of those that stand before it: so no two sources ever wait for each other. Each has ``arrivals`` besides: the
+    hosts on which its guest may be found once it is over. A guest that was only parked there may have gone on long
+    before the waiting step's turn comes.
     """
     before = [one["id"] for one in plan["steps"]].index(step["id"])
     after = set(step["after"])
-    return [one for one in plan["steps"][:before] if one["id"] in after and one["source"] != step["source"]]
+    return [
+        {**one, "arrivals": _arrivals(plan, number)}
+        for number, one in enumerate(plan["steps"][:before])
+        if one["id"] in after and one["source"] != step["source"]
+    ]
+
+
+def _arrivals(plan: Plan, number: int) -> list[str]:
+    """Where a step takes its guest and where later ones do, but for hosts on which it was before: seen there, it may as
+    well not have moved yet."""
+    uuid, destination = plan["steps"][number]["guest"]["uuid"], plan["steps"][number]["destination"]
+    earlier = {one["source"] for one in plan["steps"][: number + 1] if one["guest"]["uuid"] == uuid}
+    later = [one["destination"] for one in plan["steps"][number + 1 :] if one["guest"]["uuid"] == uuid]
+    return list(dict.fromkeys([destination, *(host for host in later if host not in earlier)]))

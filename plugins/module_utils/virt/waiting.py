@@ -96,7 +96,7 @@ class Waiting:
         """
         for other in step.get("awaits") or ():
             end, told = self._clock() + PATIENCE_S, False
-            name, target = other["guest"]["name"], other["destination"]
+            name, target = other["guest"]["name"], ", or on to ".join(other["arrivals"])
             while not self._has_arrived(other):
                 self._must_go_on()
                 if self._clock() >= end:
@@ -118,8 +118,11 @@ class Waiting:
             raise StoppedError
 
     def _has_arrived(self, other: t.Mapping[str, t.Any]) -> bool:
+        return any(self._runs_at(host, other["guest"]["uuid"]) for host in other["arrivals"])
+
+    def _runs_at(self, host: str, uuid: str) -> bool:
         try:
-            domain = self._asking.domain_at(other["destination"], other["guest"]["uuid"])
+            domain = self._asking.domain_at(host, uuid)
             return bool(domain.state()[0] == virt.libvirt.VIR_DOMAIN_RUNNING)
         except (virt.libvirt.libvirtError, virt.VirtError):
             # Not there yet, or a destination that does not answer now; either may be over in a moment.

@@ -1626,8 +1626,9 @@ def test_a_source_that_comes_first_does_not_wait(rig):
 # --- a guest that another source sends first -------------------------------------------------------------------------
 
 
-def awaiting(rig, guest):
+def awaiting(rig, guest, *onward):
     other = {"id": "s-web9", "guest": {"name": "web9", "uuid": WEB9}, "source": "h3", "destination": "h2"}
+    other["arrivals"] = ["h2", *onward]
     return {**rig.step(guest), "awaits": [other]}
 
 
@@ -1645,12 +1646,29 @@ def test_a_step_waits_until_the_guest_before_it_has_arrived(rig):
     assert ("waiting", "waiting for web9 to come to h2") in rig.recorder.lines
 
 
+def test_a_guest_that_was_only_parked_may_have_gone_on_already(rig):
+    guest = rig.h1.add_guest("web1")
+    known = {"connect_uri": "qemu+ssh://root@h3/system", "migration_address": None}
+    rig.use(destinations={**rig.settings.destinations, "h3": known})
+    rig.cluster.add_host("h3").add_guest("web9", uuid=WEB9)
+    move = Move(rig, awaiting(rig, guest, "h3"))
+    guest.wait_for_job().complete()
+    assert move.result()["outcome"] == "moved"
+    assert rig.clock.slept < 5
+
+
 def test_nobody_waits_for_another_guest_once_the_run_is_stopped(rig):
     guest = rig.h1.add_guest("web1")
     move = Move(rig, awaiting(rig, guest))
     until(lambda: rig.clock.slept > 5)
     rig.stopping.set()
     assert was_not_started(rig, guest, move.result())
+
+
+def test_a_wait_tells_all_hosts_where_the_guest_may_be(rig, monkeypatch):
+    monkeypatch.setattr(waiting, "PATIENCE_S", 100.0)
+    result = rig.mover.move(awaiting(rig, rig.h1.add_guest("web1"), "h3"), lambda: None)
+    assert result["refusals"][0]["reason"].startswith("it may only move after web9 has come to h2, or on to h3, and")
 
 
 def test_a_guest_that_never_arrives_holds_its_step_back(rig, monkeypatch):
