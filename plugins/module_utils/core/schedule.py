@@ -5,8 +5,7 @@
 """When each step of a plan starts and ends, when all are over, and whether that fits a window.
 
 The steps of a source run in the plan's order, each as soon as those it waits for are over and source, destination and
-links have a slot free: what the executor does. None overtakes one that waits for others; one that waits for its
-destination has its source's slot meanwhile. Where several run at once they share what they go over, so while a step
+links have a slot free: what the executor does. Where several run at once they share what they go over, so while a step
 fills the link it gets on as much slower as there are others. The bound is what no order could beat: the busiest source,
 destination or link with its slots all taken, what it has to carry in all, the longest step, the longest chain of steps
 that wait for each other (Graham 1966; for one slot each, open shop by Gonzalez and Sahni, J. ACM 23, 1976).
@@ -15,7 +14,6 @@ that wait for each other (Graham 1966; for one slot each, open shop by Gonzalez 
 from __future__ import annotations
 
 import heapq
-import itertools
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds, listed
@@ -251,7 +249,7 @@ class _Play:
 
     def _startable(self, awake: t.Collection[str]) -> list[Job]:
         started = []
-        able = [job for source in awake for job in self._next(source)]
+        able = [job for source in awake for job in self.queues.get(source, ()) if not self.blocked[job.id]]
         for job in sorted(able, key=lambda job: self.place[job.id]):
             needs = self._needs(job)
             if all(self.used.get(key, 0) < most for key, most in needs):
@@ -260,12 +258,6 @@ class _Play:
                 self.queues[job.source].remove(job)
                 started.append(job)
         return started
-
-    def _next(self, source: str) -> list[Job]:
-        """Whose turn it is: as many as the source has slots free, up to the first that waits for another step."""
-        free = self.slots.per_source - self.used.get(("from", source), 0)
-        upcoming = self.queues.get(source, [])[:free]
-        return list(itertools.takewhile(lambda job: not self.blocked[job.id], upcoming))
 
     def _end(self, job: Job) -> set[str]:
         """Free what a job used; return the sources that may be able to start another."""
