@@ -74,7 +74,8 @@ def drain(
     steps = steps_of(
         made, ordered.moves, functools.partial(_why, made, State(made.cluster), after, found, frozenset(movers))
     )
-    stays = [stay for unit in units if unit not in found.places for stay in _stays(made, after, unit, hosts, found)]
+    why = functools.partial(no_place.refusals, made, after, closing=hosts, found=found, may_move_others=may_move_others)
+    stays = [stay for unit in units if unit not in found.places for stay in _stays(made, unit, why)]
     figures = {
         "extra_bytes": sum(made.cluster.units[unit].move_bytes for unit in set(found.places).difference(movers)),
         "extra_is_least": found.is_proven,
@@ -192,10 +193,10 @@ def _why(
     return f"{there} has room for it ({human_bytes(after.free[move.destination])} left at the end)"
 
 
-def _stays(made: SnapshotCluster, after: State, unit: int, hosts: t.Collection[str], found: Evacuation) -> list[Stay]:
+def _stays(made: SnapshotCluster, unit: int, why: t.Callable[[int, int], list[Refusal]]) -> list[Stay]:
     if made.cluster.units[unit].is_pinned:
         return held(made, unit, [])
-    return stays_of(made, unit, lambda member: no_place.refusals(made, after, unit, member, hosts, found))
+    return stays_of(made, unit, functools.partial(why, unit))
 
 
 def held(made: SnapshotCluster, unit: int, otherwise: list[Refusal]) -> list[Stay]:

@@ -8,26 +8,38 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility, versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import against
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
+#: What others on a host keep a guest from, so that it may help if they can leave.
+MOVING_HELPS = frozenset({"room", "vcpus", "pages", "apart"})
+
 
 def refusals(
-    made: SnapshotCluster, state: State, unit: int, member: int, closing: t.Collection[str], found: Evacuation
+    made: SnapshotCluster,
+    state: State,
+    unit: int,
+    member: int,
+    closing: t.Collection[str],
+    found: Evacuation,
+    *,
+    may_move_others: bool = True,
 ) -> list[Refusal]:
     """Why this member of a unit stays, told once for each cause; then the answer for all guests together.
 
-    ``state`` is how things are after the plan.
+    ``state`` is how things are after the plan; ``may_move_others`` whether it was searched with others that make room.
     """
     causes = _causes(made, state, unit, closing)
     told = [_told(made, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
-    return [one for some in told for one in some] + [_answer(made, state, unit, causes, found)]
+    return [one for some in told for one in some] + [
+        _answer(made, state, unit, causes, found, may_move_others=may_move_others)
+    ]
 
 
 def at(made: SnapshotCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
@@ -102,9 +114,17 @@ def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: 
     if cause == "apart":
         return _apart(made, state, unit, host)
     if cause == "older":
+        home = made.names[state.where[unit]]
+        there, here = (_qemu(made, one) for one in (name, home))
+        if there is None:
+            return (
+                "older_hypervisor",
+                f"{name} did not say which QEMU it runs, so it may be older than the {here or 'QEMU'} on {home}",
+                f"take a new snapshot of {name}, or permit an older QEMU (may_downgrade)",
+            )
         return (
             "older_hypervisor",
-            f"{name} runs an older QEMU than the host of {guest}",
+            f"{name} runs an older QEMU than the host of {guest} ({there}; {home} runs {here or 'an unknown one'})",
             f"upgrade QEMU on {name}, or permit it (may_downgrade)",
         )
     if cause == "vcpus":
@@ -160,6 +180,12 @@ def _apart(made: SnapshotCluster, state: State, unit: int, host: int) -> tuple[s
     )
 
 
+def _qemu(made: SnapshotCluster, host: str) -> str | None:
+    """The release of QEMU that a host says it runs, if that can be read."""
+    release = (made.terms.snapshots[host].get("versions") or {}).get("qemu")
+    return str(release) if versions.parsed(release) else None
+
+
 def _company(made: SnapshotCluster, state: State, unit: int, host: int) -> str:
     """Guests on a host that are in a keep-apart group of the unit."""
     units = made.cluster.units
@@ -168,7 +194,13 @@ def _company(made: SnapshotCluster, state: State, unit: int, host: int) -> str:
 
 
 def _answer(
-    made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]], found: Evacuation
+    made: SnapshotCluster,
+    state: State,
+    unit: int,
+    causes: t.Mapping[str, list[int]],
+    found: Evacuation,
+    *,
+    may_move_others: bool,
 ) -> Refusal:
     """Is there no place, or was none found, or is there no way to it; and what would free one."""
     if unit in found.stuck:
@@ -178,18 +210,34 @@ def _answer(
             "it, and no third host has room meanwhile"
         )
     elif found.is_proven:
-        code, reason = "no_placement", "there is no placement for all guests at once, whatever moves where"
+        code = "no_placement"
+        reason = "there is no placement for all guests at once, " + (
+            "whatever moves where" if may_move_others else "as long as no others move to make room"
+        )
     else:
         code = "none_found"
         reason = f"no placement for all guests at once was found in {found.tries} tries; there may be one"
     ways = list(_ways_out(made, state, unit, causes))
+    if not may_move_others and MOVING_HELPS.intersection(causes):
+        ways.insert(0, "permit others to move (may_move_others)")
     return refusal(code, reason, ", or ".join(ways) or "leave the guest where it is, or shut it down")
+
+
+def _could_take(made: SnapshotCluster, state: State, unit: int, host: int) -> bool:
+    """Would a host that was closed by someone take it, were it open?"""
+    if is_open(made.terms.snapshots[made.names[host]]):
+        return False
+    was = state.is_open[host]
+    state.is_open[host] = True
+    able = state.can_take(unit, host)
+    state.is_open[host] = was
+    return able
 
 
 def _ways_out(made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]]) -> t.Iterator[str]:
     """This host back, that guest down, so much more memory."""
     need = state.need[unit]
-    back = [host for host in causes.get("closed", ()) if state.free[host] >= need]
+    back = [host for host in causes.get("closed", ()) if _could_take(made, state, unit, host)]
     if back:
         host = min(back, key=lambda one: (state.free[one], one))
         yield f"open {made.names[host]} again (it has room for it)"

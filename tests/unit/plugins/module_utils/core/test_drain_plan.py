@@ -222,6 +222,33 @@ def test_others_stay_where_they_are_unless_they_may_move():
     )
     assert moves(planned) == []
     assert stays(planned) == {"big": ["memory", "no_placement"]}
+    answer = planned.placement.stays[0]["refusals"][-1]
+    assert answer["reason"].endswith("as long as no others move to make room")
+    assert answer["remedy"].startswith("permit others to move (may_move_others), or shut small down on h2")
+
+
+def test_no_host_is_to_be_opened_again_that_could_not_take_the_guest_then():
+    other_cpu = host_with("h3", 64, maintenance=record("cordoned"))
+    other_cpu["emulators"][0]["cpu_models_usable"] = ["Skylake-Server"]
+    blind = host_with("h4", 64)
+    blind["capacity"]["available_bytes"] = None
+    planned = drained(
+        ["h1"], host_with("h1", 9, domain("big", memory_bytes=8 * GIB)), host_with("h2", 4), other_cpu, blind
+    )
+    assert "open h" not in planned.placement.stays[0]["refusals"][-1]["remedy"]
+
+
+def test_releases_are_named_and_an_unknown_one_is_not_called_older():
+    def release(qemu):
+        return {"libvirt": "11.3.0", "qemu": qemu, "binding": None, "kernel": None}
+
+    here = snapshot("h1", domain("a"), versions=release("10.0.13"))
+    hosts = [here, snapshot("h2", versions=release(None)), snapshot("h3", versions=release("9.2.0"))]
+    unknown = drained(["h1"], *hosts).placement.stays[0]["refusals"][0]
+    assert unknown["code"] == "older_hypervisor"
+    assert unknown["reason"].startswith("h2 did not say which QEMU it runs, so it may be older than the 10.0.13 on h1")
+    older = drained(["h1"], here, hosts[2]).placement.stays[0]["refusals"][0]
+    assert older["reason"] == "h3 runs an older QEMU than the host of a (9.2.0; h1 runs 10.0.13)"
 
 
 def test_the_binding_constraint_and_what_would_free_it():
