@@ -29,6 +29,7 @@ options:
         those in O(left) whose metadata names no other home.
       - With V(upgrade), O(hosts) are emptied in waves, each to be upgraded before the next one is emptied, in an order
         in which hardly a guest moves twice. RV(plan) is the plan of the first wave. Make a new plan before each wave.
+        One of O(hosts) that is closed takes guests only once it is upgraded.
     type: str
     required: true
     choices: [drain, evacuate, rebalance, restore, upgrade]

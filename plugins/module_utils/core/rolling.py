@@ -39,7 +39,7 @@ def roll(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> Rolled:
 
     Args:
         state: the cluster before the first move.
-        hosts: those to upgrade. An open host that is not among them is where guests may stay.
+        hosts: those to upgrade, and open from then on. An open host that is not among them is where guests may stay.
         at_once: how many hosts may be away at the same time, where their guests find room in final places.
     """
     opened = list(state.is_open)
@@ -51,6 +51,7 @@ def roll(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> Rolled:
         todo.difference_update(wave.hosts)
         for host in wave.hosts:
             state.level[host] = top
+            state.is_open[host] = opened[host] = True
         waves.append(wave)
     moved = {move.unit for wave in waves for move in wave.moves}
     return Rolled(waves, sum(len(wave.moves) for wave in waves), len(moved))

@@ -69,15 +69,19 @@ def plan_upgrade(
     """
     made = SnapshotCluster(terms)
     rolled, thin = _rolled(made, hosts, at_once, spare)
-    waves = [_wave(made, wave, terms, window) for wave in rolled.waves]
-    moves = sum(len(wave.steps) for wave in waves)
-    guests = len({step["guest"]["uuid"] for wave in waves for step in wave.steps})
+    waves: list[UpgradeWave] = []
+    upgraded: set[int] = set()
+    for wave in rolled.waves:
+        waves.append(_wave(made, wave, upgraded, terms, window))
+        upgraded.update(wave.hosts)
+    moves = sum(len(one.steps) for one in waves)
+    guests = len({step["guest"]["uuid"] for one in waves for step in one.steps})
     return Upgrade(
         waves=waves,
         moves=moves,
         guests=guests,
         moves_per_guest=moves / guests if guests else 1.0,
-        seconds=sum(wave.seconds for wave in waves),
+        seconds=sum(one.seconds for one in waves),
         thin=thin,
     )
 
@@ -99,11 +103,11 @@ def _thin(made: SnapshotCluster, rolled: Rolled) -> list[Refusal]:
     for wave in rolled.waves:
         for move in wave.moves:
             state.move(move.unit, move.destination)
-        opened = list(state.is_open)
         for host in wave.hosts:
             state.is_open[host] = False
         uncovered = n_plus_one.uncovered(state)
-        state.is_open = opened
+        for host in wave.hosts:
+            state.is_open[host] = True
         if uncovered:
             found.append((wave, uncovered))
     if not found:
@@ -121,15 +125,16 @@ def _thin(made: SnapshotCluster, rolled: Rolled) -> list[Refusal]:
     ]
 
 
-def _wave(made: SnapshotCluster, wave: Wave, terms: Terms, window: Window) -> UpgradeWave:
+def _wave(made: SnapshotCluster, wave: Wave, upgraded: t.Collection[int], terms: Terms, window: Window) -> UpgradeWave:
     names = [made.names[host] for host in wave.hosts]
     steps = steps_of(made, wave.moves, functools.partial(_why, made, frozenset(wave.hosts)))
     stays = [
         {**stay, "host": names[0] if len(names) == 1 else stay["host"]}
         for unit in wave.left
-        for stay in stays_of(made, unit, functools.partial(_refusals, made, unit, names))
+        for stay in stays_of(made, unit, functools.partial(_refusals, made, unit, names, upgraded))
     ]
-    seconds = float(expectation(steps, terms.expected, window)["seconds"])
+    # Whether a wave fits is asked of the whole; the search for what to leave out would be thrown away.
+    seconds = float(expectation(steps, terms.expected, window._replace(window_s=None))["seconds"])
     return UpgradeWave(names, steps, t.cast("list[Stay]", stays), seconds)
 
 
@@ -140,13 +145,22 @@ def _why(made: SnapshotCluster, emptied: t.Collection[int], move: Move) -> str:
     return f"makes room on {made.names[move.source]}"
 
 
-def _refusals(made: SnapshotCluster, unit: int, hosts: list[str], member: int) -> list[Refusal]:
-    """Reasons of its own, of its companions, of the other hosts, or that there was no room when its turn came."""
+def _refusals(
+    made: SnapshotCluster, unit: int, hosts: list[str], upgraded: t.Collection[int], member: int
+) -> list[Refusal]:
+    """Reasons of its own, of its companions, of the other hosts, or that there was no room when its turn came.
+
+    Hosts that were upgraded before are open by then, whatever they were at the start.
+    """
     own = made.pinned_by_itself(unit, member) or made.pinned_by(unit)
     if own:
         return own
     state = State(made.cluster)
+    for host in upgraded:
+        state.is_open[host] = True
     others = [host for host, is_open in enumerate(state.is_open) if is_open and host != state.where[unit]]
+    # What keeps it from one that was open all along is surely not that this is closed.
+    others.sort(key=lambda host: not made.cluster.hosts[host].is_open)
     if others and not any(state.may_go(unit, host) for host in others):
         return no_place.at(made, state, unit, member, others[0])
     return [

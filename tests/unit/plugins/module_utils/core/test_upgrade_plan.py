@@ -8,11 +8,12 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation, plan_steps, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import plan_upgrade
-from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, snapshot, uuid_of
+from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import Replay, play
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import (
     host_with,
@@ -33,6 +34,8 @@ def replayed(seen, upgrade, rng=None, **rules):
         assert {guest["uuid"] for host in wave.hosts for guest in replay.on(host)} == left
         for host in wave.hosts:
             replay.qemu[host] = "99.0.0"
+            replay.snapshots[host] = {**replay.snapshots[host], "maintenance": record("active")}
+        closed = [host for host in closed if host not in away]
     return replay
 
 
@@ -133,6 +136,43 @@ def test_a_guest_that_no_host_can_take_does_not_keep_hosts_from_going_together()
     [stay] = [stay for wave in upgrade.waves for stay in wave.stays]
     assert (stay["guest"]["name"], [why["code"] for why in stay["refusals"]]) == ("rooted", ["unshared_disk"])
     assert upgrade.moves_per_guest == 1.0
+
+
+def test_a_host_that_was_closed_takes_guests_once_it_is_upgraded():
+    seen = cluster(
+        host_with("h1", 8, maintenance=record("maintenance")),
+        host_with("h2", 8, domain("a", memory_bytes=5 * GIB)),
+        host_with("h3", 8, domain("b", memory_bytes=5 * GIB)),
+    )
+    upgrade = plan_upgrade(sorted(seen), Terms(seen), spare="warn")
+    replayed(seen, upgrade)
+    assert [wave.hosts for wave in upgrade.waves] == [["h1"], ["h2"], ["h3"]]
+    assert [[(step["source"], step["destination"]) for step in wave.steps] for wave in upgrade.waves] == [
+        [],
+        [("h2", "h1")],
+        [("h3", "h2")],
+    ]
+    assert all(not wave.stays for wave in upgrade.waves)
+
+
+def test_nobody_goes_to_a_closed_host_before_it_is_upgraded():
+    seen = cluster(
+        host_with("h1", 16, *(domain(name, memory_bytes=2 * GIB) for name in "cd"), maintenance=record("cordoned")),
+        host_with("h2", 8, domain("a", memory_bytes=2 * GIB)),
+        host_with("h3", 8, domain("b", memory_bytes=2 * GIB), domain("e", memory_bytes=GIB)),
+    )
+    upgrade = plan_upgrade(sorted(seen), Terms(seen))
+    # It plays every step against the hosts that are open by then.
+    replayed(seen, upgrade)
+    assert all(not wave.stays for wave in upgrade.waves)
+
+
+def test_waves_are_not_each_searched_for_what_would_fit(monkeypatch):
+    seen = cluster(host_with("h1", 8, domain("a", memory_bytes=2 * GIB)), host_with("h2", 8))
+    asked = []
+    monkeypatch.setattr(plan_steps, "verdict", lambda *args: asked.append(args))
+    plan_upgrade(["h1"], Terms(seen), window=Window(window_s=0.1))
+    assert asked == []
 
 
 def test_who_finds_no_room_is_named():
