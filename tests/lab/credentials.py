@@ -21,7 +21,13 @@ def ensure_ssh(settings: Settings, networks: Networks) -> None:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("id_ed25519", "host_ed25519"):
         if not (folder / name).exists():
-            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"kvmops-lab-{name}", "-f", folder / name])
+            # Whoever is killed in between leaves half a pair, which is only in the way of a whole one.
+            new = {suffix: folder / f"{name}.new{suffix}" for suffix in (".pub", "")}
+            for half in new.values():
+                half.unlink(missing_ok=True)
+            run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", f"kvmops-lab-{name}", "-f", new[""]])
+            for suffix, half in new.items():
+                half.rename(folder / f"{name}{suffix}")
     shown = (folder / "host_ed25519.pub").read_text(encoding="ascii").strip()
     places = [f"{networks.migration.subnet}.*", f"{networks.management.subnet}.*", "h*"]
     settings.known_hosts.write_text(f"{','.join(places)} {shown}\n", encoding="ascii")
