@@ -20,7 +20,7 @@ def ensure_ssh(settings: Settings, networks: Networks) -> None:
     folder = settings.ssh_key.parent
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name in ("id_ed25519", "host_ed25519"):
-        if not (folder / name).exists():
+        if not all((folder / f"{name}{suffix}").exists() for suffix in (".pub", "")):
             # Whoever is killed in between leaves half a pair, which is only in the way of a whole one.
             new = {suffix: folder / f"{name}.new{suffix}" for suffix in (".pub", "")}
             for half in new.values():
