@@ -307,7 +307,10 @@ def test_nothing_is_begun_anew_once_the_run_is_told_to_end(rig, known, stop):
 def test_nothing_is_begun_anew_once_its_turn_is_lost(rig, known):
     guest = known(SPARSE)
     refuses(rig, libvirt.VIR_MIGRATE_COMPRESSED, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, NO_XBZRLE)
-    turn = lambda: "migration.failed" not in rig.recorder.names()  # noqa: E731
+
+    def turn():
+        return "migration.failed" not in rig.recorder.names()
+
     result = Move(rig, rig.step(guest, allow_suspend=True), turn).result()
     assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
     assert ways(rig) == ["xbzrle"]
