@@ -137,7 +137,9 @@ def appraise(
         if chosen["refusal"]:
             chosen = choose(forecast_of())
     else:
-        chosen = _unmeasured_choice(forecast_of(tell_enough=False), shut, intent)
+        # A cap holds until the last copy; how fast that is, only the link tells.
+        knows_link = calibration.link_of(known.path, known.stated_bytes_per_s) is not None
+        chosen = _unmeasured_choice(forecast_of(tell_enough=False), shut, intent, knows_link=knows_link)
     chosen["at_once"] = known.at_once
     if chosen["refusal"] and known.at_once > 1:
         alone = dataclasses.replace(known, at_once=1)
@@ -228,7 +230,9 @@ def _unmeasured(domain: Domain) -> dict[str, t.Any]:
     )
 
 
-def _unmeasured_choice(forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, str], intent: Intent) -> Choice:
+def _unmeasured_choice(
+    forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, str], intent: Intent, *, knows_link: bool
+) -> Choice:
     """What a guest dirties is not known, so nothing but the least that its move can take is forecast."""
     chosen = _simple("it was not measured, so what it dirties shows in flight", closed, intent)
     # Where pre-copy may never end, the least is one pass and a stop.
@@ -240,7 +244,7 @@ def _unmeasured_choice(forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, 
     chosen.update(least)  # type: ignore[typeddict-item]
     chosen["bandwidth_bytes_per_s"] = forecast_["bandwidth_bytes_per_s"]
     down_ms, cap_ms = least["downtime_ms"]["low"], int(intent["max_downtime_ms"])
-    if down_ms is None or down_ms <= cap_ms or "suspend" not in closed:
+    if down_ms is None or down_ms <= cap_ms or not knows_link or "suspend" not in closed:
         return chosen
     reason = f"no way of moving it keeps the intent: over this link every guest is down for {down_ms} ms or more"
     enough = math.ceil(ROOM * down_ms / 10) * 10

@@ -211,6 +211,9 @@ class TestUnknown:
             "permit max_downtime_ms of at least 90 or allow_suspend, or give it a faster link"
         )
         assert appraised(max_downtime_ms=90).choice["refusal"] is None
+        assert appraised(max_downtime_ms=5, bandwidth_mib_s=10).choice["refusal"] is not None
+        # The cap holds until the last copy, and nobody knows what that has.
+        assert appraised(max_downtime_ms=5, bandwidth_mib_s=10, stated=None).choice["refusal"] is None
         assert appraised(max_downtime_ms=5, allow_suspend=True).choice["method"] == "pre-copy"
         assert appraised(IDLE, max_downtime_ms=5).choice["refusal"]["code"] == "cannot_keep_intent"
 

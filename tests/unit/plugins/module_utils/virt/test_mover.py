@@ -91,7 +91,7 @@ def test_a_guest_is_moved_and_everything_about_it_is_told(rig):
 
 def test_libvirt_is_asked_for_what_the_intent_says(rig):
     guest = rig.h1.add_guest("web1")
-    move = rig.start(guest, bandwidth_mib_s=50, max_downtime_ms=60)
+    move = rig.start(guest, bandwidth_mib_s=50, max_downtime_ms=40)
     job = guest.wait_for_job()
     assert guest.downtime_ms == 30
     assert job.params == {"bandwidth": 50}
