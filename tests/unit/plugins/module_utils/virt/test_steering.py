@@ -36,7 +36,7 @@ class Domain:
 
     def wait(self):
         if self.hangs:
-            self.hangs.wait(5)
+            self.hangs.wait(60)
 
     def __getattr__(self, name):
         def call(*arguments):
@@ -187,11 +187,21 @@ def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(worl
 @pytest.fixture
 def hung(world, monkeypatch):
     """A guest whose QEMU answers nothing, until this is set."""
-    monkeypatch.setattr(steering, "ANSWER_S", 0.05)
-    monkeypatch.setattr(steering, "DONE_S", 0.05)
     answers = threading.Event()
     world.domain.hangs = answers
-    yield answers
+
+    class Hung:
+        @staticmethod
+        def set():
+            patience(60.0)
+            answers.set()
+
+    def patience(seconds):
+        monkeypatch.setattr(steering, "ANSWER_S", seconds)
+        monkeypatch.setattr(steering, "DONE_S", seconds)
+
+    patience(0.05)
+    yield Hung
     answers.set()
 
 
