@@ -11,6 +11,7 @@ is the cheapest there is, as long as no packing on the way was given up; and whe
 from __future__ import annotations
 
 import heapq
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
@@ -45,7 +46,7 @@ def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach:
     """
     tries, is_proven, bound = 0, True, 0.0
     for chosen in _cheapest_first(state, others, reach):
-        bound = sum(state.cluster.units[unit].cost for unit in chosen) if is_proven else bound
+        bound = math.fsum(state.cluster.units[unit].cost for unit in chosen) if is_proven else bound
         homes = {unit: state.where[unit] for unit in chosen}
         for unit in chosen:
             state.lift(unit)

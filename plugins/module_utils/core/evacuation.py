@@ -12,6 +12,7 @@ exact packing; then moving others to make room, the cheapest first (core/ejectio
 
 from __future__ import annotations
 
+import math
 import random
 import typing as t
 
@@ -214,4 +215,4 @@ def _roomiest(state: State, hosts: t.Sequence[int], most: int) -> list[int]:
 
 def _extra(state: State, places: t.Mapping[int, int], movers: t.Sequence[int]) -> float:
     must = set(movers)
-    return sum(state.cluster.units[unit].cost for unit in places if unit not in must)
+    return math.fsum(state.cluster.units[unit].cost for unit in places if unit not in must)

@@ -139,7 +139,8 @@ def _best(
     )
     has_room, units = state.has_room, state.cluster.units
     for source in sources:
-        for unit in state.on[source]:
+        # A copy: to answer, ``safe`` takes guests from their hosts and puts them back.
+        for unit in sorted(state.on[source]):
             facts = units[unit]
             is_new = source == start[unit]
             if rests[unit] or (is_new and _is_too_much(limits, len(facts.guests), facts.move_bytes, used)):

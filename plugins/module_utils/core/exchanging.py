@@ -10,6 +10,7 @@ with the most gain for its cost is exchanged.
 
 from __future__ import annotations
 
+import math
 import random
 import typing as t
 
@@ -51,7 +52,7 @@ def _opposites(score: Score, hosts: t.Sequence[int], rng: random.Random) -> tupl
     scales = [1 / max(deviation, 1e-9) for deviation in score.deviations()]
 
     def likeness(host: int, to: int) -> float:
-        return sum(levels[host] * levels[to] * scale for levels, scale in zip(score.levels, scales))
+        return math.fsum(levels[host] * levels[to] * scale for levels, scale in zip(score.levels, scales))
 
     one = max(drawn[: DRAWN // 3], key=lambda host: likeness(host, host))
     others = [host for host in drawn if host != one] or [host for host in hosts if host != one]

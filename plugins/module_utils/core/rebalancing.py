@@ -12,6 +12,7 @@ one a little above it, is the aim. Then another set of moves that reaches the ai
 
 from __future__ import annotations
 
+import math
 import random
 import typing as t
 
@@ -109,7 +110,7 @@ def rebalance(
     if before - after < rules.least_improvement * before:
         return nothing
     places = {unit: host for unit, host in enumerate(where) if host != start[unit]}
-    return Rebalanced(places, before, after, sum(state.cluster.units[unit].cost for unit in places))
+    return Rebalanced(places, before, after, math.fsum(state.cluster.units[unit].cost for unit in places))
 
 
 def _cheaper(
@@ -159,7 +160,7 @@ def _is_unlimited(rules: Rules) -> bool:
 
 
 def _spent(state: State, where: t.Sequence[int]) -> float:
-    return sum(unit.cost for unit, now, then in zip(state.cluster.units, where, state.where) if now != then)
+    return math.fsum(unit.cost for unit, now, then in zip(state.cluster.units, where, state.where) if now != then)
 
 
 def _at(state: State, where: t.Sequence[int]) -> State:

@@ -61,15 +61,16 @@ class Score:
         self._weights = [metric.weight for metric in self.metrics]
         self.levels = [self._levels(number, state) for number in range(len(self.metrics))]
         # Levels are measured from their first mean: sums of squares lose no figures to it.
-        self._sums = [sum(levels) for levels in self.levels]
-        self._squares = [sum(level * level for level in levels) for levels in self.levels]
+        self._sums = [math.fsum(levels) for levels in self.levels]
+        self._squares = [math.fsum(level * level for level in levels) for levels in self.levels]
 
     def _levels(self, number: int, state: State) -> list[float]:
         metric, (loads, inverse) = self.metrics[number], self._parts[number]
         levels = [
-            (base + sum(loads[unit] for unit in on)) * share for base, on, share in zip(metric.bases, state.on, inverse)
+            (base + math.fsum(loads[unit] for unit in on)) * share
+            for base, on, share in zip(metric.bases, state.on, inverse)
         ]
-        mean = sum(levels) / self._count
+        mean = math.fsum(levels) / self._count
         return [level - mean if counted else 0.0 for level, counted in zip(levels, self.counted)]
 
     @property
@@ -156,7 +157,7 @@ class Score:
 
     def _mean_step(self, number: int) -> float:
         loads, inverse = self._parts[number]
-        return (sum(loads) / max(1, len(loads))) * (sum(inverse) / self._count)
+        return (math.fsum(loads) / max(1, len(loads))) * (math.fsum(inverse) / self._count)
 
 
 def hbal(state: State) -> Score:
@@ -195,7 +196,7 @@ def kvmops(state: State, weights: t.Mapping[str, float] | None = None) -> Score:
     none = [0.0] * len(hosts)
     room = [float(max(host.capacity_bytes, 1)) for host in hosts]
     guests = [float(len(unit.guests)) for unit in units]
-    usual = sum(guests) / max(1.0, sum(room))
+    usual = math.fsum(guests) / max(1.0, math.fsum(room))
     pressures, own = _pressures(cluster)
     return Score(
         state,

@@ -159,9 +159,9 @@ class SnapshotCluster:
                 int(domain["memory_bytes"]) if one.bytes is None else one.bytes
                 for domain, one in zip(members, expected)
             ),
-            move_s=sum(self._seconds(domain, one) for domain, one in zip(members, expected)),
+            move_s=math.fsum(self._seconds(domain, one) for domain, one in zip(members, expected)),
             vcpus=sum(int(domain.get("vcpus") or 1) for domain in members),
-            cpu=sum(self._cpus(domain, one) for domain, one in zip(members, expected)),
+            cpu=math.fsum(self._cpus(domain, one) for domain, one in zip(members, expected)),
             traits=self._traits(sorted(traits)),
             apart=tuple(sorted(self._groups.setdefault(group, len(self._groups)) for group in groups)),
             pages=tuple(sorted(pages.items())),

@@ -47,7 +47,7 @@ class Thrift:
         self.hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
         self.moved = [unit for unit in self.loose if state.where[unit] != start[unit]]
         self._place_in_moved = {unit: place for place, unit in enumerate(self.moved)}
-        self.spent = sum(self.costs[unit] for unit in self.moved)
+        self.spent = math.fsum(self.costs[unit] for unit in self.moved)
         self._at_start = max(self.spent, 1e-9)
         self._most_moves = len(self.loose) if most_moves is None else max(most_moves, len(self.moved))
         self.best = (self.spent, list(state.where)) if score.value <= aim else (math.inf, list(state.where))

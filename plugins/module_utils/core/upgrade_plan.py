@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
@@ -81,7 +82,7 @@ def plan_upgrade(
         moves=moves,
         guests=guests,
         moves_per_guest=moves / guests if guests else 1.0,
-        seconds=sum(one.seconds for one in waves),
+        seconds=math.fsum(one.seconds for one in waves),
         thin=thin,
     )
 

@@ -171,6 +171,25 @@ def test_n_plus_one_holds_in_whatever_order_the_moves_end():
         assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
 
 
+def test_whoever_is_asked_may_look_at_the_guests_by_moving_them():
+    """N+1 takes guests from their hosts and puts them back; none of them may be passed over for it."""
+    made = SnapshotCluster(Terms(cluster(*skewed(count=12))))
+
+    def handles_all(state, dummy, dummy2):
+        for unit in reversed(range(len(made.units))):
+            home = state.where[unit]
+            state.lift(unit)
+            state.drop(unit, home)
+        return True
+
+    ends = []
+    for safe in (None, handles_all):
+        state = State(made.cluster)
+        even_out(state, score.kvmops(state), Limits(), [False] * 12, list(state.where), safe)
+        ends.append(state.where)
+    assert ends[0] == ends[1]
+
+
 def sized(name, *gib, apart=()):
     groups = [*apart, *[None] * (len(gib) - len(apart))]
     return [
