@@ -124,7 +124,7 @@ def _wanted(arguments: Arguments) -> planning.Wanted:
 
 def _terms(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]) -> Terms:
     """What the plan must keep to."""
-    if arguments["vcpu_ratio"] is not None and not arguments["vcpu_ratio"] > 0:
+    if arguments["vcpu_ratio"] is not None and not _is_above_0(arguments["vcpu_ratio"]):
         raise plans.PlanError("vcpu_ratio", f"vcpu_ratio is {arguments['vcpu_ratio']}", "give a number above 0")
     return Terms(
         snapshots,
@@ -140,7 +140,7 @@ def _terms(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], run_intent
 
 
 def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window:
-    if arguments["window_s"] is not None and not arguments["window_s"] > 0:
+    if arguments["window_s"] is not None and not _is_above_0(arguments["window_s"]):
         raise plans.PlanError("window_s", f"window_s is {arguments['window_s']}", "give the seconds there are, above 0")
     connect = arguments["connect"]
     stated = {host: float(end["bandwidth_mib_s"]) * MIB for host, end in connect.items() if end.get("bandwidth_mib_s")}

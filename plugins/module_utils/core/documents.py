@@ -70,6 +70,7 @@ class PlanHost(t.TypedDict):
     connect_uri: str | None
     migration_address: str | None
     bandwidth_mib_s: float | None
+    qemu: str | None
 
 
 class Wave(t.TypedDict):

@@ -26,8 +26,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     group_of,
     is_off,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import parsed, shown
 
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
 
@@ -169,13 +171,69 @@ def check_fresh(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal
         snapshots: every host that gives an answer now.
     """
     changed = {host for host, now in snapshots.items() if plan["snapshots"].get(host) != snapshot_digest(now)}
-    found = _silent(plan, snapshots)
+    now = _Now(plan, snapshots)
+    found = _silent(plan, now)
+    found.extend(now.twice[uuid] for uuid in now.ways if uuid in now.twice)
     found.extend(refused for host in sorted(changed) for refused in _closed(plan, snapshots[host]))
     for step in plan["steps"]:
         if step["source"] in changed or step["destination"] in changed:
-            found.extend(_step_changed(plan, step, snapshots))
+            found.extend(_step_changed(plan, step, now))
     found.extend(refused for host in sorted(changed) for refused in _newcomers(plan, snapshots[host]))
     return found
+
+
+class _Now:
+    """The cluster as it is now, beside what the plan has in mind for each guest.
+
+    Attributes:
+        snapshots: every host that gives an answer.
+        ways: all steps of each guest of the plan, in order, by UUID.
+        ending: guests (UUIDs) that are to end on a host, by host.
+        twice: guests that run more than once, by UUID.
+    """
+
+    def __init__(self, plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> None:
+        self.snapshots = snapshots
+        self.ways: dict[str, list[Step]] = {}
+        for step in plan["steps"]:
+            self.ways.setdefault(step["guest"]["uuid"], []).append(step)
+        self.ending: dict[str, list[str]] = {}
+        for uuid, ways in self.ways.items():
+            self.ending.setdefault(ways[-1]["destination"], []).append(uuid)
+        self.twice = duplicates(snapshots)
+        self._at = {
+            host: {domain["uuid"]: domain for domain in one.get("domains") or []} for host, one in snapshots.items()
+        }
+        self._active = {
+            domain["uuid"]: domain for at in self._at.values() for domain in at.values() if not is_off(domain)
+        }
+
+    def at(self, uuid: str, host: str) -> Domain | None:
+        """The guest on this host, active or not."""
+        return self._at.get(host, {}).get(uuid)
+
+    def is_active_at(self, uuid: str, host: str) -> bool:
+        domain = self.at(uuid, host)
+        return domain is not None and not is_off(domain)
+
+    def active(self, uuid: str) -> Domain | None:
+        """The guest, wherever it is active."""
+        return self._active.get(uuid)
+
+    def has_gone(self, uuid: str) -> bool:
+        """Is it on a host to which the plan takes it?"""
+        return any(self.is_active_at(uuid, step["destination"]) for step in self.ways[uuid])
+
+    def is_done(self, step: Step) -> bool:
+        """Is the guest where this step takes it, or where a later one does?"""
+        ways = self.ways[step["guest"]["uuid"]]
+        later = ways[ways.index(step) :]
+        return any(self.is_active_at(step["guest"]["uuid"], one["destination"]) for one in later)
+
+    def end_of(self, uuid: str, otherwise: str) -> str:
+        """Where the guest is when the plan is done; ``otherwise`` is where it is if it has no step."""
+        ways = self.ways.get(uuid)
+        return ways[-1]["destination"] if ways else otherwise
 
 
 def _host(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> PlanHost:
@@ -184,6 +242,7 @@ def _host(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> PlanHost:
         "connect_uri": connect.get("connect_uri"),
         "migration_address": connect.get("migration_address"),
         "bandwidth_mib_s": connect.get("bandwidth_mib_s"),
+        "qemu": (snapshot.get("versions") or {}).get("qemu"),
     }
 
 
@@ -255,6 +314,7 @@ class _Reader:
         self.field(plan, "created_at", str, "")
         self.field(plan, "intent", dict, "")
         self.field(plan, "snapshots", dict, "")
+        self.field(plan, "expected", dict, "")
         for name, host in self.field(plan, "hosts", dict, "").items():
             self.field(self.a_mapping(host, f"hosts.{name}"), "host_uuid", str, f"hosts.{name}.")
             self.bandwidth(host.get("bandwidth_mib_s"), f"hosts.{name}.bandwidth_mib_s")
@@ -284,6 +344,9 @@ class _Reader:
                 self.host(self.field(step, end, str, f"{place}."), step_id, end)
             self.field(step, "memory_bytes", int, f"{place}.")
             self.field(step, "intent", dict, f"{place}.")
+            self.field(step, "reason", str, f"{place}.")
+            self.field_or_null(step, "strategy", str, f"{place}.")
+            self.field_or_null(step, "forecast", dict, f"{place}.")
             self.field(step, "after", list, f"{place}.")
         for step in steps:
             for earlier in step["after"]:
@@ -318,6 +381,10 @@ class _Reader:
             raise self.wrong(f"{place}{key}", f"must be {_KINDS[kind]}, not {_kind(value)}")
         return value
 
+    def field_or_null(self, mapping: t.Mapping[str, t.Any], key: str, kind: type, place: str) -> None:
+        if key not in mapping or mapping[key] is not None:
+            self.field(mapping, key, kind, place)
+
     @staticmethod
     def wrong(place: str, what: str) -> PlanError:
         return PlanError("plan_invalid", f"the plan is damaged: {place} {what}", "correct it there, or make a new plan")
@@ -342,12 +409,12 @@ def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     return [refused] if refused else []
 
 
-def _silent(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
-    """Hosts that the plan moves guests from or to, and that gave no answer."""
+def _silent(plan: Plan, now: _Now) -> list[Refusal]:
+    """Hosts that the plan still moves guests from or to, and that gave no answer."""
     missing: dict[str, Step] = {}
     for step in plan["steps"]:
         for host in (step["source"], step["destination"]):
-            if host not in snapshots:
+            if host not in now.snapshots and not now.is_done(step):
                 missing.setdefault(host, step)
     return [
         refusal(
@@ -363,47 +430,81 @@ def _in_step(host: str, step: Step) -> str:
     return f"{step['guest']['name']} is to {'leave' if host == step['source'] else 'go to'} it"
 
 
-def _step_changed(plan: Plan, step: Step, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+def _step_changed(plan: Plan, step: Step, now: _Now) -> list[Refusal]:
     """What has changed about one guest. Of a guest that moves twice, only its first step is looked at."""
-    guest, uuid = step["guest"]["name"], step["guest"]["uuid"]
-    ways = [one for one in plan["steps"] if one["guest"]["uuid"] == uuid]
-    if any(_is_active(_find(uuid, snapshots.get(one["destination"]))) for one in ways) or step is not ways[0]:
+    guest, uuid, source = step["guest"]["name"], step["guest"]["uuid"], step["source"]
+    ways = now.ways[uuid]
+    if step is not ways[0]:
         return []
-    if step["source"] not in snapshots:
+    if uuid in now.twice or now.has_gone(uuid) or source not in now.snapshots:
         return []
-    here = _find(uuid, snapshots[step["source"]])
+    here = now.at(uuid, source)
     if here is None:
-        elsewhere = sorted(host for host, snapshot in snapshots.items() if _is_active(_find(uuid, snapshot)))
-        now = f"it runs on {elsewhere[0]} now" if elsewhere else "none of the hosts looked at has it"
-        return [refusal("guest_gone", f"{guest} is no longer on {step['source']}: {now}", "make a new plan")]
+        elsewhere = sorted(host for host in now.snapshots if now.is_active_at(uuid, host))
+        where = f"it runs on {elsewhere[0]} now" if elsewhere else "none of the hosts looked at has it"
+        return [refusal("guest_gone", f"{guest} is no longer on {source}: {where}", "make a new plan")]
     if is_off(here):
-        return [refusal("guest_off", f"{guest} has been shut off on {step['source']} since", "make a new plan")]
+        return [refusal("guest_off", f"{guest} has been shut off on {source} since", "make a new plan")]
     if int(here["memory_bytes"]) > step["memory_bytes"]:
         return [refusal("guest_grew", f"{guest} has more memory now than when the plan was made", "make a new plan")]
     held = [
-        refusal(b["code"], f"{guest} cannot leave {step['source']} any more: {b['reason']}", b.get("remedy") or "")
+        refusal(b["code"], f"{guest} cannot leave {source} any more: {b['reason']}", b.get("remedy") or "")
         for b in here.get("blockers") or []
     ]
-    there = snapshots.get(ways[-1]["destination"])
-    return held or (_not_apart(plan, here, there) if there else [])
+    return held or [*_older(plan, ways, now), *_not_together(here, source, now), *_not_apart(here, ways[-1], now)]
 
 
-def _not_apart(plan: Plan, here: Domain, there: Snapshot) -> list[Refusal]:
-    """A guest of the same keep-apart group has come to where this one is to go, and does not leave."""
-    group, leaving = group_of(here, "apart"), {one["guest"]["uuid"] for one in plan["steps"]}
-    for other in there.get("domains") or [] if group else []:
-        if group_of(other, "apart") == group and not is_off(other) and other["uuid"] not in leaving:
+def _older(plan: Plan, ways: t.Sequence[Step], now: _Now) -> list[Refusal]:
+    """A host on the guest's way has got an older QEMU than the one before it, and had not when the plan was made."""
+    for step in ways:
+        ends = (step["source"], step["destination"])
+        here, there = (parsed((now.snapshots.get(host, {}).get("versions") or {}).get("qemu")) for host in ends)
+        # Plans from before versions were stated do not tell, and what was older then was permitted.
+        here_then, there_then = (parsed(plan["hosts"][host].get("qemu")) for host in ends)
+        if not (here and there and here_then and there_then):
+            continue
+        if there[:2] < here[:2] and there_then[:2] >= here_then[:2]:
             reason = (
-                f"{there['host']} runs {other['name']} now, from which {here['name']} is kept apart (group {group})"
+                f"{ends[1]} runs an older QEMU ({shown(there)}) now than {ends[0]} ({shown(here)}), "
+                f"from where {step['guest']['name']} is to go there"
             )
+            return [refusal("older_hypervisor", reason, f"upgrade QEMU on {ends[1]}, then make a new plan")]
+    return []
+
+
+def _not_together(here: Domain, source: str, now: _Now) -> list[Refusal]:
+    """A guest of the same keep-together group is on its host and is not to go where this one goes."""
+    group, end = group_of(here, "together"), now.end_of(here["uuid"], source)
+    for other in now.snapshots[source].get("domains") or [] if group else []:
+        if group_of(other, "together") == group and not is_off(other) and now.end_of(other["uuid"], source) != end:
+            reason = f"{here['name']} is to leave {other['name']}, with which it is kept together now (group {group})"
+            return [refusal("keep_together", reason, "make a new plan")]
+    return []
+
+
+def _not_apart(here: Domain, last: Step, now: _Now) -> list[Refusal]:
+    """Where this guest is to end there is, or ends, another of its keep-apart group or of its name."""
+    group, host = group_of(here, "apart"), last["destination"]
+    coming = (now.active(uuid) for uuid in now.ending.get(host, ()))
+    there = now.snapshots.get(host, {}).get("domains") or []
+    staying = [domain for domain in there if now.end_of(domain["uuid"], host) == host]
+    for other in [*staying, *(domain for domain in coming if domain is not None)]:
+        if other["uuid"] == here["uuid"]:
+            continue
+        what = f"{host} {'runs' if now.is_active_at(other['uuid'], host) else 'is to run'} {other['name']} now"
+        if group and group_of(other, "apart") == group and not is_off(other):
+            reason = f"{what}, from which {here['name']} is kept apart (group {group})"
             return [refusal("keep_apart", reason, "make a new plan")]
+        if other["name"] == here["name"]:
+            reason = f"{host} has or is to have another guest called {here['name']} (UUID {other['uuid']})"
+            return [refusal("name_clash", reason, "make a new plan")]
     return []
 
 
 def _newcomers(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     """Guests that have come to a host the plan empties."""
     host = snapshot["host"]
-    if plan["goal"]["kind"] not in ("drain", "evacuate") or host not in plan["goal"]["hosts"]:
+    if host not in _emptied(plan):
         return []
     known = {item["guest"]["uuid"] for item in [*plan["steps"], *plan["stays"]]}
     return [
@@ -413,10 +514,8 @@ def _newcomers(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     ]
 
 
-def _find(uuid: str, snapshot: Snapshot | None) -> Domain | None:
-    domains = (snapshot or {}).get("domains") or []
-    return next((domain for domain in domains if domain["uuid"] == uuid), None)
-
-
-def _is_active(domain: Domain | None) -> bool:
-    return domain is not None and not is_off(domain)
+def _emptied(plan: Plan) -> t.Sequence[str]:
+    """Hosts that the steps of the plan empty; of a whole upgrade those of the first wave."""
+    if plan["goal"]["kind"] not in ("drain", "evacuate", "upgrade"):
+        return []
+    return plan["waves"][0]["hosts"] if plan["waves"] else plan["goal"]["hosts"]

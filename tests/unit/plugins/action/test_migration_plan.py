@@ -360,6 +360,8 @@ def test_the_reserve():
         ),
         ({"reserve_mib": -1}, "reserve", "reserve_mib is -1: give 0 or more"),
         ({"vcpu_ratio": 0}, "vcpu_ratio", "vcpu_ratio is 0.0: give a number above 0"),
+        ({"vcpu_ratio": float("inf")}, "vcpu_ratio", "vcpu_ratio is inf: give a number above 0"),
+        ({"window_s": float("inf")}, "window_s", "window_s is inf: give the seconds there are, above 0"),
         ({"window_s": -5}, "window_s", "window_s is -5.0: give the seconds there are, above 0"),
         ({"at_once": 0}, "at_once", "at_once is 0: give 1 or more"),
         (
