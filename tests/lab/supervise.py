@@ -15,7 +15,7 @@ import sys
 from . import cgroup, process
 from .scenario import HostPlan, Scenario
 from .settings import Settings, from_environment
-from .supervisor import command, environment_for, nspawn_record
+from .supervisor import GO, command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".
 REBOOT = 133
@@ -38,6 +38,9 @@ def supervise(settings: Settings, host: HostPlan) -> int:
 
 
 def main() -> int:
+    if sys.stdin.buffer.read() != GO:
+        print("lab: whoever began this died before writing it down", flush=True)
+        return 1
     settings = from_environment()
     scenario = Scenario.from_json((settings.state / "lab.json").read_text(encoding="utf-8"))
     return supervise(settings, scenario.host(sys.argv[1]))

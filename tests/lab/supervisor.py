@@ -9,11 +9,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, cast
 
 from . import process, repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
 from .scenario import HostPlan
 from .settings import Settings
+
+#: What a supervisor is told once it is written down.
+GO = b"go"
 
 
 def record(settings: Settings, host: str) -> Path:
@@ -39,14 +43,17 @@ def start(settings: Settings, host: str) -> None:
     with log.open("ab") as output:
         child = subprocess.Popen(
             [sys.executable, "-m", f"{__package__}.supervise", host],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             cwd="/",
             env=environment,
             start_new_session=True,
         )
-    process.remember(record(settings, host), child.pid)
+    # It waits for its word: begun by a command that dies here, it would boot the host when another command already has.
+    with cast("IO[bytes]", child.stdin) as word:
+        process.remember(record(settings, host), child.pid)
+        word.write(GO)
 
 
 def command(settings: Settings, host: HostPlan) -> list[str]:

@@ -231,6 +231,25 @@ def test_up_heals_what_a_killed_supervisor_left(lab: Lab, settings: Settings) ->
     assert all(healed.verify(name)["memory_ok"] for name in healed.guests)
 
 
+def test_a_supervisor_that_nobody_wrote_down_boots_nothing(
+    lab: Lab, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def dies(_record: Path, pid: int) -> None:
+        begun.append(pid)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(process, "remember", dies)
+    with pytest.raises(KeyboardInterrupt):
+        supervisor.start(settings, "h1")
+    deadline = time.monotonic() + 30
+    while process.start_time(begun[0]) is not None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert lab.host("h1").is_running()
+    assert "died before writing it down" in (settings.host_folder("h1") / "console.log").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 2.0, 4.0])
 def test_up_heals_what_a_killed_up_left(running: Lab, settings: Settings, seconds: float) -> None:
     take_down()
