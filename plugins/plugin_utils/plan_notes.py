@@ -35,7 +35,8 @@ def headline(plan: Plan) -> str:
     """The whole plan in one line."""
     what = _what(plan)
     expected = plan["expected"]
-    if not plan["steps"] or not _is_timed(plan):
+    # What is expected is the time of the steps, which are the first wave's; what all waves take is said below them.
+    if not plan["steps"] or plan.get("waves") or not _is_timed(plan):
         return what
     about = "about " if _is_unsure(plan) else ""
     told = [f"{what} in {about}{human_seconds(expected['seconds'])}"]

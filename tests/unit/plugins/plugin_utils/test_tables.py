@@ -149,6 +149,20 @@ NOT_SURE = choice(
     fallbacks=["throttle", "post-copy", "suspend"],
 )
 
+def test_the_time_of_a_first_wave_is_not_that_of_an_upgrade():
+    plan = forecast_plan(choice())
+    move = {key: plan["steps"][0][key] for key in ("guest", "source", "destination")}
+    waves = [{"hosts": [host], "moves": [move], "seconds": 60.0} for host in ("h1", "h2")]
+    plan.update(
+        goal={"kind": "upgrade", "hosts": ["h1", "h2"]},
+        waves=waves,
+        figures={"moves": 2, "seconds": 120.0, "moves_per_guest": 1.0},
+    )
+    lines = tables.plan_lines(plan)
+    assert lines[0].partition(": ")[2] == "2 hosts are emptied in 2 waves with 2 moves"
+    assert "All moves together take about 2 min" in "\n".join(lines)
+
+
 A_PLAN = """\
 STEP  GUEST   MEMORY  FROM  TO  START   END      TIME      SENT        DOWNTIME  HOW
 s001  web1   512 MiB  h1    h2   0:00  0:04     4.1 s  83.9 MiB           85 ms  pre-copy
