@@ -149,6 +149,7 @@ NOT_SURE = choice(
     fallbacks=["throttle", "post-copy", "suspend"],
 )
 
+
 def test_the_time_of_a_first_wave_is_not_that_of_an_upgrade():
     plan = forecast_plan(choice())
     move = {key: plan["steps"][0][key] for key in ("guest", "source", "destination")}
