@@ -9,7 +9,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import IO, cast
 
 from . import process, repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
@@ -51,7 +50,8 @@ def start(settings: Settings, host: str) -> None:
             start_new_session=True,
         )
     # It waits for its word: begun by a command that dies here, it would boot the host when another command already has.
-    with cast("IO[bytes]", child.stdin) as word:
+    assert child.stdin is not None
+    with child.stdin as word:
         process.remember(record(settings, host), child.pid)
         word.write(GO)
 
