@@ -10,6 +10,7 @@ care where it is needed. Plans and their parts are spelled out, because this col
 
 from __future__ import annotations
 
+import functools
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
@@ -107,7 +108,13 @@ def is_off(domain: Domain) -> bool:
 
 def plain_state(domain: Domain) -> str:
     """The state of a domain in one word, also where a tool writes ``shut off`` or ``in shutdown``."""
-    state = str(domain.get("state") or "unknown").lower().replace(" ", "").replace("_", "").replace("-", "")
+    return _plain(str(domain.get("state") or "unknown"))
+
+
+# There are only so many states, and a plan asks each guest for its own many times.
+@functools.lru_cache(maxsize=64)
+def _plain(state: str) -> str:
+    state = state.lower().replace(" ", "").replace("_", "").replace("-", "")
     return {"inshutdown": "shutdown", "shuttingdown": "shutdown", "idle": "running", "blocked": "running"}.get(
         state, state
     )

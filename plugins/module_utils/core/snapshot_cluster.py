@@ -308,6 +308,9 @@ class SnapshotCluster:
 
     def _clashes(self) -> set[tuple[int, int]]:
         """Units whose name or UUID another host has defined for something else, or that are active there as well."""
+        seen = [domain for host in self.names for domain in self.terms.snapshots[host].get("domains") or []]
+        if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
+            return set()
         first: dict[str, tuple[int, str]] = {}
         again: dict[str, list[tuple[int, str]]] = {}
         active: dict[str, list[tuple[int, Domain]]] = {}
