@@ -310,6 +310,7 @@ class SnapshotCluster:
         """Units whose name or UUID another host has defined for something else, or that are active there as well."""
         seen = [domain for host in self.names for domain in self.terms.snapshots[host].get("domains") or []]
         if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
+            # Nothing is there twice, as nearly always; to go on takes a fifth of what a drain of a large cluster does.
             return set()
         first: dict[str, tuple[int, str]] = {}
         again: dict[str, list[tuple[int, str]]] = {}

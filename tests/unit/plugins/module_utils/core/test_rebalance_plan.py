@@ -171,22 +171,43 @@ def test_n_plus_one_holds_in_whatever_order_the_moves_end():
         assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
 
 
+class Watched(set):
+    """A set that nobody may change while somebody goes through it."""
+
+    is_read = False
+
+    def __iter__(self):
+        self.is_read = True
+        try:
+            yield from super().__iter__()
+        finally:
+            self.is_read = False
+
+    def discard(self, unit):
+        assert not self.is_read, "guests may be passed over now, or not, as the version of Python has it"
+        super().discard(unit)
+
+
 def test_whoever_is_asked_may_look_at_the_guests_by_moving_them():
     """N+1 takes guests from their hosts and puts them back; none of them may be passed over for it."""
     made = SnapshotCluster(Terms(cluster(*skewed(count=12))))
+    asked = []
 
-    def handles_all(state, dummy, dummy2):
-        for unit in reversed(range(len(made.units))):
-            home = state.where[unit]
-            state.lift(unit)
-            state.drop(unit, home)
+    def handles_all(state, unit, dummy):
+        asked.append(unit)
+        for other in range(len(made.units)):
+            home = state.where[other]
+            state.lift(other)
+            state.drop(other, home)
         return True
 
     ends = []
     for safe in (None, handles_all):
         state = State(made.cluster)
+        state.on = [Watched(on) for on in state.on]
         even_out(state, score.kvmops(state), Limits(), [False] * 12, list(state.where), safe)
         ends.append(state.where)
+    assert asked
     assert ends[0] == ends[1]
 
 
