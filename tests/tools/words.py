@@ -12,7 +12,7 @@ The tables of that page are the rules. A table is known by the heading of its la
 ``old file name``   code font: no Python file is called so any more, nor is one mentioned
 ``because``         an exception: the word in the first column may stand in the files of the second (patterns)
 
-A word counts as a whole word, whatever its case: `lane` is found in "a lane", `lane_size` and `LaneSize`, not in "lanes".
+Only whole words count, whatever their case: `lane` is found in "a lane", `lane_size` and `LaneSize`, not in "lanes".
 """
 
 from __future__ import annotations
