@@ -47,8 +47,8 @@ def test_a_role_has_a_default_for_what_its_argument_spec_says(role):
             assert defaults.get(name) == option["default"], name
 
 
-def test_the_readme_names_all_that_is_included():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_names_all_that_is_included():
+    page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
 
     for name in names("plugins/modules") | set(ROLES):
-        assert f"`{name}`" in readme, name
+        assert f"`{name}`" in page, name
