@@ -35,9 +35,16 @@ class Hosts:
         self._inventory = folder / "inventory.yml"
         here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         hosts = {name: {**here, "kvmops_cluster_state_dir": str(folder / name)} for name in ("a", "b", "c")}
-        gone = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
+        gone = {"ansible_connection": "ssh", "ansible_ssh_executable": str(self._refusing())}
         self._inventory.write_text(yaml.safe_dump({"all": {"hosts": {**hosts, "gone": gone}}}), encoding="utf-8")
         self._collections = CHECKOUT / "build/collections"
+
+    def _refusing(self) -> Path:
+        """Return an ssh that reaches nobody: these tests are about who is missed, and need no ssh on the machine."""
+        script = self.folder / "ssh"
+        script.write_text("#!/bin/sh\necho 'ssh: connect to host gone: Connection refused' >&2\nexit 255\n", "utf-8")
+        script.chmod(0o755)
+        return script
 
     def pretend(self, module: str, text: str) -> None:
         """Put another module in the place of one of the collection's."""
