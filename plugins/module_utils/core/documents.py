@@ -20,6 +20,9 @@ PATH = "kvmops.path/1"
 PLAN = "kvmops.plan/1"
 REPORT = "kvmops.report/1"
 
+#: The collection's XML namespace in a guest's metadata.
+NAMESPACE = "https://kvmops.cluster/xmlns/guest/1"
+
 Snapshot = t.Mapping[str, t.Any]
 Domain = t.Mapping[str, t.Any]
 Intent = t.Mapping[str, t.Any]

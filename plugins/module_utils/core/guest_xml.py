@@ -11,9 +11,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
-
-#: The collection's namespace in a guest's metadata.
-NAMESPACE = "https://kvmops.cluster/xmlns/guest/1"
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
 
 #: What a host uses for ``<hugepages/>`` without a size, unless it says otherwise.
 DEFAULT_HUGEPAGE_BYTES = 2 * 1024**2

@@ -10,7 +10,7 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_xml import NAMESPACE
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
 #: How early or late a command may run, and how long.
