@@ -10,10 +10,11 @@ import datetime
 import posixpath
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving, send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 Snapshots = t.Mapping[str, Snapshot]
@@ -31,9 +32,9 @@ def check_host(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> list[Findin
     """What one host's own snapshot says: versions, capabilities, known bugs, maintenance."""
     host = snapshot["host"]
     stops = [
-        leaving.old_libvirt(snapshot),
-        leaving.not_live(snapshot),
-        leaving.no_tls(snapshot, intent),
+        evacuability.old_libvirt(snapshot),
+        evacuability.not_live(snapshot),
+        evacuability.no_tls(snapshot, intent),
         _no_postcopy(snapshot, intent),
     ]
     bugs = [_as_refusal(bug) for bug in (snapshot.get("migration") or {}).get("known_bugs") or []]

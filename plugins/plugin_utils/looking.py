@@ -20,8 +20,8 @@ import urllib.parse
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import plain_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import libvirt_probe
 

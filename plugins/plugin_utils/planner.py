@@ -18,8 +18,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight impo
     Foresight,
     interface_bytes_per_s,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import WORKING_SET

@@ -17,7 +17,6 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     calibration,
     choice,
-    known_bugs,
     send_buffer,
     versions,
     ways,
@@ -28,6 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import ROOM
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of, unmeasured

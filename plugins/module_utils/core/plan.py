@@ -12,7 +12,6 @@ import math
 import re
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     PLAN,
     Domain,
@@ -26,9 +25,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     group_of,
     is_off,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import parsed, shown
 
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")

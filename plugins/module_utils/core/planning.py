@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility, goals
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import goals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     SNAPSHOT,
     Off,
@@ -19,7 +19,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import GOALS, PlanError
@@ -35,6 +34,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing im
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, restore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore_plan import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import Upgrade, plan_upgrade

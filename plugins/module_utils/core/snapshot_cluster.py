@@ -10,7 +10,7 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving, room, versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
     NO_LIMIT,
@@ -28,9 +28,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
     metadata_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.kinds import Kinds
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import PathRefusals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import Kinds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import PathRefusals
 
 
 class Expected(t.NamedTuple):
@@ -150,11 +151,11 @@ class SnapshotCluster:
         for domain in members:
             if domain.get("hugepage_bytes"):
                 size = int(domain["hugepage_bytes"])
-                pages[size] = pages.get(size, 0) + room.need_pages(domain)
+                pages[size] = pages.get(size, 0) + memory_demand.need_pages(domain)
         return UnitFacts(
             guests=tuple(domain["uuid"] for domain in members),
             host=host,
-            need_bytes=sum(room.need_bytes(domain) for domain in members),
+            need_bytes=sum(memory_demand.need_bytes(domain) for domain in members),
             move_bytes=sum(
                 int(domain["memory_bytes"]) if one.bytes is None else one.bytes
                 for domain, one in zip(members, expected)
@@ -213,11 +214,11 @@ class SnapshotCluster:
             return list(self.terms.held[domain["uuid"]])
         intent, source = self._intent(domain), self.terms.snapshots[self.names[host]]
         if not _is_plain(domain):
-            return leaving.leaving(domain, source, intent)
+            return evacuability.leaving(domain, source, intent)
         # Only its host can keep such a guest, and then it keeps them all: asked once.
         found = self._of_host.get((host, id(intent)))
         if found is None:
-            found = self._of_host[host, id(intent)] = leaving.leaving(domain, source, intent)
+            found = self._of_host[host, id(intent)] = evacuability.leaving(domain, source, intent)
         return found
 
     def _contradiction(self, members: t.Sequence[Domain]) -> list[Refusal]:
@@ -253,7 +254,7 @@ class SnapshotCluster:
     ) -> HostFacts:
         name = self.names[number]
         snapshot, terms = self.terms.snapshots[name], self.terms
-        left = room.room_of(snapshot)
+        left = memory_demand.room_of(snapshot)
         capacity = snapshot.get("capacity") or {}
         cpus = float(capacity.get("cpus") or 0)
         return HostFacts(

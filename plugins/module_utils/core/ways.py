@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Intent, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES, parsed
 
 #: The first libvirt that copies disks over TLS together with parallel channels or post-copy (core/known_bugs.py).

@@ -12,9 +12,9 @@ import stat
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.certificate import validity
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.host_files import Setting
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.known_bugs import Verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.certificate import validity
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Setting
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.known_bugs import Verdict
 
 DEFAULT_DIRECTORY = "/etc/pki/qemu"
 #: As destination QEMU shows the server's; as source libvirt's default of verifying clients wants the client's.

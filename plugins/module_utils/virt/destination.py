@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

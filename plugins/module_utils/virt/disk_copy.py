@@ -10,8 +10,8 @@ import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 

@@ -12,8 +12,8 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import blockers, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import blockers, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import (
     PATIENCE_S,

@@ -14,9 +14,14 @@ import subprocess
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import blockers, capabilities, host_files, known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_xml import DEFAULT_HUGEPAGE_BYTES
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
+    blockers,
+    capabilities,
+    host_files,
+    known_bugs,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import DEFAULT_HUGEPAGE_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, cordon, domains
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.cpu_use import cpus_used

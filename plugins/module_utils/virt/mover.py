@@ -16,10 +16,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import ways
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

@@ -10,8 +10,8 @@ import contextlib
 import difflib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon, standing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings

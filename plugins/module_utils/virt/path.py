@@ -17,9 +17,14 @@ import typing as t
 import urllib.parse
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import capabilities, guest_xml, host_files, known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import PATH
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
+    capabilities,
+    guest_xml,
+    host_files,
+    known_bugs,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon, isolated
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

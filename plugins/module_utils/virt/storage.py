@@ -12,7 +12,7 @@ import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.host_files import Mount, mount_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 
 #: Block devices that are a network's by their name.

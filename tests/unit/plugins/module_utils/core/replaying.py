@@ -12,8 +12,12 @@ from __future__ import annotations
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility, leaving, room
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of, is_off
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
+    compatibility,
+    evacuability,
+    memory_demand,
+)
 
 
 class Replay:
@@ -32,8 +36,8 @@ class Replay:
         self.reserve_bytes, self.vcpu_ratio, self.closed = reserve_bytes, vcpu_ratio, set(closed)
         self.guests = {d["uuid"]: d for s in snapshots.values() for d in s["domains"] if not is_off(d)}
         self.where = {d["uuid"]: host for host, s in snapshots.items() for d in s["domains"] if not is_off(d)}
-        self.free = {host: room.room_of(s).memory_bytes for host, s in snapshots.items()}
-        self.pages = {host: dict(room.room_of(s).huge_pages) for host, s in snapshots.items()}
+        self.free = {host: memory_demand.room_of(s).memory_bytes for host, s in snapshots.items()}
+        self.pages = {host: dict(memory_demand.room_of(s).huge_pages) for host, s in snapshots.items()}
         self.qemu = qemu or {host: s["versions"]["qemu"] for host, s in snapshots.items()}
 
     def on(self, host: str) -> list[t.Any]:
@@ -47,7 +51,7 @@ class Replay:
         assert source != destination
         assert destination not in self.closed
         here, there = self.snapshots[source], {**self.snapshots[destination], "domains": []}
-        assert leaving.leaving(guest, here, step["intent"]) == []
+        assert evacuability.leaving(guest, here, step["intent"]) == []
         assert compatibility.arriving(guest, here, there, step["intent"]) == []
         assert _release(self.qemu[destination]) >= _release(self.qemu[source])
         self._arrive(guest, destination)
@@ -56,11 +60,11 @@ class Replay:
 
     def _arrive(self, guest: t.Any, host: str) -> None:
         assert self.free[host] is not None
-        self.free[host] -= room.need_bytes(guest)
+        self.free[host] -= memory_demand.need_bytes(guest)
         assert self.free[host] >= self.reserve_bytes, f"{host} is overfull when {guest['name']} comes"
         size = guest.get("hugepage_bytes")
         if size:
-            self.pages[host][size] = self.pages[host].get(size, 0) - room.need_pages(guest)
+            self.pages[host][size] = self.pages[host].get(size, 0) - memory_demand.need_pages(guest)
             assert self.pages[host][size] >= 0
         fellows = self.on(host)
         if self.vcpu_ratio:
@@ -70,10 +74,10 @@ class Replay:
         assert group is None or all(group_of(one, "apart") != group for one in fellows)
 
     def _leave(self, guest: t.Any, host: str) -> None:
-        self.free[host] += room.need_bytes(guest)
+        self.free[host] += memory_demand.need_bytes(guest)
         size = guest.get("hugepage_bytes")
         if size:
-            self.pages[host][size] += room.need_pages(guest)
+            self.pages[host][size] += memory_demand.need_pages(guest)
 
 
 def _release(version: str) -> list[int]:

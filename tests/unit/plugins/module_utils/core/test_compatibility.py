@@ -9,8 +9,8 @@ import copy
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import room
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.compatibility import refusals
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.compatibility import refusals
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -467,7 +467,9 @@ def test_a_guest_that_is_arriving_counts_in_full_where_nobody_can_say_how_much_o
     told = {rss: {"current_bytes": 4 * GIB, "unused_bytes": None, "rss_bytes": rss} for rss in (None, GIB)}
     arriving = [domain("new", memory_bytes=4 * GIB, state="paused", job=job, balloon=told[rss]) for rss in (None, GIB)]
     silent = domain("silent", memory_bytes=4 * GIB, balloon=told[None])
-    free = [room.room_of(snapshot("h2", guest, free_bytes=20 * GIB)).memory_bytes for guest in (*arriving, silent)]
+    free = [
+        memory_demand.room_of(snapshot("h2", guest, free_bytes=20 * GIB)).memory_bytes for guest in (*arriving, silent)
+    ]
     assert free == [16 * GIB, 17 * GIB, 20 * GIB]
 
 

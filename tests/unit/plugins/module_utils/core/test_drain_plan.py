@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import drain_plan, evacuation, room
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import drain_plan, evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.paths import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Expected, Terms
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -53,7 +54,7 @@ def stays(planned):
 
 def host_with(name, gib, *guests, **changes):
     """A host with so many GiB for guests, of which these take their part."""
-    free = int(gib * GIB) - sum(room.need_bytes(guest) for guest in guests)
+    free = int(gib * GIB) - sum(memory_demand.need_bytes(guest) for guest in guests)
     return snapshot(name, *guests, free_bytes=free, **changes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 
 FIXTURES = Path(__file__).parents[3] / "fixtures"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     capabilities,
     certificate,
     host_files,

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.certificate import Validity
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.certificate import Validity
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import (
     NotAskedError,

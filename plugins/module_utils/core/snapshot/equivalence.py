@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 
 
 class Kinds:

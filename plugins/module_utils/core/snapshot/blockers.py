@@ -14,8 +14,8 @@ import shlex
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 #: Image formats whose QEMU driver cannot be handed over.

@@ -14,8 +14,7 @@ from __future__ import annotations
 import shlex
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import leaving as _leaving
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import room, versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Intent,
@@ -24,6 +23,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability as _leaving
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
@@ -42,7 +43,7 @@ def refusals(
     return [
         *_leaving.leaving(domain, source, intent),
         *arriving(domain, source, destination, intent),
-        *room.no_room(destination["host"], room.room_of(destination), domain, reserve_bytes),
+        *memory_demand.no_room(destination["host"], memory_demand.room_of(destination), domain, reserve_bytes),
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_xml import amount
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import amount
 
 
 class Kind(t.NamedTuple):
