@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import WORKING_SET
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import exact_solver
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.selection import select
 

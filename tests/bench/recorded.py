@@ -25,12 +25,16 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import forecast, methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve_fit import USUAL_BASE_BYTES, Fit
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Known
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import BALLOON_ERROR, Touched, touched
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import working_set
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import USUAL_BASE_BYTES, Fit
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import (
+    BALLOON_ERROR,
+    Touched,
+    touched,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import working_set
 
 RECORDS = Path(__file__).parents[1] / "unit/plugins/module_utils/core/fixtures/recorded-moves.json"
 MIB = 1024 * 1024

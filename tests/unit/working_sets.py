@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve_fit import Fit
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import Fit
 
 MIB = 1024**2
 

@@ -28,9 +28,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Li
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import ROOM
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of, unmeasured
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of, unmeasured
 
 #: The downtime limit that a move opens with: QEMU spends what it is given, and cannot do with less (core/reach.py).
 OPENING_LIMIT_MS = 30

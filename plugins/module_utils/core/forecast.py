@@ -35,7 +35,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_milliseconds,
     human_seconds,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 
 FORECAST = "kvmops.forecast/1"
 METHODS = ("pre-copy", "raise-downtime", "xbzrle", "parallel-zstd", "throttle", "post-copy", "suspend")

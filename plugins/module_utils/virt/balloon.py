@@ -13,13 +13,13 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import (
     BYTES_PER_S,
     Freeing,
     Memory,
     is_pressed,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

@@ -12,11 +12,12 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import ballooning, hooks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import (

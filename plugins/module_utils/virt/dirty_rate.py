@@ -12,8 +12,11 @@ import json
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import LIBVIRT_SAMPLES_PER_GIB, Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
+    LIBVIRT_SAMPLES_PER_GIB,
+    Reading,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import UnansweredError, each, within

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import stated_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import WORKING_SET
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending

@@ -11,9 +11,13 @@ import random
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.measuring_plan import Round, first_rounds, more_rounds
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sampling_budget import (
+    Round,
+    first_rounds,
+    more_rounds,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate, memory_peek
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import PATIENCE_S, NotAskedError, each

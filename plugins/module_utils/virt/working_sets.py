@@ -13,14 +13,14 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import working_set as documents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import precopy_verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import working_set as documents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     LIBVIRT_SAMPLES_PER_GIB,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import Touched, looked_at, touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at, touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek

@@ -8,7 +8,7 @@ import dataclasses
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import (
     Memory,
     decide,
     is_pressed,

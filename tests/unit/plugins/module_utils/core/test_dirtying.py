@@ -10,10 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.concave import concave
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import curve
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve_fit import Fit, fit
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import curve
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import Fit, fit
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     MeasurementError,
     Point,
     Reading,

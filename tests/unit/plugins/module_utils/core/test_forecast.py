@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import Curve
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import METHODS, ForecastError, forecast, play
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, recursion
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import floor_s, limit_for, longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Known, mirror
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23.94e6

@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.heat import as_seen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23.94e6

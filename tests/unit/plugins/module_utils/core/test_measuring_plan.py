@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.measuring_plan import first_rounds, more_rounds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sampling_budget import (
+    first_rounds,
+    more_rounds,
+)
 
 
 def seconds(rounds):

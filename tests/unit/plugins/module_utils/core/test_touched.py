@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, is_nearly_over
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import Touched, looked_at
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at
 
 MIB = 1024 * 1024
 SAID = Touched(131 * MIB, "balloon", 0.10)

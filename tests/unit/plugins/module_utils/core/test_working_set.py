@@ -8,9 +8,12 @@ import json
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import MeasurementError, Reading
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import Touched, touched
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
+    MeasurementError,
+    Reading,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import (
     curve_of,
     unmeasured,
     unusual,

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ballooning import Freeing
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import Freeing
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import Balloon, give_back_all, report

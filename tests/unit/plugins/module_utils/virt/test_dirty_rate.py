@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Reading
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate
 
 

@@ -10,7 +10,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.second_try import MOST, Tried
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt

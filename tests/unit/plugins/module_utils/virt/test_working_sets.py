@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Reading
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek, working_sets
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.concave import concave
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve_fit import Fit
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Point
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import Fit
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Point
 
 #: A fit with a larger misfit (chi-square per point) is no description of the guest: the points speak for themselves.
 MISFIT = 3.0

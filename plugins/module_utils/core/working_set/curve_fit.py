@@ -26,8 +26,8 @@ import itertools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import Point
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Point
 
 #: How fast the base fills. An assumption between two facts: at 0.1 s (the shortest window measured) it is there, and an
 #: idle guest still gets below a limit of 10 ms, which it could not if it were there at once.

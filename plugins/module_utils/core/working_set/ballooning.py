@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import FRESH_S, RSS_OVERHEAD_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import FRESH_S, RSS_OVERHEAD_BYTES
 
 #: What a guest is left beyond its need: a quarter of it, and never less than this. How low a guest can go before it
 #: kills a program was not explored, so both are chosen wide: a guest in need of 30 MiB held at 96.

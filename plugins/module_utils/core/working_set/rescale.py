@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 
 #: Figures of a fit that are bytes, or bytes in a second.
 SCALED = ("hot_bytes", "hot_sd_bytes", "cold_bytes_per_s", "cold_sd_bytes_per_s", "base_bytes")

@@ -11,17 +11,17 @@ from __future__ import annotations
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import curve_fit
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.concave import concave
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.curve import Curve, curve
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.page_sampling import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_fit
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve, curve
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     MeasurementError,
     Point,
     Reading,
     points,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.touched import Touched
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched
 
 WORKING_SET = "kvmops.working_set/1"
 METHODS = ("libvirt", "qmp")
