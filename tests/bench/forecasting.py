@@ -17,8 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import appraisal, forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
 from lab import Lab
 

@@ -24,9 +24,9 @@ import math
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import forecast, methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Known
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast, methods
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import USUAL_BASE_BYTES, Fit
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import (

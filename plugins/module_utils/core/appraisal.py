@@ -14,17 +14,12 @@ import functools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
-    calibration,
-    choice,
-    send_buffer,
-    versions,
-    ways,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import choice, versions, ways
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import CHOICE, Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, guest_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import ROOM
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.departures import Departures
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import (
     OF_THROTTLE,
     OF_XBZRLE,
@@ -19,7 +20,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import
     forced_ms,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds, Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, downtime_for, mib

@@ -16,13 +16,13 @@ import dataclasses
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import cache_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast, known_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Run, Window, recursion
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import limit_for
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import limit_for
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast, known_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Run, Window, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import EDGE_ABOVE, EDGE_BELOW
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import mib
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import EDGE_ABOVE, EDGE_BELOW
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 

@@ -16,7 +16,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import OPENING_DOWNTIME_MS, Decision

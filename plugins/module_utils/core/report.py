@@ -9,8 +9,8 @@ from __future__ import annotations
 import datetime
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT, Plan, Stay, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 
 #: Outcomes after which a guest is where the plan wants it.

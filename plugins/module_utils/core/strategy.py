@@ -11,9 +11,9 @@ import typing as t
 import urllib.parse
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.methods import CHANNELS
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import longest_limit_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.methods import CHANNELS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import needs_channels
 
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of

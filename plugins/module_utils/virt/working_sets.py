@@ -11,10 +11,10 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import precopy_verdict
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import precopy_verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import working_set as documents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (

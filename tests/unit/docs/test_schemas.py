@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
-    calibration,
-    forecast,
     foresight,
     intent,
     plan,
@@ -21,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     report,
     upgrade_record,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_cluster

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import accuracy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.tests.unit.builders import band, choice
 
 ACTUAL = {"total_s": 4.0, "bytes": 80000000, "downtime_ms": 100}

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import (
     LEAST_CACHE_BYTES,
@@ -16,7 +15,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal impo
     cache_bytes,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import TRIED
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23.94e6

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import (
     BOUNDS,
     compressed_factor,
     guest_factor,
@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration im
     new_guest,
     new_path,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 
 LINK = Link(23.94e6)
 OUTCOME = {"verdict": "converges", "bytes": {"value": 90e6}, "downtime_ms": {"value": 81}}

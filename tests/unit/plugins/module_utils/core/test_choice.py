@@ -13,8 +13,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import OUTRUN, TRIED, choose
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import METHODS, forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import METHODS, forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import closed
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 

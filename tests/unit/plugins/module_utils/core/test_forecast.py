@@ -12,12 +12,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import METHODS, ForecastError, forecast, play
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, recursion
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import floor_s, limit_for, longest_limit_s
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Known, mirror
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import methods
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import (
+    floor_s,
+    limit_for,
+    longest_limit_s,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import (
+    METHODS,
+    ForecastError,
+    forecast,
+    play,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import Known, mirror
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import foresight, intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.calibration import new_path
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import new_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, guest_xml
 from ansible_collections.kvmops.cluster.tests.unit.builders import (

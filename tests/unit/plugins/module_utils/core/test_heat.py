@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured

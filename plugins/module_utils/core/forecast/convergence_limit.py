@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import stretch_s
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import EDGE_ABOVE, Known, Scenario
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import methods
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import stretch_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import EDGE_ABOVE, Known, Scenario
 
 #: Below this limit QEMU may never stop even an idle guest (measured: 5 ms with a small send buffer).
 LOWEST_LIMIT_S = 0.030

@@ -16,7 +16,7 @@ import dataclasses
 import math
 import re
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 
 #: Room for what is written while QEMU is not looking. TCP wakes a writer when half of its room is free, and a busy

@@ -14,8 +14,8 @@ import dataclasses
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Round, Run, recursion
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import Figures, Scenario
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Round, Run, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import Figures, Scenario
 
 #: How fast xbzrle looks through pages, one thread (Svärd et al., VEE '11: 1.5 to 2.2 GB/s).
 XBZRLE_BYTES_PER_S = 1.5e9

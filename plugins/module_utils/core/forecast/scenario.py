@@ -14,9 +14,9 @@ import dataclasses
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.precopy import Pace, Round, Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_rule import next_rate_mib_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Round, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
 

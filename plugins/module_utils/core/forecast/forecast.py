@@ -10,9 +10,8 @@ import functools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import methods
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import methods
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import (
     LOWEST_LIMIT_S,
     floor_s,
     limit_for,
@@ -21,7 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.reach import (
     needed_bytes_per_s,
     rho,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.scenario import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import (
     EDGE_ABOVE,
     EDGE_BELOW,
     Figures,

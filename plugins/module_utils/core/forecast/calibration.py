@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 
 CALIBRATION = "kvmops.calibration/1"
 #: Weight of a new value once a few have been seen; the first ones weigh more (1/2, 1/3, ...), what was assumed counts
