@@ -17,10 +17,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import appraisal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import appraisal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from lab import Lab
 
 from . import asked as wishes

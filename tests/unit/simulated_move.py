@@ -14,7 +14,7 @@ import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 
 MIB = 1 << 20
 #: Memory is counted in chunks of this size, time in steps of this length.

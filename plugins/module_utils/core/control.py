@@ -23,7 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds, Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, downtime_for, mib
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.whole_pages import WholePages
 

@@ -10,12 +10,12 @@ import dataclasses
 import functools
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge, appraise
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import link_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import ONE_AT_A_TIME, Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import cache_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import limit_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast, known_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
@@ -23,7 +22,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.preco
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import EDGE_ABOVE, EDGE_BELOW
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import mib
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import cache_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 #: Methods whose rounds follow the recursion. What xbzrle and a throttle do to a round shows only afterwards.

@@ -18,7 +18,6 @@ import copy
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Intent,
@@ -38,6 +37,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_clust
     Expected,
     Terms,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
 #: A forecast that is so many times what was reckoned with is a reason to choose anew.
 SURPRISE = 1.5

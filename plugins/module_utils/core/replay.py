@@ -19,7 +19,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import OPENING_DOWNTIME_MS, Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import (
+    OPENING_DOWNTIME_MS,
+    Decision,
+)
 
 
 @dataclasses.dataclass(frozen=True)

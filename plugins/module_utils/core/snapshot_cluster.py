@@ -11,7 +11,6 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
     NO_LIMIT,
     Cluster,
@@ -32,6 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import Kinds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import PathRefusals
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
 
 class Expected(t.NamedTuple):

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import stated_bytes_per_s
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings

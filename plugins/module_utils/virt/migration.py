@@ -15,7 +15,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import Event, EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering, Watcher

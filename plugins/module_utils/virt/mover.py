@@ -13,15 +13,15 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import ways
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import outlook_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision, Path, decide
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision, Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
     knowledge,
@@ -287,7 +287,7 @@ class GuestMover:
         path = Path(
             connect_uri=known["connect_uri"],
             migration_address=known.get("migration_address"),
-            postcopy=ways.cannot_send_postcopy(answers.source) is None,
+            postcopy=available_methods.cannot_send_postcopy(answers.source) is None,
         )
         return decide(
             answers.intent,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
@@ -18,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import 
     percent_done,
     seconds_left,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 

@@ -124,8 +124,8 @@ def test_a_guest_without_work_loses_none():
 
 
 def test_what_the_core_says_of_plain_precopy():
-    from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge
     from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
+    from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
     from bench import recorded
 
     intent = {**DEFAULTS, "max_downtime_ms": 300}

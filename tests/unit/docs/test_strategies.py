@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import SIMPLEST_FIRST
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Path as Way
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import decide
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import SIMPLEST_FIRST
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path as Way
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import decide
 from ansible_collections.kvmops.cluster.tests.unit.builders import choice
 
 PAGE = (Path(__file__).parents[3] / "docs/strategies.md").read_text("utf-8")

@@ -7,16 +7,16 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import (
     LEAST_CACHE_BYTES,
     OPENING_LIMIT_MS,
     Knowledge,
     appraise,
     cache_bytes,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import TRIED
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import TRIED
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23.94e6

@@ -12,10 +12,10 @@ import re
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import OUTRUN, TRIED, choose
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import METHODS, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import closed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import closed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OUTRUN, TRIED, choose
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 #: 200 Mbit/s, as the job statistics count it.

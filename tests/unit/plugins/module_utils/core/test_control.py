@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import 
     percent_done,
     seconds_left,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 
 MIB = 1 << 20
 #: What the recorded link carries, in bytes per second.

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.send_buffer import (
     LEAST_BYTES,
     REFILL_S,
@@ -21,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.send_
     queue_bytes,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import normalise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
 WMEM = "4096 16384 4194304"

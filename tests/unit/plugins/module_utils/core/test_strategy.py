@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import (
     Path,
     bracketed,
     decide,

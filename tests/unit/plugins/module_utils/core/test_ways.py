@@ -7,8 +7,11 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import (
+    closed,
+    needs_channels,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import closed, needs_channels
 
 ALL = {"allow_postcopy": True, "allow_suspend": True}
 CORRUPTS = {"code": "qemu_postcopy_corruption", "reason": "it was seen to damage memory", "remedy": "upgrade"}

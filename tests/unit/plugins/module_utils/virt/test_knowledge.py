@@ -9,10 +9,10 @@ import dataclasses
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import Path, decide
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, moving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings

@@ -14,9 +14,9 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.keeping import Outcome, breaks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import outrun_by_disks, remedy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.intent_check import Outcome, breaks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remedy import outrun_by_disks, remedy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_milliseconds, human_seconds
 
 CHOICE = "kvmops.choice/1"

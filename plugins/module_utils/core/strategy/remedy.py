@@ -13,7 +13,8 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.keeping import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import PERMISSIONS, off
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.intent_check import (
     Outcome,
     breaks,
     exceeds,
@@ -25,7 +26,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_milliseconds,
     human_seconds,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import PERMISSIONS, off
 
 ROOM = 1.1
 #: A guest that pre-copy just outruns sends its hot set many times, so a deadline wants more than that.

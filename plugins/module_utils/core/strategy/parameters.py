@@ -10,11 +10,11 @@ import dataclasses
 import typing as t
 import urllib.parse
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.methods import CHANNELS
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ways import needs_channels
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import needs_channels
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of
 #: 300 ms and about 90 ms at this one, for the same total time (measured at 200 Mbit/s). For guests without a choice.

@@ -14,15 +14,16 @@ import functools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import choice, versions, ways
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.choice import CHOICE, Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, guest_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.remedy import ROOM
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods, choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import CHOICE, Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remedy import ROOM
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of, unmeasured
@@ -99,7 +100,7 @@ def appraise(
     """
     working_set = _as_compressed(known.working_set or _unmeasured(domain), known.guest)
     factor = calibration.guest_factor(known.guest)
-    closed = ways.closed(
+    closed = available_methods.closed(
         source,
         destination,
         intent,
