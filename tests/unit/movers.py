@@ -12,7 +12,7 @@ import threading
 import time
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint

@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 
 MIB = 1 << 20

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import stated_bytes_per_s

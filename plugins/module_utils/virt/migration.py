@@ -13,8 +13,8 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import Event, EventStream

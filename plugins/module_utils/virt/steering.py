@@ -13,9 +13,9 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import Line, NotAskedError, UnansweredError
 

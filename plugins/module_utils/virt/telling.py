@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import (
     Sample,
     is_nearly_over,
     mib,
     percent_done,
     seconds_left,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

@@ -10,15 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import (
     ATTEMPTS,
     SET_UP_HOPELESS_S,
     SET_UP_SILENCE_S,
     SILENCE_S,
     Control,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import ROUNDS_TO_GIVE_UP, ROUNDS_TO_RAISE
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.convergence import (
+    ROUNDS_TO_GIVE_UP,
+    ROUNDS_TO_RAISE,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import (
     Sample,
     downtime_for,
     mib,

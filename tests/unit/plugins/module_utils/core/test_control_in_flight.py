@@ -12,7 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import ATTEMPTS, HOPELESS_S, Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import ATTEMPTS, HOPELESS_S, Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import outlook_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import RateSeen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
@@ -20,10 +24,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_
     MARGIN_MIB_S,
     next_rate_mib_s,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import outlook_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.tests.unit.simulated_move import MIB, Move, Phase, decision, measured
 from bench import recorded
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import LEAST_SPAN_S, Course
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import LEAST_SPAN_S, Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 
 MIB = 1024**2
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.replay import decision_of, replay
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.replay import decision_of, replay
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LINES = (FIXTURES / "lab-journal.jsonl").read_text(encoding="utf-8").splitlines()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, is_nearly_over
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, is_nearly_over
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at
 
 MIB = 1024 * 1024

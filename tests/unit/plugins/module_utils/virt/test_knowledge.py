@@ -9,8 +9,8 @@ import dataclasses
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.course import Course
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history

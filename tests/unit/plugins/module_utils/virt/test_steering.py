@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of

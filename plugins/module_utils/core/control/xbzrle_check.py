@@ -7,7 +7,7 @@ from the third on a page that still goes whole was changed all over, or was not 
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 
 #: From this round on the cache holds what it can.
 FIRST_ROUND = 3

@@ -15,13 +15,13 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import mib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import limit_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast, known_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Run, Window, recursion
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import EDGE_ABOVE, EDGE_BELOW
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import mib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import cache_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB

@@ -15,10 +15,10 @@ import json
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, outlook_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, outlook_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import (
     OPENING_DOWNTIME_MS,
     Decision,

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, Prospect
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, mib
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, Prospect
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, mib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_seconds
 
 #: So much more than expected remains, by this factor and by no trifle.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 
 #: A rate over less than this says more about the moments of sampling than about the link.
 LEAST_SPAN_S = 0.8

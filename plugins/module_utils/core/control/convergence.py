@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook, Prospect
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Sync
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import downtime_for
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, Prospect
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import downtime_for
 
 #: A round that leaves at least this share of the least that any round left has gained nothing worth its time. It is
 #: held against the best round and not the last one, because a guest that swings between more and less (measured: 216

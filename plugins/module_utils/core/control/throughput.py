@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import collections
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 #: QEMU's estimate is taken anew every 100 ms and swings by some per cent; so much of the past smooths it.

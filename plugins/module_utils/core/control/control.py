@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.departures import Departures
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.convergence import (
     OF_THROTTLE,
     OF_XBZRLE,
     ByOutlook,
@@ -19,13 +17,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.judging import
     Patience,
     forced_ms,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outlook import Outlook
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rate_seen import RateSeen
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rounds import Rounds, Sync
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.sample import Sample, downtime_for, mib
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.deviation import Departures
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds, Sync
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, downtime_for, mib
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import RateSeen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.xbzrle_check import WholePages
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.whole_pages import WholePages
 
 #: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s, where it notices.
 SILENCE_S = 5.0
