@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import NO_LIMIT, State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Reaches, Solver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Reaches, Solver
 
 try:
     from ortools.sat.python import cp_model

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import htools
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     Cluster,
     Fitting,
     HostFacts,

@@ -21,17 +21,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import htools, score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import Cluster, State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import evacuate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import Cluster, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
+    HBAL_RULES,
+    by_rate,
+    rebalance,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import roll
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planning import Wanted, make_foreseen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing import HBAL_RULES, by_rate, rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rolling import roll
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
 
 from . import clusters
 

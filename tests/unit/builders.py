@@ -10,7 +10,7 @@ import typing as t
 import uuid
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan, planning
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 
 MIB = 1024**2
 GIB = 1024**3

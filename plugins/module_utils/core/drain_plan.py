@@ -9,17 +9,23 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import (
     Evacuation,
     Reaches,
     Solver,
     evacuate,
     spread,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, joined, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import (
+    Move,
+    Ordered,
+    joined,
+    order,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
     Planned,
@@ -29,7 +35,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
     steps_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
 
@@ -74,7 +79,9 @@ def drain(
     steps = steps_of(
         made, ordered.moves, functools.partial(_why, made, State(made.cluster), after, found, frozenset(movers))
     )
-    why = functools.partial(no_place.refusals, made, after, closing=hosts, found=found, may_move_others=may_move_others)
+    why = functools.partial(
+        no_destination.refusals, made, after, closing=hosts, found=found, may_move_others=may_move_others
+    )
     stays = [stay for unit in units if unit not in found.places for stay in _stays(made, unit, why)]
     figures = {
         "extra_bytes": sum(made.cluster.units[unit].move_bytes for unit in set(found.places).difference(movers)),

@@ -10,7 +10,12 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay, Step, guest_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import value_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    NOTHING_EXPECTED,
+    Expected,
+    SnapshotCluster,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
     ONE_AT_A_TIME,
@@ -23,11 +28,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule impor
     plain_seconds,
     schedule,
     verdict,
-)
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
-    NOTHING_EXPECTED,
-    Expected,
-    SnapshotCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 

@@ -19,8 +19,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import USUAL_RULES, Rules
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import GOALS, PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
@@ -30,13 +32,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.prospects import Prospects
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing import USUAL_RULES, Rules
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, restore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore_plan import plan_restore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import Upgrade, plan_upgrade
 

@@ -31,12 +31,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight impo
     stated_bytes_per_s,
     value_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     NOTHING_EXPECTED,
     Expected,
     Terms,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
 #: A forecast that is so many times what was reckoned with is a reason to choose anew.

@@ -9,11 +9,18 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import covered
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
+    USUAL_RULES,
+    Rules,
+    by_rate,
+    rebalance,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
     Planned,
@@ -21,14 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
     expectation,
     steps_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing import (
-    USUAL_RULES,
-    Rules,
-    by_rate,
-    rebalance,
-)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
 #: "This is balanced" and "something is moving already" are answers, not failures.

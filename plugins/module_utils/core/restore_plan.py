@@ -9,11 +9,12 @@ from __future__ import annotations
 import functools
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import covered, held
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, Ordered, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
     Planned,
@@ -24,7 +25,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, Wish, restore
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
@@ -71,7 +71,7 @@ def plan_restore(
         elif unit in risky:
             stays += stays_of(made, unit, functools.partial(_risky, risky[unit]))
         elif unit in lost:
-            stays += stays_of(made, unit, functools.partial(no_place.at, made, after, unit, host=places[unit]))
+            stays += stays_of(made, unit, functools.partial(no_destination.at, made, after, unit, host=places[unit]))
     stays = [stay for stay in stays if stay["guest"]["uuid"] in wishes]
     return Planned(Placement(steps, stays), expectation(steps, terms.expected, window), covered(made, after, spare), {})
 

@@ -10,10 +10,12 @@ import functools
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, no_place
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Stay, Step
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import Rolled, Wave, roll
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
     ANY_TIME,
     Window,
@@ -22,8 +24,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
     steps_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rolling import Rolled, Wave, roll
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
@@ -163,7 +163,7 @@ def _refusals(
     # What keeps it from one that was open all along is surely not that this is closed.
     others.sort(key=lambda host: not made.cluster.hosts[host].is_open)
     if others and not any(state.may_go(unit, host) for host in others):
-        return no_place.at(made, state, unit, member, others[0])
+        return no_destination.at(made, state, unit, member, others[0])
     return [
         refusal(
             "no_placement",

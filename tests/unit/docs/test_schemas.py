@@ -20,8 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     upgrade_record,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,

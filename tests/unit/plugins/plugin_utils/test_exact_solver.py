@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import exact_solver
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import random_cluster

@@ -9,8 +9,8 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation, n_plus_one
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation, n_plus_one
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NOWHERE,
     Cluster,
     Fitting,
@@ -18,10 +18,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state 
     State,
     UnitFacts,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ejection import eject
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Reaches, evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import pack
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.repacking import Repacking
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.ejection import eject
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Reaches, evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import pack
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.repacking import Repacking
 from bench import clusters
 
 

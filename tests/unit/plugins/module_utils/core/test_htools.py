@@ -9,10 +9,10 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import htools, score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import NO_LIMIT, State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
 from bench import clusters
 
 #: Two groups, an offline node, an exclusion tag, DRBD fields left empty: as hscan writes it.

@@ -8,14 +8,14 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     Cluster,
     Fitting,
     HostFacts,
     State,
     UnitFacts,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import order
 
 
 def cluster(capacities, units, **options):

@@ -11,8 +11,8 @@ import re
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import goals, plan, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,

@@ -8,9 +8,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planning import Wanted, make_foreseen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.prospects import Prospects
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,

@@ -8,17 +8,21 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import n_plus_one, rebalancing, score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evening import AS_HBAL, Limits, even_out
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.exchanging import exchange
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalancing import HBAL_RULES, Rules, rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, rebalancing, score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     Expected,
     SnapshotCluster,
     Terms,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import AS_HBAL, Limits, even_out
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
+    HBAL_RULES,
+    Rules,
+    rebalance,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import (
     Replay,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     Expected,
     SnapshotCluster,
     Terms,

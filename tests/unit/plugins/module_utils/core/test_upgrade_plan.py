@@ -8,10 +8,11 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import evacuation, plan_steps, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan_steps, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import plan_upgrade
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import Replay, play

@@ -16,8 +16,8 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
 
 #: What a score of twice the aim costs, where 1 is the cost of the moves at the start.
 OVER_WEIGHT = 1.0

@@ -13,9 +13,9 @@ from __future__ import annotations
 import heapq
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Safe
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Safe
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
 
 #: Below this score hbal wants a gain to be worth it.
 LOW_SCORE = 0.1

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move, joined, order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, joined, order
 
 
 class Wave(t.NamedTuple):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 
 #: Is the state after this move to this host permitted? The state is left as it was.
 Safe = t.Callable[[State, int, int], bool]

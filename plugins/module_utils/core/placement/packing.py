@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 
 #: For each unit, the hosts it may go to.
 Reach = t.Callable[[int], t.Sequence[int]]

@@ -14,8 +14,8 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
 
 #: Hosts drawn to find the most opposite of.
 DRAWN = 12

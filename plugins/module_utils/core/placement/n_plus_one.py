@@ -13,9 +13,9 @@ from __future__ import annotations
 import heapq
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Move
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import pack
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import pack
 
 #: Hosts that the exact packing looks at: those with the most room.
 MOST_HOSTS = 24

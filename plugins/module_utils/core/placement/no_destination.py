@@ -9,13 +9,13 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of, is_open
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation import Evacuation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Evacuation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import against
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import SnapshotCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
 #: What others on a host keep a guest from, so that it may help if they can leave.

@@ -14,8 +14,8 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import Reach
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Reach
 
 #: What a byte too much costs beside a byte of a usual move.
 OVER_WEIGHT = 3.0

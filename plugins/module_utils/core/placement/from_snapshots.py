@@ -11,13 +11,6 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
-    NO_LIMIT,
-    Cluster,
-    Fitting,
-    HostFacts,
-    UnitFacts,
-)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Intent,
@@ -26,6 +19,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     is_open,
     metadata_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
+    NO_LIMIT,
+    Cluster,
+    Fitting,
+    HostFacts,
+    UnitFacts,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand

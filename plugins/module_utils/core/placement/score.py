@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import Cluster, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import Cluster, State
 
 #: Ours: memory and CPU as shares of a host; the number of guests beside the mean number a host of that size has; the
 #: share of time for which something waits. Counts weigh less, for they only stand for what was not measured.

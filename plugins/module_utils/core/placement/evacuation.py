@@ -16,9 +16,9 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import NOWHERE, State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.ejection import eject
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.repacking import Repacking
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NOWHERE, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.ejection import eject
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.repacking import Repacking
 
 #: An exact solver may take this seat: same arguments as ``_searched``, places or nothing.
 Solver = t.Callable[[State, t.Sequence[int], t.Sequence[int], "Reaches"], t.Optional[t.Mapping[int, int]]]

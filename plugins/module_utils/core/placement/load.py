@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot_cluster import Expected
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Expected
 
 
 def pressures(snapshots: t.Mapping[str, Snapshot]) -> dict[str, float]:

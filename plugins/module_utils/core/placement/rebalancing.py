@@ -16,17 +16,17 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.evening import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.annealing import Thrift
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import (
     AS_HBAL,
     Limits,
     even_out,
     resting,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.exchanging import exchange
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.order import Safe
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.score import Score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.thrift import Thrift
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Safe
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
 
 #: Steps of the search for something cheaper: so many for each unit, within bounds.
 TRIES_A_UNIT, FEWEST_TRIES, MOST_TRIES = 6_000, 10_000, 1_200_000

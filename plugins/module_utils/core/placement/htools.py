@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NO_LIMIT,
     Cluster,
     Fitting,

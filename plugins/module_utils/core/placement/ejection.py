@@ -14,8 +14,8 @@ import heapq
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.packing import Reach, pack
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Reach, pack
 
 #: Placements tried for one set of others before it is given up.
 TRIES_A_SET = 2_000
