@@ -12,7 +12,7 @@ from pathlib import Path
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner, saved_cluster, whole_file
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain

@@ -13,8 +13,8 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain

@@ -10,8 +10,8 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain

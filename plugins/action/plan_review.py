@@ -11,7 +11,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import review
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 

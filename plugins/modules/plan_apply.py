@@ -282,9 +282,10 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks, other_sources, step_result
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import LeaseError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import source_order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import unbarred
@@ -358,9 +359,9 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     barred = lease_check(module.params, name)
     wishes = Wishes(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
     steps: list[dict[str, t.Any]] = [
-        {**step, "awaits": other_sources.awaited(plan, step)} for step in plans.steps_of(plan, name)
+        {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
-    ranks = other_sources.ranks(plan, name)
+    ranks = source_order.ranks(plan, name)
     settings = moving.settings(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
         plans.check_cluster(plan, {name: moving.host_uuid(connections, settings)})

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean
 
 MAKE_NEW = "make a new plan"

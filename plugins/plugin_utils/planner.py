@@ -11,16 +11,16 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan_options, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Off, Plan, Snapshot, Wave
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import options, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
     Foresight,
     interface_bytes_per_s,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
@@ -117,8 +117,8 @@ def _wanted(arguments: Arguments) -> planning.Wanted:
         spare=arguments["spare"],
         may_move_others=arguments["may_move_others"],
         at_once=arguments["at_once"],
-        rules=plan_options.rules(arguments["rules"]),
-        weights=plan_options.weights(arguments["weights"]),
+        rules=options.rules(arguments["rules"]),
+        weights=options.weights(arguments["weights"]),
         resting=arguments["resting"],
     )
 
@@ -152,9 +152,9 @@ def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window
     }
     return Window(
         window_s=arguments["window_s"],
-        slots=plan_options.slots(arguments["slots"], set(of_host.values())),
+        slots=options.slots(arguments["slots"], set(of_host.values())),
         stated=stated,
-        links=plan_options.crossed(of_host, snapshots),
+        links=options.crossed(of_host, snapshots),
         interfaces={host: rate for host, rate in seen.items() if rate},
     )
 

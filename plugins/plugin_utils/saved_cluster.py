@@ -10,7 +10,7 @@ import json
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 
 CLUSTER = "kvmops.cluster/1"
 #: What a plan is made from; everything else is what is asked for.

@@ -11,7 +11,10 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, metadata_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight, stated_bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
+    Foresight,
+    stated_bytes_per_s,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts

@@ -21,8 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import Cluster, State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
@@ -34,8 +32,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
     rebalance,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import roll
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planning import Wanted, make_foreseen
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Wanted, make_foreseen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 
 from . import clusters
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 import uuid
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, planning
 
 MIB = 1024**2
 GIB = 1024**3

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
 
 

@@ -11,17 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
-    foresight,
-    intent,
-    plan,
-    planning,
-    report,
-    upgrade_record,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent, report, upgrade_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_forecasts, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -123,7 +117,7 @@ def test_what_forecasting_makes_of_a_plan():
     hosts["h1"]["domains"] += [quiet, hot]
     sets = [working_set(quiet), working_set(hot, hot_bytes=100 * MIB)]
     for connect in ({}, {"h1": {"bandwidth_mib_s": 22.8}}):
-        seen = foresight.Foresight(hosts, connect, sets)
+        seen = plan_forecasts.Foresight(hosts, connect, sets)
         wanted = planning.Wanted("drain", ["h1"])
         planned, off, _waves = planning.make_foreseen(wanted, Terms(hosts), seen, window=Window(window_s=1))
         placement = planned.placement

@@ -13,7 +13,7 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ARGUMENTS, ONE_OF, ActionModule
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.modules import migration_plan as module
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,

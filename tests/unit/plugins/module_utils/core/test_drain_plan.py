@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import drain_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_off
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Expected, Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import drain as drain_plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.tests.unit.builders import (

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import foresight, intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import new_path
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_forecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, guest_xml
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
@@ -37,7 +38,7 @@ def seen(*guests, **hosts):
 
 def foreseen(**changes):
     known = {"snapshots": seen(), "connect": CONNECT, "working_sets": SETS, **changes}
-    return foresight.Foresight(**known)
+    return plan_forecasts.Foresight(**known)
 
 
 def test_a_measured_guest_gets_a_method_figures_and_a_reason():
@@ -82,9 +83,9 @@ def test_moves_that_share_a_path_have_their_share_of_it():
 
 def test_the_slower_end_sets_the_pace():
     connect = {"h1": {"bandwidth_mib_s": 100}, "h2": {"bandwidth_mib_s": "20"}, "h3": {}}
-    assert foresight.stated_bytes_per_s(connect, "h1", "h2") == 20 * MIB
-    assert foresight.stated_bytes_per_s(connect, "h1", "h3") == 100 * MIB
-    assert foresight.stated_bytes_per_s(connect, "h3", "h4") is None
+    assert plan_forecasts.stated_bytes_per_s(connect, "h1", "h2") == 20 * MIB
+    assert plan_forecasts.stated_bytes_per_s(connect, "h1", "h3") == 100 * MIB
+    assert plan_forecasts.stated_bytes_per_s(connect, "h3", "h4") is None
 
 
 def test_what_moves_have_taught_is_used_for_that_path_only():

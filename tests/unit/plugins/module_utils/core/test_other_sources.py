@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import other_sources
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import source_order
 
 
 def step(number, source, destination, *after, guest=None):
@@ -30,20 +30,20 @@ PLAN = {
 
 
 def test_sources_come_in_the_order_of_their_first_steps_to_a_destination():
-    assert other_sources.ranks(PLAN, "h1") == {"h3": 0, "h4": 0}
-    assert other_sources.ranks(PLAN, "h2") == {"h3": 1}
-    assert other_sources.ranks(PLAN, "h4") == {"h3": 2, "h2": 0}
-    assert other_sources.ranks(PLAN, "h9") == {}
+    assert source_order.ranks(PLAN, "h1") == {"h3": 0, "h4": 0}
+    assert source_order.ranks(PLAN, "h2") == {"h3": 1}
+    assert source_order.ranks(PLAN, "h4") == {"h3": 2, "h2": 0}
+    assert source_order.ranks(PLAN, "h9") == {}
 
 
 def test_a_step_awaits_the_other_sources_steps_that_stand_before_it():
-    awaited = [[one["id"] for one in other_sources.awaited(PLAN, step)] for step in PLAN["steps"]]
+    awaited = [[one["id"] for one in source_order.awaited(PLAN, step)] for step in PLAN["steps"]]
     # Step 2 waits for one that stands after it: two sources could wait for each other so.
     assert awaited == [[], [], ["s2"], ["s3"], []]
 
 
 def arrivals(*steps):
-    return [one["arrivals"] for one in other_sources.awaited({"steps": list(steps)}, steps[-1])]
+    return [one["arrivals"] for one in source_order.awaited({"steps": list(steps)}, steps[-1])]
 
 
 def test_a_guest_that_was_parked_may_be_found_wherever_it_went_on_to():
@@ -58,7 +58,7 @@ def test_a_guest_that_was_parked_may_be_found_wherever_it_went_on_to():
 
 def test_a_step_that_stands_later_may_have_taken_it_on_as_well():
     steps = [step(1, "h1", "h0", guest="db"), step(2, "h3", "h1", "s1"), step(3, "h0", "h2", "s1", guest="db")]
-    assert [one["arrivals"] for one in other_sources.awaited({"steps": steps}, steps[1])] == [["h0", "h2"]]
+    assert [one["arrivals"] for one in source_order.awaited({"steps": steps}, steps[1])] == [["h0", "h2"]]
 
 
 def test_where_it_was_before_proves_no_move():

@@ -10,9 +10,9 @@ import re
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import goals, plan, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, planning, shut_off_guests
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -506,7 +506,7 @@ def test_guests_that_came_to_a_host_of_the_first_wave_are_told():
 
 
 def test_goals_know_who_is_off():
-    assert [item["guest"]["name"] for item in goals.off(["h1"], hosts())] == ["o"]
+    assert [item["guest"]["name"] for item in shut_off_guests.off(["h1"], hosts())] == ["o"]
 
 
 @pytest.mark.parametrize(

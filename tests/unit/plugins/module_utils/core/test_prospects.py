@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planning import Wanted, make_foreseen
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.prospects import Prospects
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import Prospects
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Wanted, make_foreseen
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,

@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
     rebalance,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import (
     Replay,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import left_from, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import left_from, restore
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
 

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore_plan import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import (
     Replay,

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import (
     Job,
     Slots,
     lower_bound,

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import random
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     Expected,
     SnapshotCluster,
     Terms,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
 

@@ -8,12 +8,12 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import plan_steps, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import plan_upgrade
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning, steps
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.upgrade import plan_upgrade
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import Replay, play
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import (
@@ -171,7 +171,7 @@ def test_nobody_goes_to_a_closed_host_before_it_is_upgraded():
 def test_waves_are_not_each_searched_for_what_would_fit(monkeypatch):
     seen = cluster(host_with("h1", 8, domain("a", memory_bytes=2 * GIB)), host_with("h2", 8))
     asked = []
-    monkeypatch.setattr(plan_steps, "verdict", lambda *args: asked.append(args))
+    monkeypatch.setattr(steps, "verdict", lambda *args: asked.append(args))
     plan_upgrade(["h1"], Terms(seen), window=Window(window_s=0.1))
     assert asked == []
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.stopping import consented
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import NONE, Wish, advanced
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_standing import lines, standing
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdict import lost, troubles

@@ -26,7 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move
     joined,
     order,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
     Window,

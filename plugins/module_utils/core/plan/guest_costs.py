@@ -26,15 +26,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
     metadata_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import (
-    Foresight,
-    stated_bytes_per_s,
-    value_of,
-)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     NOTHING_EXPECTED,
     Expected,
     Terms,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
+    Foresight,
+    stated_bytes_per_s,
+    value_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice

@@ -10,12 +10,13 @@ import functools
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import covered, held
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import covered, held
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import Left, Wish, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
     Window,
@@ -24,7 +25,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps imp
     steps_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, Wish, restore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 

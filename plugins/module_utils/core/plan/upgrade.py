@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import Rolled, Wave, roll
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Window,
     expectation,

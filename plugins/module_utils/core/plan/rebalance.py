@@ -10,7 +10,6 @@ import functools
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, is_off
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import covered
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
@@ -21,7 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
     by_rate,
     rebalance,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import covered
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
     Window,

@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     group_of,
     is_off,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import Planned
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import goals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     SNAPSHOT,
     Off,
@@ -18,27 +17,28 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     is_open,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.drain_plan import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import USUAL_RULES, Rules
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import GOALS, PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan_steps import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import shut_off_guests
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import Prospects
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import Left, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
     Window,
     expectation,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.prospects import Prospects
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.rebalance_plan import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.upgrade import Upgrade, plan_upgrade
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore import Left, restore
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.restore_plan import plan_restore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_plan import Upgrade, plan_upgrade
 
 #: Goals that end with empty hosts.
 EMPTYING = ("drain", "evacuate")
@@ -182,7 +182,7 @@ def make(wanted: Wanted, terms: Terms, *, window: Window = ANY_TIME, solver: Sol
             spare=wanted.spare,
             solver=solver,
         )
-        return Made(planned, goals.off(wanted.hosts, snapshots), [])
+        return Made(planned, shut_off_guests.off(wanted.hosts, snapshots), [])
     if wanted.kind == "restore":
         return Made(plan_restore(wanted.hosts, terms, wanted.left, window=window, spare=wanted.spare), [], [])
     if wanted.kind == "upgrade":
@@ -268,7 +268,7 @@ def _upgrade(wanted: Wanted, terms: Terms, window: Window) -> Made:
     first = waves[0].planned
     remarks = [*rolled.thin, *_too_long(rolled, window)]
     planned = Planned(Placement(first.placement.steps, stays), first.expected, remarks, figures)
-    return Made(planned, goals.off(wanted.hosts, terms.snapshots), waves)
+    return Made(planned, shut_off_guests.off(wanted.hosts, terms.snapshots), waves)
 
 
 def _too_long(rolled: Upgrade, window: Window) -> list[Refusal]:

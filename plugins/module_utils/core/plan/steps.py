@@ -9,15 +9,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay, Step, guest_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.foresight import value_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     NOTHING_EXPECTED,
     Expected,
     SnapshotCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import value_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import (
     ONE_AT_A_TIME,
     ROUNDING,
     SETUP_S,
@@ -29,6 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.schedule impor
     schedule,
     verdict,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 
