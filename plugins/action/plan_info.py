@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import goal_words
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines

@@ -53,7 +53,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_standing import lines, standing
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, standing
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 
 

@@ -61,7 +61,7 @@ _value:
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdict import troubles
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import troubles
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
 
 

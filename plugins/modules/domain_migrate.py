@@ -161,7 +161,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import host_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now

@@ -95,7 +95,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdict import lost
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.health import health
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected

@@ -112,7 +112,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import PHASES, Wish, advanced
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import PHASES, Wish, advanced
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import upgrade_record
 
 

@@ -282,11 +282,12 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks, step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import source_order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import unbarred
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now

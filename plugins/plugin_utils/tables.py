@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.report import noun
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import noun
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_bytes,
     human_seconds,

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     plain_state,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 
 Result = t.Mapping[str, t.Any]
 Snapshots = t.Mapping[str, Snapshot]

@@ -11,7 +11,12 @@ import os
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import NONE, PHASES, SCHEMA, Record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import (
+    NONE,
+    PHASES,
+    SCHEMA,
+    Record,
+)
 
 FILE = "upgrade.json"
 

@@ -10,7 +10,7 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, judge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, judge
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word

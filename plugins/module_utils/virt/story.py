@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending

@@ -11,8 +11,13 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import Side, Verdict, definition_faults, shown
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import (
+    Side,
+    Verdict,
+    definition_faults,
+    shown,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt

@@ -14,7 +14,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_consent import FilterModule as Consent
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_standing import FilterModule as Standing
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_troubles import FilterModule as Troubles
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import NONE
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import NONE
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, path, snapshot, uuid_of
 
 

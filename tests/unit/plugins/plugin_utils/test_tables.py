@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import report
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import expectation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import tables, terminal
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,

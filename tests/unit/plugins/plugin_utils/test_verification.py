@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.verification import left_on, newcomers, verified
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot, uuid_of
 

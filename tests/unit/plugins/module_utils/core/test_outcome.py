@@ -10,7 +10,7 @@ import shlex
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.outcome import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import (
     Side,
     definition_faults,
     judge,

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     band,

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import GOOD, OUTCOMES, step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import GOOD, OUTCOMES, step_result
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u-1"}, "source": "h1", "destination": "h2", "intent": {}}
 

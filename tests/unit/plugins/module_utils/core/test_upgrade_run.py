@@ -7,9 +7,9 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import NONE, Wish, advanced
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_standing import lines, standing
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_verdict import lost, troubles
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import NONE, Wish, advanced
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, standing
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost, troubles
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, path, snapshot, uuid_of
 
 NEW = {"libvirt": "11.3.0", "qemu": "11.1.3"}

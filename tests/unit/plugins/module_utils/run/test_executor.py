@@ -10,7 +10,7 @@ import time
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns import Turns
 

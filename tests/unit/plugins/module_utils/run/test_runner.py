@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (

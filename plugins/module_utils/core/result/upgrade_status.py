@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.upgrade_record import Record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import Record
 
 Records = t.Mapping[str, Record]
 Snapshots = t.Mapping[str, Snapshot]
