@@ -167,8 +167,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import moving
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
+    CONNECTION_ARGUMENTS,
+    host_name,
+    run,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
 
 # Must be kept in sync with plugins/doc_fragments/intent.py.

@@ -97,15 +97,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.health import health
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     fail,
     host_name,
     local_uri,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.health import health
 
 
 def main() -> None:

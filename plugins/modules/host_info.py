@@ -209,8 +209,8 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     local_uri,

@@ -131,8 +131,8 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, Wish
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import upkeep
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.local import connected
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     local_uri,

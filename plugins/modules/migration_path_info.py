@@ -159,7 +159,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import path
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     local_uri,

@@ -295,8 +295,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import holder, is_held
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import moving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
+    CONNECTION_ARGUMENTS,
+    host_name,
+    run,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {

@@ -137,7 +137,11 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import working_sets
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import CONNECTION_ARGUMENTS, host_name, run
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
+    CONNECTION_ARGUMENTS,
+    host_name,
+    run,
+)
 
 
 def main() -> None:

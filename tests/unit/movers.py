@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.contro
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host, migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt

@@ -16,9 +16,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
 
 Result = dict[str, t.Any]

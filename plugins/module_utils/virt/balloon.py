@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ba
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 LOOK_S = 0.25
 #: A guest that has given nothing for so long gives nothing more.

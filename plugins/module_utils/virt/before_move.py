@@ -19,7 +19,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import (
     Balloon,
     Report,
@@ -28,6 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import
     give_back_left,
     report,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.hooks import Ran, in_guest, on_host
 
 Step = dict[str, t.Any]

@@ -11,8 +11,8 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, judge
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
 
 #: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 
 UUID = maintenance.PUBLISHED_AS
 

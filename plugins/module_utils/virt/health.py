@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 
 def health(connection: t.Any, snapshot: t.Mapping[str, t.Any]) -> dict[str, t.Any]:

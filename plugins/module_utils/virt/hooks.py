@@ -18,7 +18,7 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 LOOK_S = 0.1
 #: How long a guest's agent may take to answer, in whole seconds as libvirt wants them.

@@ -23,7 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import DEFAULT_HUGEPAGE_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, cordon, domains
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.cpu_use import cpus_used
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
 

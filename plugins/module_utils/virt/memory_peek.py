@@ -12,7 +12,7 @@ import time
 import typing as t
 import zlib
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 PAGE = 4096
 #: libvirt hands out 64 KiB at a time; but a call costs more than what it carries, and many small pieces tell more of a

@@ -16,8 +16,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import Event, EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering, Watcher
 
 #: Between events the statistics are read this often.

@@ -22,7 +22,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copie
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision, Path, decide
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
     knowledge,
     migration_socket,
@@ -30,10 +29,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Answers, Asking, Result, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.crowd import Crowd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.module import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Step, Telling

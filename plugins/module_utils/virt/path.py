@@ -26,10 +26,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     known_bugs,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon, isolated
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError, connect
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import each
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 
 CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu")
 #: libvirt takes the ports of migrations from this range, lowest first (migration_port_min and _max in qemu.conf).
@@ -89,19 +90,19 @@ def paths(wanted: Wanted, destinations: t.Sequence[Destination]) -> list[dict[st
     source = _source(wanted)
     works = [_work(wanted, source, destination) for destination in destinations]
     timeout_s = wanted.timeout_s + PORT_PATIENCE_S + GRACE_S
-    ended = isolated.run_all(works, timeout_s=timeout_s, environment=daemon.environment())
+    ended = child_process.run_all(works, timeout_s=timeout_s, environment=daemon.environment())
     return [_path(wanted, destination, end) for destination, end in zip(destinations, ended)]
 
 
 def _source(wanted: Wanted) -> Source:
-    def work(say: isolated.Say) -> None:
+    def work(say: child_process.Say) -> None:
         try:
             with connect(wanted.uri, read_only=True) as connection:
                 say({"source": look_at_source(connection, check_guests=wanted.check_guests)})
         except VirtError as error:
             say({"refusal": error.refusal})
 
-    (end,) = isolated.run_all([work], timeout_s=wanted.timeout_s + GRACE_S)
+    (end,) = child_process.run_all([work], timeout_s=wanted.timeout_s + GRACE_S)
     for message in end.said:
         if "refusal" in message:
             raise VirtError(message["refusal"])
@@ -131,15 +132,15 @@ def look_at_source(connection: t.Any, *, check_guests: bool) -> Source:
     return Source(uuid, _version(connection.getLibVersion()), _version(connection.getVersion()), guests)
 
 
-def _work(wanted: Wanted, source: Source, destination: Destination) -> isolated.Work:
-    def work(say: isolated.Say) -> None:
+def _work(wanted: Wanted, source: Source, destination: Destination) -> child_process.Work:
+    def work(say: child_process.Say) -> None:
         for check in Probe(wanted, source, destination).checks():
             say(check)
 
     return work
 
 
-def _path(wanted: Wanted, destination: Destination, end: isolated.Ended) -> dict[str, t.Any]:
+def _path(wanted: Wanted, destination: Destination, end: child_process.Ended) -> dict[str, t.Any]:
     if end.error:
         raise RuntimeError(end.error)
     # A check that was told twice was overtaken by its failure.

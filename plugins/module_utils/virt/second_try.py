@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
 
 #: Tries beyond the first; each has cost time and bytes already.

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 _STATES = {
     "VIR_DOMAIN_NOSTATE": "unknown",

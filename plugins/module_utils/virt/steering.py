@@ -16,8 +16,12 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import Line, NotAskedError, UnansweredError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
+    Line,
+    NotAskedError,
+    UnansweredError,
+)
 
 #: What libvirt refused is not tried again before this, counted from when it was asked.
 TRY_AGAIN_S = 5.0

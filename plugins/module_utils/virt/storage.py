@@ -13,7 +13,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 #: Block devices that are a network's by their name.
 _NETWORK_DEVICES = re.compile(r"^(rbd|nbd|drbd)\d")

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 Step = dict[str, t.Any]
 

@@ -20,11 +20,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import PATIENCE_S, UnansweredError, within
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
+    PATIENCE_S,
+    UnansweredError,
+    within,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import (
     Limits,
     Standing,

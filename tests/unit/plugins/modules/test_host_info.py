@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection, host, local
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, local_connection
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -200,7 +201,7 @@ def test_no_daemon(run_module, cluster):
 
 def test_a_daemon_that_hangs(run_module, cluster, monkeypatch):
     cluster.add_host("h1")
-    monkeypatch.setattr(local, "ANSWER_S", 0.2)
+    monkeypatch.setattr(local_connection, "ANSWER_S", 0.2)
     monkeypatch.setattr(libvirt, "openReadOnly", lambda uri: time.sleep(60))
     result = run_module(host_info)
     assert result["msg"] == (

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection, isolated, path
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import path
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -35,7 +36,7 @@ def probe(hosts, root, destination=H2, *, encryption="off", read_only=False):
         source = path.look_at_source(local, check_guests=True)
     wanted = path.Wanted("h1", "qemu:///system", encryption, 10, True, read_only)
     said = list(path.Probe(wanted, source, destination, root).checks())
-    return path._path(wanted, destination, isolated.Ended(said, False, None))
+    return path._path(wanted, destination, child_process.Ended(said, False, None))
 
 
 def check(found, name):
@@ -168,7 +169,7 @@ def test_a_destination_that_breaks_off(hosts, ready, monkeypatch):
     source = path.Source("u", (9, 0, 0), (7, 2, 0), [])
     wanted = path.Wanted("h1", "qemu:///system", "off", 10, True, False)
     said = list(path.Probe(wanted, source, H2, ready).checks())
-    failed = check(path._path(wanted, H2, isolated.Ended(said, False, None)), "connect")
+    failed = check(path._path(wanted, H2, child_process.Ended(said, False, None)), "connect")
     assert (failed["ok"], failed["code"]) == (False, "connection_lost")
 
 
@@ -211,10 +212,10 @@ def test_only_root_can_try(run_module, hosts, monkeypatch):
 
 def test_a_child_has_the_environment_of_the_daemon_and_no_other(monkeypatch):
     monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/operators-agent")
-    (end,) = isolated.run_all(
+    (end,) = child_process.run_all(
         [lambda say: say(dict(os.environ))], timeout_s=5, environment={"PATH": "/usr/bin", "HOME": "/root"}
     )
-    assert end == isolated.Ended([{"PATH": "/usr/bin", "HOME": "/root"}], False, None)
+    assert end == child_process.Ended([{"PATH": "/usr/bin", "HOME": "/root"}], False, None)
 
 
 def test_a_child_that_starts_programs_is_ended_with_them(tmp_path):
@@ -227,8 +228,8 @@ def test_a_child_that_starts_programs_is_ended_with_them(tmp_path):
             time.sleep(60)
         time.sleep(60)
 
-    (end,) = isolated.run_all([work], timeout_s=1)
-    assert end == isolated.Ended(["first"], True, None)
+    (end,) = child_process.run_all([work], timeout_s=1)
+    assert end == child_process.Ended(["first"], True, None)
     deadline = time.monotonic() + 5
     while time.monotonic() < deadline and _runs(int(mark.read_text())):
         time.sleep(0.05)
@@ -236,7 +237,7 @@ def test_a_child_that_starts_programs_is_ended_with_them(tmp_path):
 
 
 def test_a_child_that_fails_says_why():
-    (end,) = isolated.run_all([lambda say: 1 / 0], timeout_s=5)
+    (end,) = child_process.run_all([lambda say: 1 / 0], timeout_s=5)
     assert "ZeroDivisionError" in end.error
 
 

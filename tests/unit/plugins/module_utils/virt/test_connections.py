@@ -8,10 +8,10 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connections import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import until
 
@@ -25,38 +25,38 @@ def hosts(cluster):
 
 @pytest.mark.parametrize("read_only", [False, True])
 def test_each_host_is_opened_once(hosts, cluster, read_only):
-    with Connections(read_only=read_only) as connections:
-        assert connections.get(LOCAL) is connections.get(LOCAL)
-        connections.get(REMOTE)
+    with Connections(read_only=read_only) as connection_pool:
+        assert connection_pool.get(LOCAL) is connection_pool.get(LOCAL)
+        connection_pool.get(REMOTE)
     assert cluster.opened == [(LOCAL, read_only), (REMOTE, read_only)]
 
 
 def test_a_dead_connection_is_made_again_once_the_daemon_is_back(hosts):
-    with Connections(read_only=True) as connections:
-        first = connections.get(REMOTE)
+    with Connections(read_only=True) as connection_pool:
+        first = connection_pool.get(REMOTE)
         hosts[1].stop_daemon()
         with pytest.raises(VirtError) as why:
-            connections.get(REMOTE)
+            connection_pool.get(REMOTE)
         assert why.value.refusal["code"] == "no_daemon"
         hosts[1].start_daemon()
-        assert connections.get(REMOTE) is not first
+        assert connection_pool.get(REMOTE) is not first
         assert first.connection.closed
 
 
 def test_a_connection_that_cannot_say_whether_it_lives_does_not(hosts, monkeypatch):
-    with Connections(read_only=True) as connections:
-        first = connections.get(REMOTE)
+    with Connections(read_only=True) as connection_pool:
+        first = connection_pool.get(REMOTE)
 
         def fail():
             raise libvirt.libvirtError("invalid connection pointer in virConnectIsAlive", 6)
 
         monkeypatch.setattr(first.connection, "isAlive", fail)
-        assert connections.get(REMOTE) is not first
+        assert connection_pool.get(REMOTE) is not first
 
 
 def test_all_are_closed_at_the_end_also_those_that_died(hosts):
-    with Connections(read_only=True) as connections:
-        links = [connections.get(LOCAL), connections.get(REMOTE)]
+    with Connections(read_only=True) as connection_pool:
+        links = [connection_pool.get(LOCAL), connection_pool.get(REMOTE)]
         hosts[1].stop_daemon()
     assert [link.connection.closed for link in links] == [True, True]
     assert hosts[0].callbacks == {}
@@ -67,8 +67,8 @@ def test_a_connection_without_events_is_closed_again(hosts, monkeypatch):
         raise libvirt.libvirtError("this function is not supported by the connection driver", 3)
 
     monkeypatch.setattr(libvirt.Connection, "domainEventRegisterAny", refuse)
-    with Connections(read_only=True) as connections, pytest.raises(VirtError, match="not supported"):
-        connections.get(REMOTE)
+    with Connections(read_only=True) as connection_pool, pytest.raises(VirtError, match="not supported"):
+        connection_pool.get(REMOTE)
     assert [connection.closed for connection in hosts[1].connections] == [True]
 
 
@@ -83,11 +83,11 @@ def test_a_slow_host_holds_up_only_those_who_want_it(hosts, monkeypatch):
         return opened(uri)
 
     monkeypatch.setattr(libvirt, "openReadOnly", slow)
-    with Connections(read_only=True) as connections:
-        thread = threading.Thread(target=connections.get, args=(REMOTE,), daemon=True)
+    with Connections(read_only=True) as connection_pool:
+        thread = threading.Thread(target=connection_pool.get, args=(REMOTE,), daemon=True)
         thread.start()
         assert waiting.wait(5)
-        assert connections.get(LOCAL)
+        assert connection_pool.get(LOCAL)
         gate.set()
         thread.join(5)
 
@@ -95,7 +95,7 @@ def test_a_slow_host_holds_up_only_those_who_want_it(hosts, monkeypatch):
 @pytest.fixture
 def hangs(hosts, monkeypatch):
     """The destination's daemon takes connections and says nothing, until this is set."""
-    monkeypatch.setattr(connections, "OPEN_S", 0.05)
+    monkeypatch.setattr(connection_pool, "OPEN_S", 0.05)
     answers, opened = threading.Event(), libvirt.openReadOnly
 
     def wait(uri):
@@ -114,7 +114,7 @@ def test_a_daemon_that_hangs_is_told_and_not_waited_for(hosts, hangs, monkeypatc
             kept.get(REMOTE)
         assert why.value.refusal["code"] == "no_answer"
         assert why.value.refusal["reason"] == "qemu+ssh://root@h2/system does not answer within 0.05 s"
-        monkeypatch.setattr(connections, "OPEN_S", 60.0)
+        monkeypatch.setattr(connection_pool, "OPEN_S", 60.0)
         assert kept.get(LOCAL)
         hangs.set()
         assert kept.get(REMOTE)
@@ -129,7 +129,7 @@ def test_a_connection_that_comes_too_late_is_closed(hosts, hangs):
 
 
 def test_a_connection_that_cannot_be_closed_holds_nobody_up(hosts, monkeypatch):
-    monkeypatch.setattr(connections, "CLOSE_S", 0.05)
+    monkeypatch.setattr(connection_pool, "CLOSE_S", 0.05)
     closed = threading.Event()
     with Connections(read_only=True) as kept:
         monkeypatch.setattr(kept.get(REMOTE), "close", lambda: closed.wait(60))

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.certificate import Validity
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     NotAskedError,
     UnansweredError,
     each,

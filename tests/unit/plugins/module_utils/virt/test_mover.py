@@ -15,7 +15,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
     both_sides,
-    connections,
     destination,
     host,
     migration,
@@ -24,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
     waiting,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until
@@ -703,7 +703,7 @@ def test_a_destination_that_hangs_after_a_result_was_lost_is_not_waited_for_with
 
     def lose(job):
         lost.append(job)
-        monkeypatch.setattr(connections, "OPEN_S", 0.005)
+        monkeypatch.setattr(connection_pool, "OPEN_S", 0.005)
         job.fail_unclear()
         for connection in rig.h2.connections:
             connection.dead = True

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.contro
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 

@@ -12,7 +12,7 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ import contextlib
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError, connect
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import UnansweredError, within
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, within
 
 #: A daemon that a connection wakes up first looks at every guest it finds.
 ANSWER_S = 20.0

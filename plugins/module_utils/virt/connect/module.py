@@ -13,8 +13,8 @@ import urllib.parse
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connection import VirtError, require_libvirt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
 
 # Must be kept in sync with plugins/doc_fragments/connection.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, t.Any]] = {

@@ -12,9 +12,9 @@ import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.events import EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.patience import UnansweredError, within
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, within
 
 #: A host whose daemon hangs takes the connection and says nothing more. A slow login takes some seconds.
 OPEN_S = 30.0
