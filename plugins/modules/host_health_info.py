@@ -96,7 +96,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -105,7 +104,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.health import health
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.health import health
 
 
 def main() -> None:

@@ -208,7 +208,6 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -216,6 +215,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 
 #: Longer than a minute tells nothing more about the next hour.
 MOST_CPU_SAMPLE_S = 60.0

@@ -158,13 +158,13 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import path
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     local_uri,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import path
 
 DESTINATION = {
     "name": {"type": "str", "required": True},

@@ -15,10 +15,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, shown
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cpu, destination, disk_copy, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
+    both_sides,
+    cpu_check,
+    destination,
+    disk_copy_check,
+    host,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
 
 Result = dict[str, t.Any]
@@ -139,7 +145,9 @@ class Asking:
             return Answers(local, remote, {}, intent, [_vanished(step)])
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
-            refusals = cpu.refusals(there, guest, target.host) + disk_copy.refusals(there, guest, target.host)
+            refusals = cpu_check.refusals(there, guest, target.host) + disk_copy_check.refusals(
+                there, guest, target.host
+            )
         return Answers(local, remote, guest, intent, refusals)
 
     def incoming(self, step: Step) -> int:

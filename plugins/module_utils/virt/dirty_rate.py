@@ -17,9 +17,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.pa
     LIBVIRT_SAMPLES_PER_GIB,
     Reading,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, each, within
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
 
 #: The most that QEMU takes.
 MONITOR_SAMPLES_PER_GIB = 16384

@@ -12,11 +12,12 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon, standing
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import before_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Display, Recorder, Step, Telling
 
 MIB = 1024 * 1024
@@ -60,7 +61,7 @@ def settings(
         incoming_limit=parameters["incoming_limit"],
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
-        boot_id=standing.boot_id(),
+        boot_id=before_state.boot_id(),
         at_once=_at_once(parameters, steps),
     )
 

@@ -19,7 +19,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
     shown,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
@@ -29,7 +28,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     UnansweredError,
     within,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import (
     Limits,
     Standing,
     is_about,

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, local_connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import path
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import path
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 

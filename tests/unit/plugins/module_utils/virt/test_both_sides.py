@@ -8,9 +8,9 @@ import contextlib
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import URI
 

@@ -13,14 +13,14 @@ import time
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.certificate import Validity
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     NotAskedError,
     UnansweredError,
     each,
     within,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, daemon_environment
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
 
 NOW = datetime.datetime(2026, 11, 24, tzinfo=datetime.UTC)
 
@@ -178,12 +178,12 @@ def test_a_key_that_qemu_may_not_read(pki, tmp_path, monkeypatch):
 
 
 def test_the_environment_of_the_daemon(tmp_path):
-    assert daemon.environment(tmp_path) == daemon.PLAIN
+    assert daemon_environment.environment(tmp_path) == daemon_environment.PLAIN
     for pid, name, environ in ((7, "bash", b"HOME=/home/eve\0"), (42, "libvirtd", b"PATH=/usr/bin\0A=b=c\0broken\0")):
         (tmp_path / str(pid)).mkdir()
         (tmp_path / str(pid) / "comm").write_text(name + "\n")
         (tmp_path / str(pid) / "environ").write_bytes(environ)
-    assert daemon.environment(tmp_path) == {"PATH": "/usr/bin", "A": "b=c"}
+    assert daemon_environment.environment(tmp_path) == {"PATH": "/usr/bin", "A": "b=c"}
 
 
 def test_a_call_that_hangs_is_left_behind():

@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.param
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, moving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 

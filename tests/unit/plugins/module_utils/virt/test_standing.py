@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.standing import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import (
     Limits,
     boot_id,
     is_about,

@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, judge
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 
 #: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
 #: destination daemon was seen to show the half-made guest for 6 s; libvirt notices a dead link after 30 s.

@@ -23,8 +23,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     each,
     within,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.storage import Storage
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
 
 #: All bulk statistics together; they come from every QEMU in turn.
 BULK_PATIENCE_S = 3.0

@@ -12,9 +12,10 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import both_sides, cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.states import reason_word, state_word
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 
 _KIB = 1024
 

@@ -26,11 +26,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     known_bugs,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import certificates, daemon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, daemon_environment
 
 CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu")
 #: libvirt takes the ports of migrations from this range, lowest first (migration_port_min and _max in qemu.conf).
@@ -90,7 +90,7 @@ def paths(wanted: Wanted, destinations: t.Sequence[Destination]) -> list[dict[st
     source = _source(wanted)
     works = [_work(wanted, source, destination) for destination in destinations]
     timeout_s = wanted.timeout_s + PORT_PATIENCE_S + GRACE_S
-    ended = child_process.run_all(works, timeout_s=timeout_s, environment=daemon.environment())
+    ended = child_process.run_all(works, timeout_s=timeout_s, environment=daemon_environment.environment())
     return [_path(wanted, destination, end) for destination, end in zip(destinations, ended)]
 
 
