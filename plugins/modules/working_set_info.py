@@ -136,12 +136,12 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import working_sets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import working_sets
 
 
 def main() -> None:

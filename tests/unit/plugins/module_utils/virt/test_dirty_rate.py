@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate
 
 
 class Guest:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate, measuring, memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, measurement, memory_peek
 
 #: What a call about one guest takes on a busy host.
 CALL_S = 0.003
@@ -88,13 +88,13 @@ class Host:
 @pytest.fixture
 def measure(cluster, monkeypatch):
     clock = Clock()
-    for module in (measuring, dirty_rate, memory_peek):
+    for module in (measurement, dirty_rate, memory_peek):
         monkeypatch.setattr(module, "time", clock)
 
     def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S):
         host = Host(clock, count, piece_s)
         begun = clock.now
-        found = measuring.measure_all(
+        found = measurement.measure_all(
             host,
             host.guests,
             allow_monitor=False,
@@ -125,10 +125,10 @@ def test_guests_are_looked_at_in_turn_with_one_pause_for_all(measure):
     found, dummy = measure(20, budget_s=8)
     assert all(guest.look for guest in found)
     halves = [len(guest.domain.peeks) // 2 for guest in found]
-    assert min(halves) >= measuring.LEAST_CHUNKS
+    assert min(halves) >= measurement.LEAST_CHUNKS
     last_first = max(guest.domain.peeks[half - 1][0] for guest, half in zip(found, halves, strict=True))
     first_again = min(guest.domain.peeks[half][0] for guest, half in zip(found, halves, strict=True))
-    assert first_again - last_first == pytest.approx(measuring.PAUSE_S + PIECE_S)
+    assert first_again - last_first == pytest.approx(measurement.PAUSE_S + PIECE_S)
     for guest, half in zip(found, halves, strict=True):
         places = [start for dummy, start in guest.domain.peeks]
         assert places[:half] == places[half:]
@@ -153,9 +153,9 @@ def test_where_there_is_no_time_to_look_at_all_some_are_looked_at_properly(measu
     found, dummy = measure(100, budget_s=8, piece_s=0.008)
     looks = [guest.look for guest in found if guest.look]
     assert 0 < len(looks) < 100
-    assert min(look.pages for look in looks) >= measuring.LEAST_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
+    assert min(look.pages for look in looks) >= measurement.LEAST_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
 
 
 def test_one_guest_alone_has_all_its_pieces_looked_at(measure):
     (guest,), dummy = measure(1, budget_s=8)
-    assert guest.look.pages == measuring.PEEK_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
+    assert guest.look.pages == measurement.PEEK_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek
 
 ZERO = bytes(4096)
 NOISE = random.Random(1).randbytes(4096)

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek, working_sets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek, working_sets
 
 MIB = 1 << 20
 #: In every window the guest dirties 24 MiB/s, ever new pages.

@@ -22,9 +22,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.pa
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at, touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import memory_peek
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measuring import Measured, measure_all
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measurement import Measured, measure_all
 
 _KIB = 1024
 

@@ -18,13 +18,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sa
     first_rounds,
     more_rounds,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import dirty_rate, memory_peek
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     PATIENCE_S,
     NotAskedError,
     each,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, memory_peek
 
 #: Pieces of 16 KiB looked at in each guest's memory, and the time for them all; a piece takes 1 to 8 ms. With so many
 #: the share that compression leaves is off by 1 to 2 % of the memory, and so are the pages that hold something.
