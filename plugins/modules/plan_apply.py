@@ -293,15 +293,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import holder, is_held
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import moving
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import set_up
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import Wishes
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "command": {"type": "list", "elements": "str", "required": True},
@@ -367,12 +367,12 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
     ranks = source_order.ranks(plan, name)
-    settings = moving.settings(module.params, name, plan["hosts"], ranks, steps=steps)
+    settings = set_up.settings(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
-        plans.check_cluster(plan, {name: moving.host_uuid(connections, settings)})
+        plans.check_cluster(plan, {name: set_up.host_uuid(connections, settings)})
         if module.check_mode:
             stop = runner.Stop()
-            mover = GuestMover(connections, settings, moving.silent(utc_now), stop.aborting, stop.stopping)
+            mover = GuestMover(connections, settings, set_up.silent(utc_now), stop.aborting, stop.stopping)
             return {"results": [mover.check(step) for step in steps], "run": {"plan": plan["id"], "attached": False}}
     request = runner.Request(
         plan=dict(plan),
@@ -387,8 +387,8 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     @contextlib.contextmanager
     def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
         with Connections(read_only=False) as writable:
-            moving.give_back_memory(writable, settings, journal, progress)
-            told = moving.telling(journal, progress, utc_now)
+            set_up.give_back_memory(writable, settings, journal, progress)
+            told = set_up.telling(journal, progress, utc_now)
             yield GuestMover(writable, settings, told, stop.aborting, stop.stopping, wishes=wishes)
 
     with lease_kept(module.params, name):
@@ -422,10 +422,10 @@ def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any
     changed = any(one["outcome"] in ("moved", "would_move") for one in results)
     document["changed"] = changed
     if module._diff:
-        document["diff"] = moving.diff(results)
+        document["diff"] = set_up.diff(results)
     undone = [one for one in results if one["outcome"] not in step_result.GOOD]
     if undone:
-        module.fail_json(msg=moving.summary(undone, len(results)), **document)
+        module.fail_json(msg=set_up.summary(undone, len(results)), **document)
     return document
 
 

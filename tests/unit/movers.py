@@ -13,13 +13,13 @@ import time
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import migration
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.mover import GuestMover
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Telling
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 URI = "qemu+ssh://root@h2/system"

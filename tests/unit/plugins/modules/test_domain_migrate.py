@@ -11,8 +11,8 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
 from ansible_collections.kvmops.cluster.plugins.modules import domain_migrate
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES

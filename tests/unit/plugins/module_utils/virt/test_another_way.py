@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, mover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import mover, past_moves
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Move, rounds, until
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import fitted, measured
@@ -184,7 +184,7 @@ def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, m
     def learn(*_arguments):
         raise ValueError("no such factor")
 
-    monkeypatch.setattr(knowledge, "learn", learn)
+    monkeypatch.setattr(past_moves, "learn", learn)
     rig.cluster.on_migrate = lambda job: job.complete()
     result = rig.move(guest)
     assert (result["outcome"], result["error"]) == ("moved", None)

@@ -11,9 +11,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import before_move
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.hooks import Ran
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import preparation
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import Ran
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import BeforeMove, Wishes
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 
@@ -41,9 +41,9 @@ class Rig:
         self.ran = []
         self.fails = set()
         self.takes_s = {}
-        monkeypatch.setattr(before_move, "on_host", lambda hook, env: self.run(hook, "host", env))
+        monkeypatch.setattr(preparation, "on_host", lambda hook, env: self.run(hook, "host", env))
         monkeypatch.setattr(
-            before_move, "in_guest", lambda hook, domain, env, *_rest: self.run(hook, domain.connect().host.name, env)
+            preparation, "in_guest", lambda hook, domain, env, *_rest: self.run(hook, domain.connect().host.name, env)
         )
 
     def at(self):

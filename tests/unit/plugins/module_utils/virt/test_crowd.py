@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.crowd import Crowd
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import Crowd
 
 
 def test_one_after_the_other_is_no_crowd():

@@ -14,10 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import knowledge, moving
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, set_up
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23_940_000
@@ -65,14 +65,14 @@ def learn(settings, working_set=IDLE, ending=None, disks=(), known=None, planned
     made = decide(
         one["intent"], Path("qemu+ssh://root@h2/system"), appraised.choice, persistent=True, disks_to_copy=disks
     )
-    knowledge.learn(settings, one, appraised, made, ending or ended())
+    past_moves.learn(settings, one, appraised, made, ending or ended())
     kept = [history.calibration(settings.state_dir, kind, key) for kind, key in (("path", "h2"), ("guest", UUID))]
     return [{name: entry["mean"] for name, entry in (state or {"learned": {}})["learned"].items()} for state in kept]
 
 
 class TestRecall:
     def test_of_nothing_nothing(self, settings):
-        assert knowledge.recall(settings(), step()) == Knowledge()
+        assert past_moves.recall(settings(), step()) == Knowledge()
 
     def test_the_newest_measurement_and_what_moves_have_taught(self, settings):
         where = settings(there=20).state_dir
@@ -81,7 +81,7 @@ class TestRecall:
         history.keep_calibration(where, "path", "h2", {"kind": "path"})
         history.keep_calibration(where, "path", "h3", {"kind": "another"})
         history.keep_calibration(where, "guest", UUID, {"kind": "guest"})
-        found = knowledge.recall(settings(there=20), step())
+        found = past_moves.recall(settings(there=20), step())
         assert found.working_set["taken_at"] == "2026-11-24T02:00:00Z"
         assert (found.path, found.guest, found.stated_bytes_per_s) == ({"kind": "path"}, {"kind": "guest"}, 20 * MIB)
 
@@ -90,27 +90,27 @@ class TestRecall:
         [(None, None, None), (100, None, 100), (None, 50, 50), (100, 50, 50), (20.5, 50, 20.5), (0, 50, 50)],
     )
     def test_the_slower_end_decides(self, settings, here, there, stated):
-        found = knowledge.recall(settings(here, there), step()).stated_bytes_per_s
+        found = past_moves.recall(settings(here, there), step()).stated_bytes_per_s
         assert found == (None if stated is None else stated * MIB)
 
     @pytest.mark.parametrize(("how", "left"), [("balloon", 110), ("rss", 70), ("memory", 70)])
     def test_memory_that_was_freed_is_left_out_once(self, settings, how, left):
         where = settings().state_dir
         history.add_measurement(where, UUID, {**IDLE, "touched_how": how})
-        found = knowledge.recall(settings(), step(), freed_bytes=40 * MIB)
+        found = past_moves.recall(settings(), step(), freed_bytes=40 * MIB)
         assert found.working_set["touched_bytes"] == left * MIB
 
     def test_a_host_that_nobody_knows(self, settings):
-        assert knowledge.recall(settings(), {**step(), "destination": "h9"}).stated_bytes_per_s is None
+        assert past_moves.recall(settings(), {**step(), "destination": "h9"}).stated_bytes_per_s is None
 
     def test_moves_at_once_share_the_path_as_planned_or_as_this_host_sends(self, settings):
         four = dataclasses.replace(settings(), at_once=4)
-        assert knowledge.recall(settings(), step()).at_once == 1
-        assert knowledge.recall(four, step()).at_once == 4
-        assert knowledge.recall(four, {**step(), "forecast": {"at_once": 2}}).at_once == 4
-        assert knowledge.recall(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
-        assert knowledge.recall(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
-        assert knowledge.recall(settings(), {**step(), "forecast": None}).at_once == 1
+        assert past_moves.recall(settings(), step()).at_once == 1
+        assert past_moves.recall(four, step()).at_once == 4
+        assert past_moves.recall(four, {**step(), "forecast": {"at_once": 2}}).at_once == 4
+        assert past_moves.recall(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
+        assert past_moves.recall(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
+        assert past_moves.recall(settings(), {**step(), "forecast": None}).at_once == 1
 
     @pytest.mark.parametrize(
         ("window", "incoming_limit", "targets", "at_once"),
@@ -120,7 +120,7 @@ class TestRecall:
     def test_a_host_sends_as_many_as_are_there_and_let_in(self, window, incoming_limit, targets, at_once):
         parameters = {"uri": "qemu:///system", "state_dir": "/", "reserve_mib": 0, "tune_network": False,
                       "window": window, "incoming_limit": incoming_limit}  # fmt: skip
-        found = moving.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
+        found = set_up.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
         assert found.at_once == at_once
 
 
@@ -154,10 +154,10 @@ class TestLearn:
 
     def test_what_was_learned_is_known_to_the_next(self, settings):
         history.add_measurement(settings().state_dir, UUID, IDLE)
-        known = dataclasses.replace(knowledge.recall(settings(), step()), stated_bytes_per_s=B)
+        known = dataclasses.replace(past_moves.recall(settings(), step()), stated_bytes_per_s=B)
         for dummy in range(12):
             path, _guest = learn(settings(), known=known, ending=ended(rate=0.5 * B))
-            known = knowledge.recall(settings(), step())
+            known = past_moves.recall(settings(), step())
         found = appraise(DOMAIN, HOST, HOST, step()["intent"], known)
         assert found.link.bandwidth_bytes_per_s == path["bandwidth_bytes_per_s"] == pytest.approx(0.5 * B, rel=0.1)
         assert found.guest_factor == pytest.approx(115 / 110, rel=0.03)
@@ -168,7 +168,7 @@ class TestLearn:
             made = decide(step()["intent"], Path("qemu+ssh://root@h2/system"), appraised.choice, persistent=True)
             course = Course()
             course.add(Sample(at_s, 1, 100 * MIB, 1, 0))
-            knowledge.learn_set_up(settings(), step(), appraised, made, course)
+            past_moves.learn_set_up(settings(), step(), appraised, made, course)
             return history.calibration(settings().state_dir, "path", "h2")
 
         first = under_way(1.2)

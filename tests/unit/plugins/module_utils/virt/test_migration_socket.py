@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import migration_socket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.path import FIRST_PORT, LAST_PORT
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import migration_socket
 
 LIMIT = 65536
 UNTOUCHED = 0

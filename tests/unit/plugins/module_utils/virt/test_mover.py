@@ -13,10 +13,11 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import migration, mover, steering, waiting
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import Wishes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides, destination, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import mover, steering, waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import Wishes
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until

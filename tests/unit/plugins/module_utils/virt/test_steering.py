@@ -11,9 +11,9 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import steering
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import TRY_AGAIN_S, Steering, sample_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import steering
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import TRY_AGAIN_S, Steering, sample_of
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 REFUSED = libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)

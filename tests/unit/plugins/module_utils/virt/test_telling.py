@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Signals, Telling
 
 MIB = 1 << 20
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}}

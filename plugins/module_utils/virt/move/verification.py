@@ -19,7 +19,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
     shown,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
@@ -36,9 +35,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_st
     limits_before,
     standing,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Asking, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
 
 
 @dataclasses.dataclass

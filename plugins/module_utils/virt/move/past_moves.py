@@ -17,9 +17,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
 
 #: Methods whose first pass sends each touched page as it is.
 SENDS_PAGES = ("pre-copy", "raise-downtime", "xbzrle", "throttle", "post-copy", "suspend")

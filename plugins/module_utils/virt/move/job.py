@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observ
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering, Watcher
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering, Watcher
 
 #: Between events the statistics are read this often.
 POLL_S = 0.25

@@ -19,7 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.balloon import (
     Balloon,
     Report,
     by_hand,
@@ -27,8 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.balloon import
     give_back_left,
     report,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.hooks import Ran, in_guest, on_host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import Ran, in_guest, on_host
 
 Step = dict[str, t.Any]
 Tell = t.Callable[..., None]

@@ -10,10 +10,10 @@ import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Asking, Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Asking, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
 
 #: What is waited for is asked for again this often, and given up after so long.
 LOOK_S = 1.0

@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
     host,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
 
 Result = dict[str, t.Any]
 

@@ -22,23 +22,24 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copie
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision, Path, decide
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import (
-    knowledge,
-    migration_socket,
-    second_try,
-)
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Answers, Asking, Result, Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.before_move import BeforeMove, Wishes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.crowd import Crowd
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending, MigrationJob
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.steering import Steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.story import Story
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Signals, Step, Telling
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.verifying import Trail, Verifying
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.waiting import StoppedError, Waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import fallback, migration_socket, past_moves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import Crowd
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending, MigrationJob
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import (
+    Answers,
+    Asking,
+    Result,
+    Settings,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import BeforeMove, Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Signals, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Trail, Verifying
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.waiting import StoppedError, Waiting
 
 #: What two hosts said longer ago than this is asked again before a guest is sent.
 STALE_S = 5.0
@@ -267,9 +268,9 @@ class GuestMover:
         return attempt, job
 
     def _appraise(
-        self, step: Step, answers: Answers, tried: second_try.Tried | None = None, *, freed_bytes: int = 0
+        self, step: Step, answers: Answers, tried: fallback.Tried | None = None, *, freed_bytes: int = 0
     ) -> Appraisal:
-        known = knowledge.recall(self._settings, step, freed_bytes=freed_bytes)
+        known = past_moves.recall(self._settings, step, freed_bytes=freed_bytes)
         if tried:
             known = tried.added_to(known)
         return appraise(
@@ -307,7 +308,7 @@ class GuestMover:
 
     def _migrate(self, attempt: _Attempt, job: MigrationJob) -> Result:
         """Move the guest, and where the way that was chosen does not do, by the next best one."""
-        tried = second_try.Tried()
+        tried = fallback.Tried()
         while True:
             verdict, here, there, ending = self._try(attempt, job)
             if verdict.kind == "moved":
@@ -321,14 +322,14 @@ class GuestMover:
 
     def _learn(self, attempt: _Attempt, ending: Ending) -> None:
         with _only_told(attempt.story):
-            knowledge.learn(self._settings, attempt.step, attempt.appraised, attempt.decision, ending)
+            past_moves.learn(self._settings, attempt.step, attempt.appraised, attempt.decision, ending)
 
     def _learn_set_up(self, attempt: _Attempt, job: MigrationJob) -> None:
         with _only_told(attempt.story):
-            knowledge.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.course)
+            past_moves.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.course)
 
     def _another_way(
-        self, attempt: _Attempt, tried: second_try.Tried, verdict: Verdict, ending: Ending
+        self, attempt: _Attempt, tried: fallback.Tried, verdict: Verdict, ending: Ending
     ) -> tuple[_Attempt, MigrationJob] | None:
         """The next try, or None where there is none: the guest runs where it was, and another way may do."""
         told_to_end = self._stopping.is_set() or self._interrupted.is_set()

@@ -14,8 +14,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import Standing
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import Ending
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import MoveWatcher, Signals, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import (
+    MoveWatcher,
+    Signals,
+    Step,
+    Telling,
+)
 
 Result = dict[str, t.Any]
 

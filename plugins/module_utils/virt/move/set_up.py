@@ -12,13 +12,13 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import balloon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.asking import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import before_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.telling import Display, Recorder, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Display, Recorder, Step, Telling
 
 MIB = 1024 * 1024
 
