@@ -107,7 +107,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.power import Power
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state.power import Power
 
 
 def main() -> None:

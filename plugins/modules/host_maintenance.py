@@ -130,7 +130,6 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, Wish
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import upkeep
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -138,6 +137,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import upkeep
 
 
 def main() -> None:

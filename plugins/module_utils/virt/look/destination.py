@@ -12,8 +12,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 

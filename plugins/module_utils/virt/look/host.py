@@ -22,8 +22,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     known_bugs,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import DEFAULT_HUGEPAGE_BYTES
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, domains
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage

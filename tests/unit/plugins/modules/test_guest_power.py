@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import power
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import power
 from ansible_collections.kvmops.cluster.plugins.modules import guest_power
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 

@@ -10,7 +10,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance as record
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.modules import host_maintenance
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 

@@ -12,7 +12,7 @@ import textwrap
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import libvirt_probe, looking
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.looking import LookError, Looking
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import RecordError, Wish
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 
 
 class Outcome(t.NamedTuple):
