@@ -11,7 +11,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import exact_solver
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import random_cluster
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import random_cluster
 
 
 def test_without_the_library_there_is_no_solver(monkeypatch):

@@ -15,7 +15,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.replay import decision_of, replay
 
-FIXTURES = Path(__file__).parent / "fixtures"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 LINES = (FIXTURES / "lab-journal.jsonl").read_text(encoding="utf-8").splitlines()
 WORKING_SETS = json.loads((FIXTURES / "lab-working-sets.json").read_text(encoding="utf-8"))
 ENTRIES = [json.loads(line) for line in LINES]

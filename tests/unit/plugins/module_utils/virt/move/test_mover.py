@@ -155,7 +155,7 @@ def test_the_link_is_free_as_soon_as_the_guest_runs_there(rig):
 def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
     crowded = []
     monkeypatch.setattr(
-        mover.knowledge,
+        mover.past_moves,
         "learn",
         lambda _settings, step, _appraised, _decision, ending: crowded.append((step["id"], ending.crowded)),
     )
@@ -180,7 +180,7 @@ def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
 
 def test_guests_that_come_in_from_elsewhere_are_company(rig, monkeypatch):
     crowded = []
-    monkeypatch.setattr(mover.knowledge, "learn", lambda *known: crowded.append(known[-1].crowded))
+    monkeypatch.setattr(mover.past_moves, "learn", lambda *known: crowded.append(known[-1].crowded))
     monkeypatch.setattr(destination, "incoming", lambda _connection: 1)
     rig.use(incoming_limit=2)
     rig.cluster.on_migrate = lambda job: job.complete()

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
+FIXTURES = Path(__file__).parents[4] / "fixtures"
 
 
 def domain(inner="", **attributes):

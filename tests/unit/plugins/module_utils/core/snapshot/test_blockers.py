@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import blockers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.blockers import Facts
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
+FIXTURES = Path(__file__).parents[4] / "fixtures"
 ADDRESS = "<address domain='0x0000' bus='0x3b' slot='0x00' function='0x1'/>"
 
 

@@ -24,12 +24,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
     Replay,
     check_companions,
     play,
 )
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import (
     host_with,
     random_cluster,
 )

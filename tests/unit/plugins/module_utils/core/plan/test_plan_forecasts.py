@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     working_set,
 )
 
-FIXTURES = Path(__file__).parents[3] / "fixtures"
+FIXTURES = Path(__file__).parents[4] / "fixtures"
 QUIET, HOT = domain("quiet"), domain("hot")
 #: 128 MiB within a second is six times what the link below takes.
 SETS = [working_set(QUIET, hot_bytes=MIB), working_set(HOT, hot_bytes=128 * MIB, fill_s=1.0)]

@@ -681,7 +681,7 @@ def test_whatever_a_guest_and_its_link_do_there_is_an_end(seed):
 
 # --- recorded migrations of real guests -------------------------------------------------------------------------------
 
-RECORDED = json.loads((Path(__file__).parents[3] / "fixtures" / "recorded_migrations.json").read_text(encoding="utf-8"))
+RECORDED = json.loads((Path(__file__).parents[4] / "fixtures" / "recorded_migrations.json").read_text(encoding="utf-8"))
 NAMES = {"gi": "idle", "g16": "hot16", "g64": "hot64", "g150": "hot150"}
 METHODS = {"pre": "pre-copy", "d50": "pre-copy", "xb": "xbzrle", "rd": "raise-downtime"}
 KNOWN = recorded.records()

@@ -31,7 +31,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     snapshot,
     uuid_of,
 )
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
     Replay,
     check_companions,
     play,

@@ -33,7 +33,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.param
 MIB = 1 << 20
 #: What the recorded link carries, in bytes per second.
 RATE = 23_900_000
-FIXTURES = Path(__file__).parents[3] / "fixtures"
+FIXTURES = Path(__file__).parents[4] / "fixtures"
 
 
 def decision(**changes):

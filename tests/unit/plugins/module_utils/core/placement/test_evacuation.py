@@ -85,7 +85,9 @@ def test_no_placement_is_proven():
 
 
 def test_a_solver_takes_the_seat_of_the_search(monkeypatch):
-    monkeypatch.setattr("ansible_collections.kvmops.cluster.plugins.module_utils.core.evacuation.EXACT_TRIES", 1)
+    monkeypatch.setattr(
+        "ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation.EXACT_TRIES", 1
+    )
     asked = []
 
     def solver(state, movers, others, reach):

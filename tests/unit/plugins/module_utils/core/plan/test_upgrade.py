@@ -15,8 +15,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.upgrade import plan_upgrade
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.replaying import Replay, play
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.test_drain_plan import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import Replay, play
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import (
     host_with,
     random_cluster,
 )
