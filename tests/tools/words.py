@@ -116,10 +116,9 @@ def pattern(known: Rules) -> re.Pattern[str]:
         escaped = (re.escape(name).replace(r"\ ", "[ _-]") for name in sorted(names, key=len, reverse=True))
         return "|".join(escaped) or "(?!)"
 
-    return re.compile(
-        rf"(?<![a-z0-9])(?:(?:test_)?(?P<file>{one_of(known.file_names)})\.py|(?P<word>{one_of(known.words)}))(?![a-z0-9])",
-        re.IGNORECASE,
-    )
+    file = rf"(?<!\w)(?:test_)?(?P<file>{one_of(known.file_names)})\.py"
+    word = rf"(?<![a-z0-9])(?P<word>{one_of(known.words)})"
+    return re.compile(rf"(?:{file}|{word})(?![a-z0-9])", re.IGNORECASE)
 
 
 def search(path: str, text: str, known: Rules, finder: re.Pattern[str]) -> Iterator[Finding]:

@@ -334,7 +334,7 @@ class SnapshotCluster:
 
 
 def _is_plain(domain: Domain) -> bool:
-    """Runs, and neither its state nor a device nor its size (core/leaving.py, ``tls_crash``) can be what keeps it."""
+    """Runs, and neither its state nor a device nor its size can keep it (snapshot/evacuability.py, ``tls_crash``)."""
     return (
         domain.get("state") == "running"
         and not domain.get("job")

@@ -2,12 +2,11 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Even a cluster out for as little as it takes, in numbers.
+"""Rebalance a cluster at the least cost, in numbers.
 
-First as far as single moves go, whatever they cost (as hbal does), and a little further by exchanges: that score, or
-one a little above it, is the aim. Then another set of moves that reaches the aim for less: by a search
-(core/thrift.py), or, where that would take too long, by the cheapest moves first and exchanges after them
-(core/exchanging.py).
+First greedy.py makes single moves as long as they help, whatever they cost (as hbal does), and swap.py goes a little
+further. That score, or one a little above it, is the aim. Then another set of moves is searched for that reaches the
+aim at less cost: by annealing.py or, where that would take too long, by the cheapest moves first and swaps after them.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import M
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of, unmeasured
 
-#: The downtime limit that a move opens with: QEMU spends what it is given, and cannot do with less (core/reach.py).
+#: The downtime limit that a move opens with: QEMU uses all of it, and needs that much (forecast/convergence_limit.py).
 OPENING_LIMIT_MS = 30
 #: xbzrle's cache is a hash by address with one page in each place, so it wants more room than the hot set.
 CACHE_ROOM = 2.0
