@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    # Must be kept in sync with CONNECTION_ARGUMENTS in plugins/module_utils/virt/module.py.
+    # Must be kept in sync with CONNECTION_ARGUMENTS in plugins/module_utils/virt/connect/module.py.
     DOCUMENTATION = r"""
 options:
   uri:

@@ -7,7 +7,7 @@
 Simulated annealing (Kirkpatrick et al., Science 220, 1983) over final places, from a set of moves that reaches the
 score. Its steps send a moved unit home or elsewhere, move another, exchange two, or let one that is still where a moved
 unit comes from go in its stead; a score above the aim is paid for, so that the search may pass through it. The order of
-the moves, and that every state in between is sound, is not looked at here (core/order.py).
+the moves, and that every state in between is sound, is not looked at here (core/placement/move_order.py).
 """
 
 from __future__ import annotations

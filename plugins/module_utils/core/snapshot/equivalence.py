@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Kinds of hosts and kinds of guests: what core/compatibility.py would say the same about.
+"""Kinds of hosts and kinds of guests: what core/snapshot/compatibility.py would say the same about.
 
 Real clusters have thousands of guests and a handful of kinds of each, so that it is asked a handful of times. Two hosts
 are of one kind when they agree in everything it looks at but name, guests and maintenance; so are two guests when they

@@ -21,7 +21,7 @@ Closed = dict[str, str]
 def closed(
     source: Snapshot, destination: Snapshot, intent: Intent, *, in_use_bytes: int = 0, copies_disks: bool = False
 ) -> Closed:
-    """The methods of ``core.forecast`` that cannot be taken, each with the reason in a few words.
+    """The methods of ``core.forecast.forecast`` that cannot be taken, each with the reason in a few words.
 
     Args:
         source: the snapshot of the host that the guest leaves.

@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remed
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_milliseconds, human_seconds
 
 CHOICE = "kvmops.choice/1"
-#: All methods of ``core.forecast``, the simplest first.
+#: All methods of ``core.forecast.forecast``, the simplest first.
 SIMPLEST_FIRST = ("pre-copy", "parallel-zstd", "xbzrle", "raise-downtime", "throttle", "post-copy", "suspend")
 #: A second that the guest loses counts as so many of the link: people wait for the guest, and for the drain only at 2
 #: a.m. With 5, guests with a small hot set are compressed rather than sent again and again, and never stopped for it.
@@ -75,7 +75,7 @@ def choose(
     Args:
         forecast: a document C(kvmops.forecast/1) with all methods.
         intent: a complete intent.
-        closed: methods that cannot be taken, with the reason (``core.ways.closed``).
+        closed: methods that cannot be taken, with the reason (``core.strategy.available_methods.closed``).
         recoverable: whether a post-copy that broke off can be resumed.
         without: methods that were tried already and did not do.
     """

@@ -45,7 +45,7 @@ class Decision:
     """How one guest is moved: what the job is started with, and what the control may do in flight.
 
     Attributes:
-        method: one of C(core.forecast.METHODS).
+        method: one of C(core.forecast.forecast.METHODS).
         name: the strategy in a word or two, for people.
         reason: why this one, in one sentence.
         flags: names of libvirt's migration flags, without C(VIR_MIGRATE_).
@@ -97,8 +97,8 @@ def decide(
     Args:
         intent: a complete intent (C(core.intent.normalise)).
         path: the way to the destination.
-        choice: of C(core.appraisal), or None for a migration that somebody else has started: then pre-copy is steered
-            as the intent permits.
+        choice: of C(core.strategy.appraisal), or None for a migration that somebody else has started: then pre-copy is
+            steered as the intent permits.
         persistent: whether the source has a definition that must go along.
         in_use_bytes: memory that will have to be sent at least once.
         disks_to_copy: targets of writable disks that the destination cannot see, such as C(vda).

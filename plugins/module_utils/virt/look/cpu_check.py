@@ -21,7 +21,7 @@ def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list
         host: the destination's name.
     """
     xml = guest["cpu"]["xml"]
-    # A CPU handed through from the host has no description to compare; core/compatibility.py compares the hosts.
+    # A CPU passed through from the host has no description to compare; core/snapshot/compatibility.py compares hosts.
     if not xml or guest["cpu"]["mode"] in ("host-passthrough", "maximum"):
         return []
     libvirt = virt.libvirt

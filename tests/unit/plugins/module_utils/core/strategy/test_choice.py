@@ -41,7 +41,7 @@ def wanted(**intent):
 
 
 def chosen(working_set, link=LINK, *, recoverable=True, without=(), disks=(), shut=None, **intent):
-    """What is chosen between two hosts of now, as ``core.appraisal`` puts it together."""
+    """What is chosen between two hosts of now, as ``core.strategy.appraisal`` puts it together."""
     complete = wanted(**intent)
     cap = complete["bandwidth_mib_s"]
     document = forecast(

@@ -1,0 +1,24 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pages for developers name files that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[3]
+PAGES = ("docs/architecture.md", "CONTRIBUTING.md")
+#: A path in code font. Folders end with a slash, or are named without an ending.
+PATH = re.compile(r"`((?:plugins|roles|playbooks|tests|docs)/[\w./-]+)`")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_path_that_a_page_names_exists(page):
+    named = PATH.findall((CHECKOUT / page).read_text(encoding="utf-8"))
+
+    assert named
+    assert [path for path in named if not (CHECKOUT / path).exists()] == []
