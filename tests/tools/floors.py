@@ -134,14 +134,17 @@ def imports_of(source: str, package: str) -> Iterator[Import]:
         package: dotted name of the folder that the file is in; relative imports count from there.
     """
     lines = source.splitlines()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            yield from (Import(node.lineno, (alias.name,), lines[node.lineno - 1].strip()) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
-            module = ".".join([*above, *([node.module] if node.module else [])])
-            for alias in node.names:
-                yield Import(node.lineno, (f"{module}.{alias.name}", module), lines[node.lineno - 1].strip())
+    for statement in ast.walk(ast.parse(source)):
+        if isinstance(statement, ast.Import):
+            yield from (
+                Import(statement.lineno, (alias.name,), lines[statement.lineno - 1].strip())
+                for alias in statement.names
+            )
+        elif isinstance(statement, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
+            module = ".".join([*above, *([statement.module] if statement.module else [])])
+            for alias in statement.names:
+                yield Import(statement.lineno, (f"{module}.{alias.name}", module), lines[statement.lineno - 1].strip())
 
 
 def findings(house: House, files: Mapping[str, str]) -> list[str]:

@@ -4,7 +4,7 @@
 
 """Play a plan's steps on the documents it was made from, and hold every state in between to every rule.
 
-It shares no code with the planner but core/snapshot/memory_demand.py and compatibility.py: no kinds, no units, no numbers.
+It shares no code with the planner but memory_demand.py and compatibility.py: no kinds, no units, no numbers.
 """
 
 from __future__ import annotations
