@@ -6,23 +6,22 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.convergence import (
     OF_THROTTLE,
     OF_XBZRLE,
-    ByOutlook,
-    ByRounds,
+    ConvergenceByForecast,
+    ConvergenceByRounds,
     Judgement,
     Patience,
     forced_ms,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.deviation import Departures
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.deviation import Deviations
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Reforecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds, Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, downtime_for, mib
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import RateSeen
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.xbzrle_check import WholePages
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import Throughput
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.xbzrle_check import XbzrleCheck
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
@@ -60,27 +59,6 @@ CALMER_SHARE = 0.67
 SPEED_STEP = 0.1
 
 
-@dataclasses.dataclass(frozen=True)
-class Reaction:
-    """What the job must do now.
-
-    Attributes:
-        action: C(raise_downtime), C(change_speed), C(start_postcopy), C(suspend), C(abort) or C(report).
-        reason: why, in one sentence.
-        downtime_ms: the new limit, for C(raise_downtime).
-        code: stable name of why it was given up, for C(abort).
-        remedy: what the operator can do, for C(abort).
-        speed_mib_s: the new cap on the rate in MiB/s, for C(change_speed).
-    """
-
-    action: str
-    reason: str
-    downtime_ms: int = 0
-    code: str = ""
-    remedy: str = ""
-    speed_mib_s: int = 0
-
-
 class Control:
     """Decides from samples whether a migration goes on as it is.
 
@@ -88,7 +66,7 @@ class Control:
 
     Args:
         decision: how the guest is moved, and what is permitted.
-        outlook: the forecast to be made anew in flight; None: judge by what the rounds show alone.
+        reforecast: the forecast to be made anew in flight; None: judge by what the rounds show alone.
         may_restart: whether a move that began with the wrong method may be given up early to begin anew.
         rate_rule: floor and ceiling in MiB/s, to send each round no faster than the guest's dirty rate asks for.
     """
@@ -96,22 +74,26 @@ class Control:
     def __init__(
         self,
         decision: Decision,
-        outlook: Outlook | None = None,
+        reforecast: Reforecast | None = None,
         *,
         may_restart: bool = True,
         rate_rule: tuple[int, int] | None = None,
     ) -> None:
         self._decision = decision
-        self._outlook = outlook
+        self._reforecast = reforecast
         self._may_restart = may_restart
         self._may_give_up = True
         self._rate_rule = rate_rule
         self._speed_mib_s: int | None = None
         self._limit_ms = self._limit_before_ms = decision.downtime_ms
-        self._rate = RateSeen()
+        self._rate = Throughput()
         self._rounds = Rounds()
-        self._judge = ByOutlook(outlook) if outlook and outlook.plays else ByRounds(_patience(decision.method))
-        self._departures = Departures(outlook) if outlook and not rate_rule else None
+        self._judge = (
+            ConvergenceByForecast(reforecast)
+            if reforecast and reforecast.plays
+            else ConvergenceByRounds(_patience(decision.method))
+        )
+        self._departures = Deviations(reforecast) if reforecast and not rate_rule else None
         self._waits = 0
         self._over_syncs = 0
         self._last_processed = -1
@@ -126,7 +108,7 @@ class Control:
         self._still_since = self._now
         self._rate_before = 0.0
         self._acted = False
-        self._whole_pages = WholePages() if decision.method == "xbzrle" else None
+        self._whole_pages = XbzrleCheck() if decision.method == "xbzrle" else None
         self._last_sync: Sync | None = None
         self._failures = {"raise_downtime": 0, "start_postcopy": 0, "suspend": 0, "abort": 0, "change_speed": 0}
 
@@ -260,46 +242,53 @@ class Control:
         if self._whole_pages and self._whole_pages.are_most(sample):
             return self._without_xbzrle(sample)
         link_rate = self._rate.link_bytes_per_s
-        if sample.iteration > 1 or link_rate is None or not self._outlook or self._rate_rule:
+        if sample.iteration > 1 or link_rate is None or not self._reforecast or self._rate_rule:
             return None
         return self._too_slow(sample, link_rate) or self._departed_link(sample, link_rate)
 
     def _too_slow(self, sample: Sample, link_rate: float) -> Reaction | None:
         """In the first pass the link shows whether method and deadline can be kept at all."""
-        outlook = self._outlook
-        if outlook is None:
+        reforecast = self._reforecast
+        if reforecast is None:
             return None
         seconds_left = self._time_left(sample.at_s)
-        needed_s = outlook.least_seconds(sample.processed_bytes, link_rate)
+        needed_s = reforecast.least_seconds(sample.processed_bytes, link_rate)
         if seconds_left is not None and needed_s > SURELY_LATE * seconds_left:
             return self._late(needed_s, seconds_left, link_rate)
-        sent_share = outlook.first_pass_share(sample.processed_bytes)
-        if self._may_restart and EARLY_SHARES[0] <= sent_share <= EARLY_SHARES[1] and outlook.is_slow(link_rate):
+        sent_share = reforecast.first_pass_share(sample.processed_bytes)
+        if self._may_restart and EARLY_SHARES[0] <= sent_share <= EARLY_SHARES[1] and reforecast.is_slow(link_rate):
             self._may_restart = False
-            return self._with_another_method(outlook, link_rate, seconds_left)
-        if self._may_give_up and HOPELESS_SHARES[0] <= sent_share <= HOPELESS_SHARES[1] and outlook.is_slow(link_rate):
+            return self._with_another_method(reforecast, link_rate, seconds_left)
+        if (
+            self._may_give_up
+            and HOPELESS_SHARES[0] <= sent_share <= HOPELESS_SHARES[1]
+            and reforecast.is_slow(link_rate)
+        ):
             self._may_give_up = False
-            return self._hopeless(outlook, link_rate, seconds_left)
+            return self._hopeless(reforecast, link_rate, seconds_left)
         return None
 
-    def _with_another_method(self, outlook: Outlook, link_rate: float, seconds_left: float | None) -> Reaction | None:
-        better = outlook.ways(link_rate, seconds_left).better
+    def _with_another_method(
+        self, reforecast: Reforecast, link_rate: float, seconds_left: float | None
+    ) -> Reaction | None:
+        better = reforecast.ways(link_rate, seconds_left).better
         if better is None:
             return None
         return self._give_up(
             "wrong_method",
-            f"{outlook.rate_in_words(link_rate)}: {self._decision.method} cannot keep the intent over it, {better} can",
+            f"{reforecast.rate_in_words(link_rate)}: {self._decision.method} cannot keep the intent over it,"
+            f" {better} can",
             f"start it again: what the link gives is known now; without {better}, give it a faster link",
         )
 
-    def _hopeless(self, outlook: Outlook, link_rate: float, seconds_left: float | None) -> Reaction | None:
-        ways = outlook.ways(link_rate, seconds_left)
+    def _hopeless(self, reforecast: Reforecast, link_rate: float, seconds_left: float | None) -> Reaction | None:
+        ways = reforecast.ways(link_rate, seconds_left)
         if ways.kept or ways.better:
             return None
         faster = f" of {mib(ways.needed_bytes_per_s)}/s" if ways.needed_bytes_per_s else ""
         return self._give_up(
             "does_not_converge",
-            f"{outlook.rate_in_words(link_rate)}: over it, nothing that the intent permits moves this guest",
+            f"{reforecast.rate_in_words(link_rate)}: over it, nothing that the intent permits moves this guest",
             f"permit allow_postcopy, allow_suspend or a longer max_downtime_ms, or give it a link{faster}",
         )
 
@@ -324,9 +313,9 @@ class Control:
         return self._resort(why, sample.remaining_bytes)
 
     def _ends_with_whole_pages(self) -> bool:
-        if self._outlook is None or self._last_sync is None or self._last_sync.bytes_per_s <= 0:
+        if self._reforecast is None or self._last_sync is None or self._last_sync.bytes_per_s <= 0:
             return False
-        return self._outlook.at_sync(self._last_sync, self._limit_ms).verdict == "converges"
+        return self._reforecast.at_sync(self._last_sync, self._limit_ms).verdict == "converges"
 
     # --- at a sync ---
 
@@ -386,15 +375,15 @@ class Control:
 
     def _is_calmer(self, sync: Sync) -> bool:
         """Whether the guest has become so calm that it surely ends by itself."""
-        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
-        expected = self._outlook.expected_left(sync.iteration) if self._outlook else None
+        prospect = self._judge.prospect if isinstance(self._judge, ConvergenceByForecast) else None
+        expected = self._reforecast.expected_left(sync.iteration) if self._reforecast else None
         if prospect is None or prospect.verdict != "converges" or expected is None:
             return False
         return sync.left_bytes < CALMER_SHARE * expected
 
     def _pays_to_wait(self, sync: Sync) -> bool:
         """Whether one more round costs little and leaves much less."""
-        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        prospect = self._judge.prospect if isinstance(self._judge, ConvergenceByForecast) else None
         if prospect is None or self._waits >= WAITS:
             return False
         still = not self._can_postcopy() and self._can_suspend()
@@ -405,7 +394,7 @@ class Control:
 
     def _by_the_clock(self, sync: Sync) -> Reaction | None:
         """A move that would end too late ends now by what is permitted, or is given up before it costs more."""
-        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        prospect = self._judge.prospect if isinstance(self._judge, ConvergenceByForecast) else None
         seconds_left = self._time_left(sync.at_s)
         if prospect is None or seconds_left is None or prospect.seconds is None or prospect.seconds <= seconds_left:
             return None
@@ -470,7 +459,7 @@ class Control:
         return self._change_speed(wanted, f"{dirtied}; the next round goes at")
 
     def _departed_guest(self, sync: Sync) -> Reaction | None:
-        prospect = self._judge.prospect if isinstance(self._judge, ByOutlook) else None
+        prospect = self._judge.prospect if isinstance(self._judge, ConvergenceByForecast) else None
         if self._departures is None or prospect is None:
             return None
         text = self._departures.of_guest(sync, prospect)

@@ -2,13 +2,13 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Whether a migration gets through, judged at each sync: by what its rounds show alone, or with an outlook as well."""
+"""Whether a migration gets through, judged at each sync: by its rounds alone, or with a reforecast as well."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, Prospect
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Prospect, Reforecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import downtime_for
 
@@ -31,7 +31,7 @@ SECONDS_TO_GIVE_UP = 5.0
 #: A guest that is much hotter than it was measured may only have had a burst: it must stay so for another sync, and for
 #: this long, because short rounds follow each other within one burst.
 BURST_S = 0.5
-#: A round that left less than this share of the one before it does shrink, whatever the outlook says.
+#: A round that left less than this share of the one before it does shrink, whatever the reforecast says.
 STILL_SHRINKS = 0.9
 #: Up to this factor, hotter or calmer, a guest is as it was measured.
 AS_MEASURED = 1.5
@@ -60,7 +60,7 @@ OF_THROTTLE = Patience(since=6, to_give_up=8)
 #: A guest too close to tell gets so many rounds and seconds without gain where no permitted limit surely ends it.
 MARGINAL_ROUNDS = 3
 MARGINAL_S = 2.0
-#: Beside an outlook, for guests that are not as anybody thinks.
+#: Beside a reforecast, for guests that are not as anybody thinks.
 BESIDE_OUTLOOK = Patience(to_raise=4)
 
 
@@ -71,7 +71,7 @@ class Judgement:
     Attributes:
         wants: C(nothing), C(raise) or C(resort): whatever is permitted beside waiting.
         raise_to_ms: for C(raise), as far as the cap permits.
-        foreseen: whether that follows from the outlook, and not from rounds that have gone by.
+        foreseen: whether that follows from the reforecast, and not from rounds that have gone by.
     """
 
     wants: str
@@ -92,7 +92,7 @@ def forced_ms(sync: Sync, cap_ms: int) -> int | None:
     return min(cap_ms, int(needed_ms * FORCED_MARGIN) + 1)
 
 
-class ByRounds:
+class ConvergenceByRounds:
     """Judges by what rounds leave, knowing nothing else of the guest."""
 
     def __init__(self, patience: Patience = Patience()) -> None:
@@ -139,12 +139,12 @@ class ByRounds:
         return Judgement("raise", min(cap_ms, max(2 * limit_ms, int(needed_ms * RAISE_MARGIN))))
 
 
-class ByOutlook:
-    """Judges by what the outlook says of each sync: at once where that is sure, patiently where it is not."""
+class ConvergenceByForecast:
+    """Judges by what the reforecast says of each sync: at once where that is sure, patiently where it is not."""
 
-    def __init__(self, outlook: Outlook) -> None:
-        self._outlook = outlook
-        self._by_rounds = ByRounds(BESIDE_OUTLOOK)
+    def __init__(self, reforecast: Reforecast) -> None:
+        self._reforecast = reforecast
+        self._by_rounds = ConvergenceByRounds(BESIDE_OUTLOOK)
         self._never_since_s: float | None = None
         self._hot_syncs = 0
         self._recent: list[Sync] = []
@@ -152,16 +152,16 @@ class ByOutlook:
 
     def at(self, sync: Sync, limit_ms: int, cap_ms: int) -> Judgement:
         """One more sync, with the limit in force and the highest that is permitted."""
-        highest_ms = max(limit_ms, self._outlook.highest_limit_ms())
+        highest_ms = max(limit_ms, self._reforecast.highest_limit_ms())
         patient = self._by_rounds.at(sync, limit_ms, highest_ms)
         last_left = self._recent[-1].left_bytes if self._recent else None
         self._remember(sync)
         if sync.bytes_per_s <= 0:
             self.prospect = None
             return patient
-        recent = self._outlook.recent(self._recent)
+        recent = self._reforecast.recent(self._recent)
         self._hot_syncs = self._hot_syncs + 1 if recent.heat > AS_MEASURED else 0
-        self.prospect = self._outlook.at_sync(sync, limit_ms, recent)
+        self.prospect = self._reforecast.at_sync(sync, limit_ms, recent)
         if self.prospect.verdict == "converges":
             self._never_since_s = None
             return patient
@@ -171,7 +171,7 @@ class ByOutlook:
             sure = self._is_never(sync, recent.heat, last_left)
         if not sure:
             return patient
-        lowest = self._outlook.lowest_limit_ms(sync, limit_ms, recent)
+        lowest = self._reforecast.lowest_limit_ms(sync, limit_ms, recent)
         limits = [limit for limit in (lowest, forced_ms(sync, cap_ms)) if limit is not None and limit > limit_ms]
         if limits:
             return Judgement("raise", max(min(limits), int(LEAST_RAISE * limit_ms)), foreseen=True)
@@ -190,7 +190,7 @@ class ByOutlook:
             del self._recent[0]
 
     def _is_never(self, sync: Sync, heat: float, last_left: int | None) -> bool:
-        """Whether what the outlook says can be believed. It may go on to shrink a little; it does not end by that."""
+        """Whether the reforecast can be believed. It may go on to shrink a little; it does not end by that."""
         if self._never_since_s is None:
             self._never_since_s = sync.at_s
         if last_left is not None and sync.left_bytes < STILL_SHRINKS * last_left:

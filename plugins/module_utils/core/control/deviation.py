@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, Prospect
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Prospect, Reforecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Sync
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, mib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_seconds
@@ -16,28 +16,28 @@ MORE_LEFT = 1.5
 TRIFLE_BYTES = 4 * MIB
 
 
-class Departures:
-    """Compares one migration with its outlook."""
+class Deviations:
+    """Compares one migration with its reforecast."""
 
-    def __init__(self, outlook: Outlook) -> None:
-        self._outlook = outlook
+    def __init__(self, reforecast: Reforecast) -> None:
+        self._reforecast = reforecast
         self._link_told = False
         self._guest_told = False
 
     def of_link(self, sample: Sample, bytes_per_s: float, limit_ms: int) -> str | None:
         """In the first pass: what the link gives, where that is much less than was assumed."""
-        if self._link_told or not self._outlook.has_link or not self._outlook.is_slow(bytes_per_s):
+        if self._link_told or not self._reforecast.has_link or not self._reforecast.is_slow(bytes_per_s):
             return None
         self._link_told = True
         words = ""
-        if self._outlook.plays:
-            whole_s = self._outlook.whole_s(bytes_per_s, limit_ms)
+        if self._reforecast.plays:
+            whole_s = self._reforecast.whole_s(bytes_per_s, limit_ms)
             words = _outcome(None if whole_s is None else whole_s - sample.processed_bytes / bytes_per_s)
-        return self._outlook.rate_in_words(bytes_per_s) + words
+        return self._reforecast.rate_in_words(bytes_per_s) + words
 
     def of_guest(self, sync: Sync, prospect: Prospect) -> str | None:
         """At a sync: what remains, where that is much more than was forecast."""
-        expected = self._outlook.expected_left(sync.iteration)
+        expected = self._reforecast.expected_left(sync.iteration)
         if self._guest_told or expected is None or sync.left_bytes <= MORE_LEFT * expected + TRIFLE_BYTES:
             return None
         self._guest_told = True

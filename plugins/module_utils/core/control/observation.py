@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 LEAST_SPAN_S = 0.8
 
 
-class Course:
+class Observation:
     """Fed with every sample of a migration, in order.
 
     Attributes:

@@ -88,7 +88,7 @@ class Ways:
     needed_bytes_per_s: float | None
 
 
-class Outlook:
+class Reforecast:
     """A guest's prospects on its way.
 
     Args:
@@ -320,10 +320,10 @@ def _keeps(name: str, outcome: t.Mapping[str, t.Any], seconds_left: float | None
     return seconds_left is None or seconds <= seconds_left
 
 
-def outlook_of(
+def reforecast_of(
     working_set: t.Mapping[str, t.Any], link: Link | None, decision: Decision, *, guest_factor: float = 1.0
-) -> Outlook | None:
-    """The outlook of a move, or None where nobody measured the guest, so that nothing can be foretold."""
+) -> Reforecast | None:
+    """The reforecast of a move, or None where nobody measured the guest, so that nothing can be foretold."""
     if not working_set["points"]:
         return None
-    return Outlook(working_set, link, decision, guest_factor=guest_factor)
+    return Reforecast(working_set, link, decision, guest_factor=guest_factor)

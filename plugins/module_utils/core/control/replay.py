@@ -15,8 +15,9 @@ import json
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Outlook, outlook_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Reforecast, reforecast_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import (
@@ -61,7 +62,7 @@ def replay(
             continue
         if event == "migration.started":
             decision = decision_of(data, intent)
-            controls[step] = Control(decision, _outlook(decision, (working_sets or {}).get(entry.get("uuid") or "")))
+            controls[step] = Control(decision, _reforecast(decision, (working_sets or {}).get(entry.get("uuid") or "")))
         elif event == "migration.iteration" and step in controls:
             reaction = controls[step].react(_sample(data))
             if reaction:
@@ -102,11 +103,11 @@ def decision_of(data: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any] | Non
     )
 
 
-def _outlook(decision: Decision, working_set: t.Mapping[str, t.Any] | None) -> Outlook | None:
+def _reforecast(decision: Decision, working_set: t.Mapping[str, t.Any] | None) -> Reforecast | None:
     if working_set is None:
         return None
     rate = decision.choice["bandwidth_bytes_per_s"] if decision.choice else None
-    return outlook_of(working_set, Link(rate) if rate else None, decision)
+    return reforecast_of(working_set, Link(rate) if rate else None, decision)
 
 
 def _sample(data: t.Mapping[str, t.Any]) -> Sample:

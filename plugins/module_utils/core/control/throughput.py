@@ -22,7 +22,7 @@ JUDGED_S = 1.5
 ZERO_BYTES_PER_S = 200 * MIB
 
 
-class RateSeen:
+class Throughput:
     """Fed with every sample of a migration, in order."""
 
     def __init__(self) -> None:

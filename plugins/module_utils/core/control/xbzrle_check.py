@@ -16,7 +16,7 @@ PAGES = 1000
 WHOLE_SHARE = 0.8
 
 
-class WholePages:
+class XbzrleCheck:
     """Fed with every sample of a migration with xbzrle, in order."""
 
     def __init__(self) -> None:

@@ -52,14 +52,14 @@ class Tried:
             return False
         if "bandwidth" not in decision.parameters:
             # A capped move shows its cap, and not what the link gives.
-            self.bytes_per_s = ending.course.bytes_per_s or self.bytes_per_s
+            self.bytes_per_s = ending.observation.bytes_per_s or self.bytes_per_s
         self.assumed_wrongly = ending.given_up is not None and ending.given_up.code == "wrong_method"
         if ending.given_up:
             self.reason = ending.given_up.reason
             if not self.assumed_wrongly:
                 self.methods.append(decision.method)
             if ending.given_up.code == "does_not_converge" and decision.method in PLAIN:
-                self.left_bytes = ending.course.last_bytes
+                self.left_bytes = ending.observation.last_bytes
             return ending.given_up.code in OTHER_WAY
         if _not_offered(ending):
             self.reason = f"one of the hosts does not offer that: {ending.error}"

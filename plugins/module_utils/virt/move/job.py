@@ -13,8 +13,9 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
@@ -62,7 +63,7 @@ class Ending:
         disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
         elapsed_s: seconds from the start of the call to its end.
         after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
-        course: what its samples teach.
+        observation: what its samples teach.
         crowded: whether other moves used the link at the same time.
     """
 
@@ -80,7 +81,7 @@ class Ending:
     disk_bytes: int = 0
     elapsed_s: float = 0.0
     after_s: float | None = None
-    course: Course = dataclasses.field(default_factory=Course)
+    observation: Observation = dataclasses.field(default_factory=Observation)
     crowded: bool = False
 
     @property
@@ -135,7 +136,7 @@ class MigrationJob:
         self._ending = Ending()
         self._transferred = False
         #: What its samples have taught so far.
-        self.course = Course()
+        self.observation = Observation()
 
     def run(self, control: Control, watcher: Watcher, interrupted: threading.Event) -> Ending:
         """Move the guest and return how the call ended. What became of the guest, both sides must say.
@@ -147,7 +148,7 @@ class MigrationJob:
         """
         started = self._clock()
         steering = Steering(lambda: self._domain, control, watcher, interrupted, started, self._clock)
-        self.course = steering.course
+        self.observation = steering.observation
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
         with self._listening(), self._downtime_limit(self._decision.downtime_ms), self._rate_given_back(steering):
             thread.start()
@@ -160,7 +161,7 @@ class MigrationJob:
         ending = self._ending
         resumed_at = ending.switchover.resumed_at
         ending.after_s = None if resumed_at is None else max(0.0, ended - resumed_at)
-        ending.course = self.course
+        ending.observation = self.observation
         ending.given_up, ending.suspended = steering.given_up, steering.suspended
         ending.no_way_back = steering.no_way_back or ending.postcopy
         ending.memory_bytes, ending.disk_bytes = steering.memory_bytes, steering.disk_bytes

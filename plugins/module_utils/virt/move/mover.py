@@ -14,7 +14,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import outlook_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import reforecast_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
@@ -326,7 +326,7 @@ class GuestMover:
 
     def _learn_set_up(self, attempt: _Attempt, job: MigrationJob) -> None:
         with _only_told(attempt.story):
-            past_moves.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.course)
+            past_moves.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.observation)
 
     def _another_way(
         self, attempt: _Attempt, tried: fallback.Tried, verdict: Verdict, ending: Ending
@@ -370,7 +370,7 @@ class GuestMover:
         step, story, found = attempt.step, attempt.story, attempt.appraised
         control = Control(
             attempt.decision,
-            outlook_of(found.working_set, found.link, attempt.decision, guest_factor=found.guest_factor),
+            reforecast_of(found.working_set, found.link, attempt.decision, guest_factor=found.guest_factor),
             may_restart=attempt.may_restart,
             rate_rule=_rate_rule(attempt.answers.intent),
         )

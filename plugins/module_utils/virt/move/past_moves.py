@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import stated_bytes_per_s
@@ -62,7 +62,7 @@ def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str
 
 def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> None:
     """Compare a finished move with its forecast, and keep what that teaches. Of a path that nobody knew, the rate."""
-    rate = ending.course.bytes_per_s
+    rate = ending.observation.bytes_per_s
     link = _whole(appraised) or (Link(rate) if rate else None)
     if link is None:
         return
@@ -82,14 +82,16 @@ def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decisi
         history.keep_calibration(settings.state_dir, "guest", uuid, guest)
 
 
-def learn_set_up(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, course: Course) -> None:
+def learn_set_up(
+    settings: Settings, step: Step, appraised: Appraisal, decision: Decision, observation: Observation
+) -> None:
     """Keep what the set-up of a move under way took, where nobody knew.
 
     The next guest gets ready before this move has ended.
     """
     link, target = appraised.link, step["destination"]
     before = history.calibration(settings.state_dir, "path", target)
-    first_byte_s = _first_byte_s(decision, course)
+    first_byte_s = _first_byte_s(decision, observation)
     if link is None or first_byte_s is None or calibration.knows(before, "before_s"):
         return
     path, dummy = calibration.learn(before, None, appraised.choice, link, {"first_byte_s": first_byte_s})
@@ -97,9 +99,9 @@ def learn_set_up(settings: Settings, step: Step, appraised: Appraisal, decision:
         history.keep_calibration(settings.state_dir, "path", target, path)
 
 
-def _first_byte_s(decision: Decision, course: Course) -> float | None:
+def _first_byte_s(decision: Decision, observation: Observation) -> float | None:
     # A mirror of disks comes before the first byte of memory, and is no set-up.
-    return None if decision.parameters.get("migrate_disks") else course.first_byte_s
+    return None if decision.parameters.get("migrate_disks") else observation.first_byte_s
 
 
 def _whole(appraised: Appraisal) -> Link | None:
@@ -109,7 +111,7 @@ def _whole(appraised: Appraisal) -> Link | None:
 
 def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending, *, crowded: bool) -> dict[str, t.Any]:
     """What came true, as far as it says something about the path or the guest and not about the method."""
-    course, statistics = ending.course, ending.statistics
+    observation, statistics = ending.observation, ending.statistics
     intent = step["intent"]
     capped = bool(intent.get("bandwidth_mib_s") or intent.get("bandwidth_floor_mib_s"))
     whole_pages = decision.method in SENDS_PAGES and not decision.parameters.get("migrate_disks")
@@ -120,12 +122,12 @@ def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending
     plain = foretold and decision.method == "pre-copy" and appraised.unsent_limit is None
     touched = appraised.working_set["touched_bytes"]
     return {
-        "bytes_per_s": None if capped or crowded else _rate_of_link(appraised, decision, course.bytes_per_s),
-        "first_byte_s": _first_byte_s(decision, course),
+        "bytes_per_s": None if capped or crowded else _rate_of_link(appraised, decision, observation.bytes_per_s),
+        "first_byte_s": _first_byte_s(decision, observation),
         "after_s": ending.after_s,
         "downtime_ms": ending.downtime_ms if foretold else None,
-        "last_bytes": course.last_bytes if plain else None,
-        "first_pass_bytes": course.first_pass_bytes if whole_pages else None,
+        "last_bytes": observation.last_bytes if plain else None,
+        "first_pass_bytes": observation.first_pass_bytes if whole_pages else None,
         "forecast_first_pass_bytes": appraised.guest_factor * touched if whole_pages else None,
         "compressed_bytes": statistics.get("memory_processed") if decision.method == "parallel-zstd" else None,
         "page_bytes": statistics.get("memory_normal_bytes") if decision.method == "pre-copy" else None,

@@ -13,8 +13,9 @@ import threading
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control, Reaction
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
@@ -78,7 +79,7 @@ class Steering:
         suspended: whether the guest was stopped to finish.
         no_way_back: whether post-copy has begun, or may have. From then on an abort would lose the guest.
         memory_bytes, disk_bytes: the last figures seen of what was sent.
-        course: what the samples teach for the next move.
+        observation: what the samples teach for the next move.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Steering:
         self.no_way_back = False
         self.memory_bytes = 0
         self.disk_bytes = 0
-        self.course = Course()
+        self.observation = Observation()
 
     @property
     def is_ending(self) -> bool:
@@ -124,7 +125,7 @@ class Steering:
             # An answer that came late is of then, and time has been told since.
             sample = dataclasses.replace(sample, at_s=max(sample.at_s, self._told_s))
             self._last = sample
-            self.course.add(sample)
+            self.observation.add(sample)
             self._watcher.sampled(sample, total)
         else:
             sample = dataclasses.replace(self._last, at_s=self._clock() - self._started)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The control with an outlook, against simulated guests that obey it and against recorded migrations of real ones."""
+"""The control with a reforecast: simulated guests that obey it, and recorded migrations of real ones."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import ATTEMPTS, HOPELESS_S, Control
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import outlook_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import reforecast_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import RateSeen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import Throughput
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
@@ -44,8 +44,8 @@ def move(working_set, *phases, link=RATE, assumed=RATE, may_restart=True, rate_r
     """A guest that was measured to be one thing and is another, moved over a link of which that may be true too."""
     made = decision(**changes)
     known = Link(assumed) if assumed else None
-    outlook = outlook_of(working_set, known, made) if working_set else None
-    control = Control(made, outlook, may_restart=may_restart, rate_rule=rate_rule)
+    reforecast = reforecast_of(working_set, known, made) if working_set else None
+    control = Control(made, reforecast, may_restart=may_restart, rate_rule=rate_rule)
     return Move(control, *phases, bytes_per_s=link).run()
 
 
@@ -113,7 +113,7 @@ def capped(working_set, phase, cap_mib_s, *, known=True, **changes):
     """A guest that is sent no faster than a cap, which holds until the last copy."""
     link = Link(RATE).limited(cap_mib_s * MIB)
     made = decision(longest_limit_ms=int(longest_limit_s(link, 0.5) * 1000), **changes)
-    sent = Move(Control(made, outlook_of(working_set, link, made) if known else None), phase, bytes_per_s=RATE)
+    sent = Move(Control(made, reforecast_of(working_set, link, made) if known else None), phase, bytes_per_s=RATE)
     sent.bytes_per_s = cap_mib_s * MIB
     return sent.run()
 
@@ -161,7 +161,7 @@ def test_what_was_planned_is_done_at_its_round(changes, iteration, reason):
 
 
 @pytest.mark.parametrize("working_set", [None, HOT64], ids=["blind", "measured"])
-def test_a_plan_needs_no_outlook(working_set):
+def test_a_plan_needs_no_reforecast(working_set):
     found = move(working_set, Phase(0, 64, 80), **POSTCOPY)
     assert [(one[0], one[2].action) for one in found.reactions] == [(2, "start_postcopy")]
 
@@ -186,7 +186,7 @@ def test_a_raise_that_would_break_the_intent_is_not_made():
 
 
 def test_what_was_planned_and_refused_is_tried_again_and_then_left():
-    control = Control(decision(**POSTCOPY), outlook_of(HOT64, Link(RATE), decision(**POSTCOPY)))
+    control = Control(decision(**POSTCOPY), reforecast_of(HOT64, Link(RATE), decision(**POSTCOPY)))
     wanted = []
     for iteration in range(1, 12):
         reaction = control.react(Sample(10.0 + 3 * iteration, iteration, 64 * MIB, iteration * 64 * MIB, RATE))
@@ -324,13 +324,13 @@ def test_compression_that_is_slow_is_no_slow_link_but_as_bad():
 def test_a_marginal_guest_gets_a_few_rounds_where_no_permitted_limit_surely_ends_it():
     made = decision(downtime_ms=300)
     wanted = {}
-    for outlook in (outlook_of(measured(30, 20), Link(RATE), made), None):
-        control, sent = Control(made, outlook), 200 * MIB
+    for reforecast in (reforecast_of(measured(30, 20), Link(RATE), made), None):
+        control, sent = Control(made, reforecast), 200 * MIB
         for iteration in range(2, 40):
             sent += 12 * MIB
             reaction = control.react(Sample(10 + 0.55 * iteration, iteration, 12 * MIB, sent, RATE))
             if reaction and reaction.action == "abort":
-                wanted[outlook is None] = iteration
+                wanted[reforecast is None] = iteration
                 break
     assert wanted == {False: 11, True: 15}
 
@@ -338,7 +338,7 @@ def test_a_marginal_guest_gets_a_few_rounds_where_no_permitted_limit_surely_ends
 def test_zero_pages_are_no_slow_link():
     """QEMU looks through a large empty guest for a while with next to nothing on the wire."""
     made = decision(choice=choice("xbzrle"))
-    control = Control(made, outlook_of(HOT16, Link(RATE), made))
+    control = Control(made, reforecast_of(HOT16, Link(RATE), made))
     left, sent = 4000 * MIB, 8 * MIB
     for tick in range(1, 60):
         left, sent = left - 60 * MIB, sent + MIB // 2
@@ -513,10 +513,10 @@ def test_a_guest_is_not_stopped_where_that_would_not_meet_the_deadline_either():
 # --- xbzrle and throttle ----------------------------------------------------------------------------------------------
 
 
-def xbzrle_rounds(*, useful, postcopy=True, outlook=None):
+def xbzrle_rounds(*, useful, postcopy=True, reforecast=None):
     """Round 3 of an xbzrle move, sample by sample, with pages going as deltas or whole."""
     made = decision(method="xbzrle", postcopy=postcopy)
-    control = Control(made, outlook)
+    control = Control(made, reforecast)
     found, sent, delta, whole = [], 200 * MIB, 0, 16000
     for at_s, iteration, left in ((10, 2, 64), (13, 3, 64), (13.3, 3, 60), (13.6, 3, 56), (13.9, 3, 52), (16, 4, 64)):
         sent += 8 * MIB
@@ -547,7 +547,7 @@ def test_xbzrle_that_helps_is_not_judged_by_its_first_rounds():
 def test_xbzrle_that_does_not_help_may_go_on_where_whole_pages_end_it_too():
     made = decision(method="xbzrle", postcopy=True)
     assert "start_postcopy" not in [
-        one.action for _at_s, one in xbzrle_rounds(useful=False, outlook=outlook_of(IDLE, Link(RATE), made))
+        one.action for _at_s, one in xbzrle_rounds(useful=False, reforecast=reforecast_of(IDLE, Link(RATE), made))
     ]
 
 
@@ -692,7 +692,7 @@ def replayed(guest, mode, repetition=0, *, measured_as=None, assumed=None, **cha
     found = next(one for one in RECORDED if (one["guest"], one["mode"], one["rep"]) == (guest, mode, repetition))
     made = decision(**{"method": METHODS[mode], "downtime_ms": found["limit_ms"], **changes})
     working_set = recorded.document(KNOWN, measured_as or NAMES[guest])
-    control = Control(made, outlook_of(working_set, Link(assumed or KNOWN["link"]["bandwidth_bytes_per_s"]), made))
+    control = Control(made, reforecast_of(working_set, Link(assumed or KNOWN["link"]["bandwidth_bytes_per_s"]), made))
     reactions = []
     for at_s, iteration, left, sent, rate in found["samples"]:
         reaction = control.react(Sample(at_s, iteration, left, sent, rate))
@@ -779,7 +779,7 @@ def test_rounds_of_a_journal_say_nothing_of_the_first_pass():
 
 
 def test_a_rate_is_smooth_and_of_late():
-    seen = RateSeen()
+    seen = Throughput()
     assert seen.bytes_per_s == 0
     for tick in range(40):
         seen.add(Sample(tick * 0.25, 1, 500 * MIB - tick * MIB, 6 * MIB + tick * 5 * MIB // 4, 5 * MIB))
@@ -791,4 +791,4 @@ def test_a_rate_is_smooth_and_of_late():
 
 
 def test_nothing_is_known_of_a_guest_that_was_not_measured():
-    assert outlook_of({**IDLE, "points": []}, Link(RATE), decision()) is None
+    assert reforecast_of({**IDLE, "points": []}, Link(RATE), decision()) is None

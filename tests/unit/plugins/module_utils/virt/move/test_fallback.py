@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Reaction
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
@@ -31,7 +31,7 @@ def given_up(code, left=64 * MIB):
         error="canceled by client", error_code=78, given_up=Reaction("abort", f"because of {code}", code=code)
     )
     for number in range(1, 5):
-        ending.course.add(Sample(2.0 * number, number, left, 2 * number * B, B))
+        ending.observation.add(Sample(2.0 * number, number, left, 2 * number * B, B))
     return ending
 
 

@@ -9,7 +9,7 @@ import dataclasses
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Course
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
@@ -53,7 +53,7 @@ def ended(*, rate=B, first_pass=115 * MIB, down_ms=95, last=1 * MIB, **more):
         (0.3 + seconds, 2, 3 * MIB, first_pass),
         (0.4 + seconds, 3, last, first_pass + 0.1 * rate),
     ):
-        ending.course.add(Sample(at_s, iteration, int(left), int(sent), int(rate)))
+        ending.observation.add(Sample(at_s, iteration, int(left), int(sent), int(rate)))
     return ending
 
 
@@ -166,9 +166,9 @@ class TestLearn:
         def under_way(at_s):
             appraised = appraise(DOMAIN, HOST, HOST, step()["intent"], Knowledge(IDLE, stated_bytes_per_s=B))
             made = decide(step()["intent"], Path("qemu+ssh://root@h2/system"), appraised.choice, persistent=True)
-            course = Course()
-            course.add(Sample(at_s, 1, 100 * MIB, 1, 0))
-            past_moves.learn_set_up(settings(), step(), appraised, made, course)
+            observation = Observation()
+            observation.add(Sample(at_s, 1, 100 * MIB, 1, 0))
+            past_moves.learn_set_up(settings(), step(), appraised, made, observation)
             return history.calibration(settings().state_dir, "path", "h2")
 
         first = under_way(1.2)

@@ -1,0 +1,30 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""What the control tells the job of a running migration to do."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Reaction:
+    """What the job must do now.
+
+    Attributes:
+        action: C(raise_downtime), C(change_speed), C(start_postcopy), C(suspend), C(abort) or C(report).
+        reason: why, in one sentence.
+        downtime_ms: the new limit, for C(raise_downtime).
+        code: stable name of why it was given up, for C(abort).
+        remedy: what the operator can do, for C(abort).
+        speed_mib_s: the new cap on the rate in MiB/s, for C(change_speed).
+    """
+
+    action: str
+    reason: str
+    downtime_ms: int = 0
+    code: str = ""
+    remedy: str = ""
+    speed_mib_s: int = 0
