@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
+from lab.common.errors import LabError
+
 from .cluster import Lab
-from .errors import LabError
 
 __all__ = ["Lab", "LabError"]

@@ -16,8 +16,9 @@ import subprocess
 import threading
 from pathlib import Path
 
+from lab.common.settings import Settings
+
 from .boot_image import initrd_path, kernel_path
-from .settings import Settings
 
 PATIENCE_S = 8.0
 # Mounts are made in a namespace of their own, so that nothing of the trial can be left behind.

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from lab.common.command import run
+from lab.common.settings import SOURCES, Settings
+
 from . import kernel
-from .command import run
-from .settings import SOURCES, Settings
 
 DRIVERS = ("virtio_pci", "virtio_net", "virtio_balloon", "virtio_blk", "button", "evdev")
 # What busybox's acpid does when the power button is pressed.

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from .settings import Settings
+from lab.common.settings import Settings
 
 ROOT = Path("/sys/fs/cgroup")
 # Only these are joined: the old ones for systemd's own use, and the memory controller for the limit.

@@ -14,11 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.common.errors import LabError
+from lab.common.settings import from_environment
+
 from . import prerequisites, ssh, status
 from .cluster import Lab, in_parallel, take_down
-from .errors import LabError
 from .leftovers import leftovers
-from .settings import from_environment
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,6 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from lab.common.errors import LabError
+from lab.common.settings import Settings, from_environment
+
 from . import (
     accelerator,
     boot_image,
@@ -32,7 +35,6 @@ from . import (
     ssh,
 )
 from .addresses import Networks, networks
-from .errors import LabError
 from .fault import Fault
 from .guest import Guest, clear_script, running_on, start_script
 from .host import Host
@@ -40,7 +42,6 @@ from .image import Say
 from .leftovers import leftovers
 from .probe import Probe
 from .scenario import Scenario
-from .settings import Settings, from_environment
 
 GUEST_READY_S = 180.0
 VERIFY_S = 120.0

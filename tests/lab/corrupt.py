@@ -13,9 +13,10 @@ import struct
 from itertools import pairwise
 from pathlib import Path
 
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from . import cgroup
-from .errors import LabError
-from .settings import Settings
 
 PAGE = 4096
 SPOIL = b"spoiled!"

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.common.command import run
+from lab.common.settings import Settings
+
 from .addresses import Networks
-from .command import run
 from .scenario import HostPlan
-from .settings import Settings
 
 DAYS = "3650"
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from lab.common.command import run
+from lab.common.errors import LabError
+
 from . import corrupt, network
 from .addresses import Network
-from .command import run
-from .errors import LabError
 
 if TYPE_CHECKING:
     from .cluster import Lab

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from lab.common.settings import METADATA_NAMESPACE
+
 from . import rootfs
 from .addresses import Networks, guest_mac, guest_seed, guest_uuid
 from .network import GUEST_BRIDGE
 from .scenario import GuestPlan, HostPlan
-from .settings import METADATA_NAMESPACE
 
 # Exists on every QEMU from 7.2 to 11.1, so that guests can move between all releases.
 MACHINE = "pc-q35-7.2"

@@ -13,13 +13,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from lab.common.command import last_words, run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from . import cgroup, mount, network, process, repository, rootfs, ssh, supervisor
 from .addresses import Networks
-from .command import last_words, run
-from .errors import LabError
 from .image import path_of
 from .scenario import HostPlan, Scenario
-from .settings import Settings
 
 READY_S = 120.0
 READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"

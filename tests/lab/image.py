@@ -11,10 +11,11 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from lab.common.command import run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from . import mount
-from .command import run
-from .errors import LabError
-from .settings import Settings
 
 FIRST = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
 PACKAGES = (

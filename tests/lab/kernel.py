@@ -16,9 +16,9 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from .command import run
-from .errors import LabError
-from .settings import Settings
+from lab.common.command import run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
 
 META_PACKAGE = "linux-image-cloud-amd64"
 PLACES = ("lib/modules", "usr/lib/modules")

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+from lab.common.settings import Settings
+
 from . import cgroup, mount, network, process
-from .settings import Settings
 
 
 def leftovers(settings: Settings) -> list[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .command import run
-from .settings import Settings
+from lab.common.command import run
+from lab.common.settings import Settings
 
 NSPAWN_RUN = Path("/run/systemd/nspawn")
 NSPAWN_MARK = "kvmops-lab"

@@ -15,11 +15,12 @@ import json
 import re
 from pathlib import Path
 
+from lab.common.command import run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from .addresses import Network, Networks
-from .command import run
-from .errors import LabError
 from .scenario import HostPlan
-from .settings import Settings
 
 GUEST_BRIDGE = "brg"
 # What the three cables are called inside a host.

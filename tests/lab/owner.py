@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from . import cgroup, network
-from .errors import LabError
-from .settings import Settings
 
 PLACE = Path("/run")
 

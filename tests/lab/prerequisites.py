@@ -9,10 +9,11 @@ import os
 import shutil
 from pathlib import Path
 
-from .command import last_words, run
-from .errors import LabError
+from lab.common.command import last_words, run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from .image import Say
-from .settings import Settings
 
 # Program (or file) that must be there, and the package that brings it.
 NEEDED = {

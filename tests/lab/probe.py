@@ -21,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from .boot_image import prober_path
-from .errors import LabError
 from .gaps import gaps, resolution_ms, work_lost_s
 from .guest import Guest
 from .protocol import RECORD
-from .settings import Settings
 
 ANSWER, SENT = 1, 2
 ALIVE_WITHIN_NS = 1_000_000_000

@@ -11,7 +11,7 @@ import struct
 import time
 from dataclasses import dataclass
 
-from .errors import LabError
+from lab.common.errors import LabError
 
 MAGIC = 0x424C564B
 PORT = 7

@@ -19,11 +19,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from lab.common.command import run
+from lab.common.errors import LabError
+from lab.common.settings import Settings
+
 from . import image, mount
-from .command import run
-from .errors import LabError
 from .image import Say
-from .settings import Settings
 
 #: Where hosts see it.
 PLACE = "/srv/packages"

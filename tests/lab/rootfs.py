@@ -14,11 +14,12 @@ import re
 import shutil
 from pathlib import Path
 
+from lab.common.settings import Settings
+
 from . import repository
 from .addresses import Networks
 from .credentials import ensure_certificate
 from .scenario import HostPlan, Scenario
-from .settings import Settings
 
 # Inside a host; the guests' definitions name these, so they are the same on all hosts.
 BOOT_PLACE = "/usr/share/kvmops-lab"

@@ -15,9 +15,10 @@ import jsonschema
 import yaml
 from jsonschema.exceptions import best_match
 
+from lab.common.errors import LabError
+from lab.common.settings import SOURCES
+
 from .addresses import MOST_GUESTS
-from .errors import LabError
-from .settings import SOURCES
 
 SCHEMA = SOURCES / "scenario.schema.json"
 DEFAULT = SOURCES / "scenarios" / "default.yml"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import shlex
 
-from .command import run
-from .settings import Settings
+from lab.common.command import run
+from lab.common.settings import Settings
 
 
 def options(settings: Settings) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from lab.common.errors import LabError
+
 from . import protocol
 from .cluster import Lab, in_parallel
-from .errors import LabError
 from .guest import Guest, running_on
 from .host import Host
 from .image import path_of, versions

@@ -12,9 +12,10 @@ import signal
 import subprocess
 import sys
 
+from lab.common.settings import Settings, from_environment
+
 from . import cgroup, process
 from .scenario import HostPlan, Scenario
-from .settings import Settings, from_environment
 from .supervisor import GO, command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".

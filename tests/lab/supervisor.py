@@ -10,10 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.common.settings import Settings
+
 from . import process, repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
 from .scenario import HostPlan
-from .settings import Settings
 
 #: What a supervisor is told once it is written down.
 GO = b"go"

@@ -23,8 +23,8 @@ import pytest
 
 from lab import Lab, LabError, process, supervisor
 from lab.cluster import take_down
+from lab.common.settings import Settings, from_environment
 from lab.leftovers import leftovers
-from lab.settings import Settings, from_environment
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import addresses, boot_image, corrupt, guest_xml, image, inventory, protocol, scenario, settings, status
-from lab.errors import LabError
+from lab import addresses, boot_image, corrupt, guest_xml, image, inventory, protocol, scenario, status
+from lab.common import settings
+from lab.common.errors import LabError
 
 HOME = settings.Settings(state=Path("/state"), cache=Path("/cache"), instance=0)
 NETWORKS = addresses.networks(0)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab import addresses, scenario
+from lab.common.settings import Settings
 from lab.guest import Guest
 from lab.probe import Probe
-from lab.settings import Settings
 
 MS = 1_000_000
 WORK = {"name": "g", "host": "h1", "hot_mib": 8, "pages_per_s": 600, "cold_pages_per_s": 400}

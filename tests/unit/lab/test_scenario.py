@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lab import scenario
-from lab.errors import LabError
+from lab.common.errors import LabError
 
 SCENARIOS = Path(scenario.__file__).parent / "scenarios"
 GUEST = {"name": "g", "host": "h1"}

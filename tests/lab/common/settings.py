@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .errors import LabError
 
-SOURCES = Path(__file__).parent
+SOURCES = Path(__file__).parents[1]
 METADATA_NAMESPACE = "https://kvmops.cluster/xmlns/guest/1"
 MOST_INSTANCES = 16
 
