@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lab import LabError
-from lab.scenario import Scenario
+from lab.layout.scenario import Scenario
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
 from lab import LabError
-from lab.scenario import DEFAULT
+from lab.layout.scenario import DEFAULT
 
 from . import controller, eta, forecasting, measuring, overhead, planning, recorded, strategies
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from harness.ansible import CHECKOUT
 from harness.session import lab_for
 from lab import LabError
-from lab.scenario import DEFAULT
+from lab.layout.scenario import DEFAULT
 
 from . import words
 from .play import DemoError, play

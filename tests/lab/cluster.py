@@ -15,6 +15,9 @@ from typing import Any, TypeVar
 
 from lab.common.errors import LabError
 from lab.common.settings import Settings, from_environment
+from lab.layout import scenario
+from lab.layout.addresses import Networks, networks
+from lab.layout.scenario import Scenario
 
 from . import (
     accelerator,
@@ -31,17 +34,14 @@ from . import (
     process,
     protocol,
     repository,
-    scenario,
     ssh,
 )
-from .addresses import Networks, networks
 from .fault import Fault
 from .guest import Guest, clear_script, running_on, start_script
 from .host import Host
 from .image import Say
 from .leftovers import leftovers
 from .probe import Probe
-from .scenario import Scenario
 
 GUEST_READY_S = 180.0
 VERIFY_S = 120.0

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from lab.common.command import run
 from lab.common.settings import Settings
-
-from .addresses import Networks
-from .scenario import HostPlan
+from lab.layout.addresses import Networks
+from lab.layout.scenario import HostPlan
 
 DAYS = "3650"
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from lab.common.command import run
 from lab.common.errors import LabError
+from lab.layout.addresses import Network
 
 from . import corrupt, network
-from .addresses import Network
 
 if TYPE_CHECKING:
     from .cluster import Lab

@@ -9,10 +9,11 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lab.layout.addresses import Networks, guest_uuid
+from lab.layout.scenario import GuestPlan
+
 from . import guest_xml, rootfs
-from .addresses import Networks, guest_uuid
 from .host import Host
-from .scenario import GuestPlan
 
 # Held on a host by whoever changes its guests.
 LOCK = "/run/lab-guests.lock"

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from lab.common.command import last_words, run
 from lab.common.errors import LabError
 from lab.common.settings import Settings
+from lab.layout.addresses import Networks
+from lab.layout.scenario import HostPlan, Scenario
 
 from . import cgroup, mount, network, process, repository, rootfs, ssh, supervisor
-from .addresses import Networks
 from .image import path_of
-from .scenario import HostPlan, Scenario
 
 READY_S = 120.0
 READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"

@@ -18,9 +18,8 @@ from pathlib import Path
 from lab.common.command import run
 from lab.common.errors import LabError
 from lab.common.settings import Settings
-
-from .addresses import Network, Networks
-from .scenario import HostPlan
+from lab.layout.addresses import Network, Networks
+from lab.layout.scenario import HostPlan
 
 GUEST_BRIDGE = "brg"
 # What the three cables are called inside a host.

@@ -15,11 +15,11 @@ import shutil
 from pathlib import Path
 
 from lab.common.settings import Settings
+from lab.layout.addresses import Networks
+from lab.layout.scenario import HostPlan, Scenario
 
 from . import repository
-from .addresses import Networks
 from .credentials import ensure_certificate
-from .scenario import HostPlan, Scenario
 
 # Inside a host; the guests' definitions name these, so they are the same on all hosts.
 BOOT_PLACE = "/usr/share/kvmops-lab"

@@ -13,9 +13,9 @@ import subprocess
 import sys
 
 from lab.common.settings import Settings, from_environment
+from lab.layout.scenario import HostPlan, Scenario
 
 from . import cgroup, process
-from .scenario import HostPlan, Scenario
 from .supervisor import GO, command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".

@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from lab.common.settings import Settings
+from lab.layout.scenario import HostPlan
 
 from . import process, repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
-from .scenario import HostPlan
 
 #: What a supervisor is told once it is written down.
 GO = b"go"

@@ -9,7 +9,8 @@ import pytest
 
 from bench import asked, cli, forecasting, measuring, ours
 from bench.policies import FLOOR, POLICIES
-from lab import LabError, scenario
+from lab import LabError
+from lab.layout import scenario
 
 SCENARIOS = sorted(cli.SCENARIOS.glob("*.yml"))
 GUEST = {"name": "g", "host": "h2"}

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import addresses, boot_image, corrupt, guest_xml, image, inventory, protocol, scenario, status
+from lab import boot_image, corrupt, guest_xml, image, inventory, protocol, status
 from lab.common import settings
 from lab.common.errors import LabError
+from lab.layout import addresses, scenario
 
 HOME = settings.Settings(state=Path("/state"), cache=Path("/cache"), instance=0)
 NETWORKS = addresses.networks(0)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lab import addresses, scenario
 from lab.common.settings import Settings
 from lab.guest import Guest
+from lab.layout import addresses, scenario
 from lab.probe import Probe
 
 MS = 1_000_000

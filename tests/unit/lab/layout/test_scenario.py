@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from lab import scenario
 from lab.common.errors import LabError
+from lab.layout import scenario
 
-SCENARIOS = Path(scenario.__file__).parent / "scenarios"
+SCENARIOS = scenario.DEFAULT.parent
 GUEST = {"name": "g", "host": "h1"}
 
 

@@ -20,7 +20,7 @@ from lab.common.settings import SOURCES
 
 from .addresses import MOST_GUESTS
 
-SCHEMA = SOURCES / "scenario.schema.json"
+SCHEMA = Path(__file__).with_name("scenario.schema.json")
 DEFAULT = SOURCES / "scenarios" / "default.yml"
 
 # A guest that has touched everything still needs this for its kernel.
