@@ -16,10 +16,11 @@ from typing import Any
 
 from lab.common.errors import LabError
 from lab.common.settings import from_environment
+from lab.machine import prerequisites
+from lab.machine.resources import existing_resources
 
-from . import prerequisites, ssh, status
+from . import ssh, status
 from .cluster import Lab, in_parallel, take_down
-from .leftovers import leftovers
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -32,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
 
     commands.add_parser("down", help="take the lab down and leave nothing")
     commands.add_parser("status", help="show hosts and guests").add_argument("--json", action="store_true")
-    commands.add_parser("leftovers", help="list what of the lab exists on this machine; exit 1 if anything does")
+    commands.add_parser("resources", help="list what of the lab exists on this machine; exit 1 if anything does")
 
     reset = commands.add_parser("reset", help="replace all guests by fresh ones at home, mend all faults")
     reset.add_argument("--scenario", type=Path, help="another scenario with the same hosts")
@@ -94,8 +95,8 @@ def _down(dummy: argparse.Namespace) -> int:
     return 0
 
 
-def _leftovers(dummy: argparse.Namespace) -> int:
-    found = leftovers(from_environment())
+def _resources(dummy: argparse.Namespace) -> int:
+    found = existing_resources(from_environment())
     print("\n".join(found) if found else "nothing")
     return 1 if found else 0
 
@@ -152,7 +153,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "up": _up,
     "down": _down,
     "status": _status,
-    "leftovers": _leftovers,
+    "resources": _resources,
     "reset": _reset,
     "ssh": _ssh,
     "probe": _probe,

@@ -14,33 +14,18 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lab.common.errors import LabError
+from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
 from lab.layout import scenario
 from lab.layout.addresses import Networks, networks
 from lab.layout.scenario import Scenario
+from lab.machine import cgroup, mount, network, ownership, prerequisites, process
+from lab.machine.resources import existing_resources
 
-from . import (
-    accelerator,
-    boot_image,
-    cgroup,
-    credentials,
-    guest_xml,
-    image,
-    inventory,
-    mount,
-    network,
-    owner,
-    prerequisites,
-    process,
-    protocol,
-    repository,
-    ssh,
-)
+from . import accelerator, boot_image, credentials, guest_xml, image, inventory, protocol, repository, ssh
 from .fault import Fault
 from .guest import Guest, clear_script, running_on, start_script
 from .host import Host
-from .image import Say
-from .leftovers import leftovers
 from .probe import Probe
 
 GUEST_READY_S = 180.0
@@ -102,7 +87,7 @@ class Lab:
             prerequisites.check_room(settings)
             prerequisites.ensure_packages(say)
             network.check_range(settings, networks(settings.instance))
-            owner.claim(settings)
+            ownership.claim(settings)
             lab = cls(settings, wanted)
             if running is not None and running.hosts != wanted.hosts:
                 say("other hosts than those that run: taking these down")
@@ -282,13 +267,13 @@ def take_down() -> None:
     prerequisites.check_root()
     settings = from_environment()
     with _alone(settings):
-        owner.check(settings)
+        ownership.check(settings)
         ssh.close(settings)
         for record in settings.run.glob("*.supervisor"):
             process.end(record)
         _remove_all(settings)
-        owner.release(settings)
-        left = leftovers(settings)
+        ownership.release(settings)
+        left = existing_resources(settings)
         for name in ("hosts", "run", "ssh", "pki", "shared"):
             shutil.rmtree(settings.state / name, ignore_errors=True)
         for name in ("lab.json", "inventory.yml"):

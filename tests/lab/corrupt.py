@@ -15,8 +15,7 @@ from pathlib import Path
 
 from lab.common.errors import LabError
 from lab.common.settings import Settings
-
-from . import cgroup
+from lab.machine import cgroup
 
 PAGE = 4096
 SPOIL = b"spoiled!"

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from lab.common.command import run
 from lab.common.errors import LabError
 from lab.layout.addresses import Network
+from lab.machine import network
 
-from . import corrupt, network
+from . import corrupt
 
 if TYPE_CHECKING:
     from .cluster import Lab

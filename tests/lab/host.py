@@ -18,8 +18,9 @@ from lab.common.errors import LabError
 from lab.common.settings import Settings
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
+from lab.machine import cgroup, mount, network, process
 
-from . import cgroup, mount, network, process, repository, rootfs, ssh, supervisor
+from . import repository, rootfs, ssh, supervisor
 from .image import path_of
 
 READY_S = 120.0

@@ -8,14 +8,14 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from lab.common.command import run
 from lab.common.errors import LabError
+from lab.common.progress import Say
 from lab.common.settings import Settings
-
-from . import mount
+from lab.machine import mount
 
 FIRST = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
 PACKAGES = (
@@ -32,8 +32,6 @@ PACKAGES = (
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
 REVISION = "1"
 ROOM_MIB = 4096
-
-Say = Callable[[str], None]
 
 
 def mirror() -> str:

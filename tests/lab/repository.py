@@ -21,10 +21,11 @@ from pathlib import Path
 
 from lab.common.command import run
 from lab.common.errors import LabError
+from lab.common.progress import Say
 from lab.common.settings import Settings
+from lab.machine import mount
 
-from . import image, mount
-from .image import Say
+from . import image
 
 #: Where hosts see it.
 PLACE = "/srv/packages"

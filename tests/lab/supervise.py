@@ -14,8 +14,8 @@ import sys
 
 from lab.common.settings import Settings, from_environment
 from lab.layout.scenario import HostPlan, Scenario
+from lab.machine import cgroup, process
 
-from . import cgroup, process
 from .supervisor import GO, command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from lab.common.settings import Settings
 from lab.layout.scenario import HostPlan
+from lab.machine import process
 
-from . import process, repository
+from . import repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
 
 #: What a supervisor is told once it is written down.

@@ -21,10 +21,11 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab, LabError, process, supervisor
+from lab import Lab, LabError, supervisor
 from lab.cluster import take_down
 from lab.common.settings import Settings, from_environment
-from lab.leftovers import leftovers
+from lab.machine import process
+from lab.machine.resources import existing_resources
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the lab needs root")
 
@@ -67,7 +68,7 @@ def running(settings: Settings, scenario: Path) -> Iterator[Lab]:
     lab = Lab.up(scenario)
     yield lab
     take_down()
-    assert leftovers(settings) == []
+    assert existing_resources(settings) == []
 
 
 @pytest.fixture
@@ -253,7 +254,7 @@ def test_a_supervisor_that_nobody_wrote_down_boots_nothing(
 @pytest.mark.parametrize("seconds", [0.4, 1.0, 2.0, 4.0])
 def test_up_heals_what_a_killed_up_left(running: Lab, settings: Settings, seconds: float) -> None:
     take_down()
-    assert leftovers(settings) == []
+    assert existing_resources(settings) == []
     scenario = settings.state / "again.yml"
     scenario.write_text(SCENARIO, encoding="utf-8")
     began = subprocess.Popen(

@@ -10,7 +10,7 @@ from lab.common.settings import Settings
 from . import cgroup, mount, network, process
 
 
-def leftovers(settings: Settings) -> list[str]:
+def existing_resources(settings: Settings) -> list[str]:
     """Return every process, mount, link, namespace and control group of a lab that exists now.
 
     Limits (tc) and rules (nft) live on the links and in the namespaces, so they are gone when those are.

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from lab.common.command import last_words, run
 from lab.common.errors import LabError
+from lab.common.progress import Say
 from lab.common.settings import Settings
-
-from .image import Say
 
 # Program (or file) that must be there, and the package that brings it.
 NEEDED = {

@@ -1,0 +1,11 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How work that takes long reports its progress."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+#: Gets one line about each step.
+Say = Callable[[str], None]
