@@ -16,13 +16,14 @@ from typing import Any, TypeVar
 from lab.common.errors import LabError
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
+from lab.image import accelerator, base_image, boot_image, repository
 from lab.layout import scenario
 from lab.layout.addresses import Networks, networks
 from lab.layout.scenario import Scenario
 from lab.machine import cgroup, mount, network, ownership, prerequisites, process
 from lab.machine.resources import existing_resources
 
-from . import accelerator, boot_image, credentials, guest_xml, image, inventory, protocol, repository, ssh
+from . import credentials, guest_xml, inventory, protocol, ssh
 from .fault import Fault
 from .guest import Guest, clear_script, running_on, start_script
 from .host import Host
@@ -131,7 +132,7 @@ class Lab:
         boot_image.ensure_programs(self.settings)
         releases = sorted({host.release for host in self.scenario.hosts})
         # One after the other: they share the machine's two cores and apt's lock.
-        images = [image.ensure(self.settings, release, say) for release in releases]
+        images = [base_image.ensure(self.settings, release, say) for release in releases]
         for release in sorted({host.release for host in self.scenario.hosts if host.updates == "backports"}):
             repository.ensure(self.settings, release, say)
         boot_image.ensure(self.settings)

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from lab.common.command import last_words, run
 from lab.common.errors import LabError
 from lab.common.settings import Settings
+from lab.image import repository
+from lab.image.base_image import path_of
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
 from lab.machine import cgroup, mount, network, process
 
-from . import repository, rootfs, ssh, supervisor
-from .image import path_of
+from . import rootfs, ssh, supervisor
 
 READY_S = 120.0
 READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"

@@ -23,8 +23,8 @@ from typing import Any
 
 from lab.common.errors import LabError
 from lab.common.settings import Settings
+from lab.image.boot_image import prober_path
 
-from .boot_image import prober_path
 from .gaps import gaps, resolution_ms, work_lost_s
 from .guest import Guest
 from .protocol import RECORD

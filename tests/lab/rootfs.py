@@ -15,10 +15,10 @@ import shutil
 from pathlib import Path
 
 from lab.common.settings import Settings
+from lab.image import repository
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
 
-from . import repository
 from .credentials import ensure_certificate
 
 # Inside a host; the guests' definitions name these, so they are the same on all hosts.

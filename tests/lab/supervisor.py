@@ -11,10 +11,10 @@ import sys
 from pathlib import Path
 
 from lab.common.settings import Settings
+from lab.image import repository
 from lab.layout.scenario import HostPlan
 from lab.machine import process
 
-from . import repository
 from .rootfs import BOOT_PLACE, SHARED_PLACE
 
 #: What a supervisor is told once it is written down.

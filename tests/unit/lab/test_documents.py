@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import boot_image, corrupt, guest_xml, image, inventory, protocol, status
+from lab import corrupt, guest_xml, inventory, protocol, status
 from lab.common import settings
 from lab.common.errors import LabError
+from lab.image import base_image, boot_image
 from lab.layout import addresses, scenario
 
 HOME = settings.Settings(state=Path("/state"), cache=Path("/cache"), instance=0)
@@ -154,7 +155,7 @@ def test_versions_come_from_the_package_database(tmp_path):
         "Package: bash\nVersion: 5.2\n",
         encoding="utf-8",
     )
-    assert image.versions(tmp_path) == {"libvirt": "11.3.0", "qemu": "10.0.13"}
+    assert base_image.versions(tmp_path) == {"libvirt": "11.3.0", "qemu": "10.0.13"}
 
 
 def test_a_table():

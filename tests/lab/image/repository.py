@@ -25,7 +25,7 @@ from lab.common.progress import Say
 from lab.common.settings import Settings
 from lab.machine import mount
 
-from . import image
+from . import base_image
 
 #: Where hosts see it.
 PLACE = "/srv/packages"
@@ -92,7 +92,7 @@ def ensure(settings: Settings, release: str, say: Say) -> None:
 def _layer(settings: Settings, release: str, work: Path, archives: Path | None) -> Iterator[Path]:
     """Mount an empty layer over a release's image, and a folder for what apt fetches; nothing of it stays."""
     shutil.rmtree(work, ignore_errors=True)
-    mount.overlay(str(image.path_of(settings, release)), work)
+    mount.overlay(str(base_image.path_of(settings, release)), work)
     root = work / "root"
     place = root / "var/cache/apt/archives"
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
@@ -106,7 +106,7 @@ def _layer(settings: Settings, release: str, work: Path, archives: Path | None) 
 
 
 def _apt(root: Path, *words: str) -> str:
-    return run(["chroot", root, *words], environment=image.plain_environment()).stdout
+    return run(["chroot", root, *words], environment=base_image.plain_environment()).stdout
 
 
 def _use(root: Path, archive: str, suite: str) -> Path:
@@ -119,7 +119,7 @@ def _use(root: Path, archive: str, suite: str) -> Path:
 
 def _fetch(root: Path, release: str) -> None:
     """Fetch what is newer in the backports, and what a host needs to install it."""
-    _use(root, image.mirror(), suite_of(release))
+    _use(root, base_image.mirror(), suite_of(release))
     get = ("apt-get", "install", "--yes", "--no-install-recommends", "--download-only")
     _apt(root, *get, "--target-release", suite_of(release), *NEWER)
     _apt(root, *get, *TOOLS)
@@ -130,13 +130,13 @@ def _fetch(root: Path, release: str) -> None:
 
 def _go_back(root: Path, release: str) -> None:
     """Install the QEMU of the security archive."""
-    sources = _use(root, f"{image.mirror()}-security", f"{release}-security")
+    sources = _use(root, f"{base_image.mirror()}-security", f"{release}-security")
     known = _apt(root, "apt-cache", "madison", NEWER[0])
     versions = [line.split("|")[1].strip() for line in known.splitlines() if f" {release}-security/" in line]
     if not versions:
         raise LabError(f"{release}-security has no {NEWER[0]}", "Ask for a release that was upgraded for security.")
     wanted = [f"{package}={versions[0]}" for package in TOGETHER]
-    with image.nothing_started(root):
+    with base_image.nothing_started(root):
         _apt(root, "apt-get", "install", "--yes", "--no-install-recommends", "--allow-downgrades", *wanted)
     sources.unlink()
 

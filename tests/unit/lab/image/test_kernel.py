@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from lab import boot_image, kernel
-from lab.errors import LabError
+from lab.common.errors import LabError
+from lab.image import boot_image, kernel
 
 # Of each package: where its kernel and its modules are, what each module says it depends on, and what is built in.
 BOOKWORM = {
