@@ -14,7 +14,7 @@ from lab.cluster import in_parallel
 
 if TYPE_CHECKING:
     from lab import Lab
-    from lab.host import Host
+    from lab.host.host import Host
 
 ANSWER_S = 5.0
 LIST = 'virsh -q list --all --name | while IFS= read -r name; do [ -z "$name" ] || {%s}; done'

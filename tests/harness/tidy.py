@@ -14,7 +14,7 @@ from lab.cluster import in_parallel
 from . import outside
 
 if TYPE_CHECKING:
-    from lab.host import Host
+    from lab.host.host import Host
 
 #: Under which the collection lets other hosts see a maintenance record.
 CORDON_UUID = "6b766d6f-7073-4d61-a169-6e74656e616e"

@@ -19,7 +19,7 @@ from harness import outside
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Lab, protocol
-from lab.host import Host
+from lab.host.host import Host
 
 #: What freeing memory pays on, however slowly an emulated guest gives it.
 SLOW_MBIT = 100

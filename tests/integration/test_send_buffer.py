@@ -15,7 +15,7 @@ from harness import outside
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Lab
-from lab.host import Host
+from lab.host.host import Host
 
 #: Slow enough for a look at the connection while a guest moves.
 SLOW_MBIT = 60

@@ -16,10 +16,11 @@ from typing import Any
 
 from lab.common.errors import LabError
 from lab.common.settings import from_environment
+from lab.host import ssh
 from lab.machine import prerequisites
 from lab.machine.resources import existing_resources
 
-from . import ssh, status
+from . import status
 from .cluster import Lab, in_parallel, take_down
 
 

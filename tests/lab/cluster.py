@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from lab.common.errors import LabError
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
+from lab.host import credentials, ssh
+from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, repository
 from lab.layout import scenario
 from lab.layout.addresses import Networks, networks
@@ -23,10 +25,9 @@ from lab.layout.scenario import Scenario
 from lab.machine import cgroup, mount, network, ownership, prerequisites, process
 from lab.machine.resources import existing_resources
 
-from . import credentials, guest_xml, inventory, protocol, ssh
+from . import guest_xml, inventory, protocol
 from .fault import Fault
 from .guest import Guest, clear_script, running_on, start_script
-from .host import Host
 from .probe import Probe
 
 GUEST_READY_S = 180.0

@@ -9,11 +9,12 @@ import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lab.host import rootfs
+from lab.host.host import Host
 from lab.layout.addresses import Networks, guest_uuid
 from lab.layout.scenario import GuestPlan
 
-from . import guest_xml, rootfs
-from .host import Host
+from . import guest_xml
 
 # Held on a host by whoever changes its guests.
 LOCK = "/run/lab-guests.lock"

@@ -8,11 +8,10 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 from lab.common.settings import METADATA_NAMESPACE
+from lab.host import rootfs
 from lab.layout.addresses import Networks, guest_mac, guest_seed, guest_uuid
 from lab.layout.scenario import GuestPlan, HostPlan
 from lab.machine.network import GUEST_BRIDGE
-
-from . import rootfs
 
 # Exists on every QEMU from 7.2 to 11.1, so that guests can move between all releases.
 MACHINE = "pc-q35-7.2"

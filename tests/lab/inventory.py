@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from lab.common.settings import Settings
+from lab.host import ssh
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
-
-from . import ssh
 
 #: A megabit per second of the link, in MiB/s of what a hypervisor sends: 4.4 % go to headers of TCP/IP and Ethernet.
 MIB_S_OF_A_MEGABIT = 1e6 / 8 * 0.956 / 2**20

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.common.errors import LabError
+from lab.host.host import Host
 from lab.image.base_image import path_of, versions
 
 from . import protocol
 from .cluster import Lab, in_parallel
 from .guest import Guest, running_on
-from .host import Host
 
 ANSWER_S = 8.0
 

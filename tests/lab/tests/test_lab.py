@@ -21,9 +21,10 @@ from pathlib import Path
 
 import pytest
 
-from lab import Lab, LabError, supervisor
+from lab import Lab, LabError
 from lab.cluster import take_down
 from lab.common.settings import Settings, from_environment
+from lab.host import container
 from lab.machine import process
 from lab.machine.resources import existing_resources
 
@@ -224,7 +225,7 @@ def test_power_off_is_orderly(lab: Lab) -> None:
 
 
 def test_up_heals_what_a_killed_supervisor_left(lab: Lab, settings: Settings) -> None:
-    for record in (supervisor.record(settings, "h1"), supervisor.nspawn_record(settings, "h2")):
+    for record in (container.supervisor_record(settings, "h1"), container.nspawn_record(settings, "h2")):
         pid = process.recall(record)
         assert pid
         os.kill(pid, signal.SIGKILL)
@@ -243,7 +244,7 @@ def test_a_supervisor_that_nobody_wrote_down_boots_nothing(
 
     monkeypatch.setattr(process, "remember", dies)
     with pytest.raises(KeyboardInterrupt):
-        supervisor.start(settings, "h1")
+        container.start(settings, "h1")
     deadline = time.monotonic() + 30
     while process.start_time(begun[0]) is not None and time.monotonic() < deadline:
         time.sleep(0.1)

@@ -22,7 +22,7 @@ from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
 from lab.machine import cgroup, mount, network, process
 
-from . import rootfs, ssh, supervisor
+from . import container, rootfs, ssh
 
 READY_S = 120.0
 READY = "virsh -q uri && systemctl is-active -q libvirtd-tcp.socket libvirtd-tls.socket"
@@ -70,18 +70,18 @@ class Host:
 
     def is_running(self) -> bool:
         """Return whether its container runs."""
-        return process.recall(supervisor.nspawn_record(self.settings, self.name)) is not None
+        return process.recall(container.nspawn_record(self.settings, self.name)) is not None
 
     def start(self, scenario: Scenario) -> None:
         """Boot the host unless it runs, after clearing away what an earlier life left. Does not wait."""
-        if self.is_running() and process.recall(supervisor.record(self.settings, self.name)) is not None:
+        if self.is_running() and process.recall(container.supervisor_record(self.settings, self.name)) is not None:
             return
         self.kill()
         folder = self.settings.host_folder(self.name)
         mount.overlay(self._lower(), folder)
         network.connect_host(self.settings, self.networks, self.plan)
         rootfs.prepare(self.settings, self.networks, scenario, self.plan)
-        supervisor.start(self.settings, self.name)
+        container.start(self.settings, self.name)
 
     def _lower(self) -> str:
         """Return what lies under the host's own layer."""
@@ -109,7 +109,7 @@ class Host:
 
     def leader(self) -> int | None:
         """Return the host's PID 1 as the machine sees it."""
-        pid = process.recall(supervisor.nspawn_record(self.settings, self.name))
+        pid = process.recall(container.nspawn_record(self.settings, self.name))
         below = process.children(pid) if pid else []
         return below[0] if below else None
 
@@ -118,15 +118,15 @@ class Host:
         leader = self.leader()
         if leader is not None:
             os.kill(leader, POWER_OFF)
-            if not process.wait_gone(supervisor.record(self.settings, self.name), patience):
+            if not process.wait_gone(container.supervisor_record(self.settings, self.name), patience):
                 raise LabError(f"{self.name}: still running {patience:g} s after power-off", "Use `fault crash`.")
         self.kill()
 
     def kill(self) -> None:
         """Take the power away: nothing of the host runs afterwards."""
-        process.end(supervisor.record(self.settings, self.name))
+        process.end(container.supervisor_record(self.settings, self.name))
         cgroup.remove(self.settings.control_group(self.name))
-        supervisor.nspawn_record(self.settings, self.name).unlink(missing_ok=True)
+        container.nspawn_record(self.settings, self.name).unlink(missing_ok=True)
 
     # ---- state -------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The process behind each host: it runs systemd-nspawn, and runs it again when the host reboots.
 
-python3 -m lab.supervise h1
+python3 -m lab.host.supervisor h1
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lab.common.settings import Settings, from_environment
 from lab.layout.scenario import HostPlan, Scenario
 from lab.machine import cgroup, process
 
-from .supervisor import GO, command, environment_for, nspawn_record
+from .container import GO, command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".
 REBOOT = 133

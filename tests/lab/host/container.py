@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab.common.settings import Settings
+from lab.common.settings import SOURCES, Settings
 from lab.image import repository
 from lab.layout.scenario import HostPlan
 from lab.machine import process
@@ -21,7 +21,7 @@ from .rootfs import BOOT_PLACE, SHARED_PLACE
 GO = b"go"
 
 
-def record(settings: Settings, host: str) -> Path:
+def supervisor_record(settings: Settings, host: str) -> Path:
     """Return where a host's supervisor is written down."""
     return settings.run / f"{host}.supervisor"
 
@@ -36,14 +36,14 @@ def start(settings: Settings, host: str) -> None:
     log = settings.host_folder(host) / "console.log"
     environment = dict(
         os.environ,
-        PYTHONPATH=str(Path(__file__).parent.parent),
+        PYTHONPATH=str(SOURCES.parent),
         KVMOPS_LAB_STATE=str(settings.state),
         KVMOPS_LAB_CACHE=str(settings.cache),
         KVMOPS_LAB_INSTANCE=str(settings.instance),
     )
     with log.open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.supervise", host],
+            [sys.executable, "-m", f"{__package__}.supervisor", host],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
@@ -54,7 +54,7 @@ def start(settings: Settings, host: str) -> None:
     # It waits for its word: begun by a command that dies here, it would boot the host when another command already has.
     assert child.stdin is not None
     with child.stdin as word:
-        process.remember(record(settings, host), child.pid)
+        process.remember(supervisor_record(settings, host), child.pid)
         word.write(GO)
 
 
