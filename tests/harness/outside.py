@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lab import protocol
 from lab.cluster import in_parallel
+from lab.guest import agent_protocol
 
 if TYPE_CHECKING:
     from lab import Lab
@@ -57,7 +57,7 @@ def places(lab: Lab, names: Iterable[str] | None = None) -> dict[str, str]:
 def boot_ids(lab: Lab, names: Iterable[str] | None = None) -> dict[str, str]:
     """Ask each guest which boot this is; a guest that was started again has another one."""
     wanted = list(names or lab.guests)
-    replies = in_parallel(lambda name: protocol.wait_ready(lab.guest(name).address, ANSWER_S), wanted)
+    replies = in_parallel(lambda name: agent_protocol.wait_ready(lab.guest(name).address, ANSWER_S), wanted)
     return {
         name: f"{reply.boot_id:016x}" if reply else "no answer" for name, reply in zip(wanted, replies, strict=True)
     }

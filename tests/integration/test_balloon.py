@@ -18,7 +18,8 @@ import pytest
 from harness import outside
 from harness.ansible import Running
 from harness.operator import Operator
-from lab import Lab, protocol
+from lab import Lab
+from lab.guest import agent_protocol
 from lab.host.host import Host
 
 #: What freeing memory pays on, however slowly an emulated guest gives it.
@@ -86,7 +87,7 @@ def spare(lab: Lab) -> Iterator[Spare]:
     made = Spare(lab, str(uuid.uuid4()), address)
     h1.ssh_with("cat > /root/spare.xml && virsh define /root/spare.xml", definition(lab, made.uuid, address))
     h1.ssh(f"virsh start {GUEST}", check=True)
-    assert protocol.wait_ready(address, 120.0) is not None
+    assert agent_protocol.wait_ready(address, 120.0) is not None
     outside.wait_until("it reports its memory", lambda: "usable" in made.balloon())
     yield made
     for name in ("h1", "h2"):
@@ -168,7 +169,7 @@ def test_what_a_guest_does_not_need_stays_behind(lab: Lab, operator: Operator, s
     assert sent[0] > 250 * MIB
     assert sent[1] < sent[0] - 100 * MIB
     assert spare.has_all_its_memory("h2")
-    checked = protocol.verify(spare.address, 60.0)
+    checked = agent_protocol.verify(spare.address, 60.0)
     assert (checked.memory_found_bad, checked.memory_checked > 0) == (0, True)
 
 

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 from lab.common.errors import LabError
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
+from lab.guest import agent_protocol, domain_xml
+from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials, ssh
 from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, repository
@@ -25,9 +27,8 @@ from lab.layout.scenario import Scenario
 from lab.machine import cgroup, mount, network, ownership, prerequisites, process
 from lab.machine.resources import existing_resources
 
-from . import guest_xml, inventory, protocol
+from . import inventory
 from .fault import Fault
-from .guest import Guest, clear_script, running_on, start_script
 from .probe import Probe
 
 GUEST_READY_S = 180.0
@@ -174,10 +175,10 @@ class Lab:
         say(f"{len(absent)} guests answer")
 
     def _wait_guest(self, guest: Guest) -> None:
-        if protocol.wait_ready(guest.address, GUEST_READY_S) is None:
+        if agent_protocol.wait_ready(guest.address, GUEST_READY_S) is None:
             raise LabError(
                 f"guest {guest.name} ({guest.address}): no answer within {GUEST_READY_S:g} s",
-                f"See {guest_xml.console_place(guest.plan)} on {guest.home}.",
+                f"See {domain_xml.console_place(guest.plan)} on {guest.home}.",
             )
 
     def _clear_guests(self, say: Say) -> None:
@@ -222,7 +223,7 @@ class Lab:
 
     def verify(self, guest: str, timeout: float = VERIFY_S) -> dict[str, Any]:
         """Make a guest check all its memory, and its disk, now."""
-        reply = protocol.verify(self.guest(guest).address, timeout)
+        reply = agent_protocol.verify(self.guest(guest).address, timeout)
         bad = max(reply.memory_found_bad, reply.pages_bad)
         disk_ok = reply.disk_found_bad == 0 and reply.disk_bad == 0 and reply.disk_errors == 0
         return {

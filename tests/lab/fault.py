@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 from lab.common.command import run
 from lab.common.errors import LabError
+from lab.guest import corruption
 from lab.layout.addresses import Network
 from lab.machine import network
-
-from . import corrupt
 
 if TYPE_CHECKING:
     from .cluster import Lab
@@ -135,4 +134,4 @@ class Fault:
     def spoil_memory(self, host: str, guest: str) -> None:
         """Change a page of a guest's memory behind its back: `verify` must find it."""
         self._lab.host(host)
-        corrupt.spoil_page(self._lab.settings, host, guest, self._lab.guest(guest).plan.memory_mib)
+        corruption.spoil_page(self._lab.settings, host, guest, self._lab.guest(guest).plan.memory_mib)

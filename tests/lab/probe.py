@@ -23,11 +23,11 @@ from typing import Any
 
 from lab.common.errors import LabError
 from lab.common.settings import Settings
+from lab.guest.agent_protocol import RECORD
+from lab.guest.guest import Guest
 from lab.image.boot_image import prober_path
 
 from .gaps import gaps, resolution_ms, work_lost_s
-from .guest import Guest
-from .protocol import RECORD
 
 ANSWER, SENT = 1, 2
 ALIVE_WITHIN_NS = 1_000_000_000

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.common.errors import LabError
+from lab.guest import agent_protocol
+from lab.guest.guest import Guest, running_on
 from lab.host.host import Host
 from lab.image.base_image import path_of, versions
 
-from . import protocol
 from .cluster import Lab, in_parallel
-from .guest import Guest, running_on
 
 ANSWER_S = 8.0
 
@@ -22,7 +22,7 @@ ANSWER_S = 8.0
 def gather(lab: Lab) -> dict[str, Any]:
     """Ask every libvirtd and every agent, all at once."""
     shown = dict(zip(lab.hosts, in_parallel(_shown_on, lab.hosts.values()), strict=True))
-    replies = in_parallel(lambda guest: protocol.ask(guest.address), lab.guests.values())
+    replies = in_parallel(lambda guest: agent_protocol.ask(guest.address), lab.guests.values())
     return {
         "hosts": {name: _host(host, shown[name]) for name, host in lab.hosts.items()},
         "guests": {
@@ -51,7 +51,7 @@ def _host(host: Host, shown: set[str] | None) -> dict[str, Any]:
     }
 
 
-def _guest(guest: Guest, reply: protocol.Reply | None, where: list[str]) -> dict[str, Any]:
+def _guest(guest: Guest, reply: agent_protocol.Reply | None, where: list[str]) -> dict[str, Any]:
     return {
         "home": guest.home,
         "where": where,

@@ -40,12 +40,12 @@ def ensure_programs(settings: Settings) -> None:
     """Compile agent and prober, when their sources are newer."""
     programs = settings.cache / "programs"
     programs.mkdir(parents=True, exist_ok=True)
-    _compile(SOURCES / "agent" / "agent.c", programs / "agent", ["-static", "-pthread"])
+    _compile(SOURCES / "guest/agent/agent.c", programs / "agent", ["-static", "-pthread"])
     _compile(SOURCES / "probe" / "prober.c", programs / "prober", [])
 
 
 def _compile(source: Path, program: Path, options: list[str]) -> None:
-    digest = _digest([source, SOURCES / "agent" / "protocol.h"])
+    digest = _digest([source, SOURCES / "guest/agent/protocol.h"])
     mark = program.with_suffix(".digest")
     if program.exists() and mark.exists() and mark.read_text(encoding="ascii") == digest:
         return
@@ -65,7 +65,7 @@ def ensure(settings: Settings) -> None:
     folder = settings.guest_boot
     folder.mkdir(parents=True, exist_ok=True)
     tree = kernel.ensure(settings)
-    parts = [settings.cache / "programs" / "agent", SOURCES / "agent" / "init", Path(__file__), Path(kernel.__file__)]
+    parts = [settings.cache / "programs" / "agent", SOURCES / "guest/agent/init", Path(__file__), Path(kernel.__file__)]
     digest = _digest(parts) + tree.name
     mark = folder / "digest"
     if mark.exists() and mark.read_text(encoding="ascii") == digest:
@@ -96,7 +96,7 @@ def _files(settings: Settings, tree: Path) -> Iterator[Entry]:
     yield Entry("bin/busybox", stat.S_IFREG | 0o755, BUSYBOX.read_bytes())
     yield Entry("bin/sh", stat.S_IFLNK | 0o777, b"busybox")
     yield Entry("bin/agent", stat.S_IFREG | 0o755, (settings.cache / "programs" / "agent").read_bytes())
-    yield Entry("init", stat.S_IFREG | 0o755, (SOURCES / "agent" / "init").read_bytes())
+    yield Entry("init", stat.S_IFREG | 0o755, (SOURCES / "guest/agent/init").read_bytes())
     order = kernel.drivers(tree, DRIVERS)
     for name, content in order:
         yield Entry(f"modules/{name}", stat.S_IFREG | 0o644, content)

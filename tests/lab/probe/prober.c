@@ -24,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "../agent/protocol.h"
+#include "../guest/agent/protocol.h"
 
 enum { MOST_GUESTS = 256, FLUSH_NS = 50000000 };
 

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import corrupt, guest_xml, inventory, protocol, status
+from lab import inventory, status
 from lab.common import settings
 from lab.common.errors import LabError
+from lab.guest import agent_protocol, corruption, domain_xml
 from lab.image import base_image, boot_image
 from lab.layout import addresses, scenario
 
@@ -40,7 +41,7 @@ NAMESPACE = "{https://kvmops.cluster/xmlns/guest/1}"
 
 
 def define(guest, *, kvm=False):
-    return ET.fromstring(guest_xml.definition(guest, PLAN.host(guest.host), NETWORKS, instance=0, kvm=kvm))
+    return ET.fromstring(domain_xml.definition(guest, PLAN.host(guest.host), NETWORKS, instance=0, kvm=kvm))
 
 
 def test_inventory(tmp_path):
@@ -133,18 +134,18 @@ def test_the_ramdisk_is_a_cpio_archive():
 
 
 def test_sizes_agree_with_the_agent():
-    assert protocol.REQUEST.size == 24
-    assert protocol.REPLY.size == 168
-    assert protocol.RECORD.size == 56
+    assert agent_protocol.REQUEST.size == 24
+    assert agent_protocol.REPLY.size == 168
+    assert agent_protocol.RECORD.size == 56
 
 
 def test_the_agents_pages_are_told_from_others():
     words = [1234567]
     for dummy in range(511):
-        words.append((words[-1] * corrupt.MULTIPLIER + corrupt.INCREMENT) % corrupt.MODULUS)
-    assert corrupt.is_agents(struct.pack("<512Q", 42, *words[1:]))
-    assert not corrupt.is_agents(bytes(4096))
-    assert not corrupt.is_agents(struct.pack("<512Q", *range(512)))
+        words.append((words[-1] * corruption.MULTIPLIER + corruption.INCREMENT) % corruption.MODULUS)
+    assert corruption.is_agents(struct.pack("<512Q", 42, *words[1:]))
+    assert not corruption.is_agents(bytes(4096))
+    assert not corruption.is_agents(struct.pack("<512Q", *range(512)))
 
 
 def test_versions_come_from_the_package_database(tmp_path):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lab.common.settings import Settings
-from lab.guest import Guest
+from lab.guest.guest import Guest
 from lab.layout import addresses, scenario
 from lab.probe import Probe
 

@@ -14,7 +14,7 @@ from lab.host.host import Host
 from lab.layout.addresses import Networks, guest_uuid
 from lab.layout.scenario import GuestPlan
 
-from . import guest_xml
+from . import domain_xml
 
 # Held on a host by whoever changes its guests.
 LOCK = "/run/lab-guests.lock"
@@ -79,12 +79,12 @@ def start_script(guests: Iterable[Guest], host: Host, *, kvm: bool) -> str:
 
 def _start_one(guest: Guest, host: Host, *, kvm: bool) -> list[str]:
     plan = guest.plan
-    xml = guest_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm)
+    xml = domain_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm)
     place = f"/run/lab-{plan.name}.xml"
     # A guest that is there but does not run, paused by a broken migration for one, is of no use to anybody.
     lines = [f"virsh -q destroy {plan.name} >/dev/null 2>&1 || true"]
     if plan.disk_mib:
-        disk = shlex.quote(guest_xml.disk_place(plan, host.plan))
+        disk = shlex.quote(domain_xml.disk_place(plan, host.plan))
         lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
     return [
         *lines,
