@@ -15,7 +15,7 @@ from typing import Any
 
 from harness.operator import Operator
 from lab import Lab, LabError
-from lab.probe import Probe
+from lab.probe.probe import Probe
 
 from . import asked as wishes
 from . import bound, home

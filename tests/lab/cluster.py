@@ -26,10 +26,10 @@ from lab.layout.addresses import Networks, networks
 from lab.layout.scenario import Scenario
 from lab.machine import cgroup, mount, network, ownership, prerequisites, process
 from lab.machine.resources import existing_resources
+from lab.probe.probe import Probe
 
 from . import inventory
 from .fault import Fault
-from .probe import Probe
 
 GUEST_READY_S = 180.0
 VERIFY_S = 120.0

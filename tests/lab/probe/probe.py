@@ -27,7 +27,7 @@ from lab.guest.agent_protocol import RECORD
 from lab.guest.guest import Guest
 from lab.image.boot_image import prober_path
 
-from .gaps import gaps, resolution_ms, work_lost_s
+from .downtime import gaps, resolution_ms, work_lost_s
 
 ANSWER, SENT = 1, 2
 ALIVE_WITHIN_NS = 1_000_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from lab.common.settings import Settings
 from lab.guest.guest import Guest
 from lab.layout import addresses, scenario
-from lab.probe import Probe
+from lab.probe.probe import Probe
 
 MS = 1_000_000
 WORK = {"name": "g", "host": "h1", "hot_mib": 8, "pages_per_s": 600, "cold_pages_per_s": 400}

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from lab.gaps import Gap, gaps, resolution_ms, work_lost_s
+from lab.probe.downtime import Gap, gaps, resolution_ms, work_lost_s
 
 MS = 1_000_000
 PERIOD = 5 * MS
