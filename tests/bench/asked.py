@@ -13,8 +13,7 @@ from typing import Any
 
 import yaml
 
-from lab import LabError
-from lab.layout.scenario import Scenario
+from lab import LabError, Scenario
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from lab import Lab
-from lab.cluster import in_parallel
+from lab import Lab, in_parallel
 
 #: Of a link's bits, those that carry payload: 23.9 of 25 MB/s at 200 Mbit/s.
 PAYLOAD = 0.956

@@ -16,8 +16,7 @@ from typing import Any
 
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
-from lab import LabError
-from lab.layout.scenario import DEFAULT
+from lab import DEFAULT_SCENARIO, LabError
 
 from . import controller, eta, forecasting, measuring, overhead, planning, recorded, strategies
 
@@ -44,7 +43,7 @@ BENCHES = {
     "forecast": Bench(SCENARIOS / "forecast.yml", forecasting.measure, forecasting.lines),
     "eta": Bench(SCENARIOS / "eta.yml", eta.measure, eta.lines),
     "measure": Bench(SCENARIOS / "measure.yml", measuring.measure, measuring.lines),
-    "overhead": Bench(DEFAULT.with_name("overhead.yml"), overhead.measure, overhead.lines),
+    "overhead": Bench(DEFAULT_SCENARIO.with_name("overhead.yml"), overhead.measure, overhead.lines),
     "plan": Bench(None, planning.measure, planning.lines),
     "controller": Bench(None, controller.measure, controller.lines),
     "recorded": Bench(None, recorded.measure, recorded.document_lines),

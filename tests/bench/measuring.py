@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.operator import Operator
-from lab import Lab, LabError
-from lab.probe.probe import Probe
+from lab import Lab, LabError, Probe
 
 from . import asked as wishes
 from . import bound, home

@@ -15,13 +15,12 @@ from pathlib import Path
 
 from harness.ansible import CHECKOUT
 from harness.session import lab_for
-from lab import LabError
-from lab.layout.scenario import DEFAULT
+from lab import DEFAULT_SCENARIO, LabError
 
 from . import words
 from .play import DemoError, play
 
-SCENARIO = DEFAULT.with_name("demo.yml")
+SCENARIO = DEFAULT_SCENARIO.with_name("demo.yml")
 FOLDER = CHECKOUT / "build" / "demo"
 HOST = "h1"
 

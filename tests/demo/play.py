@@ -13,8 +13,7 @@ from typing import Any
 
 from harness import outside
 from harness.ansible import environment, playbook_words, program
-from lab import Lab
-from lab.probe.probe import Probe
+from lab import Lab, Probe
 
 from . import words
 

@@ -9,12 +9,10 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from lab.cluster import in_parallel
-from lab.guest import agent_protocol
+from lab import agent_protocol, in_parallel
 
 if TYPE_CHECKING:
-    from lab import Lab
-    from lab.host.host import Host
+    from lab import Host, Lab
 
 ANSWER_S = 5.0
 LIST = 'virsh -q list --all --name | while IFS= read -r name; do [ -z "$name" ] || {%s}; done'

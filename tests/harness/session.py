@@ -13,8 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
-from lab import Lab, LabError
-from lab.cluster import take_down
+from lab import Lab, LabError, take_down
 
 #: Numbers that neither people nor workers (side_by_side.py) are likely to have.
 BESIDE = range(11, 7, -1)

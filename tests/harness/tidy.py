@@ -8,13 +8,12 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING
 
-from lab import Lab, LabError
-from lab.cluster import in_parallel
+from lab import Lab, LabError, in_parallel
 
 from . import outside
 
 if TYPE_CHECKING:
-    from lab.host.host import Host
+    from lab import Host
 
 #: Under which the collection lets other hosts see a maintenance record.
 CORDON_UUID = "6b766d6f-7073-4d61-a169-6e74656e616e"

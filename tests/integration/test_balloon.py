@@ -18,9 +18,7 @@ import pytest
 from harness import outside
 from harness.ansible import Running
 from harness.operator import Operator
-from lab import Lab
-from lab.guest import agent_protocol
-from lab.host.host import Host
+from lab import Host, Lab, agent_protocol
 
 #: What freeing memory pays on, however slowly an emulated guest gives it.
 SLOW_MBIT = 100

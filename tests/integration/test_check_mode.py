@@ -9,8 +9,7 @@ import re
 
 from harness import outside
 from harness.operator import Operator
-from lab import Lab
-from lab.cluster import in_parallel
+from lab import Lab, in_parallel
 
 #: All that a run could leave on a host; Ansible's own remains are not the collection's.
 FILES = """

@@ -23,8 +23,7 @@ from harness import outside
 from harness.ansible import Outcome
 from harness.operator import Operator
 from harness.session import lab_beside
-from lab import Lab
-from lab.cluster import in_parallel
+from lab import Lab, in_parallel
 
 SCENARIO = Path(__file__).with_name("upgrade.yml")
 MOVING = ["busy1", "busy2", "busy3", "work1", "work2", "work3"]

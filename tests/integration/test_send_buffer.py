@@ -14,8 +14,7 @@ import pytest
 from harness import outside
 from harness.ansible import Running
 from harness.operator import Operator
-from lab import Lab
-from lab.host.host import Host
+from lab import Host, Lab
 
 #: Slow enough for a look at the connection while a guest moves.
 SLOW_MBIT = 60

@@ -14,14 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from lab.cluster import status
+from lab.cluster.lab import Lab, take_down
 from lab.common.errors import LabError
+from lab.common.parallel import in_parallel
 from lab.common.settings import from_environment
 from lab.host import ssh
 from lab.machine import prerequisites
 from lab.machine.resources import existing_resources
-
-from . import status
-from .cluster import Lab, in_parallel, take_down
 
 
 def _parser() -> argparse.ArgumentParser:

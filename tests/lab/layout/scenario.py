@@ -21,7 +21,7 @@ from lab.common.settings import SOURCES
 from .addresses import MOST_GUESTS
 
 SCHEMA = Path(__file__).with_name("scenario.schema.json")
-DEFAULT = SOURCES / "scenarios" / "default.yml"
+DEFAULT_SCENARIO = SOURCES / "scenarios" / "default.yml"
 
 # A guest that has touched everything still needs this for its kernel.
 GUEST_OVERHEAD_MIB = 56

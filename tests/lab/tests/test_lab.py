@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 from lab import Lab, LabError
-from lab.cluster import take_down
+from lab.cluster.lab import take_down
 from lab.common.settings import Settings, from_environment
 from lab.host import container
 from lab.machine import process

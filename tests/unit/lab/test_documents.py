@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lab import inventory, status
+from lab.cluster import inventory, status
 from lab.common import settings
 from lab.common.errors import LabError
 from lab.guest import agent_protocol, corruption, domain_xml

@@ -10,7 +10,7 @@ import pytest
 from lab.common.errors import LabError
 from lab.layout import scenario
 
-SCENARIOS = scenario.DEFAULT.parent
+SCENARIOS = scenario.DEFAULT_SCENARIO.parent
 GUEST = {"name": "g", "host": "h1"}
 
 

@@ -14,7 +14,7 @@ from lab.layout.addresses import Network
 from lab.machine import network
 
 if TYPE_CHECKING:
-    from .cluster import Lab
+    from .lab import Lab
 
 MIGRATION_PORTS = "49152-49215"
 TABLE = "kvmops_lab"

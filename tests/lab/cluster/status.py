@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from lab.common.errors import LabError
+from lab.common.parallel import in_parallel
 from lab.guest import agent_protocol
 from lab.guest.guest import Guest, running_on
 from lab.host.host import Host
 from lab.image.base_image import path_of, versions
 
-from .cluster import Lab, in_parallel
+from .lab import Lab
 
 ANSWER_S = 8.0
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from lab.common.errors import LabError
+from lab.common.parallel import in_parallel
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
 from lab.guest import agent_protocol, domain_xml
@@ -33,19 +33,10 @@ from .fault import Fault
 
 GUEST_READY_S = 180.0
 VERIFY_S = 120.0
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 def _silent(line: str) -> None:
     """Say nothing."""
-
-
-def in_parallel(work: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """Do the same for all items at once; the first failure is raised after all have ended."""
-    everything = list(items)
-    with ThreadPoolExecutor(max_workers=max(1, len(everything))) as pool:
-        return list(pool.map(work, everything))
 
 
 @contextlib.contextmanager
@@ -86,7 +77,7 @@ class Lab:
         settings = from_environment()
         with _alone(settings):
             running = cls._remembered(settings)
-            wanted = scenario.load(path or scenario.DEFAULT) if path or running is None else running
+            wanted = scenario.load(path or scenario.DEFAULT_SCENARIO) if path or running is None else running
             prerequisites.check_room(settings)
             prerequisites.ensure_packages(say)
             network.check_range(settings, networks(settings.instance))
