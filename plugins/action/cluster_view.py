@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 
 ARGUMENTS = {
     "snapshots_from": {"type": "list", "elements": "str", "required": True},

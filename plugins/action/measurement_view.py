@@ -9,7 +9,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 
 ARGUMENTS = {
     "measured_from": {"type": "str", "required": True},

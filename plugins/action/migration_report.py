@@ -17,9 +17,9 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import verification
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import report_lines
 
 ARGUMENTS = {

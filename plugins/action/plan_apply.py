@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import color_of, phrase
 
 display = Display()

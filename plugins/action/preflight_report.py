@@ -14,8 +14,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import host_checks
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import Finding
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import clean, matrix_lines
 
 ARGUMENTS = {

@@ -48,7 +48,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
 def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None) -> dict[str, t.Any]:

@@ -54,7 +54,7 @@ _value:
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, standing
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
 def upgrade_standing(hosts: t.Any, records: t.Any, snapshots: t.Any, fresh: str, wanted: str = "") -> dict[str, t.Any]:

@@ -62,7 +62,7 @@ _value:
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import troubles
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.plain import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
 def upgrade_troubles(

@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.filter.working_set_table import FilterModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import new_path
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.hosts import measurements
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.registered_results import measurements
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     MIB,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot, working_set
 
 SEEN = {
@@ -20,14 +20,14 @@ SEEN = {
 
 
 def test_only_hosts_that_ran_the_task_count():
-    assert list(hosts.registered(SEEN, SEEN, "seen")) == ["h1", "h2", "h3"]
+    assert list(registered_results.registered(SEEN, SEEN, "seen")) == ["h1", "h2", "h3"]
 
 
 def test_hosts_without_a_snapshot_are_named_with_the_reason():
-    results = hosts.registered(SEEN, SEEN, "seen")
+    results = registered_results.registered(SEEN, SEEN, "seen")
 
-    assert list(hosts.snapshots(results)) == ["h1"]
-    assert hosts.absent(results) == [
+    assert list(registered_results.snapshots(results)) == ["h1"]
+    assert registered_results.absent(results) == [
         {"host": "h2", "reason": "it cannot be reached: no route to host"},
         {"host": "h3", "reason": "Failed to import the required Python library (libvirt)"},
     ]
@@ -43,7 +43,7 @@ def test_measurements_of_all_hosts_in_one():
         "h3": {"unreachable": True, "msg": "no route to host"},
     }
     lost = "it cannot be reached: no route to host"
-    assert hosts.measurements(results) == {
+    assert registered_results.measurements(results) == {
         "working_sets": [web1, web2],
         "calibration": {"h1": learned, "h2": {"guests": {}, "paths": {}}},
         "hosts": {"h1": [web1["guest"]["uuid"]], "h2": [web2["guest"]["uuid"]]},
@@ -55,7 +55,7 @@ def test_measurements_of_all_hosts_in_one():
 
 
 def test_a_failure_without_a_word_still_reads():
-    assert hosts.why({}) == "no reason was given"
+    assert registered_results.why({}) == "no reason was given"
 
 
 def test_the_inventory_says_how_hosts_reach_each_other():
@@ -67,7 +67,7 @@ def test_the_inventory_says_how_hosts_reach_each_other():
         "kvmops_cluster_link": "rack7",
     }
 
-    assert hosts.connection("h1", variables) == {
+    assert registered_results.connection("h1", variables) == {
         "connect_uri": "qemu+tls://h1/system",
         "migration_address": "198.18.0.11",
         "bandwidth_mib_s": 23.0,
@@ -78,15 +78,18 @@ def test_the_inventory_says_how_hosts_reach_each_other():
 @pytest.mark.parametrize("stated", ["fast", 0, -1, "inf", "nan", [23]])
 def test_a_bandwidth_that_cannot_be_is_refused_by_name(stated):
     with pytest.raises(AnsibleError, match=r"kvmops_cluster_bandwidth_mib_s of h1 is .*: give what"):
-        hosts.connection("h1", {"kvmops_cluster_bandwidth_mib_s": stated})
+        registered_results.connection("h1", {"kvmops_cluster_bandwidth_mib_s": stated})
 
 
 def test_without_a_word_they_reach_each_other_as_the_controller_does():
-    assert hosts.connection("h1", {})["connect_uri"] == "qemu+ssh://root@h1/system"
-    assert hosts.connection("h1", {"ansible_host": "fd00::1"})["connect_uri"] == "qemu+ssh://root@[fd00::1]/system"
+    assert registered_results.connection("h1", {})["connect_uri"] == "qemu+ssh://root@h1/system"
+    assert (
+        registered_results.connection("h1", {"ansible_host": "fd00::1"})["connect_uri"]
+        == "qemu+ssh://root@[fd00::1]/system"
+    )
 
 
 def test_cordoned_hosts_are_not_open():
     closed = snapshot("h2", maintenance={"state": "cordoned"})
 
-    assert hosts.open_hosts({"h1": snapshot("h1"), "h2": closed}) == ["h1"]
+    assert registered_results.open_hosts({"h1": snapshot("h1"), "h2": closed}) == ["h1"]
