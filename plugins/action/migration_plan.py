@@ -14,7 +14,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner, saved_cluster, whole_file
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write, saved_cluster
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
 
@@ -97,7 +98,7 @@ class ActionModule(ActionBase):
             self._put("cluster_dest", arguments["cluster_dest"], document, result)
 
     def _put(self, option: str, path: str, document: t.Mapping[str, t.Any], result: dict[str, t.Any]) -> None:
-        written = whole_file.put(option, Path(path), document, write=not self._task.check_mode)
+        written = atomic_write.put(option, Path(path), document, write=not self._task.check_mode)
         result.update({"changed": True, option: path})
         if self._task.diff:
             header = {"before_header": path, "after_header": path}

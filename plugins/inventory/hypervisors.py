@@ -135,7 +135,7 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_snapshots
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_snapshots
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory_entries import (
     Entry,
     Hypervisor,

@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_forecasts, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, upgrade_record
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import saved_cluster
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     MIB,

@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.saved_snapshots import SavedError, read
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files.saved_snapshots import SavedError, read
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot
 
 
