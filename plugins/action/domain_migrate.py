@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
 
 
 class ActionModule(LiveAction):

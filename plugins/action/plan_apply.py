@@ -16,9 +16,9 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, freshness
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.live import LiveAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import color_of, phrase
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import color_of, phrase
 
 display = Display()
 

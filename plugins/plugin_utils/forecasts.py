@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds, listed
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean, short
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short
 
 Forecast = t.Mapping[str, t.Any]
 Band = t.Mapping[str, t.Any] | None

@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 MAKE_NEW = "make a new plan"
 

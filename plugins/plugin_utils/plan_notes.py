@@ -10,7 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds, listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean, short, table, wrapped
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
 
 Plan = t.Mapping[str, t.Any]
 

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, plan_notes
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 Document = t.Mapping[str, t.Any]
 

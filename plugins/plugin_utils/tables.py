@@ -15,7 +15,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     listed,
 )
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, plan_notes
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean, columns, short, table, wrapped
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import (
+    clean,
+    columns,
+    short,
+    table,
+    wrapped,
+)
 
 #: How outcomes (docs/contracts.md, "Step result") are told.
 OUTCOMES = {

@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_fore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import clean, short, table, wrapped
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
 
 HEADER = ["HOST", "GUEST", "MEMORY", "TOUCHED", "TIME", "SENT", "DOWNTIME", "HOW", "WHAT IT DOES"]
 RIGHT = ["MEMORY", "TOUCHED", "TIME", "SENT", "DOWNTIME"]

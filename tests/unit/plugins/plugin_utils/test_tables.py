@@ -8,7 +8,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import expectation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import tables, terminal
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import tables
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import text_layout
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -31,7 +32,7 @@ TIMES = {"started_at": "2026-11-24T02:00:01.000Z", "finished_at": "2026-11-24T02
     ("text", "columns"), [("web1", 4), ("größe", 5), ("gro\u0308ße", 5), ("データ", 6), ("🐧", 2), ("", 0)]
 )
 def test_columns(text, columns):
-    assert terminal.columns(text) == columns
+    assert text_layout.columns(text) == columns
 
 
 @pytest.mark.parametrize(
@@ -44,19 +45,19 @@ def test_columns(text, columns):
     ],
 )
 def test_a_long_name_keeps_both_ends(text, most, shown):
-    assert terminal.short(text, most) == shown
-    assert terminal.columns(shown) <= most
+    assert text_layout.short(text, most) == shown
+    assert text_layout.columns(shown) <= most
 
 
 def test_a_name_cannot_move_the_cursor():
-    assert terminal.clean("a\x1b[2Jb\nc\td") == "a\N{REPLACEMENT CHARACTER}[2Jb c d"
+    assert text_layout.clean("a\x1b[2Jb\nc\td") == "a\N{REPLACEMENT CHARACTER}[2Jb c d"
 
 
 def test_columns_line_up_whatever_is_in_them():
     rows = [[name, "x" * 3, "end"] for name in AWKWARD_NAMES]
-    lines = terminal.table(["NAME", "N", "LAST"], rows, right=["N"])
-    assert len({terminal.columns(line[: line.index("xxx")]) for line in lines[1:]}) == 1
-    assert max(map(terminal.columns, lines)) <= terminal.MOST_NAME_COLUMNS + len("  xxx  LAST")
+    lines = text_layout.table(["NAME", "N", "LAST"], rows, right=["N"])
+    assert len({text_layout.columns(line[: line.index("xxx")]) for line in lines[1:]}) == 1
+    assert max(map(text_layout.columns, lines)) <= text_layout.MOST_NAME_COLUMNS + len("  xxx  LAST")
 
 
 def test_a_plan():
@@ -218,9 +219,9 @@ def test_lines_of_a_plan_stay_readable_with_awkward_names():
     for step, name in zip(plan["steps"], AWKWARD_NAMES, strict=True):
         step["guest"]["name"] = name
     lines = tables.plan_lines(plan)
-    assert max(map(terminal.columns, lines)) <= 140
+    assert max(map(text_layout.columns, lines)) <= 140
     starts = [line for line in lines if "h2 is the only host" in line]
-    assert len({terminal.columns(line[: line.index("h2 is")]) for line in starts}) == 1
+    assert len({text_layout.columns(line[: line.index("h2 is")]) for line in starts}) == 1
 
 
 def joined_with(plan, *results):

@@ -13,7 +13,7 @@ import types
 import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import live
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import live_action
 
 
 class Host:
@@ -51,7 +51,7 @@ class Host:
         return {"stdout": self.content[offset:].decode()}
 
 
-class Action(live.LiveAction):
+class Action(live_action.LiveAction):
     INTERRUPT_NOTE = "The move is being aborted."
 
     def __init__(self, host, *, check_mode=False, delegate_to=None, **arguments):
@@ -88,15 +88,15 @@ class Shown:
 @pytest.fixture
 def shown(monkeypatch):
     made = Shown()
-    monkeypatch.setattr(live, "display", made)
-    monkeypatch.setattr(live, "_tell_operator", made.warnings.append)
+    monkeypatch.setattr(live_action, "display", made)
+    monkeypatch.setattr(live_action, "_tell_operator", made.warnings.append)
     return made
 
 
 @pytest.fixture
 def shown_only_warnings(monkeypatch):
     made = Shown()
-    monkeypatch.setattr(live, "display", made)
+    monkeypatch.setattr(live_action, "display", made)
     return made.warnings
 
 
@@ -109,7 +109,7 @@ def clock(monkeypatch):
         if now.on_sleep:
             now.on_sleep()
 
-    monkeypatch.setattr(live, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now.at))
+    monkeypatch.setattr(live_action, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now.at))
     return now
 
 
@@ -117,14 +117,14 @@ def clock(monkeypatch):
 def signals(monkeypatch):
     """No handler of this process is really changed."""
     handlers = {}
-    monkeypatch.setattr(live.signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(live_action.signal, "signal", handlers.__setitem__)
     alarms = []
-    monkeypatch.setattr(live.signal, "alarm", alarms.append)
+    monkeypatch.setattr(live_action.signal, "alarm", alarms.append)
     return types.SimpleNamespace(handlers=handlers, alarms=alarms)
 
 
 def job(host, **arguments):
-    return live._Job(Action(host), {"name": "h1", **arguments}, {})
+    return live_action._Job(Action(host), {"name": "h1", **arguments}, {})
 
 
 def test_a_job_is_followed_to_its_end_and_cleaned_up(shown, clock):
@@ -170,7 +170,7 @@ def test_the_job_may_run_long_and_the_task_is_as_before(shown, clock):
     host.status = {"finished": 1}
     following = job(host)
     following.follow()
-    assert host.executed[0]["async_val"] == live.JOB_LIMIT_S
+    assert host.executed[0]["async_val"] == live_action.JOB_LIMIT_S
     assert following._action._task.async_val == 0
 
 
@@ -185,7 +185,7 @@ def test_a_job_that_fails_before_its_first_word_is_noticed(shown, clock):
     host = Host()
     host.status = {"finished": 1, "failed": True, "msg": "Traceback"}
     assert job(host).follow() == {"failed": True, "msg": "Traceback"}
-    assert clock.at - 1000 <= live.SILENT_JOB_LOOK_S + live.POLL_S
+    assert clock.at - 1000 <= live_action.SILENT_JOB_LOOK_S + live_action.POLL_S
 
 
 def test_a_job_that_was_killed_is_noticed(shown, clock):
@@ -193,7 +193,7 @@ def test_a_job_that_was_killed_is_noticed(shown, clock):
     host.say(phase="job", pid=4711)
     host.status = {"finished": 1, "failed": True, "msg": "killed"}
     assert job(host).follow()["msg"] == "killed"
-    assert clock.at - 1000 <= live.JOB_LOOK_S + 2 * live.POLL_S
+    assert clock.at - 1000 <= live_action.JOB_LOOK_S + 2 * live_action.POLL_S
 
 
 def test_a_host_that_comes_back_is_followed_again(shown, clock):
@@ -244,7 +244,7 @@ def test_an_interrupt_tells_the_job_and_the_operator(shown, signals):
     job(host).part("The move is being aborted.")
     assert host.commands[-1] == "kill -TERM 4711"
     assert shown.warnings == ["h1: interrupted. The move is being aborted."]
-    assert signals.alarms == [int(live.PARTING_S), 0]
+    assert signals.alarms == [int(live_action.PARTING_S), 0]
 
 
 @pytest.mark.parametrize("pid", [None, "1; reboot", "4711", {}])
@@ -281,9 +281,9 @@ def test_an_interrupt_does_not_wait_for_a_host_that_hangs(shown, signals):
 def test_an_interrupt_ends_the_worker_after_the_job_was_told(shown, clock, signals, monkeypatch):
     host = Host()
     host.say(phase="job", pid=4711)
-    monkeypatch.setattr(live.ActionBase, "run", lambda _self, _tmp, _vars: {})
+    monkeypatch.setattr(live_action.ActionBase, "run", lambda _self, _tmp, _vars: {})
     ended = []
-    monkeypatch.setattr(live.os, "_exit", ended.append)
+    monkeypatch.setattr(live_action.os, "_exit", ended.append)
     clock.on_sleep = lambda: signals.handlers[signal.SIGINT](signal.SIGINT, None)
     Action(host).run(task_vars={"inventory_hostname": "h1"})
     assert ended == [1]
@@ -292,8 +292,8 @@ def test_an_interrupt_ends_the_worker_after_the_job_was_told(shown, clock, signa
 
 
 def test_a_second_interrupt_is_not_heard_while_the_first_is_dealt_with(signals):
-    with pytest.raises(live.Interrupted):
-        live._interrupt(signal.SIGINT, None)
+    with pytest.raises(live_action.Interrupted):
+        live_action._interrupt(signal.SIGINT, None)
     assert signals.handlers == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}
 
 
@@ -302,11 +302,13 @@ def test_the_operator_is_told_on_the_terminal_itself(shown_only_warnings, tmp_pa
     terminal = tmp_path / "terminal"
     os.mkfifo(terminal)
     reader = os.open(terminal, os.O_RDONLY | os.O_NONBLOCK)
-    monkeypatch.setattr(live.os, "getppid", lambda: 4711)
+    monkeypatch.setattr(live_action.os, "getppid", lambda: 4711)
     real_open, real_stat = open, os.stat
-    monkeypatch.setattr(live.os, "stat", lambda path: real_stat(terminal if "4711" in str(path) else path))
-    monkeypatch.setattr(live, "open", lambda _path, *rest, **named: real_open(terminal, *rest, **named), raising=False)
-    live._tell_operator("h1: interrupted.")
+    monkeypatch.setattr(live_action.os, "stat", lambda path: real_stat(terminal if "4711" in str(path) else path))
+    monkeypatch.setattr(
+        live_action, "open", lambda _path, *rest, **named: real_open(terminal, *rest, **named), raising=False
+    )
+    live_action._tell_operator("h1: interrupted.")
     assert os.read(reader, 100) == b"[WARNING]: h1: interrupted.\n"
     os.close(reader)
     assert shown_only_warnings == []
@@ -318,8 +320,8 @@ def test_a_log_file_gets_the_warning_the_usual_way(shown_only_warnings, tmp_path
     if kind == "a plain file":
         log.write_text("before\n")
     real_stat = os.stat
-    monkeypatch.setattr(live.os, "stat", lambda _path: real_stat(log))
-    live._tell_operator("h1: interrupted.")
+    monkeypatch.setattr(live_action.os, "stat", lambda _path: real_stat(log))
+    live_action._tell_operator("h1: interrupted.")
     assert shown_only_warnings == ["h1: interrupted."]
     assert kind == "nothing" or log.read_text() == "before\n"
 
@@ -328,7 +330,7 @@ def test_a_log_file_gets_the_warning_the_usual_way(shown_only_warnings, tmp_path
 
 
 def test_check_mode_needs_no_job(shown, monkeypatch):
-    monkeypatch.setattr(live.ActionBase, "run", lambda _self, _tmp, _vars: {"skipped": False})
+    monkeypatch.setattr(live_action.ActionBase, "run", lambda _self, _tmp, _vars: {"skipped": False})
     host = Host()
     host.status = {"changed": True}
     action = Action(host, check_mode=True, guest="web1")

@@ -8,7 +8,11 @@ import json
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import FollowedFile, color_of, phrase
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
+    FollowedFile,
+    color_of,
+    phrase,
+)
 
 NAMES = ("web1", "two words", "größe 🐧", "a\u2028b", "tab\tand \x85 and \x0c")
 

@@ -20,7 +20,11 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.progress_lines import FollowedFile, color_of, phrase
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
+    FollowedFile,
+    color_of,
+    phrase,
+)
 
 display = Display()
 
