@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write, saved_cluster
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
 # Must be kept in sync with plugins/modules/migration_plan.py.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {

@@ -15,8 +15,9 @@ from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import color_of, phrase
 
@@ -75,7 +76,7 @@ class ActionModule(LiveAction):
         steps = (arguments.get("plan") or {}).get("steps") or []
         planned = {step["id"]: step["strategy"] for step in steps if step.get("forecast")}
         for result in results:
-            line = forecasts.check_line(result, planned.get(result["step"]))
+            line = forecast_text.check_line(result, planned.get(result["step"]))
             display.display(phrase(str(arguments["name"]), line), color=color_of(line))
 
     def is_short(self, arguments: dict[str, t.Any]) -> bool:

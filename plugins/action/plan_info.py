@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
 # Must be kept in sync with plugins/modules/plan_info.py.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {

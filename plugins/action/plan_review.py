@@ -12,8 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import review
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
 
 # Must be kept in sync with plugins/modules/plan_review.py.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -45,13 +45,13 @@ class ActionModule(ActionBase):
         paths = {kind: str(stem.with_name(f"{stem.name}.{kind}")) for kind in ("json", "xml", "md")}
         texts = {
             "json": json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-            "xml": review.junit(plan),
-            "md": review.markdown(plan, arguments["apply"].replace("PLAN", paths["json"])),
+            "xml": plan_review.junit(plan),
+            "md": plan_review.markdown(plan, arguments["apply"].replace("PLAN", paths["json"])),
         }
         changed = [kind for kind, path in paths.items() if _differs(Path(path), texts[kind])]
         if not self._task.check_mode:
             _write({Path(paths[kind]): texts[kind] for kind in changed})
-        return {"changed": bool(changed), "paths": paths, "summary": review.summary(plan)}
+        return {"changed": bool(changed), "paths": paths, "summary": plan_review.summary(plan)}
 
 
 def _differs(path: Path, text: str) -> bool:

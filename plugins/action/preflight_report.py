@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 from ansible_collections.kvmops.cluster.plugins.plugin_utils import host_checks
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import Finding
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import clean, matrix_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import clean, matrix_lines
 
 ARGUMENTS = {
     "view": {"type": "dict", "required": True},

@@ -51,8 +51,8 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.review import markdown
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_review import markdown
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
 
 def plan_table(document: t.Any, format: str = "text") -> list[str]:  # noqa: A002 - the operator's word

@@ -40,7 +40,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import matrix_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import matrix_lines
 
 
 def preflight_matrix(paths: t.Any) -> list[str]:

@@ -39,7 +39,7 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import report_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import report_lines
 
 
 def report_table(document: t.Any) -> list[str]:

@@ -53,7 +53,7 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.working_sets import working_set_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.working_set_table import working_set_lines
 
 
 def working_set_table(measured: t.Any, view: t.Any, intent: t.Any = None) -> list[str]:

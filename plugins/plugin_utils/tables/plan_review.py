@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, plan_notes
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, plan_summary
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 Document = t.Mapping[str, t.Any]
@@ -50,11 +50,11 @@ def markdown(plan: Document, apply: str | None = None) -> str:
         apply: the command that carries the plan out, to be told.
     """
     lines = [f"# {plan['goal']['kind'].capitalize()}: {summary(plan)}", "", f"Plan `{plan['id']}`."]
-    lines += [f"- {_cell(fact)}" for fact in plan_notes.facts(plan)]
+    lines += [f"- {_cell(fact)}" for fact in plan_summary.facts(plan)]
     lines += [f"- {_cell(sentence(remark))}" for remark in plan.get("remarks") or ()]
-    waves = plan_notes.wave_rows(plan)
+    waves = plan_summary.wave_rows(plan)
     if waves:
-        header = [name.lower() for name in plan_notes.WAVES]
+        header = [name.lower() for name in plan_summary.WAVES]
         lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, waves)]
     if plan["steps"]:
         header = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
@@ -94,12 +94,12 @@ def _move(step: Document) -> str:
 
 
 def _why(step: Document) -> str:
-    told = [step["reason"], forecasts.why(step["forecast"]) if step["forecast"] else None]
+    told = [step["reason"], forecast_text.why(step["forecast"]) if step["forecast"] else None]
     return "; ".join(filter(None, told))
 
 
 def _cells(step: Document) -> list[str]:
-    how, *figures = forecasts.cells(step["forecast"])
+    how, *figures = forecast_text.cells(step["forecast"])
     memory = human_bytes(step["memory_bytes"])
     return [step["id"], _guest(step), memory, step["source"], step["destination"], *figures, how, step["reason"]]
 

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import review
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, plan_document, snapshot
 
 SEEN = cluster(snapshot("h1", domain("web1"), domain("a|b <c>")), snapshot("h2"))
@@ -21,7 +21,7 @@ NOTHING = {**PLAN, "steps": [], "remarks": [BALANCED]}
 
 
 def cases(plan):
-    suite = ElementTree.fromstring(review.junit(plan))
+    suite = ElementTree.fromstring(plan_review.junit(plan))
     outcomes = {}
     for case in suite.iter("testcase"):
         outcome = case.find("*")
@@ -46,7 +46,7 @@ def test_a_balanced_cluster_passes():
 
 
 def test_figures_are_properties():
-    suite = ElementTree.fromstring(review.junit(PLAN))
+    suite = ElementTree.fromstring(plan_review.junit(PLAN))
     assert {p.get("name"): p.get("value") for p in suite.iter("property")} == {
         "plan": PLAN["id"],
         "score_before": "0.8317",
@@ -56,7 +56,7 @@ def test_figures_are_properties():
 
 
 def test_a_reviewer_reads_what_would_move_and_how_to_have_it_done():
-    text = review.markdown(PLAN, "ansible-playbook x -e rebalance_plan=p.json")
+    text = plan_review.markdown(PLAN, "ansible-playbook x -e rebalance_plan=p.json")
     lines = text.splitlines()
     assert lines[0].startswith("# Rebalance: 2 moves of ")
     assert lines[0].endswith("score 0.832 to 0.211")
@@ -69,11 +69,11 @@ def test_a_reviewer_reads_what_would_move_and_how_to_have_it_done():
 
 
 def test_nothing_to_do_is_said_in_one_line_and_needs_no_command():
-    text = review.markdown(NOTHING, "ansible-playbook x")
+    text = plan_review.markdown(NOTHING, "ansible-playbook x")
     assert text.startswith("# Rebalance: nothing to do, score 0.832\n")
     assert "ansible-playbook" not in text
 
 
 @pytest.mark.parametrize(("figures", "told"), [({}, "2 moves of "), (FIGURES, "score 0.832 to 0.211")])
 def test_a_plan_without_a_score_is_summed_up_all_the_same(figures, told):
-    assert told in review.summary({**PLAN, "figures": figures})
+    assert told in plan_review.summary({**PLAN, "figures": figures})

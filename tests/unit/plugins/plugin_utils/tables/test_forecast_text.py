@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, band, choice, step_result
 
 
@@ -24,18 +24,18 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, band, ch
         (band(187, 150, 250), human_seconds, "2 min 30 s-4 min 10 s"),
         (band(900 * MIB, 700 * MIB, 1100 * MIB), human_bytes, "700 MiB-1.1 GiB"),
         (band(30 * MIB, 20 * MIB, 40 * MIB), human_bytes, "20-40 MiB"),
-        (band(400, 300, 1900), forecasts.milliseconds, "300 ms-1.9 s"),
+        (band(400, 300, 1900), forecast_text.milliseconds, "300 ms-1.9 s"),
         (band(0.04, 0.01, 0.049), human_seconds, "0.0 s"),
     ],
 )
 def test_a_band(found, shown, text):
-    assert forecasts.band(found, shown) == text
+    assert forecast_text.band(found, shown) == text
 
 
 def test_what_comes_next_is_told_of_moves_that_are_not_sure():
-    assert forecasts.why(choice()) == choice()["reason"]
-    assert forecasts.why(choice(verdict="marginal")).endswith("; should that fail: raise-downtime")
-    assert forecasts.why(choice(verdict="marginal", fallbacks=[])) == choice()["reason"]
+    assert forecast_text.why(choice()) == choice()["reason"]
+    assert forecast_text.why(choice(verdict="marginal")).endswith("; should that fail: raise-downtime")
+    assert forecast_text.why(choice(verdict="marginal", fallbacks=[])) == choice()["reason"]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_what_comes_next_is_told_of_moves_that_are_not_sure():
 def test_the_age_of_a_measurement(taken_at, age):
     step = {"guest": {"name": "web1"}, "source": "h1", "destination": "h2", "forecast": choice(measured_at=taken_at)}
     nothing = {"seconds": None, "bytes": None}
-    notes = forecasts.notes({"created_at": "2026-11-24T02:00:00Z", "steps": [step], "expected": nothing})
+    notes = forecast_text.notes({"created_at": "2026-11-24T02:00:00Z", "steps": [step], "expected": nothing})
     assert notes[:1] == ([f"Measured some time ago: web1 ({age} ago). Guests change."] if age else [])
 
 
@@ -74,12 +74,12 @@ FULL = {"code": "memory", "reason": "h2 is full", "remedy": "free 1 GiB on h2"}
 )  # fmt: skip
 def test_what_a_check_of_a_step_says(result, phase, message):
     expected = {"guest": "web1", "destination": "h2", "phase": phase, "message": message}
-    assert forecasts.check_line(result) == expected
+    assert forecast_text.check_line(result) == expected
 
 
 def test_what_the_plan_has_told_already_is_not_told_again():
     same = step_result(STEP, "would_move", forecast=choice(), reason="pre-copy: it is idle")
-    assert forecasts.check_line(same, "pre-copy")["message"] == (
+    assert forecast_text.check_line(same, "pre-copy")["message"] == (
         "pre-copy, as planned; about 4.1 s, 83.9 MiB, down 85 ms"
     )
-    assert forecasts.check_line(same, "xbzrle")["message"].endswith("; pre-copy: it is idle")
+    assert forecast_text.check_line(same, "xbzrle")["message"].endswith("; pre-copy: it is idle")

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import expectation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import tables
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_table
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import text_layout
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -67,7 +67,7 @@ def test_a_plan():
         snapshot("h2"),
         snapshot("h3"),
     )  # fmt: skip
-    assert tables.plan_lines(plan_document(seen)) == [
+    assert plan_table.plan_lines(plan_document(seen)) == [
         "Plan drain-h1-20261124T020000Z-3f9a: 2 guests (4.5 GiB) leave h1",
         "",
         "STEP  GUEST   MEMORY  FROM  TO  WHY",
@@ -94,7 +94,7 @@ def test_a_plan():
     ],
 )
 def test_the_first_line_of_a_plan(seen, kind, first):
-    assert tables.plan_lines(plan_document(seen, kind))[0].partition(": ")[2] == first
+    assert plan_table.plan_lines(plan_document(seen, kind))[0].partition(": ")[2] == first
 
 
 def test_a_report():
@@ -110,7 +110,7 @@ def test_a_report():
         },
         **TIMES,
     )
-    assert tables.report_lines(joined) == [
+    assert plan_table.report_lines(joined) == [
         "Drain of h1: NOT done, 1 guest moved, 1 not, 84.4 MiB in 41 s",
         "",
         "GUEST  FROM  TO  OUTCOME   TIME      SENT  DOWNTIME  HOW",
@@ -125,7 +125,7 @@ def test_a_report():
 
 def test_a_report_in_which_all_went_well():
     plan = plan_document(cluster(snapshot("h1", domain("web1")), snapshot("h2")))
-    lines = tables.report_lines(report.join(plan, {"h1": [step_result(plan["steps"][0])]}, **TIMES))
+    lines = plan_table.report_lines(report.join(plan, {"h1": [step_result(plan["steps"][0])]}, **TIMES))
     assert lines[0] == "Drain of h1: done, 1 guest moved, 84.4 MiB in 41 s"
     assert "To do:" not in lines
 
@@ -160,7 +160,7 @@ def test_the_time_of_a_first_wave_is_not_that_of_an_upgrade():
         waves=waves,
         figures={"moves": 2, "seconds": 120.0, "moves_per_guest": 1.0},
     )
-    lines = tables.plan_lines(plan)
+    lines = plan_table.plan_lines(plan)
     assert lines[0].partition(": ")[2] == "2 hosts are emptied in 2 waves with 2 moves"
     assert "All moves together take about 2 min" in "\n".join(lines)
 
@@ -190,14 +190,14 @@ Down for longer than accepted: web2.
 
 
 def test_a_plan_with_forecasts():
-    assert tables.plan_lines(forecast_plan(choice(), NOT_SURE))[2:] == A_PLAN.splitlines()
+    assert plan_table.plan_lines(forecast_plan(choice(), NOT_SURE))[2:] == A_PLAN.splitlines()
 
 
 def test_a_plan_says_what_its_forecasts_do_not_rest_on():
     old = choice(measured_at="2026-11-23T23:00:00Z")
     unmeasured = choice(measured_at=None, verdict="marginal")
     blind = choice(bandwidth_bytes_per_s=None, total_s=None, bytes=None, downtime_ms=None, verdict="marginal")
-    lines = tables.plan_lines(forecast_plan(old, unmeasured, blind))
+    lines = plan_table.plan_lines(forecast_plan(old, unmeasured, blind))
     assert lines[4].endswith("4.1 s  83.9 MiB         -  pre-copy, not measured")
     assert lines[5].endswith("    -         -         -  pre-copy")
     assert lines[-6:] == [
@@ -218,7 +218,7 @@ def test_lines_of_a_plan_stay_readable_with_awkward_names():
     plan = forecast_plan(*[NOT_SURE] * len(AWKWARD_NAMES))
     for step, name in zip(plan["steps"], AWKWARD_NAMES, strict=True):
         step["guest"]["name"] = name
-    lines = tables.plan_lines(plan)
+    lines = plan_table.plan_lines(plan)
     assert max(map(text_layout.columns, lines)) <= 140
     starts = [line for line in lines if "h2 is the only host" in line]
     assert len({text_layout.columns(line[: line.index("h2 is")]) for line in starts}) == 1
@@ -237,21 +237,21 @@ def test_a_report_shows_what_was_forecast_beside_what_came_true():
         step_result(second, strategy="post-copy", total_s=13.2, downtime_ms=230),
         step_result(third, "failed", error="connection reset", total_s=2.0, bytes=None, downtime_ms=None),
     )
-    lines = tables.report_lines(joined)
+    lines = plan_table.report_lines(joined)
     assert lines[0] == ("Drain of h1: NOT done, 2 guests moved, 1 not, 169 MiB in 41 s (expected 252 MiB in 18 s)")
     assert lines[2:9] == A_REPORT.splitlines()
 
 
 def test_a_report_without_forecasts_says_nothing_of_them():
     plan = plan_document(cluster(snapshot("h1", domain("web1")), snapshot("h2")))
-    lines = tables.report_lines(joined_with(plan, step_result(plan["steps"][0])))
+    lines = plan_table.report_lines(joined_with(plan, step_result(plan["steps"][0])))
     assert not any("orecast" in line or "xpected" in line for line in lines)
     assert lines[-1].endswith("pre-copy")
 
 
 def test_a_limit_that_was_broken_is_told_without_a_forecast_too():
     plan = plan_document(cluster(snapshot("h1", domain("web1")), snapshot("h2")))
-    lines = tables.report_lines(joined_with(plan, step_result(plan["steps"][0], downtime_ms=900)))
+    lines = plan_table.report_lines(joined_with(plan, step_result(plan["steps"][0], downtime_ms=900)))
     assert lines[-1] == "Down for longer than accepted: web1."
 
 
@@ -263,7 +263,7 @@ def test_paths():
         {"name": "web1", "uuid": uuid_of("web1"), "refusals": [cpu]},
         {"name": "ok", "uuid": "x", "refusals": []},
     ]
-    lines = tables.matrix_lines(
+    lines = plan_table.matrix_lines(
         [
             path("h1", "h2"),
             path("h1", "h3", ok=False, checks=[ports]),
@@ -287,5 +287,5 @@ def test_paths():
 
 
 def test_a_path_that_was_not_checked():
-    assert tables.matrix_lines([path("h1", "h2"), path("h3", "h1")])[2] == "h3         ok  ?"
-    assert tables.matrix_lines([]) == ["No path was checked."]
+    assert plan_table.matrix_lines([path("h1", "h2"), path("h3", "h1")])[2] == "h3         ok  ?"
+    assert plan_table.matrix_lines([]) == ["No path was checked."]

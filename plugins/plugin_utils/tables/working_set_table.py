@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_fore
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
 
 HEADER = ["HOST", "GUEST", "MEMORY", "TOUCHED", "TIME", "SENT", "DOWNTIME", "HOW", "WHAT IT DOES"]
@@ -83,7 +83,7 @@ def _peer(host: str, view: Document, learned: Document) -> str | None:
 
 def _cells(row: _Row) -> list[str]:
     size = [human_bytes(row.guest["memory_bytes"]), human_bytes(row.working_set["touched_bytes"])]
-    how, *figures = forecasts.cells(row.choice)
+    how, *figures = forecast_text.cells(row.choice)
     return [row.host, row.guest["name"], *size, *figures, how, row.working_set["sentence"]]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds, listed
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
 
 Plan = t.Mapping[str, t.Any]
@@ -181,7 +181,7 @@ def _is_timed(plan: Plan) -> bool:
 
 
 def _is_unsure(plan: Plan) -> bool:
-    return any(not forecasts.is_sure(step["forecast"]) for step in plan["steps"])
+    return any(not forecast_text.is_sure(step["forecast"]) for step in plan["steps"])
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_seconds,
     listed,
 )
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import forecasts, plan_notes
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, plan_summary
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import (
     clean,
     columns,
@@ -37,8 +37,8 @@ OUTCOMES = {
 def plan_lines(plan: t.Mapping[str, t.Any]) -> list[str]:
     """A plan for an operator to review: the steps with when, how and why, who stays and what to do, and the whole."""
     steps, stays = plan["steps"], plan["stays"]
-    lines = [f"Plan {plan['id']}: {plan_notes.headline(plan)}"]
-    lines += ["", *plan_notes.waves(plan)] if plan.get("waves") else []
+    lines = [f"Plan {plan['id']}: {plan_summary.headline(plan)}"]
+    lines += ["", *plan_summary.waves(plan)] if plan.get("waves") else []
     if steps:
         lines += ["", *(_forecast_steps(plan) if any(step["forecast"] for step in steps) else _plain_steps(steps))]
     if stays:
@@ -49,7 +49,7 @@ def plan_lines(plan: t.Mapping[str, t.Any]) -> list[str]:
     if plan.get("off"):
         names = [short(clean(item["guest"]["name"])) for item in plan["off"]]
         lines += ["", f"Shut off, left where {_are(len(names))}: {listed(names, 8)}"]
-    notes = [*plan_notes.notes(plan), *forecasts.notes(plan)]
+    notes = [*plan_summary.notes(plan), *forecast_text.notes(plan)]
     return [*lines, "", *notes] if notes else lines
 
 
@@ -59,7 +59,7 @@ def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
     rows = report["guests"]
     if rows:
         lines += ["", *(_forecast_rows(rows) if any(row["forecast"] for row in rows) else _plain_rows(rows))]
-        judged = forecasts.accuracy(report)
+        judged = forecast_text.accuracy(report)
         lines += ["", *judged] if judged else []
     if report["todo"]:
         lines += ["", "To do:", *(f"  {number}. {clean(text)}" for number, text in enumerate(report["todo"], 1))]
@@ -99,7 +99,7 @@ def _forecast_steps(plan: t.Mapping[str, t.Any]) -> list[str]:
     steps, timings = plan["steps"], plan["expected"].get("steps") or {}
     header = ["STEP", "GUEST", "MEMORY", "FROM", "TO", "START", "END", "TIME", "SENT", "DOWNTIME", "HOW"]
     rows = [
-        [*_of_step(step), *_when(timings.get(step["id"])), *_how_last(forecasts.cells(step["forecast"]))]
+        [*_of_step(step), *_when(timings.get(step["id"])), *_how_last(forecast_text.cells(step["forecast"]))]
         for step in steps
     ]
     lines = table(header, rows, right=["MEMORY", "START", "END", "TIME", "SENT", "DOWNTIME"])
@@ -107,7 +107,7 @@ def _forecast_steps(plan: t.Mapping[str, t.Any]) -> list[str]:
     lines += ["", "Why:"]
     for step in steps:
         name = short(clean(step["guest"]["name"]))
-        why = "; ".join(filter(None, [step["reason"], step["forecast"] and forecasts.why(step["forecast"])]))
+        why = "; ".join(filter(None, [step["reason"], step["forecast"] and forecast_text.why(step["forecast"])]))
         first = f"  {name}{' ' * (width - columns(name))}  "
         lines += wrapped(why, first, " " * (width + 4))
     return lines
@@ -119,7 +119,7 @@ def _of_step(step: t.Mapping[str, t.Any]) -> list[t.Any]:
 
 
 def _when(timing: t.Mapping[str, float] | None) -> list[str]:
-    return [plan_notes.clock(timing[end]) for end in ("start_s", "end_s")] if timing else ["-", "-"]
+    return [plan_summary.clock(timing[end]) for end in ("start_s", "end_s")] if timing else ["-", "-"]
 
 
 def _how_last(cells: t.Sequence[str]) -> list[str]:
@@ -138,7 +138,7 @@ def _forecast_rows(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     header += ["TIME", "FORECAST", "SENT", "FORECAST", "DOWNTIME", "FORECAST", "ACCEPTED", "HOW"]
     told = []
     for row in rows:
-        expected = forecasts.figures(row["forecast"]) if row["forecast"] else ["-", "-", "-"]
+        expected = forecast_text.figures(row["forecast"]) if row["forecast"] else ["-", "-", "-"]
         pairs = [cell for pair in zip(_actual(row), expected, strict=True) for cell in pair]
         told.append([*_of_row(row), *pairs, _accepted(row), row["strategy"] or "-"])
     return table(header, told, right=["TIME", "FORECAST", "SENT", "DOWNTIME", "ACCEPTED"])
@@ -152,7 +152,7 @@ def _actual(row: t.Mapping[str, t.Any]) -> list[str]:
     return [
         _or_dash(row["total_s"], human_seconds),
         _or_dash(row["bytes"], human_bytes),
-        _or_dash(row["downtime_ms"], forecasts.milliseconds),
+        _or_dash(row["downtime_ms"], forecast_text.milliseconds),
     ]
 
 
@@ -161,7 +161,7 @@ def _accepted(row: t.Mapping[str, t.Any]) -> str:
     limit, kept = row.get("max_downtime_ms"), row.get("kept_downtime")
     if limit is None:
         return "-"
-    return f"{forecasts.milliseconds(limit)}{'' if kept is None else ' kept' if kept else ' NOT KEPT'}"
+    return f"{forecast_text.milliseconds(limit)}{'' if kept is None else ' kept' if kept else ' NOT KEPT'}"
 
 
 def _cell(source: str, destination: str, path: t.Mapping[str, t.Any] | None) -> str:
