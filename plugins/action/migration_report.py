@@ -17,7 +17,7 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import verification
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import report_lines

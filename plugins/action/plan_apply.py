@@ -15,7 +15,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
@@ -66,7 +66,7 @@ class ActionModule(LiveAction):
             return None
         try:
             document = plans.read(plain(plan))
-            found = freshness.stale(document, planning.by_host(given), f"plan {document['id']}")
+            found = plan_freshness.stale(document, planning.by_host(given), f"plan {document['id']}")
         except plans.PlanError as error:
             raise AnsibleError(f"The plan cannot be used: {error}") from error
         return {**found, "results": [], "run": {"plan": document["id"], "attached": False}} if found else None

@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
         try:
             plan = plans.read(path.read_bytes())
             _check_goal(plan, arguments["goal"], arguments["hosts"])
-            stale = None if snapshots is None else freshness.stale(plan, snapshots, str(path))
+            stale = None if snapshots is None else plan_freshness.stale(plan, snapshots, str(path))
         except OSError as error:
             raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from None
         except plans.PlanError as error:

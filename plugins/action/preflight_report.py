@@ -13,8 +13,8 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import host_checks
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import Finding
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import Finding
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import clean, matrix_lines
 

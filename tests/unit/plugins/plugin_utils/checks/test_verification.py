@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.verification import left_on, newcomers, verified
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.verification import left_on, newcomers, verified
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot, uuid_of
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": uuid_of("web1")}, "source": "h1", "destination": "h2"}

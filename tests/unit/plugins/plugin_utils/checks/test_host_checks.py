@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.host_checks import (
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import (
     check_clocks,
     check_host,
     check_send_buffer,
