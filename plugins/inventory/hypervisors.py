@@ -136,14 +136,14 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructa
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_snapshots
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory_entries import (
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries import (
     Entry,
     Hypervisor,
     clones,
     entries,
     strays,
 )
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.looking import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
 
 ENDINGS = ("hypervisors.yml", "hypervisors.yaml", "kvmops.yml", "kvmops.yaml")
 

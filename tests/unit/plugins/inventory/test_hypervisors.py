@@ -15,7 +15,7 @@ from ansible.plugins.loader import inventory_loader
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.inventory import hypervisors
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.looking import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
 NAME = "kvmops.cluster.hypervisors"

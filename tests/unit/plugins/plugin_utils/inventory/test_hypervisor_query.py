@@ -13,8 +13,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import libvirt_probe, looking
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.looking import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory import hypervisor_query, libvirt_probe
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 
@@ -41,7 +41,7 @@ def seen(uri=URI):
 def test_what_a_libvirtd_says_is_told_in_the_words_of_a_snapshot(host, cluster):
     guests = [host.add_guest(name) for name in ("web1", *AWKWARD_NAMES)]
     host.add_guest("off", state=(libvirt.VIR_DOMAIN_SHUTOFF, 0))
-    found = looking.hypervisor("h1", URI, seen())
+    found = hypervisor_query.hypervisor("h1", URI, seen())
     assert (found["host"], found["host_uuid"], found["connect_uri"]) == ("h1", host.uuid, URI)
     assert found["maintenance"] == maintenance.ACTIVE
     states = {domain["name"]: domain["state"] for domain in found["domains"]}
@@ -55,11 +55,13 @@ def test_what_a_libvirtd_says_is_told_in_the_words_of_a_snapshot(host, cluster):
 
 def test_a_host_that_is_closed_is_seen_to_be(host):
     cordon.publish(libvirt.open("qemu:///system"), CLOSED)
-    assert looking.hypervisor("h1", URI, seen())["maintenance"] == CLOSED
+    assert hypervisor_query.hypervisor("h1", URI, seen())["maintenance"] == CLOSED
 
 
 def test_a_record_that_cannot_be_read_counts_as_closed(host):
-    found = looking.hypervisor("h1", URI, {**seen(), "record": "<secret><description>{</description></secret>"})
+    found = hypervisor_query.hypervisor(
+        "h1", URI, {**seen(), "record": "<secret><description>{</description></secret>"}
+    )
     assert found["maintenance"]["state"] == "cordoned"
     assert "it is not JSON" in found["maintenance"]["reason"]
 
@@ -74,8 +76,10 @@ def ways(monkeypatch):
     """Say which programs this controller has."""
 
     def have(*programs, binding=None):
-        monkeypatch.setattr(looking, "interpreter", lambda: binding)
-        monkeypatch.setattr(looking.shutil, "which", lambda name: f"/usr/bin/{name}" if name in programs else None)
+        monkeypatch.setattr(hypervisor_query, "interpreter", lambda: binding)
+        monkeypatch.setattr(
+            hypervisor_query.shutil, "which", lambda name: f"/usr/bin/{name}" if name in programs else None
+        )
 
     return have
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory_entries import clones, entries, strays
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries import clones, entries, strays
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES, GIB, domain, record, snapshot
 
 

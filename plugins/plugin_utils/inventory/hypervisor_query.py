@@ -23,7 +23,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import plain_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import libvirt_probe
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory import libvirt_probe
 
 WAYS = ("binding", "virsh", "ssh")
 
