@@ -14,8 +14,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import planner
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write, saved_cluster
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import planner
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 

@@ -24,8 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import exact_solver
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.selection import select
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import exact_solver
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning.guest_selection import select
 
 Arguments = t.Mapping[str, t.Any]
 

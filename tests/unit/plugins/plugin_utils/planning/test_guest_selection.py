@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible.errors import AnsibleError
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils import selection
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import guest_selection
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES, cluster, domain, snapshot, uuid_of
 
 
@@ -18,12 +18,12 @@ def seen():
 
 
 def names(chosen):
-    return sorted(selection.select(chosen, seen()).values())
+    return sorted(guest_selection.select(chosen, seen()).values())
 
 
 @pytest.mark.parametrize("nothing", ["", None, []])
 def test_nothing_is_selected(nothing):
-    assert selection.select(nothing, seen()) == {}
+    assert guest_selection.select(nothing, seen()) == {}
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_bad_expression(expression):
 
 
 def test_without_jmespath(monkeypatch):
-    monkeypatch.setattr(selection, "jmespath", None)
+    monkeypatch.setattr(guest_selection, "jmespath", None)
     assert names(["gold"]) == ["gold"]
     assert names("gold") == ["gold"]
     with pytest.raises(AnsibleError) as caught:
