@@ -81,13 +81,21 @@ PLUGINS = House(
             Room("doc_fragments", "Documentation that modules share"),
         ),
         (
-            Room(
-                "plugin_utils", "What only the controller needs: tables, text for terminals, files, inventory entries"
-            ),
+            Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),
+            Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),
+            Room("plugin_utils/inventory", "Asks libvirtds from the controller, and makes inventory entries"),
+            Room("plugin_utils/tables", "Plans, reports, paths and measurements as tables"),
             Room("module_utils/virt/move", "Moves one guest: checks, preparation, the migration job, verification"),
         ),
-        (Room("module_utils/virt/measure", "Reads working sets: dirty rates and samples of memory"),),
-        (Room("module_utils/virt/look", "Takes snapshots of hosts and guests, and tries paths between hosts"),),
+        (
+            Room("plugin_utils/terminal", "Text for terminals: columns, progress lines, the progress of a module"),
+            Room("module_utils/virt/measure", "Reads working sets: dirty rates and samples of memory"),
+        ),
+        (
+            Room("plugin_utils/files", "Documents in files on the controller"),
+            Room("plugin_utils/play", "What the hosts of a play registered, and Ansible's values as plain JSON"),
+            Room("module_utils/virt/look", "Takes snapshots of hosts and guests, and tries paths between hosts"),
+        ),
         (Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),),
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
@@ -111,7 +119,7 @@ PLUGINS = House(
         "ansible": ("modules", "action", "inventory", "filter", "lookup", "plugin_utils", "module_utils/virt/connect")
     }
     # The probe runs as a process of its own, wherever a Python has libvirt.
-    | {"libvirt": ("module_utils/virt", "plugin_utils"), "libvirt_qemu": ("module_utils/virt",)},
+    | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)},
     plain=("module_utils/core", "module_utils/run"),
 )
 HOUSES = (PLUGINS,)
