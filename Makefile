@@ -22,20 +22,26 @@ export PATH := $(BIN):$(PATH)
 export ANSIBLE_COLLECTIONS_PATH := $(COLLECTIONS)
 export ANSIBLE_HOME := $(CURDIR)/build/ansible
 export RUFF_CACHE_DIR := $(CURDIR)/build/cache/ruff
-export PYTHONDONTWRITEBYTECODE := 1
+# Compiled modules: once for all programs, and never beside the sources.
+export PYTHONPYCACHEPREFIX := $(CURDIR)/build/cache/pyc
+export PYTHONDONTWRITEBYTECODE :=
+# Where the tests write their JUnit files.
+export JUNIT ?= build/junit
 
 # The lab, the demo and the benches are Python packages in tests/, and need root.
 SCENARIO ?=
 HOST ?= h1
-NAME ?= strategies
+NAME ?=
+AGAIN ?=
 REPEATS ?=
 CLUSTER ?=
 OUT ?=
 ROOT := $(SUDO) env PATH=$(PATH):/usr/sbin:/sbin PYTHONPATH=$(CURDIR)/tests \
-	ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) \
+	PYTHONPYCACHEPREFIX=$(PYTHONPYCACHEPREFIX) PYTHONDONTWRITEBYTECODE= ANSIBLE_COLLECTIONS_PATH=$(COLLECTIONS) ANSIBLE_HOME=$(ANSIBLE_HOME) \
 	$(foreach name,$(filter KVMOPS_%,$(.VARIABLES)),$(name)='$($(name))') $(BIN)/python
 # Labs that are tested side by side, on a machine with processors to spare: make integration LABS=2
 LABS ?= 0
+TESTS ?= tests/lab/tests tests/integration
 OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
 
 .PHONY: help
@@ -52,9 +58,12 @@ $(VENV)/.stamp: tests/requirements/controller.txt tests/requirements/dev.txt
 $(LINK):
 	@mkdir -p $(@D) && ln -sfn ../../../.. $@
 
+# Side by side; the longest first.
+CHECK := units+lint-ansible+types+lint-python+lint-files
+
 .PHONY: check
-check: tools ## The fast part of the tests: lint, types, units (no root, no lab)
-	@$(MAKE) --jobs=$(JOBS) --keep-going --output-sync=target lint types units
+check: tools ## The fast part of the tests: lint, types, units (no root, no lab; 2 minutes)
+	@tests/tools/test $(CHECK)
 
 .PHONY: lint lint-ansible lint-python lint-files
 lint: lint-ansible lint-python lint-files ## Style: ruff, ansible-lint, yamllint, licences, changelog
@@ -91,14 +100,18 @@ import-check: build ## Would Galaxy take that file? (galaxy-importer)
 	@tests/tools/import-check $(PYTHON)
 
 .PHONY: integration
-integration: tools ## The lab's own tests, then the collection's on the lab (root)
-	@mkdir -p build/junit
-	@$(ROOT) -m pytest tests/lab/tests tests/integration -q -p harness.side_by_side -n $(LABS) --dist loadfile \
-		--junit-xml=build/junit/integration.xml $(ARGS)
+integration: tools ## The lab's own tests, then the collection's on the lab (root; 15 minutes)
+	@mkdir -p $(JUNIT)
+	@$(ROOT) -m pytest $(TESTS) -q -p harness.side_by_side -p harness.processor -n $(LABS) --dist loadfile \
+		--junit-xml=$(JUNIT)/integration.xml -m 'not soak' $(ARGS)
 
 .PHONY: test
-test: ## Everything: check, sanity, import-check, integration
-	@tests/tools/test check sanity import-check integration
+test: tools ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
+	@tests/tools/test $(CHECK) sanity+import-check integration
+
+.PHONY: soak
+soak: tools ## All that takes longer [NAME=part] [AGAIN=1]; goes on where it was stopped (root; an hour)
+	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)
 
 ##
 .PHONY: demo
@@ -107,8 +120,8 @@ demo: tools ## Drain a busy host of a small cluster on this machine, and bring e
 
 .PHONY: bench
 bench: tools ## Measure, ours against others: make bench [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
-	@$(ROOT) -m bench $(NAME) $(OPTIONS) $(if $(OUT),--out $(OUT)) $(if $(REPEATS),--repeats $(REPEATS)) \
-		$(if $(CLUSTER),--cluster $(CLUSTER))
+	@$(ROOT) -m bench $(or $(NAME),strategies) $(OPTIONS) $(if $(OUT),--out $(OUT)) $(if $(REPEATS),--repeats $(REPEATS)) \
+		$(if $(CLUSTER),--cluster $(CLUSTER)) $(ARGS)
 
 .PHONY: lab-up lab-down lab-reset lab-status lab-ssh
 lab-up: tools ## Start a cluster on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)

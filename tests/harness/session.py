@@ -15,6 +15,8 @@ from types import FrameType
 
 from lab import Lab, LabError, take_down
 
+from .meter import METER
+
 #: Numbers that neither people nor workers (side_by_side.py) are likely to have.
 BESIDE = range(11, 7, -1)
 
@@ -38,7 +40,10 @@ def lab_for(scenario: Path, *, inventory: Path | None = None, keep: bool = False
     """Bring a lab up, and take it down at the end, however that comes about, unless it is to be kept."""
     with ended_like_ctrl_c():
         try:
-            yield Lab.up(scenario, inventory_path=inventory, say=say)
+            # The first lab on a machine makes the images of its hosts, which is no test's work.
+            with METER.apart():
+                lab = Lab.up(scenario, inventory_path=inventory, say=say)
+            yield lab
         finally:
             if not keep:
                 with unhurried():

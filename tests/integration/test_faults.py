@@ -52,7 +52,9 @@ def moving_guest(running: Running) -> tuple[str, str]:
 
 
 @pytest.mark.parametrize(
-    "fault", [kill_daemon_at_destination, kill_daemon_at_source, cut_the_link], ids=lambda fault: fault.__name__
+    "fault",
+    [kill_daemon_at_destination, pytest.param(kill_daemon_at_source, marks=pytest.mark.soak), cut_the_link],
+    ids=lambda fault: fault.__name__,
 )
 def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fault: Fault) -> None:
     boots = outside.boot_ids(slowly)

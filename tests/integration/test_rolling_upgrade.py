@@ -25,6 +25,8 @@ from harness.operator import Operator
 from harness.session import lab_beside
 from lab import Lab, in_parallel
 
+pytestmark = pytest.mark.soak
+
 SCENARIO = Path(__file__).with_name("upgrade.yml")
 MOVING = ["busy1", "busy2", "busy3", "work1", "work2", "work3"]
 BEFORE, AFTER = "10.0.2", "11.1.3"

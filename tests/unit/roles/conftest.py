@@ -84,3 +84,9 @@ def _linked(source: Path, target: Path, leave: tuple[str, ...]) -> None:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Hosts:
     return Hosts(tmp_path)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Leave to `make soak` what plays a playbook: each start of Ansible takes seconds."""
+    if "hosts" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.soak)

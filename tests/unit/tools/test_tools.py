@@ -6,40 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-from tools import ansible_test_home, count, interpreters
-
-SUITE = '<testsuites><testsuite name="pytest" tests="{}" failures="{}" errors="{}" skipped="{}"/></testsuites>'
-
-
-@pytest.mark.parametrize(
-    ("suites", "counted"),
-    [
-        pytest.param([], (0, 0, 0), id="nothing ran"),
-        pytest.param([(3, 0, 0, 0)], (3, 0, 0), id="one file"),
-        pytest.param([(5, 1, 0, 1), (2, 0, 1, 0)], (4, 2, 1), id="two files, an error is a failure"),
-    ],
-)
-def test_counts_of_all_files_are_added_up(tmp_path, suites, counted):
-    for number, suite in enumerate(suites):
-        (tmp_path / f"{number}.xml").write_text(SUITE.format(*suite), encoding="utf-8")
-
-    assert count.count(tmp_path) == counted
-
-
-def test_a_file_cut_off_counts_as_a_failure(tmp_path):
-    (tmp_path / "units.xml").write_text("<testsuites><testsuite tests=", encoding="utf-8")
-
-    assert count.count(tmp_path) == (0, 1, 0)
-
-
-@pytest.mark.parametrize(("suite", "status"), [((2, 0, 0, 0), 0), ((2, 1, 0, 0), 1), ((1, 0, 0, 1), 1)])
-def test_the_line_and_the_exit_status(tmp_path, monkeypatch, capsys, suite, status):
-    (tmp_path / "units.xml").write_text(SUITE.format(*suite), encoding="utf-8")
-    monkeypatch.setattr("sys.argv", ["count.py", str(tmp_path)])
-
-    assert count.main() == status
-    assert capsys.readouterr().out.endswith(" skipped\n")
+from tools import ansible_test_home, interpreters
 
 
 def command(folder: Path, name: str, says: str, status: int = 0) -> None:

@@ -1,0 +1,77 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What `make soak` runs: the table of its parts."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the long proof.
+
+    Attributes:
+        name: what `make soak NAME=` takes.
+        purpose: what it shows, in one line.
+        minutes: how long it takes on two quiet cores, roughly.
+        command: a program with its arguments; exit status 0 means that all is well. Tests write their JUnit files into
+            the folder that the variable JUNIT names.
+        times: how often it runs; it passes if it passes each time.
+    """
+
+    name: str
+    purpose: str
+    minutes: float
+    command: tuple[str, ...]
+    times: int = 1
+
+
+def _make(*words: str) -> tuple[str, ...]:
+    return ("make", "--no-print-directory", *words)
+
+
+def _integration(*tests: str, select: str = "") -> tuple[str, ...]:
+    """The tests of some files that are marked `soak`."""
+    chosen = f" -k '{select}'" if select else ""
+    return _make("integration", f"TESTS={' '.join(tests)}", f"ARGS=-m soak{chosen}")
+
+
+PARTS = (
+    Part("units", "The unit tests that run whole playbooks.", 5, _make("units", "ARGS=-m soak")),
+    Part("faults", "Each fault in the middle of a drain.", 5, _integration("tests/integration/test_faults.py")),
+    Part(
+        "upgrade",
+        "A rolling upgrade of three hosts: one fails, one run is killed, the next one takes over.",
+        5,
+        _integration("tests/integration/test_rolling_upgrade.py"),
+    ),
+    Part(
+        "integration",
+        "All other integration tests that take long.",
+        10,
+        _integration("tests/integration", select="not test_faults and not test_rolling_upgrade"),
+    ),
+    Part("lab", "The lab is killed while it comes up, at different moments.", 4, _integration("tests/lab/tests")),
+    Part(
+        "interrupt",
+        "What depends on the moment, three times: a killed controller, a killed job, Ctrl-C.",
+        10,
+        _make("integration", "TESTS=tests/integration/test_interrupt.py"),
+        times=3,
+    ),
+    Part(
+        "overhead",
+        "A drain by playbook takes at most three times as long as a loop of virsh migrate.",
+        4,
+        _make("bench", "NAME=overhead", "ARGS=--max-ratio 3"),
+    ),
+    Part(
+        "releases",
+        "A minimal Debian 12 and 13: the tests, the demo, and an installation from Git.",
+        25,
+        (sys.executable, "-m", "soak.releases"),
+    ),
+)
