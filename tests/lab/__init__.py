@@ -8,7 +8,8 @@ Here is all that others use; the folders below are the lab's own.
 
 from __future__ import annotations
 
-from lab.cluster.lab import Lab, take_down
+from lab.cluster.lab import Lab
+from lab.cluster.removal import take_down
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.guest import agent_protocol

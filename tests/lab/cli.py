@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.cluster import status
-from lab.cluster.lab import Lab, take_down
+from lab.cluster.lab import Lab
+from lab.cluster.removal import take_down
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.common.settings import from_environment

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,39 +13,25 @@ from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
-from lab.guest import agent_protocol, domain_xml
-from lab.guest.guest import Guest, clear_script, running_on, start_script
-from lab.host import credentials, ssh
+from lab.guest import agent_protocol
+from lab.guest.guest import Guest, running_on
 from lab.host.host import Host
-from lab.image import accelerator, base_image, boot_image, repository
 from lab.layout import scenario
 from lab.layout.addresses import Networks, networks
 from lab.layout.scenario import Scenario
-from lab.machine import cgroup, mount, network, ownership, prerequisites, process
-from lab.machine.resources import existing_resources
+from lab.machine import network, ownership, prerequisites
+from lab.machine.lock import exclusive
 from lab.probe.probe import Probe
 
-from . import inventory
+from . import inventory, start
 from .fault import Fault
+from .removal import remove_hosts, take_down
 
-GUEST_READY_S = 180.0
 VERIFY_S = 120.0
 
 
 def _silent(line: str) -> None:
     """Say nothing."""
-
-
-@contextlib.contextmanager
-def _alone(settings: Settings) -> Iterator[None]:
-    """Keep a second command from changing the lab at the same time. The kernel drops the lock of a killed one."""
-    settings.state.mkdir(parents=True, exist_ok=True)
-    with (settings.state / "lock").open("w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise LabError("another lab command is at work", "Wait for its end, then try again.") from None
-        yield
 
 
 class Lab:
@@ -75,7 +58,7 @@ class Lab:
         """
         prerequisites.check_root()
         settings = from_environment()
-        with _alone(settings):
+        with exclusive(settings):
             running = cls._remembered(settings)
             wanted = scenario.load(path or scenario.DEFAULT_SCENARIO) if path or running is None else running
             prerequisites.check_room(settings)
@@ -85,13 +68,13 @@ class Lab:
             lab = cls(settings, wanted)
             if running is not None and running.hosts != wanted.hosts:
                 say("other hosts than those that run: taking these down")
-                cls(settings, running)._tear_down()
-            kvm = lab._make_images(say)
+                remove_hosts(settings, cls(settings, running).hosts.values())
+            kvm = start.make_images(lab, say)
             lab._remember()
-            lab._start_hosts(say)
+            start.start_hosts(lab, say)
             if running is not None and running.guests != wanted.guests:
-                lab._clear_guests(say)
-            lab._start_guests(say, kvm=kvm)
+                start.clear_guests(lab, say)
+            start.start_guests(lab, say, kvm=kvm)
             lab.write_inventory(inventory_path)
         return lab
 
@@ -119,73 +102,6 @@ class Lab:
         draft = self.settings.state / "lab.json.new"
         draft.write_text(self.scenario.to_json(), encoding="utf-8")
         draft.replace(self.settings.state / "lab.json")
-
-    def _make_images(self, say: Say) -> bool:
-        """Make what the hosts and guests boot from; return whether guests may use KVM."""
-        boot_image.ensure_programs(self.settings)
-        releases = sorted({host.release for host in self.scenario.hosts})
-        # One after the other: they share the machine's two cores and apt's lock.
-        images = [base_image.ensure(self.settings, release, say) for release in releases]
-        for release in sorted({host.release for host in self.scenario.hosts if host.updates == "backports"}):
-            repository.ensure(self.settings, release, say)
-        boot_image.ensure(self.settings)
-        return accelerator.kvm_works(self.settings, images[0])
-
-    def _start_hosts(self, say: Say) -> None:
-        off = [host for host in self.hosts.values() if not host.is_running()]
-        if off:
-            say(f"starting {', '.join(host.name for host in off)}")
-        mount.nspawn_run()
-        credentials.ensure_ssh(self.settings, self.networks)
-        credentials.ensure_authority(self.settings)
-        self.settings.shared.mkdir(parents=True, exist_ok=True)
-        network.make_bridges(self.settings, self.networks)
-        for host in self.hosts.values():
-            # Also those that run: a cable that was pulled or lost is put back.
-            network.connect_host(self.settings, self.networks, host.plan)
-            host.start(self.scenario)
-        in_parallel(lambda host: host.wait_ready(), self.hosts.values())
-        if off:
-            say(f"{len(self.hosts)} hosts answer")
-
-    def _start_guests(self, say: Say, *, kvm: bool) -> None:
-        """Start those guests that run nowhere, each at home."""
-        present = set().union(*in_parallel(running_on, self.hosts.values()))
-        absent = [guest for guest in self.guests.values() if guest.name not in present]
-        if not absent:
-            return
-        say(f"starting {len(absent)} guests ({'KVM' if kvm else 'TCG'})")
-        homes = sorted({guest.home for guest in absent})
-
-        def start(home: str) -> None:
-            mine = [guest for guest in absent if guest.home == home]
-            self.hosts[home].ssh_with(start_script(mine, self.hosts[home], kvm=kvm), None, timeout=120)
-
-        in_parallel(start, homes)
-        in_parallel(self._wait_guest, absent)
-        say(f"{len(absent)} guests answer")
-
-    def _wait_guest(self, guest: Guest) -> None:
-        if agent_protocol.wait_ready(guest.address, GUEST_READY_S) is None:
-            raise LabError(
-                f"guest {guest.name} ({guest.address}): no answer within {GUEST_READY_S:g} s",
-                f"See {domain_xml.console_place(guest.plan)} on {guest.home}.",
-            )
-
-    def _clear_guests(self, say: Say) -> None:
-        say("removing all guests")
-        for host, left in zip(self.hosts.values(), in_parallel(self._clear_host, self.hosts.values()), strict=True):
-            if left:
-                raise LabError(f"{host.name}: these guests would not go: {left}", "Reset again, or take the lab down.")
-
-    @staticmethod
-    def _clear_host(host: Host) -> str:
-        return " ".join(host.ssh(clear_script(), timeout=120).stdout.split())
-
-    def _tear_down(self) -> None:
-        ssh.close(self.settings)
-        in_parallel(lambda host: host.kill(), self.hosts.values())
-        _remove_all(self.settings)
 
     # ---- use ---------------------------------------------------------------------------------------------------------
 
@@ -237,14 +153,14 @@ class Lab:
         if wanted.hosts != self.scenario.hosts:
             raise LabError("this scenario has other hosts than those that run", "Use `up` with it.")
         lab = Lab(self.settings, wanted)
-        with _alone(self.settings):
+        with exclusive(self.settings):
             lab._remember()
             for name in lab.hosts:
                 lab.fault.mend(name)
-            lab._start_hosts(say)
-            lab._clear_guests(say)
+            start.start_hosts(lab, say)
+            start.clear_guests(lab, say)
             in_parallel(lambda host: host.forget(forget), lab.hosts.values())
-            lab._start_guests(say, kvm=lab._make_images(say))
+            start.start_guests(lab, say, kvm=start.make_images(lab, say))
         return lab
 
     def write_inventory(self, path: Path | None = None) -> Path:
@@ -254,33 +170,3 @@ class Lab:
         for place in [own, *([path] if path else [])]:
             inventory.write(place, data)
         return own
-
-
-def take_down() -> None:
-    """Take down whatever lab there is, whole or in pieces."""
-    prerequisites.check_root()
-    settings = from_environment()
-    with _alone(settings):
-        ownership.check(settings)
-        ssh.close(settings)
-        for record in settings.run.glob("*.supervisor"):
-            process.end(record)
-        _remove_all(settings)
-        ownership.release(settings)
-        left = existing_resources(settings)
-        for name in ("hosts", "run", "ssh", "pki", "shared"):
-            shutil.rmtree(settings.state / name, ignore_errors=True)
-        for name in ("lab.json", "inventory.yml"):
-            (settings.state / name).unlink(missing_ok=True)
-    if left:
-        raise LabError(f"not gone: {'; '.join(left[:5])}", "Run `down` again; if it stays, see who holds it.")
-
-
-def _remove_all(settings: Settings) -> None:
-    in_parallel(cgroup.remove, cgroup.of_lab(settings))
-    network.remove_all(settings)
-    for place in mount.of_lab(settings):
-        mount.unmount(place)
-    if not cgroup.of_other_labs(settings):
-        mount.drop_nspawn_run()
-    shutil.rmtree(settings.state / "hosts", ignore_errors=True)

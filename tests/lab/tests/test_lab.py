@@ -23,7 +23,7 @@ import pytest
 
 from harness.meter import METER
 from lab import Lab, LabError
-from lab.cluster.lab import take_down
+from lab.cluster.removal import take_down
 from lab.common.settings import Settings, from_environment
 from lab.host import container
 from lab.machine import process

@@ -1,0 +1,92 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a lab comes up, step by step. Each step does only what is missing, so that it can be done again."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lab.common.errors import LabError
+from lab.common.parallel import in_parallel
+from lab.common.progress import Say
+from lab.guest import agent_protocol, domain_xml
+from lab.guest.guest import Guest, clear_script, running_on, start_script
+from lab.host import credentials
+from lab.host.host import Host
+from lab.image import accelerator, base_image, boot_image, repository
+from lab.machine import mount, network
+
+if TYPE_CHECKING:
+    from .lab import Lab
+
+GUEST_READY_S = 180.0
+
+
+def make_images(lab: Lab, say: Say) -> bool:
+    """Make what the hosts and guests boot from; return whether guests may use KVM."""
+    boot_image.ensure_programs(lab.settings)
+    releases = sorted({host.release for host in lab.scenario.hosts})
+    # One after the other: they share the machine's two cores and apt's lock.
+    images = [base_image.ensure(lab.settings, release, say) for release in releases]
+    for release in sorted({host.release for host in lab.scenario.hosts if host.updates == "backports"}):
+        repository.ensure(lab.settings, release, say)
+    boot_image.ensure(lab.settings)
+    return accelerator.kvm_works(lab.settings, images[0])
+
+
+def start_hosts(lab: Lab, say: Say) -> None:
+    """Start those hosts that are off, and wait until all answer."""
+    off = [host for host in lab.hosts.values() if not host.is_running()]
+    if off:
+        say(f"starting {', '.join(host.name for host in off)}")
+    mount.nspawn_run()
+    credentials.ensure_ssh(lab.settings, lab.networks)
+    credentials.ensure_authority(lab.settings)
+    lab.settings.shared.mkdir(parents=True, exist_ok=True)
+    network.make_bridges(lab.settings, lab.networks)
+    for host in lab.hosts.values():
+        # Also those that run: a cable that was pulled or lost is put back.
+        network.connect_host(lab.settings, lab.networks, host.plan)
+        host.start(lab.scenario)
+    in_parallel(lambda host: host.wait_ready(), lab.hosts.values())
+    if off:
+        say(f"{len(lab.hosts)} hosts answer")
+
+
+def start_guests(lab: Lab, say: Say, *, kvm: bool) -> None:
+    """Start those guests that run nowhere, each at home."""
+    present = set().union(*in_parallel(running_on, lab.hosts.values()))
+    absent = [guest for guest in lab.guests.values() if guest.name not in present]
+    if not absent:
+        return
+    say(f"starting {len(absent)} guests ({'KVM' if kvm else 'TCG'})")
+    homes = sorted({guest.home for guest in absent})
+
+    def start(home: str) -> None:
+        mine = [guest for guest in absent if guest.home == home]
+        lab.hosts[home].ssh_with(start_script(mine, lab.hosts[home], kvm=kvm), None, timeout=120)
+
+    in_parallel(start, homes)
+    in_parallel(_wait_guest, absent)
+    say(f"{len(absent)} guests answer")
+
+
+def _wait_guest(guest: Guest) -> None:
+    if agent_protocol.wait_ready(guest.address, GUEST_READY_S) is None:
+        raise LabError(
+            f"guest {guest.name} ({guest.address}): no answer within {GUEST_READY_S:g} s",
+            f"See {domain_xml.console_place(guest.plan)} on {guest.home}.",
+        )
+
+
+def clear_guests(lab: Lab, say: Say) -> None:
+    """Remove every guest from every host."""
+    say("removing all guests")
+    for host, left in zip(lab.hosts.values(), in_parallel(_clear_host, lab.hosts.values()), strict=True):
+        if left:
+            raise LabError(f"{host.name}: these guests would not go: {left}", "Reset again, or take the lab down.")
+
+
+def _clear_host(host: Host) -> str:
+    return " ".join(host.ssh(clear_script(), timeout=120).stdout.split())
