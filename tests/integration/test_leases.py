@@ -30,7 +30,7 @@ PLAYBOOK = """
       block:
         - name: Take the hosts
           ansible.builtin.import_role:
-            name: kvmops.cluster.preflight
+            name: kvmops.cluster.run
             tasks_from: lease
           vars:
             __preflight_lease_hosts: "{{ wanted }}"
@@ -52,8 +52,8 @@ PLAYBOOK = """
       always:
         - name: Give the hosts back
           ansible.builtin.import_role:
-            name: kvmops.cluster.preflight
-            tasks_from: give_back
+            name: kvmops.cluster.run
+            tasks_from: release
 """
 
 

@@ -187,7 +187,7 @@ def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
         "rolling_upgrade_report_dir": str(cluster.reports),
     }
 
-    have = part("preflight", "lease", __preflight_lease_hosts=["a", "b", "c"])
+    have = part("run", "lease", __preflight_lease_hosts=["a", "b", "c"])
     outcome = hosts.play(have, part("rolling_upgrade", "home"), **run)
 
     assert outcome.status == 0, outcome.text

@@ -10,12 +10,12 @@ import pytest
 
 from .conftest import part
 
-GIVE_BACK = part("preflight", "give_back")
+GIVE_BACK = part("run", "release")
 
 
 def take(*hosts):
     """Tasks that take hosts as the roles do."""
-    return part("preflight", "lease", __preflight_lease_hosts=list(hosts))
+    return part("run", "lease", __preflight_lease_hosts=list(hosts))
 
 
 def run(hosts, *tasks, owner="alice"):
@@ -74,7 +74,7 @@ def test_hosts_are_taken_for_longer_than_a_plan_may_take(hosts, seconds, guessed
     plan = {"steps": [{"id": "s001"}, {"id": "s002"}], "expected": {"seconds": seconds, "guessed": guessed}}
     asked = {"__preflight_lease_hosts": ["a"], "__preflight_lease_ttl_s": "{{ __preflight_plan_ttl_s }}"}
 
-    outcome = run(hosts, part("preflight", "lease", **asked, __preflight_plan=plan, __preflight_hooks=hooks))
+    outcome = run(hosts, part("run", "lease", **asked, __preflight_plan=plan, __preflight_hooks=hooks))
 
     assert outcome.status == 0, outcome.text
     assert hosts.kept("lease.json")["a"]["ttl_s"] == lasts_s
