@@ -23,8 +23,8 @@ PLAYBOOK = """
   hosts: hypervisors
   gather_facts: false
   vars:
-    __preflight_lease_owner: "{{ who }}"
-    __preflight_lease_run: "of-{{ who }}"
+    __run_lease_owner: "{{ who }}"
+    __run_lease_run: "of-{{ who }}"
   tasks:
     - name: Work while this run has the hosts
       block:
@@ -33,14 +33,14 @@ PLAYBOOK = """
             name: kvmops.cluster.run
             tasks_from: lease
           vars:
-            __preflight_lease_hosts: "{{ wanted }}"
-            __preflight_lease_purpose: a test
-            __preflight_lease_wait_s: "{{ wait_s | default(0) }}"
+            __run_lease_hosts: "{{ wanted }}"
+            __run_lease_purpose: a test
+            __run_lease_wait_s: "{{ wait_s | default(0) }}"
 
         - name: Tell the numbers
           run_once: true
           ansible.builtin.debug:
-            msg: "has {{ __preflight_fences.keys() | sort | join(' and ') }}"
+            msg: "has {{ __run_fences.keys() | sort | join(' and ') }}"
 
         - name: Work until the file is there
           run_once: true

@@ -13,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").glob("*") if path.is_dir())
+#: What the others share. No operator calls it.
+INTERNAL = {"run"}
 
 
 def names(folder: str) -> set[str]:
@@ -33,7 +35,13 @@ def test_every_action_has_its_module():
 def test_a_role_has_what_an_operator_needs(role):
     for file in ("README.md", "meta/argument_specs.yml", "meta/main.yml", "tasks/main.yml"):
         assert (ROOT / "roles" / role / file).is_file(), f"roles/{role}/{file} is missing"
-    assert (ROOT / f"playbooks/{role}.yml").is_file(), f"playbooks/{role}.yml is missing"
+    assert (ROOT / f"playbooks/{role}.yml").is_file() == (role not in INTERNAL), f"playbooks/{role}.yml"
+
+
+@pytest.mark.parametrize("role", sorted(INTERNAL))
+def test_an_internal_role_says_so_wherever_it_is_described(role):
+    for file in ("README.md", "meta/argument_specs.yml", "meta/main.yml"):
+        assert "Internal: " in (ROOT / "roles" / role / file).read_text(encoding="utf-8"), f"roles/{role}/{file}"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -50,5 +58,5 @@ def test_a_role_has_a_default_for_what_its_argument_spec_says(role):
 def test_the_documentation_names_all_that_is_included():
     page = (ROOT / "docs/README.md").read_text(encoding="utf-8")
 
-    for name in names("plugins/modules") | set(ROLES):
+    for name in names("plugins/modules") | set(ROLES) - INTERNAL:
         assert f"`{name}`" in page, name

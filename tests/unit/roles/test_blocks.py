@@ -17,11 +17,17 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).parents[3]
-FILES = sorted((ROOT / "roles").glob("*/tasks/*.yml"))
+FILES = sorted((ROOT / "roles").glob("*/tasks/**/*.yml"))
 
 
 def tasks_in(path):
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def looked_up(path, file):
+    """A file that a task names: beside its own, or below the role's tasks, as Ansible looks."""
+    tasks = next((folder for folder in path.parents if folder.name == "tasks"), path.parent)
+    return next(found for found in (path.parent / file, tasks / file) if found.exists())
 
 
 def brought_in(task, path):
@@ -34,7 +40,8 @@ def brought_in(task, path):
     for how in ("import_tasks", "include_tasks"):
         file = task.get(f"ansible.builtin.{how}")
         if file and "{{" not in file:
-            return tasks_in(path.parent / file), path.parent / file
+            found = looked_up(path, file)
+            return tasks_in(found), found
     return (task["block"], path) if "block" in task else None
 
 
@@ -63,7 +70,7 @@ def lonely(path):
     ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parts[-3]}/{path.name}")
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "roles")))
 def test_no_task_of_one_host_keeps_the_others_from_what_comes_after_a_failure(path):
     assert lonely(path) == []
 

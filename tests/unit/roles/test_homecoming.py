@@ -179,16 +179,16 @@ def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
     cluster.upgraded()
     hosts.pretend("migration_path_info", PATHS)
     run = {
-        "__preflight_lease_owner": "alice",
-        "__preflight_lease_run": "rolling_upgrade",
+        "__run_lease_owner": "alice",
+        "__run_lease_run": "rolling_upgrade",
         "__rolling_upgrade_run": "r1",
         "__rolling_upgrade_hosts": ["a", "b", "c"],
         "__rolling_upgrade_planned": {"waves": []},
         "rolling_upgrade_report_dir": str(cluster.reports),
     }
 
-    have = part("run", "lease", __preflight_lease_hosts=["a", "b", "c"])
-    outcome = hosts.play(have, part("rolling_upgrade", "home"), **run)
+    have = part("run", "lease", __run_lease_hosts=["a", "b", "c"])
+    outcome = hosts.play(have, part("rolling_upgrade", "finish/bring_home"), **run)
 
     assert outcome.status == 0, outcome.text
     assert cluster.places() == {"web1": "a", "web2": "a", "db1": "c"}, outcome.text

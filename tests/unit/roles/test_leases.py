@@ -10,19 +10,19 @@ import pytest
 
 from .conftest import part
 
-GIVE_BACK = part("run", "release")
+RELEASE = part("run", "release")
 
 
 def take(*hosts):
     """Tasks that take hosts as the roles do."""
-    return part("run", "lease", __preflight_lease_hosts=list(hosts))
+    return part("run", "lease", __run_lease_hosts=list(hosts))
 
 
 def run(hosts, *tasks, owner="alice"):
     """Do these tasks, and give the hosts back if one fails."""
-    who = {"__preflight_lease_owner": owner, "__preflight_lease_run": f"of-{owner}"}
+    who = {"__run_lease_owner": owner, "__run_lease_run": f"of-{owner}"}
     stop = {"name": "Stop", "ansible.builtin.fail": {"msg": "over"}}
-    return hosts.play({"name": "Work", "block": list(tasks), "rescue": [GIVE_BACK, stop]}, hosts="all", **who)
+    return hosts.play({"name": "Work", "block": list(tasks), "rescue": [RELEASE, stop]}, hosts="all", **who)
 
 
 def holders(hosts):
@@ -50,7 +50,7 @@ def test_a_host_that_does_not_answer_is_told_with_the_reason_and_none_is_kept(ho
 
 
 def test_all_that_was_taken_in_turns_is_given_back_in_one(hosts):
-    assert run(hosts, take("c"), take("a"), GIVE_BACK).status == 0
+    assert run(hosts, take("c"), take("a"), RELEASE).status == 0
 
     assert holders(hosts) == {"a": None, "c": None}
 
@@ -72,9 +72,9 @@ HOOK = {"command": ["/usr/bin/true"], "timeout_s": 600, "seconds": 60}
 )
 def test_hosts_are_taken_for_longer_than_a_plan_may_take(hosts, seconds, guessed, hooks, lasts_s):
     plan = {"steps": [{"id": "s001"}, {"id": "s002"}], "expected": {"seconds": seconds, "guessed": guessed}}
-    asked = {"__preflight_lease_hosts": ["a"], "__preflight_lease_ttl_s": "{{ __preflight_plan_ttl_s }}"}
+    asked = {"__run_lease_hosts": ["a"], "__run_lease_ttl_s": "{{ __run_plan_ttl_s }}"}
 
-    outcome = run(hosts, part("run", "lease", **asked, __preflight_plan=plan, __preflight_hooks=hooks))
+    outcome = run(hosts, part("run", "lease", **asked, __run_plan=plan, __run_hooks=hooks))
 
     assert outcome.status == 0, outcome.text
     assert hosts.kept("lease.json")["a"]["ttl_s"] == lasts_s

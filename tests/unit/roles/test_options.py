@@ -18,7 +18,7 @@ MOVING = ("drain_host", "evacuate", "rebalance", "restore_host", "rolling_upgrad
 PLANNING = [
     (role, path)
     for role in MOVING
-    for path in sorted((ROLES / role / "tasks").glob("*.yml"))
+    for path in sorted((ROLES / role / "tasks").rglob("*.yml"))
     if "kvmops.cluster.migration_plan:" in path.read_text(encoding="utf-8") and path.name != "score.yml"
 ]
 
@@ -28,11 +28,11 @@ def options(role):
     return set(yaml.safe_load(text)["argument_specs"]["main"]["options"])
 
 
-@pytest.mark.parametrize("role", sorted(path.name for path in ROLES.iterdir()))
+@pytest.mark.parametrize("role", sorted(path.parents[1].name for path in ROLES.glob("*/defaults/main.yml")))
 def test_each_option_is_told_and_used(role):
     readme = (ROLES / role / "README.md").read_text(encoding="utf-8")
     defaults = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text(encoding="utf-8"))
-    files = [*(ROLES / role / "tasks").glob("*.yml"), *(ROLES / role / "vars").glob("*.yml")]
+    files = [*(ROLES / role / "tasks").rglob("*.yml"), *(ROLES / role / "vars").glob("*.yml")]
     used = set(re.findall(r"\w+", " ".join(file.read_text(encoding="utf-8") for file in files)))
 
     said = options(role)

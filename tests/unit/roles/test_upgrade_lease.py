@@ -71,7 +71,7 @@ def lease(**arguments):
 def keep_fences(hosts):
     """A task after which this run has what it took."""
     fences = {host: f"{{{{ hostvars.{host}.leased.fence | int }}}}" for host in hosts}
-    return {"name": "Keep the numbers", "ansible.builtin.set_fact": {"__preflight_fences": fences}}
+    return {"name": "Keep the numbers", "ansible.builtin.set_fact": {"__run_fences": fences}}
 
 
 def holders(hosts):
@@ -142,8 +142,8 @@ def upgrade_one(hosts, *before, **variables):
     hosts.pretend("host_health_info", WELL)
     tell = {"name": "Tell", "ansible.builtin.debug": {"msg": "{{ __rolling_upgrade_said | default('it is well') }}"}}
     told = {
-        "__preflight_lease_owner": "alice",
-        "__preflight_lease_run": "rolling_upgrade-1",
+        "__run_lease_owner": "alice",
+        "__run_lease_run": "rolling_upgrade-1",
         "__rolling_upgrade_number": 1,
         "__rolling_upgrade_planned": {"waves": []},
         "__rolling_upgrade_recorded_begun": {"record": {}},
@@ -205,9 +205,9 @@ def test_a_host_that_another_run_has_taken_is_left_alone(hosts):
     hosts.pretend("migration_path_info", PATHS)
     hosts.pretend("host_maintenance", EMPTY)
     wave = {
-        "__preflight_lease_owner": "alice",
-        "__preflight_lease_run": "rolling_upgrade-1",
-        "__preflight_report": {"report": {"guests": []}},
+        "__run_lease_owner": "alice",
+        "__run_lease_run": "rolling_upgrade-1",
+        "__run_report": {"report": {"guests": []}},
         "__rolling_upgrade_hosts": ["a", "b", "c"],
         "__rolling_upgrade_left": ["b", "c"],
         "__rolling_upgrade_moves": 0,
@@ -221,7 +221,7 @@ def test_a_host_that_another_run_has_taken_is_left_alone(hosts):
     }
     theirs = {**lease(run="rolling_upgrade-2", force=True), "when": "inventory_hostname == 'b'", "register": "other"}
 
-    outcome = hosts.play(lease(), keep_fences("abc"), theirs, part("rolling_upgrade", "open"), **wave)
+    outcome = hosts.play(lease(), keep_fences("abc"), theirs, part("rolling_upgrade", "wave/open"), **wave)
 
     assert outcome.status == 2, outcome.text
     assert "b was not upgraded: the lease with fence" in outcome.words, outcome.text

@@ -10,6 +10,7 @@ import pytest
 
 from .conftest import part
 
+EMPTY = (part("rolling_upgrade", "wave/cordon"), part("rolling_upgrade", "wave/empty"))
 GPU1 = {"name": "gpu1", "uuid": "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11"}
 PLAN = {
     "schema": "kvmops.plan/1",
@@ -25,9 +26,9 @@ PLAN = {
     "expected": {"seconds": 0, "bytes": 0, "fits_window": None},
 }
 WAVE = {
-    "__preflight_lease_owner": "alice",
-    "__preflight_lease_run": "rolling_upgrade",
-    "__preflight_view": {"snapshots": {host: {"host": host, "domains": []} for host in ("a", "b", "c")}},
+    "__run_lease_owner": "alice",
+    "__run_lease_run": "rolling_upgrade",
+    "__run_view": {"snapshots": {host: {"host": host, "domains": []} for host in ("a", "b", "c")}},
     "__rolling_upgrade_run": "r1",
     "__rolling_upgrade_hosts": ["a", "b", "c"],
     "__rolling_upgrade_planned": {"waves": []},
@@ -109,7 +110,7 @@ def test_a_guest_that_was_shut_down_for_nothing_is_started_again_on_whichever_ho
     hosts.pretend("host_maintenance", MAINTENANCE)
     hosts.pretend("guest_power", power)
 
-    outcome = hosts.play(part("rolling_upgrade", "empty"), **WAVE, rolling_upgrade_report_dir=str(hosts.folder))
+    outcome = hosts.play(*EMPTY, **WAVE, rolling_upgrade_report_dir=str(hosts.folder))
 
     assert outcome.status == 2, outcome.text
     assert hosts.kept("told.json") == {"b": ["cordoned", "shut_down", "maintenance", "running"]}, outcome.text
@@ -122,7 +123,7 @@ def test_a_host_that_was_closed_is_opened_again_when_it_cannot_be_recorded(hosts
     hosts.pretend("host_maintenance", MAINTENANCE)
     (hosts.folder / "b/upgrade.json").mkdir(parents=True)
 
-    outcome = hosts.play(part("rolling_upgrade", "empty"), **WAVE)
+    outcome = hosts.play(*EMPTY, **WAVE)
 
     assert outcome.status == 2, outcome.text
     assert hosts.kept("told.json") == {"b": ["cordoned", "active"]}, outcome.text
@@ -131,11 +132,11 @@ def test_a_host_that_was_closed_is_opened_again_when_it_cannot_be_recorded(hosts
 
 def test_a_guest_is_not_started_while_another_host_may_run_it(hosts):
     hosts.pretend("guest_power", POWER)
-    silent = {**WAVE, "__preflight_fences": {"a": 1, "b": 1, "c": 1, "d": 1}}
+    silent = {**WAVE, "__run_fences": {"a": 1, "b": 1, "c": 1, "d": 1}}
     begun = {"record": {"stopped": [GPU1]}}
     tell = {"name": "Tell", "ansible.builtin.debug": {"msg": "{{ hostvars.b.__rolling_upgrade_unstarted }}"}}
 
-    outcome = hosts.play(part("rolling_upgrade", "start"), tell, **silent, __rolling_upgrade_recorded_begun=begun)
+    outcome = hosts.play(part("rolling_upgrade", "wave/start"), tell, **silent, __rolling_upgrade_recorded_begun=begun)
 
     assert outcome.status == 0, outcome.text
     assert "gpu1 could not be started again: they may run on d, which does not answer" in outcome.words
