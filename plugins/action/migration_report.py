@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import report_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.report_table import report_lines
 
 ARGUMENTS = {
     "plan": {"type": "dict", "required": True},

@@ -16,7 +16,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import Finding
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import clean, matrix_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.path_matrix import matrix_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 ARGUMENTS = {
     "view": {"type": "dict", "required": True},

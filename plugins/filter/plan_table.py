@@ -51,23 +51,18 @@ import typing as t
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import PLAN
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.filter_input import document_of
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_review import markdown
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
 
 def plan_table(document: t.Any, format: str = "text") -> list[str]:  # noqa: A002 - the operator's word
     """A plan as lines of text."""
-    if not isinstance(document, t.Mapping) or document.get("schema") != "kvmops.plan/1":
-        raise AnsibleFilterError(f"plan_table takes a document kvmops.plan/1, not {_what(document)}")
+    plan = document_of(document, PLAN, "plan_table")
     if format not in ("text", "markdown"):
         raise AnsibleFilterError(f"plan_table: format is text or markdown, not {format!r}")
-    return plan_lines(document) if format == "text" else markdown(document).splitlines()
-
-
-def _what(document: t.Any) -> str:
-    if isinstance(document, t.Mapping):
-        return str(document.get("schema") or "a mapping without a schema")
-    return type(document).__name__
+    return plan_lines(plan) if format == "text" else markdown(plan).splitlines()
 
 
 class FilterModule:

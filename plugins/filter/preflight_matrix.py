@@ -38,22 +38,14 @@ _value:
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import matrix_lines
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import PATH
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.filter_input import documents_of
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.path_matrix import matrix_lines
 
 
 def preflight_matrix(paths: t.Any) -> list[str]:
     """Paths as lines of text."""
-    if isinstance(paths, (str, t.Mapping)) or not isinstance(paths, t.Sequence):
-        raise AnsibleFilterError(
-            f"preflight_matrix takes a list of documents kvmops.path/1, not {type(paths).__name__}"
-        )
-    for number, path in enumerate(paths):
-        schema = path.get("schema") if isinstance(path, t.Mapping) else type(path).__name__
-        if schema != "kvmops.path/1":
-            raise AnsibleFilterError(f"preflight_matrix: item {number} is {schema}, not a document kvmops.path/1")
-    return matrix_lines(paths)
+    return matrix_lines(documents_of(paths, PATH, "preflight_matrix"))
 
 
 class FilterModule:

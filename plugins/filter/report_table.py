@@ -37,22 +37,14 @@ _value:
 
 import typing as t
 
-from ansible.errors import AnsibleFilterError
-
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import report_lines
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.filter_input import document_of
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.report_table import report_lines
 
 
 def report_table(document: t.Any) -> list[str]:
     """A report as lines of text."""
-    if not isinstance(document, t.Mapping) or document.get("schema") != "kvmops.report/1":
-        raise AnsibleFilterError(f"report_table takes a document kvmops.report/1, not {_what(document)}")
-    return report_lines(document)
-
-
-def _what(document: t.Any) -> str:
-    if isinstance(document, t.Mapping):
-        return str(document.get("schema") or "a mapping without a schema")
-    return type(document).__name__
+    return report_lines(document_of(document, REPORT, "report_table"))
 
 
 class FilterModule:

@@ -53,14 +53,14 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.filter_input import mapping_with
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.working_set_table import working_set_lines
 
 
 def working_set_table(measured: t.Any, view: t.Any, intent: t.Any = None) -> list[str]:
     """Measurements as lines of text."""
-    for what, given, key in (("measurements", measured, "working_sets"), ("a view", view, "snapshots")):
-        if not isinstance(given, t.Mapping) or key not in given:
-            raise AnsibleFilterError(f"working_set_table takes {what} with {key}, not {type(given).__name__}")
+    measured = mapping_with("working_sets", measured, "measurements", "working_set_table")
+    view = mapping_with("snapshots", view, "a view", "working_set_table")
     try:
         return working_set_lines(plain(measured), plain(view), plain(intent or {}))
     except IntentError as error:

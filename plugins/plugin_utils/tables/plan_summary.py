@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds, listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.phrases import counted
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
 
 Plan = t.Mapping[str, t.Any]
@@ -94,8 +95,10 @@ def _what(plan: Plan) -> str:
     kind, hosts = plan["goal"]["kind"], [clean(host) for host in plan["goal"]["hosts"]]
     if kind == "upgrade" and plan.get("waves"):
         moves = (plan.get("figures") or {}).get("moves", 0)
-        waves_ = _count(len(plan.get("waves") or ()), "wave", "waves")
-        return f"{_count(len(hosts), 'host is', 'hosts are')} emptied in {waves_} with {_count(moves, 'move', 'moves')}"
+        waves_ = counted(len(plan.get("waves") or ()), "wave", "waves")
+        return (
+            f"{counted(len(hosts), 'host is', 'hosts are')} emptied in {waves_} with {counted(moves, 'move', 'moves')}"
+        )
     steps = _leaving(plan)
     if kind == "rebalance":
         over = f"even out {listed(hosts)}" if hosts else "even out the cluster"
@@ -123,7 +126,7 @@ def _leaving(plan: Plan) -> list[t.Mapping[str, t.Any]]:
 
 
 def _guests(steps: t.Sequence[t.Mapping[str, t.Any]]) -> str:
-    return f"{_count(len(steps), 'guest', 'guests')} ({human_bytes(sum(step['memory_bytes'] for step in steps))})"
+    return f"{counted(len(steps), 'guest', 'guests')} ({human_bytes(sum(step['memory_bytes'] for step in steps))})"
 
 
 def _score(plan: Plan) -> list[str]:
@@ -182,7 +185,3 @@ def _is_timed(plan: Plan) -> bool:
 
 def _is_unsure(plan: Plan) -> bool:
     return any(not forecast_text.is_sure(step["forecast"]) for step in plan["steps"])
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
