@@ -8,7 +8,7 @@ A house has floors, from top to bottom. Each floor has one or more rooms, each a
 room and from rooms on lower floors, and from no other.
 
 floors.py           prints each import that breaks the rule; exit status 1 if there is any
-floors.py --write   writes the table and the drawing of docs/architecture.md anew
+floors.py --write   writes the table and the drawing of each house's page anew
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-ARCHITECTURE = "docs/architecture.md"
 MARKS = ("<!-- rooms: written by tests/tools/floors.py --write -->", "<!-- end of rooms -->")
 
 
@@ -28,7 +27,7 @@ class Room:
     """One folder.
 
     Attributes:
-        path: of the folder, from the root of the house, with slashes.
+        path: of the folder, from the root of the house, with slashes; ``.`` for the root itself.
         holds: what is in it, in one sentence without a full stop.
     """
 
@@ -43,6 +42,7 @@ class House:
     Attributes:
         root: folder of the tree, from the checkout.
         package: dotted name under which the tree is imported.
+        page: file that shows the rooms, from the checkout.
         floors: rooms, the top floor first.
         only: packages that are not ours, with the rooms (or folders above rooms) that may import them.
         plain: rooms (or folders above rooms) that import nothing but Python's own library and their house.
@@ -50,6 +50,7 @@ class House:
 
     root: str
     package: str
+    page: str
     floors: tuple[tuple[Room, ...], ...]
     only: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     plain: tuple[str, ...] = ()
@@ -64,13 +65,14 @@ class House:
         The innermost folder counts: ``core/plan/steps.py`` is in ``core/plan``, ``core/units.py`` in ``core``.
         """
         rooms = [one.path for floor in self.floors for one in floor]
-        inside = [room for room in rooms if path == room or path.startswith(room + "/")]
+        inside = [room for room in rooms if room in (".", path) or path.startswith(room + "/")]
         return max(inside, key=len, default=None)
 
 
 PLUGINS = House(
     root="plugins",
     package="ansible_collections.kvmops.cluster.plugins",
+    page="docs/architecture.md",
     floors=(
         (
             Room("modules", "Documentation, argument spec and `main()` of each module"),
@@ -122,7 +124,25 @@ PLUGINS = House(
     | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)},
     plain=("module_utils/core", "module_utils/run"),
 )
-HOUSES = (PLUGINS,)
+LAB = House(
+    root="tests/lab",
+    package="lab",
+    page="tests/lab/README.md",
+    floors=(
+        (Room("tests", "The lab's tests of itself, with real hosts and guests"),),
+        (Room(".", "What others import (`from lab import Lab`), and the command line"),),
+        (Room("cluster", "The lab as a whole: how it comes up and goes, faults, status, the Ansible inventory"),),
+        (Room("probe", "Watches guests from outside, and computes their downtime"),),
+        (Room("guest", "Guests: the libvirt definition, the agent in them, damage to their memory"),),
+        (Room("host", "Hosts: configuration, keys and certificates, the container, the supervisor, ssh"),),
+        (Room("image", "What hosts and guests boot: base images, newer packages, kernel and ramdisk, the KVM trial"),),
+        (Room("machine", "What the lab makes on the machine: processes, control groups, mounts, networks, the lock"),),
+        (Room("layout", "What a lab shall be: scenarios and addresses; it changes nothing"),),
+        (Room("common", "What all folders use: the lab's folders and names, errors, running programs"),),
+    ),
+    only={"ansible_collections": (), "harness": ("tests",), "bench": (), "demo": ()},
+)
+HOUSES = (PLUGINS, LAB)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,15 +265,20 @@ def table(house: House) -> list[str]:
     """Return the rooms as a Markdown table, the top floor first."""
     rows = ["| floor | room | what is in it |", "|---|---|---|"]
     for number, floor in enumerate(house.floors):
-        rows += [f"| {len(house.floors) - number} | `{house.root}/{room.path}` | {room.holds} |" for room in floor]
+        rows += [f"| {len(house.floors) - number} | `{_shown(house, room)}` | {room.holds} |" for room in floor]
     return rows
+
+
+def _shown(house: House, room: Room) -> str:
+    return house.root if room.path == "." else f"{house.root}/{room.path}"
 
 
 def drawing(house: House) -> list[str]:
     """Return the floors as a Mermaid drawing."""
     lines = ["```mermaid", "flowchart TB"]
     for number, floor in enumerate(house.floors):
-        label = "<br>".join(room.path.removeprefix("module_utils/") for room in floor)
+        shown = (house.root if room.path == "." else room.path for room in floor)
+        label = "<br>".join(name.removeprefix("module_utils/") for name in shown)
         lines.append(f'    floor{len(house.floors) - number}["{label}"]')
     numbers = range(len(house.floors), 0, -1)
     lines.append("    " + " --> ".join(f"floor{number}" for number in numbers))
@@ -271,8 +296,9 @@ def main() -> int:
     """Print what breaks the rule, or write the page; return the exit status."""
     checkout = Path(__file__).parents[2]
     if sys.argv[1:] == ["--write"]:
-        page = checkout / ARCHITECTURE
-        page.write_text(rendered(page.read_text(encoding="utf-8"), PLUGINS), encoding="utf-8")
+        for house in HOUSES:
+            page = checkout / house.page
+            page.write_text(rendered(page.read_text(encoding="utf-8"), house), encoding="utf-8")
         return 0
     found = []
     for house in HOUSES:

@@ -5,16 +5,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lab.common.command import run
 from lab.common.errors import LabError
 from lab.guest import corruption
 from lab.layout.addresses import Network
 from lab.machine import network
 
-if TYPE_CHECKING:
-    from .lab import Lab
+from .cluster import Cluster
 
 MIGRATION_PORTS = "49152-49215"
 TABLE = "kvmops_lab"
@@ -42,7 +39,7 @@ RESET, DROP = "reject with tcp reset", "drop"
 class Fault:
     """The faults of a lab."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Cluster) -> None:
         self._lab = lab
 
     # ---- network -----------------------------------------------------------------------------------------------------

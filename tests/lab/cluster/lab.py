@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +14,16 @@ from lab.common.parallel import in_parallel
 from lab.common.progress import Say
 from lab.common.settings import Settings, from_environment
 from lab.guest import agent_protocol
-from lab.guest.guest import Guest, running_on
-from lab.host.host import Host
+from lab.guest.guest import running_on
 from lab.layout import scenario
-from lab.layout.addresses import Networks, networks
+from lab.layout.addresses import networks
 from lab.layout.scenario import Scenario
 from lab.machine import network, ownership, prerequisites
 from lab.machine.lock import exclusive
 from lab.probe.probe import Probe
 
 from . import inventory, start
+from .cluster import Cluster
 from .fault import Fault
 from .removal import remove_hosts, take_down
 
@@ -34,17 +34,11 @@ def _silent(line: str) -> None:
     """Say nothing."""
 
 
-class Lab:
+class Lab(Cluster):
     """A running lab."""
 
     def __init__(self, settings: Settings, plan: Scenario) -> None:
-        self.settings = settings
-        self.scenario = plan
-        self.networks: Networks = networks(settings.instance)
-        self.hosts: Mapping[str, Host] = {host.name: Host(settings, self.networks, host) for host in plan.hosts}
-        self.guests: Mapping[str, Guest] = {
-            guest.name: Guest(guest, self.networks, settings.instance) for guest in plan.guests
-        }
+        super().__init__(settings, plan)
         self.fault = Fault(self)
 
     # ---- up and down -------------------------------------------------------------------------------------------------
@@ -104,18 +98,6 @@ class Lab:
         draft.replace(self.settings.state / "lab.json")
 
     # ---- use ---------------------------------------------------------------------------------------------------------
-
-    def host(self, name: str) -> Host:
-        """Return a host, or say which there are."""
-        if name not in self.hosts:
-            raise LabError(f"no host {name!r} in this lab", f"There are {', '.join(self.hosts)}.")
-        return self.hosts[name]
-
-    def guest(self, name: str) -> Guest:
-        """Return a guest, or say which there are."""
-        if name not in self.guests:
-            raise LabError(f"no guest {name!r} in this lab", f"There are {', '.join(self.guests)}.")
-        return self.guests[name]
 
     def where(self, guest: str) -> list[str]:
         """Return all hosts whose libvirtd shows a guest as running: one, if all is well."""

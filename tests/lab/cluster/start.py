@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.common.progress import Say
@@ -17,13 +15,12 @@ from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, repository
 from lab.machine import mount, network
 
-if TYPE_CHECKING:
-    from .lab import Lab
+from .cluster import Cluster
 
 GUEST_READY_S = 180.0
 
 
-def make_images(lab: Lab, say: Say) -> bool:
+def make_images(lab: Cluster, say: Say) -> bool:
     """Make what the hosts and guests boot from; return whether guests may use KVM."""
     boot_image.ensure_programs(lab.settings)
     releases = sorted({host.release for host in lab.scenario.hosts})
@@ -35,7 +32,7 @@ def make_images(lab: Lab, say: Say) -> bool:
     return accelerator.kvm_works(lab.settings, images[0])
 
 
-def start_hosts(lab: Lab, say: Say) -> None:
+def start_hosts(lab: Cluster, say: Say) -> None:
     """Start those hosts that are off, and wait until all answer."""
     off = [host for host in lab.hosts.values() if not host.is_running()]
     if off:
@@ -54,7 +51,7 @@ def start_hosts(lab: Lab, say: Say) -> None:
         say(f"{len(lab.hosts)} hosts answer")
 
 
-def start_guests(lab: Lab, say: Say, *, kvm: bool) -> None:
+def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
     """Start those guests that run nowhere, each at home."""
     present = set().union(*in_parallel(running_on, lab.hosts.values()))
     absent = [guest for guest in lab.guests.values() if guest.name not in present]
@@ -80,7 +77,7 @@ def _wait_guest(guest: Guest) -> None:
         )
 
 
-def clear_guests(lab: Lab, say: Say) -> None:
+def clear_guests(lab: Cluster, say: Say) -> None:
     """Remove every guest from every host."""
     say("removing all guests")
     for host, left in zip(lab.hosts.values(), in_parallel(_clear_host, lab.hosts.values()), strict=True):

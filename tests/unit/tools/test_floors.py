@@ -18,6 +18,7 @@ FLAT = "plugins/modules"
 SMALL = House(
     root="src",
     package="small",
+    page="README.md",
     floors=(
         (Room("top", "The top"),),
         (Room("base/left", "One"), Room("base/right", "Other")),
@@ -97,22 +98,32 @@ def test_an_upward_import_planted_into_the_collection_is_found():
     )
 
 
+def test_files_beside_the_folders_are_a_room_as_well():
+    house = House(root="src", package="small", page="", floors=((Room(".", "Entry"),), (Room("base", "Words"),)))
+    files = {"__init__.py": "from small.base import words", "base/words.py": "from small import x"}
+
+    assert floors.findings(house, files) == [
+        "src/base/words.py:1: base imports from ., which is on a higher floor: from small import x"
+    ]
+
+
 def test_a_circle_is_shown_as_a_way():
     files = {"base/a.py": "from .b import x", "base/b.py": "from . import c", "base/c.py": "import small.base.a"}
 
     assert floors.circles(SMALL, files) == ["base/a.py -> base/b.py -> base/c.py -> base/a.py"]
 
 
-def test_the_page_shows_these_rooms():
-    page = (CHECKOUT / floors.ARCHITECTURE).read_text(encoding="utf-8")
+@pytest.mark.parametrize("house", floors.HOUSES, ids=lambda house: house.root)
+def test_the_page_shows_these_rooms(house):
+    page = (CHECKOUT / house.page).read_text(encoding="utf-8")
 
-    assert page == floors.rendered(page, floors.PLUGINS), "run: python tests/tools/floors.py --write"
+    assert page == floors.rendered(page, house), "run: python tests/tools/floors.py --write"
 
 
 def test_a_folder_can_be_surveyed():
     folders = Counter(
         str(path.parent.relative_to(CHECKOUT))
-        for root in ("plugins/module_utils",)
+        for root in ("plugins/module_utils", "tests/lab")
         for path in (CHECKOUT / root).rglob("*.py")
     )
 
