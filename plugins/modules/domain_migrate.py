@@ -172,7 +172,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     host_name,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import set_up
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
 
 # Must be kept in sync with plugins/doc_fragments/intent.py.
@@ -217,14 +217,16 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
     hosts = {
         target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}
     }
-    settings = set_up.settings(parameters, source, hosts)
+    settings = module_common.settings(parameters, source, hosts)
     intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
     stop = runner.Stop()
     with Connections(read_only=module.check_mode) as connections:
-        guest = set_up.find_guest(connections, settings, parameters["guest"], target)
+        guest = module_common.find_guest(connections, settings, parameters["guest"], target)
         step = {"id": "move", "guest": guest, "source": source, "destination": target, "intent": intent}
         if module.check_mode:
-            mover = GuestMover(connections, settings, set_up.silent(utc_now), stop.stopping, stop.stopping)
+            mover = GuestMover(
+                connections, settings, module_common.silent_reporter(utc_now), stop.stopping, stop.stopping
+            )
             return mover.check(step)
         if parameters["progress_path"]:
             # Where that cannot be, nobody sees the lines, and the move goes on all the same.
@@ -238,7 +240,9 @@ def _move(
 ) -> dict[str, t.Any]:
     progress = Progress(progress_path)
     progress.begin(os.getpid())
-    mover = GuestMover(connections, settings, set_up.telling(None, progress, utc_now), stop.stopping, stop.stopping)
+    mover = GuestMover(
+        connections, settings, module_common.reporter(None, progress, utc_now), stop.stopping, stop.stopping
+    )
     # A lost session says nothing about what its operator wants; an interrupt and a termination do.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -253,9 +257,9 @@ def finish(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
     """End the module with what became of the guest."""
     document: dict[str, t.Any] = {"changed": result["outcome"] in ("moved", "would_move"), "migration": result}
     if module._diff:
-        document["diff"] = set_up.diff([result])
+        document["diff"] = module_common.diff([result])
     if result["outcome"] not in step_result.GOOD:
-        module.fail_json(msg=set_up.summary([result], 1), **document)
+        module.fail_json(msg=module_common.summary([result], 1), **document)
     return document
 
 

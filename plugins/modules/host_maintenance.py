@@ -129,7 +129,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, Wish
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, MaintenanceRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -137,7 +137,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import upkeep
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import maintenance_record
 
 
 def main() -> None:
@@ -152,11 +152,15 @@ def main() -> None:
         required_if=[("state", "cordoned", ["owner"]), ("state", "maintenance", ["owner"])],
         supports_check_mode=True,
     )
-    wish = Wish(host_name(module), *(module.params[key] for key in ("state", "owner", "reason", "force")))
+    request = MaintenanceRequest(
+        host_name(module), *(module.params[key] for key in ("state", "owner", "reason", "force"))
+    )
 
     def body() -> dict[str, t.Any]:
         with connected(local_uri(module), read_only=module.check_mode) as connection:
-            outcome = upkeep.keep(connection, wish, Path(module.params["state_dir"]), check_mode=module.check_mode)
+            outcome = maintenance_record.keep(
+                connection, request, Path(module.params["state_dir"]), check_mode=module.check_mode
+            )
         for warning in outcome.warnings:
             module.warn(warning)
         result: dict[str, t.Any] = {

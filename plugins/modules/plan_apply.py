@@ -289,19 +289,19 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import so
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import unbarred
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import no_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import holder, is_held
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import is_run_locked, run_lock_holder
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
     host_name,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import set_up
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import PreparationOptions
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "command": {"type": "list", "elements": "str", "required": True},
@@ -342,14 +342,14 @@ def attach(module: AnsibleModule) -> dict[str, t.Any]:
     """Join the run that is at work here, if there is one."""
     state_dir = module.params["state_dir"]
     nothing = {"results": [], "run": {"plan": None, "attached": False}}
-    if not is_held(state_dir):
+    if not is_run_locked(state_dir):
         return nothing
     # Without anybody who follows its lines, there is nothing to wait for either.
     if module.check_mode or not module.params["progress_path"]:
-        return {"results": [], "run": {"plan": holder(state_dir).get("plan"), "attached": True}}
-    followed = runner.follow(state_dir, module.params["progress_path"])
+        return {"results": [], "run": {"plan": run_lock_holder(state_dir).get("plan"), "attached": True}}
+    followed = runner.join_run(state_dir, module.params["progress_path"])
     if followed is None:
-        raise runner.died(state_dir)
+        raise runner.run_died(state_dir)
     return followed
 
 
@@ -361,18 +361,20 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         module.fail_json(msg=why if asked else "there is nothing to carry out: give plan or plan_path")
     plan = plans.read(module.params["plan"])
     name = host_name(module)
-    barred = lease_check(module.params, name)
-    wishes = Wishes(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
+    start_refusal = lease_check(module.params, name)
+    preparation = PreparationOptions(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
     steps: list[dict[str, t.Any]] = [
         {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
     ranks = source_order.ranks(plan, name)
-    settings = set_up.settings(module.params, name, plan["hosts"], ranks, steps=steps)
+    settings = module_common.settings(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
-        plans.check_cluster(plan, {name: set_up.host_uuid(connections, settings)})
+        plans.check_cluster(plan, {name: module_common.host_uuid(connections, settings)})
         if module.check_mode:
             stop = runner.Stop()
-            mover = GuestMover(connections, settings, set_up.silent(utc_now), stop.aborting, stop.stopping)
+            mover = GuestMover(
+                connections, settings, module_common.silent_reporter(utc_now), stop.aborting, stop.stopping
+            )
             return {"results": [mover.check(step) for step in steps], "run": {"plan": plan["id"], "attached": False}}
     request = runner.Request(
         plan=dict(plan),
@@ -381,15 +383,15 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         state_dir=module.params["state_dir"],
         progress_path=module.params["progress_path"],
         window=max(1, module.params["window"]),
-        barred=barred,
+        start_refusal=start_refusal,
     )
 
     @contextlib.contextmanager
     def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
         with Connections(read_only=False) as writable:
-            set_up.give_back_memory(writable, settings, journal, progress)
-            told = set_up.telling(journal, progress, utc_now)
-            yield GuestMover(writable, settings, told, stop.aborting, stop.stopping, wishes=wishes)
+            module_common.give_back_memory(writable, settings, journal, progress)
+            told = module_common.reporter(journal, progress, utc_now)
+            yield GuestMover(writable, settings, told, stop.aborting, stop.stopping, preparation=preparation)
 
     with lease_kept(module.params, name):
         return runner.run(request, make_mover, runner.Stop())
@@ -402,11 +404,11 @@ def lease_check(parameters: dict[str, t.Any], name: str) -> t.Callable[[], Refus
     """
     fence = parameters["fence"]
     if fence is None:
-        return unbarred
-    why = leases.barred(parameters["state_dir"], fence, name)
+        return no_refusal
+    why = leases.start_refusal(parameters["state_dir"], fence, name)
     if why:
         raise LeaseError(why)
-    return functools.partial(leases.barred, parameters["state_dir"], fence, name)
+    return functools.partial(leases.start_refusal, parameters["state_dir"], fence, name)
 
 
 def lease_kept(parameters: dict[str, t.Any], name: str) -> contextlib.AbstractContextManager[None]:
@@ -422,10 +424,10 @@ def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any
     changed = any(one["outcome"] in ("moved", "would_move") for one in results)
     document["changed"] = changed
     if module._diff:
-        document["diff"] = set_up.diff(results)
+        document["diff"] = module_common.diff(results)
     undone = [one for one in results if one["outcome"] not in step_result.GOOD]
     if undone:
-        module.fail_json(msg=set_up.summary(undone, len(results)), **document)
+        module.fail_json(msg=module_common.summary(undone, len(results)), **document)
     return document
 
 

@@ -85,7 +85,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import runs
 
 
 def main() -> None:

@@ -167,7 +167,7 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
         guests=module.params["guests"],
         budget_s=module.params["budget_s"],
         allow_monitor=module.params["allow_monitor"],
-        look_at_memory=module.params["look_at_memory"],
+        sample_memory=module.params["look_at_memory"],
         bandwidth_bytes_per_s=(module.params["bandwidth_mib_s"] or 0) * 1024 * 1024,
     )
     found = working_sets.remembered(request) if module.check_mode else working_sets.measured(request, utc_now)

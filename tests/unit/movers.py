@@ -15,11 +15,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import MoveReporter
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 URI = "qemu+ssh://root@h2/system"
@@ -107,18 +107,18 @@ class Rig:
         )
         self.use()
 
-    def use(self, *, wishes=None, **settings):
+    def use(self, *, preparation=None, **settings):
         """Make the mover anew, with other settings, and with what is done to each guest around its move."""
         self.settings = dataclasses.replace(self.settings, **settings)
         self.mover = GuestMover(
             self.connections,
             self.settings,
-            Telling(self.recorder, self.recorder, lambda: "2026-11-24T02:00:00.000Z"),
+            MoveReporter(self.recorder, self.recorder, lambda: "2026-11-24T02:00:00.000Z"),
             self.interrupted,
             self.stopping,
             clock=self.clock,
             sleep=self.clock.sleep,
-            wishes=wishes,
+            preparation=preparation,
         )
 
     def step(self, guest, destination="h2", **intent):
@@ -141,16 +141,16 @@ class Rig:
 class Move(threading.Thread):
     """One move in its own thread."""
 
-    def __init__(self, rig, step, turn=lambda: True):
+    def __init__(self, rig, step, take_link_slot=lambda: True):
         super().__init__(daemon=True)
-        self._rig, self._step, self._turn = rig, step, turn
+        self._rig, self._step, self._take_link_slot = rig, step, take_link_slot
         self._result = self._error = None
         self.start()
 
     def run(self):
         try:
             self._result = self._rig.mover.move(
-                self._step, lambda: self._rig.transferred.append(self._step["id"]), self._turn
+                self._step, lambda: self._rig.transferred.append(self._step["id"]), self._take_link_slot
             )
         except Exception as error:  # noqa: BLE001 - the test gets it
             self._error = error

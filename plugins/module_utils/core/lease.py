@@ -172,7 +172,7 @@ def release(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
     return {**FREE, "hosts": [], "fence": lease["fence"] if mine else next_fence(lease["fence"], now)}
 
 
-def barred(lease: Lease, fence: int, host: str) -> Refusal | None:
+def start_refusal(lease: Lease, fence: int, host: str) -> Refusal | None:
     """Why a writer with this fence must not begin anything on the host any more, or None.
 
     A lease that has run out, or that was given back, still lets its last holder work as long as nobody else took or

@@ -15,8 +15,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import shown
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns import Turns
 
 Step = dict[str, t.Any]
 Result = dict[str, t.Any]
@@ -32,21 +32,25 @@ class Mover(t.Protocol):
         self,
         step: Step,
         transferred: t.Callable[[], None],
-        turn: t.Callable[[], bool],
-        nearly: t.Callable[[], None],
+        take_link_slot: t.Callable[[], bool],
+        nearly_transferred: t.Callable[[], None],
     ) -> Result:
         """Carry out a step.
 
-        Everything that asks and decides comes first. ``turn`` waits until the link is free for this step; when it
-        returns False, the run is being stopped, and nothing must be begun; it is asked again right before the guest is
-        sent, because getting ready may take long. ``transferred`` is called once the guest's memory is over and the
-        link is free for the next; ``nearly`` when that will be so in a moment, so that the next step can get ready: it
-        asks, forecasts and decides. Any earlier, what it found out would be stale, and it would take processor time
-        while the hosts set up this one.
+        Args:
+            step: of the plan.
+            transferred: the mover calls it when the guest's memory is transferred. The link is then free for the next
+                step.
+            take_link_slot: waits until the link is free for this step. False: the run is being stopped, and the mover
+                begins nothing. The mover asks all questions and decides first. It calls this before it sends the guest,
+                and again right before the guest is sent, because preparation may take long.
+            nearly_transferred: the mover calls it when the memory will be transferred in a moment. The next step then
+                asks, forecasts and decides. Earlier, its answers would be stale, and it would take processor time
+                while the hosts set up this move.
         """
 
 
-def unbarred() -> Refusal | None:
+def no_refusal() -> Refusal | None:
     """Nothing keeps a run without a lease from beginning a step."""
     return None
 
@@ -59,8 +63,8 @@ class Executor:
         journal, progress: where it is told.
         window: guests in transfer at once.
         stopping: when set, no further step is started.
-        barred: asked when a step's turn comes, and whenever its guest is about to be sent; why it must not be begun any
-            more, or None.
+        start_refusal: why no step may be begun any more, or None. Asked when a step gets its link slot, and each time
+            before its guest is sent.
     """
 
     def __init__(
@@ -71,15 +75,15 @@ class Executor:
         *,
         window: int,
         stopping: threading.Event,
-        barred: t.Callable[[], Refusal | None] = unbarred,
+        start_refusal: t.Callable[[], Refusal | None] = no_refusal,
     ) -> None:
         self._mover = mover
         self._journal = journal
         self._progress = progress
-        self._link = Turns(window, stopping)
+        self._link = LinkSlots(window, stopping)
         self._under_way = threading.Semaphore(window)
         self._stopping = stopping
-        self._barred = barred
+        self._start_refusal = start_refusal
         self._ended = threading.Condition()
         self._results: dict[str, Result] = {}
 
@@ -110,12 +114,12 @@ class Executor:
         return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
 
     def _step(self, step: Step) -> None:
-        nearly = _Once(self._under_way.release)
-        free = _Once(lambda: self._leave(step["id"], nearly))
+        nearly_transferred = _Once(self._under_way.release)
+        free = _Once(lambda: self._leave(step["id"], nearly_transferred))
         refusals: list[Refusal] = []
         try:
             result = self._mover.move(
-                step, free, lambda: self._link.take(step["id"]) and self._may_begin(refusals), nearly
+                step, free, lambda: self._link.take(step["id"]) and self._may_begin(refusals), nearly_transferred
             )
             if refusals and result["outcome"] == "not_started":
                 result = self._refuse(step, refusals[0])
@@ -128,14 +132,14 @@ class Executor:
         self._record(step, result)
 
     def _may_begin(self, refusals: list[Refusal]) -> bool:
-        why = self._barred()
+        why = self._start_refusal()
         if why:
             refusals.append(why)
         return why is None
 
-    def _leave(self, step_id: str, nearly: t.Callable[[], None]) -> None:
+    def _leave(self, step_id: str, nearly_transferred: t.Callable[[], None]) -> None:
         self._link.leave(step_id)
-        nearly()
+        nearly_transferred()
 
     def _record(self, step: Step, result: Result) -> None:
         self._keep("step.finished", step, result=result)

@@ -24,10 +24,10 @@ FILE = "lease.json"
 LOCK = "lease.lock"
 
 #: Whoever has the lock reads and writes one small file with it.
-LOCK_PATIENCE_S = 10.0
-LOCK_LOOK_S = 0.02
+LOCK_TIMEOUT_S = 10.0
+LOCK_POLL_S = 0.02
 #: A host that is taken is looked at again this often.
-WAIT_LOOK_S = 1.0
+WAIT_POLL_S = 1.0
 #: A lease is renewed this many times before it would end.
 RENEWALS = 3
 
@@ -100,7 +100,7 @@ def take(state_dir: str, claim: Claim, *, wait_s: float = 0, write: bool = True)
             rest_s = end - time.monotonic()
             if error.refusal["code"] != "lease_held" or rest_s <= 0:
                 raise
-            time.sleep(min(WAIT_LOOK_S, rest_s))
+            time.sleep(min(WAIT_POLL_S, rest_s))
             waited = True
 
 
@@ -117,10 +117,10 @@ def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
     )
 
 
-def barred(state_dir: str, fence: int, host: str) -> Refusal | None:
+def start_refusal(state_dir: str, fence: int, host: str) -> Refusal | None:
     """Why nothing more may be begun on this host with a lease that was taken before, or None."""
     try:
-        return leases.barred(load(state_dir, host), fence, host)
+        return leases.start_refusal(load(state_dir, host), fence, host)
     except LeaseError as error:
         return error.refusal
 
@@ -144,10 +144,10 @@ def kept(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
 def _keep(state_dir: str, fence: int, host: str, ended: threading.Event) -> None:
     pause_s = 0.0
     while not ended.wait(pause_s):
-        pause_s = WAIT_LOOK_S
+        pause_s = WAIT_POLL_S
         with contextlib.suppress(LeaseError):
             renewed = _change(state_dir, host, lambda lease: leases.renew(lease, fence, clock())).after
-            pause_s = (renewed["ttl_s"] or RENEWALS * WAIT_LOOK_S) / RENEWALS
+            pause_s = (renewed["ttl_s"] or RENEWALS * WAIT_POLL_S) / RENEWALS
 
 
 def _change(
@@ -177,17 +177,17 @@ def _locked(state_dir: str, host: str) -> t.Iterator[None]:
     except OSError as error:
         raise _unwritable(state_dir, error) from error
     try:
-        end = time.monotonic() + LOCK_PATIENCE_S
+        end = time.monotonic() + LOCK_TIMEOUT_S
         while not _try_lock(descriptor):
             if time.monotonic() >= end:
                 raise LeaseError(
                     refusal(
                         "lease_locked",
-                        f"another process has been writing the lease of {host} for more than {LOCK_PATIENCE_S:g} s",
+                        f"another process has been writing the lease of {host} for more than {LOCK_TIMEOUT_S:g} s",
                         f"see which one it is, on {host}: fuser -v {os.path.join(state_dir, LOCK)}",
                     )
                 )
-            time.sleep(LOCK_LOOK_S)
+            time.sleep(LOCK_POLL_S)
         yield
     finally:
         os.close(descriptor)

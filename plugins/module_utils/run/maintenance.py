@@ -64,7 +64,7 @@ def _damaged(where: str, why: str) -> RecordError:
     )
 
 
-class Wish(t.NamedTuple):
+class MaintenanceRequest(t.NamedTuple):
     """What is asked of a host. ``reason`` None keeps the one that is there."""
 
     host: str
@@ -74,7 +74,9 @@ class Wish(t.NamedTuple):
     force: bool
 
 
-def wanted(current: dict[str, t.Any], wish: Wish, running: t.Sequence[str], now: str) -> dict[str, t.Any]:
+def next_record(
+    current: dict[str, t.Any], request: MaintenanceRequest, running: t.Sequence[str], now: str
+) -> dict[str, t.Any]:
     """The record that a host should have.
 
     Args:
@@ -85,31 +87,31 @@ def wanted(current: dict[str, t.Any], wish: Wish, running: t.Sequence[str], now:
     Raises:
         RecordError: someone else has the host, or guests still run there.
     """
-    _others_are_asked(current, wish)
-    if wish.state == "active":
+    _check_owner(current, request)
+    if request.state == "active":
         return dict(ACTIVE)
-    if wish.state == "maintenance" and running:
+    if request.state == "maintenance" and running:
         raise RecordError(
             refusal(
                 "guests_running",
-                f"{wish.host} cannot go into maintenance: {listed(list(running), 5)} still "
+                f"{request.host} cannot go into maintenance: {listed(list(running), 5)} still "
                 f"{'runs' if len(running) == 1 else 'run'} there",
                 "drain the host first (kvmops.cluster.drain_host), or shut them down",
             )
         )
-    mine = current["owner"] == wish.owner
+    mine = current["owner"] == request.owner
     still_empty = mine and current["state"] == "maintenance" and not running
     return {
         "schema": SCHEMA,
-        "state": "maintenance" if still_empty else wish.state,
-        "owner": wish.owner,
-        "reason": current["reason"] if wish.reason is None and mine else wish.reason,
+        "state": "maintenance" if still_empty else request.state,
+        "owner": request.owner,
+        "reason": current["reason"] if request.reason is None and mine else request.reason,
         "since": current["since"] if mine and current["since"] else now,
     }
 
 
-def _others_are_asked(current: dict[str, t.Any], wish: Wish) -> None:
-    if current["state"] == "active" or wish.force or current["owner"] == wish.owner:
+def _check_owner(current: dict[str, t.Any], request: MaintenanceRequest) -> None:
+    if current["state"] == "active" or request.force or current["owner"] == request.owner:
         return
     what = "in maintenance" if current["state"] == "maintenance" else "cordoned"
     why = f" ({current['reason']})" if current["reason"] else ""
@@ -117,7 +119,7 @@ def _others_are_asked(current: dict[str, t.Any], wish: Wish) -> None:
     raise RecordError(
         refusal(
             "maintenance_of_other",
-            f"{wish.host} is {what} by {owner} since {current['since'] or 'an unknown time'}{why}",
+            f"{request.host} is {what} by {owner} since {current['since'] or 'an unknown time'}{why}",
             f"ask {owner}, or take it over with force=true",
         )
     )

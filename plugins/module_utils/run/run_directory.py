@@ -54,7 +54,7 @@ class RunDirectory:
         write_durably(self.plan, plan)
 
 
-class Lease:
+class RunLock:
     """The right to move guests away from this host: one run at a time. Ends with the process, however it dies."""
 
     def __init__(self, descriptor: int) -> None:
@@ -65,10 +65,10 @@ class Lease:
         os.close(self._descriptor)
 
 
-def take_lease(state_dir: str, plan_id: str, owner: str) -> Lease | None:
+def take_run_lock(state_dir: str, plan_id: str, owner: str) -> RunLock | None:
     """Take the host's lease, or return None when a living process holds it (see L(holder))."""
     os.makedirs(state_dir, mode=0o700, exist_ok=True)
-    descriptor = os.open(_lease_path(state_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(_run_lock_path(state_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -78,13 +78,13 @@ def take_lease(state_dir: str, plan_id: str, owner: str) -> Lease | None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, text, 0)
     os.fsync(descriptor)
-    return Lease(descriptor)
+    return RunLock(descriptor)
 
 
-def is_held(state_dir: str) -> bool:
+def is_run_locked(state_dir: str) -> bool:
     """Whether a living process holds the host's lease. Reads only: the lease file is not made."""
     try:
-        descriptor = os.open(_lease_path(state_dir), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(_run_lock_path(state_dir), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return False
     try:
@@ -96,17 +96,17 @@ def is_held(state_dir: str) -> bool:
     return False
 
 
-def holder(state_dir: str) -> dict[str, t.Any]:
+def run_lock_holder(state_dir: str) -> dict[str, t.Any]:
     """Who wrote the lease last: plan, owner, since, pid. Empty when nobody has or the file is not whole."""
     try:
-        with open(_lease_path(state_dir), encoding="utf-8") as file:
+        with open(_run_lock_path(state_dir), encoding="utf-8") as file:
             content = json.load(file)
     except (FileNotFoundError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
 
 
-def _lease_path(state_dir: str) -> str:
+def _run_lock_path(state_dir: str) -> str:
     return os.path.join(state_dir, "apply.lease")
 
 

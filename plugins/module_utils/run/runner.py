@@ -15,23 +15,29 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor, Mover, Result, Step, unbarred
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import (
+    Executor,
+    Mover,
+    Result,
+    Step,
+    no_refusal,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
-    Lease,
     RunDirectory,
     RunError,
-    holder,
-    is_held,
+    RunLock,
+    is_run_locked,
     read_json,
-    take_lease,
+    run_lock_holder,
+    take_run_lock,
     write_durably,
 )
 
 RESULT_SCHEMA = "kvmops.result/1"
 #: A run that is followed is looked at again this often.
-FOLLOW_S = 0.5
+JOIN_POLL_S = 0.5
 TAKE_ATTEMPTS = 3
 TAKE_AGAIN_S = 0.2
 
@@ -47,7 +53,7 @@ class Request:
         state_dir: where this host keeps its records.
         progress_path: where the controller expects a link to the live lines, or None.
         window: guests in transfer at once.
-        barred: why no further step may be begun, or None; asked at each step.
+        start_refusal: why no further step may be begun, or None; asked at each step.
     """
 
     plan: dict[str, t.Any]
@@ -56,7 +62,7 @@ class Request:
     state_dir: str
     progress_path: str | None
     window: int
-    barred: t.Callable[[], Refusal | None] = unbarred
+    start_refusal: t.Callable[[], Refusal | None] = no_refusal
 
 
 @dataclasses.dataclass
@@ -86,33 +92,33 @@ def run(request: Request, make_mover: MoverFactory, stop: Stop) -> dict[str, t.A
     plan_id = request.plan["id"]
     directory = RunDirectory(request.state_dir, plan_id)
     while True:
-        lease = _take(request, plan_id)
-        if lease:
-            return _carry_out(request, directory, lease, make_mover, stop)
-        if holder(request.state_dir).get("plan") != plan_id:
-            raise busy(request.state_dir)
-        result = follow(request.state_dir, request.progress_path)
+        run_lock = _take(request, plan_id)
+        if run_lock:
+            return _carry_out(request, directory, run_lock, make_mover, stop)
+        if run_lock_holder(request.state_dir).get("plan") != plan_id:
+            raise host_busy(request.state_dir)
+        result = join_run(request.state_dir, request.progress_path)
         if result is not None:
             return result
         # The run that was followed died without a result: its plan is carried on from what both sides say.
 
 
-def _take(request: Request, plan_id: str) -> Lease | None:
+def _take(request: Request, plan_id: str) -> RunLock | None:
     # Somebody who only looks whether the lease is held holds it for that moment, so a first no is not the last word.
     for _attempt in range(TAKE_ATTEMPTS):
         try:
-            lease = take_lease(request.state_dir, plan_id, request.owner)
+            run_lock = take_run_lock(request.state_dir, plan_id, request.owner)
         except OSError as error:
             raise _unwritable(request.state_dir, error) from error
-        if lease:
-            return lease
+        if run_lock:
+            return run_lock
         time.sleep(TAKE_AGAIN_S)
     return None
 
 
-def busy(state_dir: str) -> RunError:
+def host_busy(state_dir: str) -> RunError:
     """Another run moves guests away from this host."""
-    who = holder(state_dir)
+    who = run_lock_holder(state_dir)
     what = "another plan is being carried out here"
     if who.get("plan"):
         what = (
@@ -128,9 +134,9 @@ def busy(state_dir: str) -> RunError:
     )
 
 
-def died(state_dir: str) -> RunError:
+def run_died(state_dir: str) -> RunError:
     """The run that was at work on this host last ended without a result: nobody says what became of its guests."""
-    plan = holder(state_dir).get("plan")
+    plan = run_lock_holder(state_dir).get("plan")
     return RunError(
         refusal(
             "run_died",
@@ -151,12 +157,12 @@ def _unwritable(state_dir: str, error: OSError) -> RunError:
     )
 
 
-def follow(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | None:
+def join_run(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | None:
     """Wait for the end of the run that is at work here and return its result, or None if it died without one."""
-    directory = RunDirectory(state_dir, str(holder(state_dir).get("plan", "")) or "unknown")
+    directory = RunDirectory(state_dir, str(run_lock_holder(state_dir).get("plan", "")) or "unknown")
     _link(directory.progress, progress_path)
-    while is_held(state_dir):
-        time.sleep(FOLLOW_S)
+    while is_run_locked(state_dir):
+        time.sleep(JOIN_POLL_S)
     document = read_json(directory.result)
     if not isinstance(document, dict) or document.get("schema") != RESULT_SCHEMA:
         return None
@@ -164,10 +170,10 @@ def follow(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | None
 
 
 def _carry_out(
-    request: Request, directory: RunDirectory, lease: Lease, make_mover: MoverFactory, stop: Stop
+    request: Request, directory: RunDirectory, run_lock: RunLock, make_mover: MoverFactory, stop: Stop
 ) -> dict[str, t.Any]:
     with contextlib.ExitStack() as ending:
-        ending.callback(lease.release)
+        ending.callback(run_lock.release)
         try:
             directory.make(request.plan)
             journal = Journal(directory.journal, request.plan["id"])
@@ -182,7 +188,12 @@ def _carry_out(
             raise _unwritable(request.state_dir, error) from error
         with _signals(stop), make_mover(journal, progress, stop) as mover:
             executor = Executor(
-                mover, journal, progress, window=request.window, stopping=stop.stopping, barred=request.barred
+                mover,
+                journal,
+                progress,
+                window=request.window,
+                stopping=stop.stopping,
+                start_refusal=request.start_refusal,
             )
             results = executor.run(request.steps)
         return _conclude(request, directory, journal, results)

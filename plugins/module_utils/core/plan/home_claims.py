@@ -70,7 +70,7 @@ def _settle(found: Claims, homes: t.Sequence[str], report: Report) -> None:
 
 
 def as_report(run: t.Mapping[str, t.Any]) -> Report:
-    """A run by the record of its source host (run/records.py), as far as this room needs it to be a report.
+    """A run by the record of its source host (run/past_runs.py), as far as this room needs it to be a report.
 
     What the record does not know to have moved may have moved all the same, if it was to leave for a while.
     """

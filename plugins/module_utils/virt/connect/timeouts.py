@@ -11,9 +11,9 @@ import time
 import typing as t
 
 #: How long one call about one guest may take. QEMU answers in milliseconds, or it hangs.
-PATIENCE_S = 2.0
+ANSWER_TIMEOUT_S = 2.0
 #: Calls that may be left hanging. libvirtd serves five at a time of one connection, and one must stay free.
-STRAGGLERS = 4
+MAX_HANGING = 4
 
 
 class UnansweredError(Exception):
@@ -27,16 +27,20 @@ class NotAskedError(Exception):
 T = t.TypeVar("T")
 
 
-def within(patience_s: float, call: t.Callable[[], t.Any]) -> t.Any:
+def within(timeout_s: float, call: t.Callable[[], t.Any]) -> t.Any:
     """What a call returns or raises, or UnansweredError if it takes longer than that; it is then left to itself."""
-    (answer,) = each([None], lambda _item: call(), patience_s=patience_s)
+    (answer,) = each([None], lambda _item: call(), timeout_s=timeout_s)
     if isinstance(answer, Exception):
         raise answer
     return answer
 
 
 def each(
-    items: t.Sequence[T], call: t.Callable[[T], t.Any], *, patience_s: float = PATIENCE_S, stragglers: int = STRAGGLERS
+    items: t.Sequence[T],
+    call: t.Callable[[T], t.Any],
+    *,
+    timeout_s: float = ANSWER_TIMEOUT_S,
+    max_hanging: int = MAX_HANGING,
 ) -> list[t.Any]:
     """Call once for each item, one after the other, without ever waiting for one that hangs.
 
@@ -46,23 +50,23 @@ def each(
     answers: list[t.Any] = []
     hanging = 0
     while len(answers) < len(items):
-        if hanging >= stragglers:
+        if hanging >= max_hanging:
             answers.extend(NotAskedError() for _item in items[len(answers) :])
             break
-        answers.extend(_Runner(items[len(answers) :], call).collect(patience_s))
+        answers.extend(_Runner(items[len(answers) :], call).collect(timeout_s))
         if len(answers) < len(items):
             answers.append(UnansweredError())
             hanging += 1
     return answers
 
 
-class Line:
+class SerialCalls:
     """Calls one after the other, of which never more than one is left hanging."""
 
     def __init__(self) -> None:
         self._last: _Runner | None = None
 
-    def within(self, patience_s: float, call: t.Callable[[], t.Any], *, same: bool = False) -> t.Any:
+    def within(self, timeout_s: float, call: t.Callable[[], t.Any], *, any_answer: bool = False) -> t.Any:
         """What a call returns or raises.
 
         Args:
@@ -74,11 +78,11 @@ class Line:
             while an earlier one hangs that was another.
         """
         earlier = self._last
-        if earlier and not same and earlier.is_alive():
+        if earlier and not any_answer and earlier.is_alive():
             raise NotAskedError
-        runner = earlier if earlier and same else _Runner([None], lambda _item: call())
+        runner = earlier if earlier and any_answer else _Runner([None], lambda _item: call())
         self._last = runner
-        answers = runner.wait(patience_s) if runner is earlier else runner.collect(patience_s)
+        answers = runner.wait(timeout_s) if runner is earlier else runner.collect(timeout_s)
         if not answers:
             raise UnansweredError
         # It may live for a moment longer, but it does not hang.
@@ -108,16 +112,16 @@ class _Runner(threading.Thread):
                 self._answers.append(answer)
                 self._progress.notify()
 
-    def collect(self, patience_s: float) -> list[t.Any]:
+    def collect(self, timeout_s: float) -> list[t.Any]:
         """Make the calls; returns the answers so far, once all are there or one does not come."""
         self.start()
-        return self.wait(patience_s)
+        return self.wait(timeout_s)
 
-    def wait(self, patience_s: float) -> list[t.Any]:
+    def wait(self, timeout_s: float) -> list[t.Any]:
         """The answers so far, once all are there or one does not come."""
         with self._progress:
             while len(self._answers) < len(self._items):
-                before, deadline = len(self._answers), time.monotonic() + patience_s
+                before, deadline = len(self._answers), time.monotonic() + timeout_s
                 while len(self._answers) == before and time.monotonic() < deadline:
                     self._progress.wait(deadline - time.monotonic())
                 if len(self._answers) == before:

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
 class Power:
@@ -33,7 +33,7 @@ class Power:
         self.changed: list[str] = []
         self.shutting_down: list[dict[str, str]] = []
 
-    def shut_down(self, uuids: t.Sequence[str], patience_s: float) -> None:
+    def shut_down(self, uuids: t.Sequence[str], timeout_s: float) -> None:
         """Ask guests to shut down, as with a press of the power button, and wait until all have.
 
         Args:
@@ -58,7 +58,7 @@ class Power:
             self.changed = [domain.name() for domain in running]
             return
         failed = self._ask(running)
-        self._await_end(running, failed, patience_s)
+        self._await_end(running, failed, timeout_s)
         if failed:
             raise VirtError(
                 refusal(
@@ -82,9 +82,9 @@ class Power:
                     failed[domain.UUIDString()] = f"{domain.name()} ({error})"
         return failed
 
-    def _await_end(self, running: list[t.Any], failed: t.Mapping[str, str], patience_s: float) -> None:
+    def _await_end(self, running: list[t.Any], failed: t.Mapping[str, str], timeout_s: float) -> None:
         """Wait for those that could be asked; the others are looked at all the same."""
-        deadline = time.monotonic() + patience_s
+        deadline = time.monotonic() + timeout_s
         while True:
             running = [domain for domain in running if _is_on(domain)]
             self.shutting_down = [{"name": domain.name(), "uuid": domain.UUIDString()} for domain in running]
@@ -93,11 +93,11 @@ class Power:
                 return
             if time.monotonic() > deadline:
                 break
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         raise VirtError(
             refusal(
                 "still_running",
-                f"{listed(names, 5)} did not shut down within {patience_s:g} s",
+                f"{listed(names, 5)} did not shut down within {timeout_s:g} s",
                 "look why it does not heed the power button (acpid or an agent in the guest), or give it longer; "
                 "nothing was ended by force",
             )

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 
 _KIB = 1024
@@ -64,7 +64,7 @@ def incoming(connection: t.Any) -> int:
     for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED):
         # A guest that has just left or arrived is not coming in any more.
         with contextlib.suppress(libvirt.libvirtError):
-            coming += both_sides.is_migrating(domain)
+            coming += guest_state.is_migrating(domain)
     return coming
 
 

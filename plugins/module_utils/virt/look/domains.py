@@ -16,8 +16,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import blockers, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
-    PATIENCE_S,
-    STRAGGLERS,
+    ANSWER_TIMEOUT_S,
+    MAX_HANGING,
     NotAskedError,
     UnansweredError,
     each,
@@ -27,7 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_nam
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
 
 #: All bulk statistics together; they come from every QEMU in turn.
-BULK_PATIENCE_S = 3.0
+BULK_TIMEOUT_S = 3.0
 
 _OPERATIONS = {
     0: "unknown",
@@ -101,7 +101,7 @@ def _occupied(domain: t.Any) -> bool:
         state, _details, for_ms = domain.controlInfo()
     except virt.libvirt.libvirtError:
         return False
-    return bool(state != virt.libvirt.VIR_DOMAIN_CONTROL_OK and for_ms > PATIENCE_S * 1000)
+    return bool(state != virt.libvirt.VIR_DOMAIN_CONTROL_OK and for_ms > ANSWER_TIMEOUT_S * 1000)
 
 
 def _statistics(connection: t.Any, domains: list[t.Any] | None) -> tuple[dict[str, dict[str, t.Any]], int]:
@@ -126,11 +126,11 @@ def _statistics(connection: t.Any, domains: list[t.Any] | None) -> tuple[dict[st
             return connection.getAllDomainStats(wanted, flags)
         return connection.domainListGetStats(domains, wanted, flags)
 
-    for hung in range(STRAGGLERS - 1):
+    for hung in range(MAX_HANGING - 1):
         with contextlib.suppress(UnansweredError):
-            return _by_uuid(within(BULK_PATIENCE_S, lambda: ask(groups))), hung
+            return _by_uuid(within(BULK_TIMEOUT_S, lambda: ask(groups))), hung
     # The states alone need no QEMU.
-    return _by_uuid(within(BULK_PATIENCE_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))), STRAGGLERS - 1
+    return _by_uuid(within(BULK_TIMEOUT_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))), MAX_HANGING - 1
 
 
 def _by_uuid(answer: t.Iterable[tuple[t.Any, dict[str, t.Any]]]) -> dict[str, dict[str, t.Any]]:
@@ -266,7 +266,7 @@ class _Guest:
         if self.silent:
             yield refusal(
                 "not_answering",
-                f"QEMU of {name} does not answer libvirt within {PATIENCE_S:.0f} s",
+                f"QEMU of {name} does not answer libvirt within {ANSWER_TIMEOUT_S:.0f} s",
                 "look at its process on the host (is it stopped, or waiting for storage?) and at /var/log/libvirt/qemu",
             )
         elif self._skipped and self._root is None:

@@ -36,7 +36,7 @@ CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu")
 #: libvirt takes the ports of migrations from this range, lowest first (migration_port_min and _max in qemu.conf).
 FIRST_PORT, LAST_PORT = 49152, 49215
 #: A firewall that drops takes this long to be told from a slow network.
-PORT_PATIENCE_S = 2.5
+PORT_TIMEOUT_S = 2.5
 #: Added to a destination's time, for what is not the destination's fault.
 GRACE_S = 1.0
 
@@ -89,7 +89,7 @@ def paths(wanted: Wanted, destinations: t.Sequence[Destination]) -> list[dict[st
         )
     source = _source(wanted)
     works = [_work(wanted, source, destination) for destination in destinations]
-    timeout_s = wanted.timeout_s + PORT_PATIENCE_S + GRACE_S
+    timeout_s = wanted.timeout_s + PORT_TIMEOUT_S + GRACE_S
     ended = child_process.run_all(works, timeout_s=timeout_s, environment=daemon_environment.environment())
     return [_path(wanted, destination, end) for destination, end in zip(destinations, ended)]
 
@@ -278,7 +278,7 @@ class Probe:
         # The lowest ports are those in use while a guest comes in; the highest never is in practice.
         wanted = [LAST_PORT] if busy else [FIRST_PORT, FIRST_PORT + 1, LAST_PORT]
         try:
-            answers = knock(address, wanted, PORT_PATIENCE_S)
+            answers = knock(address, wanted, PORT_TIMEOUT_S)
         except OSError as error:
             return _failed(
                 "ports",
@@ -370,7 +370,7 @@ class Probe:
             return ""
 
 
-def knock(address: str, ports: t.Sequence[int], patience_s: float) -> dict[int, str | None]:
+def knock(address: str, ports: t.Sequence[int], timeout_s: float) -> dict[int, str | None]:
     """Try to connect to all ports at once.
 
     Returns: for each port None if the host answers (a port where nobody listens answers too), or what is wrong.
@@ -386,7 +386,7 @@ def knock(address: str, ports: t.Sequence[int], patience_s: float) -> dict[int, 
         knocking.setblocking(False)
         waiting[knocking] = port
         answers[port] = _meaning(knocking.connect_ex((where[0], port, *where[2:])))
-    deadline = time.monotonic() + patience_s
+    deadline = time.monotonic() + timeout_s
     pending = {knocking for knocking, port in waiting.items() if answers[port] == "no answer"}
     while pending and time.monotonic() < deadline:
         _readable, ready, _broken = select.select([], list(pending), [], max(0.0, deadline - time.monotonic()))

@@ -19,13 +19,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.pa
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, each, within
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
 
 #: The most that QEMU takes.
 MONITOR_SAMPLES_PER_GIB = 16384
 #: A measurement ends some 20 ms after its window; this is how long a busy host may take.
 GRACE_S = 5.0
-LOOK_S = 0.02
+POLL_S = 0.02
 _BUSY = "already being measured"
 
 
@@ -117,7 +117,7 @@ def measure(domains: t.Sequence[t.Any], sampler: Sampler, window_s: float) -> li
 
 
 def _begin(domain: t.Any, sampler: Sampler, window_s: float) -> None:
-    if both_sides.is_migrating(domain):
+    if guest_state.is_migrating(domain):
         raise virt.VirtError(
             refusal(
                 "migrating",
@@ -125,17 +125,17 @@ def _begin(domain: t.Any, sampler: Sampler, window_s: float) -> None:
                 "measure it again once the migration is over",
             )
         )
-    end = time.monotonic() + _patience(window_s)
+    end = time.monotonic() + _timeout_s(window_s)
     while True:
         try:
             return sampler.start(domain, window_s)
         except (virt.libvirt.libvirtError, MonitorError) as error:
             if _BUSY not in str(error) or time.monotonic() >= end:
                 raise
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
-def _patience(window_s: float) -> float:
+def _timeout_s(window_s: float) -> float:
     """How long another's measurement is awaited: it is most likely as long as ours."""
     return window_s + 1.0
 
@@ -155,7 +155,7 @@ def _collect(domains: t.Sequence[t.Any], sampler: Sampler, window_s: float) -> l
             return [answers[_key(domain)] for domain in domains]
         if time.monotonic() >= end:
             return [answers.get(_key(domain)) or _refused(domain, UnansweredError()) for domain in domains]
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
 
 
 def _key(domain: t.Any) -> str:

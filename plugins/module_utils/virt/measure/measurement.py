@@ -20,32 +20,32 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sa
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
-    PATIENCE_S,
+    ANSWER_TIMEOUT_S,
     NotAskedError,
     each,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, memory_sample
 
 #: Pieces of 16 KiB looked at in each guest's memory, and the time for them all; a piece takes 1 to 8 ms. With so many
 #: the share that compression leaves is off by 1 to 2 % of the memory, and so are the pages that hold something.
-PEEK_CHUNKS = 192
-PEEK_SHARE = 0.3
+SAMPLE_CHUNKS = 192
+SAMPLE_SHARE = 0.3
 #: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are looked at.
-LEAST_CHUNKS = 16
+MIN_CHUNKS = 16
 #: Between the two looks at a guest's memory.
 PAUSE_S = 0.5
 #: The second takes as long as the first; only one that drags on is cut short.
-SECOND_LOOK = 1.5
+SECOND_READ_FACTOR = 1.5
 
 
 @dataclasses.dataclass
-class Measured:
+class GuestMeasurement:
     """What was learned of one guest.
 
     Attributes:
         domain: the guest's ``virDomain``.
         readings: of the dirty-page sampling.
-        look: at a sample of its memory, or None.
+        sample: of its memory, or None.
         vcpu_utilisation: of all its vCPUs together, 0 to 1, or None.
         disk_write_bytes_per_s: or None.
         refused: why it could not be measured, or None.
@@ -53,13 +53,13 @@ class Measured:
 
     domain: t.Any
     readings: list[Reading] = dataclasses.field(default_factory=list)
-    look: memory_peek.Look | None = None
+    sample: memory_sample.MemorySample | None = None
     vcpu_utilisation: float | None = None
     disk_write_bytes_per_s: float | None = None
     refused: Refusal | None = None
 
 
-Undecided = t.Callable[[Measured], bool]
+NeedsMore = t.Callable[[GuestMeasurement], bool]
 
 
 def measure_all(
@@ -68,9 +68,9 @@ def measure_all(
     *,
     allow_monitor: bool,
     budget_s: float,
-    look_at_memory: bool,
-    undecided: Undecided,
-) -> list[Measured]:
+    sample_memory: bool,
+    needs_more: NeedsMore,
+) -> list[GuestMeasurement]:
     """Measure guests within a budget: a cheap look at all, then more for those whose forecast hangs on it.
 
     Args:
@@ -78,23 +78,23 @@ def measure_all(
         domains: running guests.
         allow_monitor: may talk to QEMU directly, which is finer and taints the guest.
         budget_s: seconds for the whole host.
-        look_at_memory: also look at a sample of each guest's memory.
-        undecided: whether a guest needs a closer look, given what is known of it.
+        sample_memory: also read a sample of each guest's memory.
+        needs_more: whether a guest needs more readings, given what is known of it.
     """
     budget = _Budget(budget_s)
     sampler: dirty_rate.Sampler = dirty_rate.LibvirtSampler()
     if allow_monitor and all(each(list(domains), dirty_rate.monitor_usable)):
         sampler = dirty_rate.MonitorSampler()
     fine = isinstance(sampler, dirty_rate.MonitorSampler)
-    guests = [Measured(domain) for domain in domains]
+    guests = [GuestMeasurement(domain) for domain in domains]
     before, begun = _counters(connection), time.monotonic()
     for number, window_s in enumerate(_windows(first_rounds(fine=fine, budget_s=budget_s))):
         if number == 0 or budget.allows(window_s, len(guests)):
             _run(guests, sampler, window_s, budget)
-    if look_at_memory:
-        _peek(guests, min(PEEK_SHARE * budget_s, budget.left_s))
+    if sample_memory:
+        _sample(guests, min(SAMPLE_SHARE * budget_s, budget.left_s))
     for window_s in _windows(more_rounds(fine=fine)):
-        doubtful = [guest for guest in guests if guest.refused is None and undecided(guest)]
+        doubtful = [guest for guest in guests if guest.refused is None and needs_more(guest)]
         if not doubtful or not budget.allows(window_s, len(doubtful)):
             break
         _run(doubtful, sampler, window_s, budget)
@@ -126,7 +126,7 @@ def _windows(rounds: t.Iterable[Round]) -> list[float]:
     return [round_.window_s for round_ in rounds for _repeat in range(round_.repeats)]
 
 
-def _run(guests: t.Sequence[Measured], sampler: dirty_rate.Sampler, window_s: float, budget: _Budget) -> None:
+def _run(guests: t.Sequence[GuestMeasurement], sampler: dirty_rate.Sampler, window_s: float, budget: _Budget) -> None:
     able = [guest for guest in guests if guest.refused is None]
     begun = time.monotonic()
     answers = dirty_rate.measure([guest.domain for guest in able], sampler, window_s)
@@ -138,37 +138,39 @@ def _run(guests: t.Sequence[Measured], sampler: dirty_rate.Sampler, window_s: fl
             guest.refused = answer
 
 
-def _peek(guests: t.Sequence[Measured], budget_s: float) -> None:
+def _sample(guests: t.Sequence[GuestMeasurement], budget_s: float) -> None:
     """Look at all guests, wait once, and look at all of them again."""
     able = [guest for guest in guests if guest.refused is None]
     # Where there is not the time for all, it is others each time.
     random.shuffle(able)
     pause_s = min(PAUSE_S, budget_s / 3)
     look_s = (budget_s - pause_s) / 2
-    places = each(able, lambda guest: memory_peek.spread(guest.domain, PEEK_CHUNKS))
+    places = each(able, lambda guest: memory_sample.spread(guest.domain, SAMPLE_CHUNKS))
     first = _read([(guest, place) for guest, place in zip(able, places) if isinstance(place, list)], look_s)
     time.sleep(pause_s)
-    second = _read([(guest, list(before)) for guest, before in first], SECOND_LOOK * look_s)
+    second = _read([(guest, list(before)) for guest, before in first], SECOND_READ_FACTOR * look_s)
     again = {id(guest): after for guest, after in second}
     for guest, before in first:
         # Without a look the forecast knows less, which it says; a guest that cannot be looked at can still be moved.
         after = again.get(id(guest))
         if after:
-            guest.look = memory_peek.compare([(before[place], after[place]) for place in after])
+            guest.sample = memory_sample.compare([(before[place], after[place]) for place in after])
 
 
-def _read(wanted: t.Sequence[tuple[Measured, list[int]]], budget_s: float) -> list[tuple[Measured, dict[int, bytes]]]:
+def _read(
+    wanted: t.Sequence[tuple[GuestMeasurement, list[int]]], budget_s: float
+) -> list[tuple[GuestMeasurement, dict[int, bytes]]]:
     """Read guests' memory one after the other, each for its share of the time; those that answered, while there was
     time.
     """
     share, end = budget_s / max(1, len(wanted)), time.monotonic() + budget_s
 
-    def read(one: tuple[Measured, list[int]]) -> dict[int, bytes]:
+    def read(one: tuple[GuestMeasurement, list[int]]) -> dict[int, bytes]:
         if time.monotonic() >= end:
             raise NotAskedError
-        return memory_peek.read(one[0].domain, one[1], least=LEAST_CHUNKS, budget_s=share)
+        return memory_sample.read(one[0].domain, one[1], least=MIN_CHUNKS, budget_s=share)
 
-    answers = each(wanted, read, patience_s=PATIENCE_S + share)
+    answers = each(wanted, read, timeout_s=ANSWER_TIMEOUT_S + share)
     return [(guest, answer) for (guest, dummy), answer in zip(wanted, answers) if isinstance(answer, dict)]
 
 
@@ -190,7 +192,7 @@ def _counters(connection: t.Any) -> Counters:
     return found
 
 
-def _rates(guests: t.Sequence[Measured], before: Counters, after: Counters, seconds: float) -> None:
+def _rates(guests: t.Sequence[GuestMeasurement], before: Counters, after: Counters, seconds: float) -> None:
     for guest in guests:
         uuid = guest.domain.UUIDString()
         if uuid in before and uuid in after and seconds > 0:

@@ -23,8 +23,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.pa
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at, touched
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measurement import Measured, measure_all
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measurement import (
+    GuestMeasurement,
+    measure_all,
+)
 
 _KIB = 1024
 
@@ -40,7 +43,7 @@ class Request:
         guests: names; None means all that run.
         budget_s: seconds for the whole host.
         allow_monitor: whether QEMU may be asked directly.
-        look_at_memory: whether to look at a sample of memory.
+        sample_memory: whether to read a sample of memory.
         bandwidth_bytes_per_s: what a move will have as stated, 0 when nobody does.
     """
 
@@ -50,7 +53,7 @@ class Request:
     guests: list[str] | None
     budget_s: float
     allow_monitor: bool
-    look_at_memory: bool
+    sample_memory: bool
     bandwidth_bytes_per_s: int
 
 
@@ -68,7 +71,7 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
 
         link = _link(request)
 
-        def undecided(guest: Measured) -> bool:
+        def needs_more(guest: GuestMeasurement) -> bool:
             if link is None:
                 return False
             document = _document(guest, balloons, request, now())
@@ -79,8 +82,8 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
             domains,
             allow_monitor=request.allow_monitor,
             budget_s=request.budget_s,
-            look_at_memory=request.look_at_memory,
-            undecided=undecided,
+            sample_memory=request.sample_memory,
+            needs_more=needs_more,
         )
         working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
     for document in working_sets:
@@ -148,7 +151,7 @@ def _balloons(connection: t.Any) -> dict[str, dict[str, t.Any]]:
 
 
 def _document(
-    guest: Measured, balloons: t.Mapping[str, dict[str, t.Any]], request: Request, taken_at: str
+    guest: GuestMeasurement, balloons: t.Mapping[str, dict[str, t.Any]], request: Request, taken_at: str
 ) -> dict[str, t.Any]:
     uuid = guest.domain.UUIDString()
     balloon = balloons.get(uuid) or {"memory_bytes": int(guest.domain.maxMemory()) * _KIB}
@@ -161,22 +164,22 @@ def _document(
         method="libvirt" if samples == LIBVIRT_SAMPLES_PER_GIB else "qmp",
         samples_per_gib=samples,
         memory_bytes=memory_bytes,
-        touched=_touched(guest.look, balloon, memory_bytes),
+        touched=_touched(guest.sample, balloon, memory_bytes),
         readings=guest.readings,
         vcpu_utilisation=guest.vcpu_utilisation,
-        compressed_share=_steady(guest.look.compressed_share if guest.look else None, kept),
-        hot_compressed_share=guest.look.changed_compressed_share if guest.look else None,
-        sparse=guest.look.changed_share if guest.look else None,
+        compressed_share=_steady(guest.sample.compressed_share if guest.sample else None, kept),
+        hot_compressed_share=guest.sample.changed_compressed_share if guest.sample else None,
+        sparse=guest.sample.changed_share if guest.sample else None,
         disk_write_bytes_per_s=guest.disk_write_bytes_per_s,
         history=kept,
     )
 
 
-def _touched(look: memory_peek.Look | None, balloon: t.Mapping[str, t.Any], memory_bytes: int) -> Touched:
+def _touched(sample: memory_sample.MemorySample | None, balloon: t.Mapping[str, t.Any], memory_bytes: int) -> Touched:
     known = touched(balloon, memory_bytes)
-    if look is None or memory_bytes > memory_peek.HOLE:
+    if sample is None or memory_bytes > memory_sample.HOLE:
         return known
-    return looked_at(look.zero_share, look.pages * memory_peek.PAGE // memory_peek.CHUNK, memory_bytes, known)
+    return looked_at(sample.zero_share, sample.pages * memory_sample.PAGE // memory_sample.CHUNK, memory_bytes, known)
 
 
 def _steady(share: float | None, kept: t.Sequence[t.Mapping[str, t.Any]]) -> float | None:

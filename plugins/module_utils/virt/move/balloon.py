@@ -24,16 +24,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_me
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
-LOOK_S = 0.25
+POLL_S = 0.25
 #: A guest that has given nothing for so long gives nothing more.
 STANDSTILL_S = 3.0
 #: Balloons work in whole pages of the guest, and some guests keep a few back.
 SLACK_KIB = 1024
 #: A balloon takes so many times longer than expected before it is not waited for any more, and this at least.
 OVERDUE = 4.0
-LEAST_PATIENCE_S = 5.0
+MIN_TIMEOUT_S = 5.0
 #: A guest that has taken back nothing more for so long is not waited for; a stopped libvirtd is back by then.
-RETURN_PATIENCE_S = 30.0
+RETURN_TIMEOUT_S = 30.0
 _KIB = 1024
 
 FindDomain = t.Callable[[], t.Any]
@@ -41,7 +41,7 @@ Tell = t.Callable[..., None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Report:
+class MemoryReport:
     """A guest's memory as it reported it, and when.
 
     Attributes:
@@ -54,7 +54,7 @@ class Report:
     at_s: int
     swapped_bytes: int | None
 
-    def since(self, earlier: Report) -> Memory:
+    def since(self, earlier: MemoryReport) -> Memory:
         """The figures, and what was swapped between two reports; None where they are one and the same."""
         if self.at_s == earlier.at_s:
             return self.memory
@@ -62,7 +62,7 @@ class Report:
         return dataclasses.replace(self.memory, swapped_bytes=swapped)
 
 
-def report(domain: t.Any, hugepage_bytes: int | None, now: t.Callable[[], float] = time.time) -> Report:
+def report(domain: t.Any, hugepage_bytes: int | None, now: t.Callable[[], float] = time.time) -> MemoryReport:
     """What a guest reports of its memory.
 
     Raises: libvirtError.
@@ -82,7 +82,7 @@ def report(domain: t.Any, hugepage_bytes: int | None, now: t.Callable[[], float]
         age_s=max(0.0, now() - at_s) if at_s else None,
         hugepage_bytes=hugepage_bytes,
     )
-    return Report(memory, at_s, size("swap_out"))
+    return MemoryReport(memory, at_s, size("swap_out"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,25 +180,25 @@ class Balloon:
             now = self._clock()
             if size > most:
                 most, grew_at = size, now
-            if now >= min(grew_at + RETURN_PATIENCE_S, started + self._return_within_s(taken)):
+            if now >= min(grew_at + RETURN_TIMEOUT_S, started + self._return_within_s(taken)):
                 return "not_returned"
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
     def _return_within_s(self, taken: Taken) -> float:
         """How long a guest may take at most until it has its memory back; interrupted, it goes on taking it alone."""
         if self._interrupted.is_set():
-            return RETURN_PATIENCE_S
+            return RETURN_TIMEOUT_S
         expected_s = (taken["before_kib"] - taken["target_kib"]) * _KIB / BYTES_PER_S
-        return max(RETURN_PATIENCE_S, OVERDUE * expected_s)
+        return max(RETURN_TIMEOUT_S, OVERDUE * expected_s)
 
     def _done(self, taken: Taken, outcome: str) -> str:
         taken_memory.drop(self._state_dir, taken["uuid"])
         return outcome
 
-    def _take(self, domain: t.Any, taken: Taken, freeing: Freeing, before: Report) -> str | None:
+    def _take(self, domain: t.Any, taken: Taken, freeing: Freeing, before: MemoryReport) -> str | None:
         """Take it; returns why it ended early, or None."""
         started = self._clock()
-        end = started + max(LEAST_PATIENCE_S, OVERDUE * (freeing.costs_s or 0))
+        end = started + max(MIN_TIMEOUT_S, OVERDUE * (freeing.costs_s or 0))
         least, moved_at = taken["before_kib"], started
         _resize(domain, taken["target_kib"])
         while True:
@@ -214,7 +214,7 @@ class Balloon:
                 least, moved_at = size, now
             if now >= moved_at + STANDSTILL_S or now >= end:
                 return f"the guest gave {human_bytes((taken['before_kib'] - least) * _KIB)} and no more"
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
 
 def give_back_left(
@@ -294,7 +294,7 @@ def _setmem(taken: Taken) -> str:
     return f"virsh setmem {taken['uuid']} {taken['before_kib']} --live"
 
 
-def _taken(domain: t.Any, before: Report, freeing: Freeing) -> Taken:
+def _taken(domain: t.Any, before: MemoryReport, freeing: Freeing) -> Taken:
     return {
         "schema": SCHEMA,
         "name": domain.name(),

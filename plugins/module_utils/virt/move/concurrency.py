@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: who else was sending while a guest moved. What such a move shows of the link is a share.
+# PRIVATE to the collection: which moves of a run send at the same time. A move that shared the link shows only a part
+# of the link's rate.
 
 from __future__ import annotations
 
@@ -11,41 +12,44 @@ import threading
 import typing as t
 
 
-class Place:
-    """One move's place among those that send."""
+class SendingMove:
+    """One move that sends memory.
 
-    def __init__(self, crowd: Crowd) -> None:
-        self._crowd = crowd
-        #: whether anybody else sent for any of that time
-        self.crowded = False
+    Attributes:
+        shared_link: whether another move sent at any moment of the same time.
+    """
 
-    def leave(self) -> None:
-        """Its memory is over; leaving twice changes nothing."""
-        self._crowd.leave(self)
+    def __init__(self, moves: SendingMoves) -> None:
+        self._moves = moves
+        self.shared_link = False
+
+    def end(self) -> None:
+        """Its memory is transferred. A second call changes nothing."""
+        self._moves.remove(self)
 
 
-class Crowd:
-    """All that send from this host in a run."""
+class SendingMoves:
+    """All moves of a run that send from this host now."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._places: list[Place] = []
+        self._moves: list[SendingMove] = []
 
     @contextlib.contextmanager
-    def sending(self) -> t.Iterator[Place]:
-        """Be among them for so long, or until the place is left."""
-        place = Place(self)
+    def sending(self) -> t.Iterator[SendingMove]:
+        """Count a move among them for the block, or until the move ends."""
+        move = SendingMove(self)
         with self._lock:
-            for other in self._places:
-                other.crowded = place.crowded = True
-            self._places.append(place)
+            for other in self._moves:
+                other.shared_link = move.shared_link = True
+            self._moves.append(move)
         try:
-            yield place
+            yield move
         finally:
-            place.leave()
+            move.end()
 
-    def leave(self, place: Place) -> None:
-        """Be no longer among them."""
+    def remove(self, move: SendingMove) -> None:
+        """Count a move no longer among them."""
         with self._lock:
-            if place in self._places:
-                self._places.remove(place)
+            if move in self._moves:
+                self._moves.remove(move)

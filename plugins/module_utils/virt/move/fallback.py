@@ -13,12 +13,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
 
 #: Tries beyond the first; each has cost time and bytes already.
-MOST = 2
+MAX_FALLBACKS = 2
 #: The control gave up because of the way, not because of the time that is left.
-OTHER_WAY = ("does_not_converge", "wrong_method")
+METHOD_FAILED = ("does_not_converge", "wrong_method")
 #: Methods that ask QEMU for a capability of their own; post-copy is armed beside most methods.
 NEEDS_CAPABILITY = ("xbzrle", "parallel-zstd", "throttle")
 #: Methods whose rounds leave what the guest dirties while pages go as they are.
@@ -26,7 +26,7 @@ PLAIN = ("pre-copy", "raise-downtime", "post-copy", "suspend")
 
 
 @dataclasses.dataclass
-class Tried:
+class FallbackHistory:
     """What has been tried for a guest in this step.
 
     Attributes:
@@ -43,24 +43,24 @@ class Tried:
     bytes_per_s: float | None = None
     left_bytes: int | None = None
     reason: str = ""
-    assumed_wrongly: bool = False
+    forecast_was_wrong: bool = False
 
-    def add(self, decision: Decision, ending: Ending) -> bool:
+    def add(self, decision: Decision, ending: MigrationEnding) -> bool:
         """Take down a try that failed; returns whether another one makes sense."""
         self.flags.append(decision.flags)
-        if len(self.flags) > MOST:
+        if len(self.flags) > MAX_FALLBACKS:
             return False
         if "bandwidth" not in decision.parameters:
             # A capped move shows its cap, and not what the link gives.
             self.bytes_per_s = ending.observation.bytes_per_s or self.bytes_per_s
-        self.assumed_wrongly = ending.given_up is not None and ending.given_up.code == "wrong_method"
-        if ending.given_up:
-            self.reason = ending.given_up.reason
-            if not self.assumed_wrongly:
+        self.forecast_was_wrong = ending.abort_reaction is not None and ending.abort_reaction.code == "wrong_method"
+        if ending.abort_reaction:
+            self.reason = ending.abort_reaction.reason
+            if not self.forecast_was_wrong:
                 self.methods.append(decision.method)
-            if ending.given_up.code == "does_not_converge" and decision.method in PLAIN:
+            if ending.abort_reaction.code == "does_not_converge" and decision.method in PLAIN:
                 self.left_bytes = ending.observation.last_bytes
-            return ending.given_up.code in OTHER_WAY
+            return ending.abort_reaction.code in METHOD_FAILED
         if _not_offered(ending):
             self.reason = f"one of the hosts does not offer that: {ending.error}"
             blamed = _blamed(decision, str(ending.error))
@@ -70,9 +70,9 @@ class Tried:
 
     def is_new(self, decision: Decision) -> bool:
         """Whether a try differs from those before it. Forecast anew, the same way may still be the best."""
-        return self.assumed_wrongly or decision.flags not in self.flags
+        return self.forecast_was_wrong or decision.flags not in self.flags
 
-    def added_to(self, known: Knowledge) -> Knowledge:
+    def applied_to(self, known: Knowledge) -> Knowledge:
         """What is known, with the rate that the link was seen to give, and the guest as hot as it was seen to be."""
         if self.bytes_per_s is None:
             return known
@@ -91,9 +91,9 @@ def _blamed(decision: Decision, error: str) -> list[str]:
     return [*([decision.method] if decision.method in NEEDS_CAPABILITY else []), *armed]
 
 
-def _not_offered(ending: Ending) -> bool:
+def _not_offered(ending: MigrationEnding) -> bool:
     """Whether libvirt or QEMU refused a capability before anything was sent."""
-    if not ending.error or ending.memory_bytes or ending.no_way_back:
+    if not ending.error or ending.memory_bytes or ending.maybe_postcopy:
         return False
     lib = virt.libvirt
     codes: t.Collection[int] = (

@@ -20,7 +20,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
-LOOK_S = 0.1
+POLL_S = 0.1
 #: How long a guest's agent may take to answer, in whole seconds as libvirt wants them.
 AGENT_S = 5
 #: Of what a command prints, the end is kept: that is where errors are.
@@ -30,7 +30,7 @@ PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 
 
 @dataclasses.dataclass(frozen=True)
-class Ran:
+class HookResult:
     """What became of a command: whether it succeeded, in words if not, and the end of what it printed."""
 
     ok: bool
@@ -38,7 +38,7 @@ class Ran:
     output: str
 
 
-def on_host(hook: Hook, environment: t.Mapping[str, str]) -> Ran:
+def on_host(hook: Hook, environment: t.Mapping[str, str]) -> HookResult:
     """Run a command on this host, without a shell. One that takes too long is ended, with all that it started."""
     try:
         with tempfile.TemporaryFile() as printed:
@@ -46,10 +46,10 @@ def on_host(hook: Hook, environment: t.Mapping[str, str]) -> Ran:
             printed.seek(0)
             output = _end_of(printed.read())
     except OSError as error:
-        return Ran(False, f"it could not be run: {error.strerror or error}", "")
+        return HookResult(False, f"it could not be run: {error.strerror or error}", "")
     if status is None:
-        return Ran(False, f"it was ended after {hook.timeout_s:g} s", output)
-    return Ran(status == 0, None if status == 0 else _exit_in_words(status), output)
+        return HookResult(False, f"it was ended after {hook.timeout_s:g} s", output)
+    return HookResult(status == 0, None if status == 0 else _exit_in_words(status), output)
 
 
 def _run(hook: Hook, environment: t.Mapping[str, str], printed: t.IO[bytes]) -> int | None:
@@ -79,7 +79,7 @@ def in_guest(
     environment: t.Mapping[str, str],
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
-) -> Ran:
+) -> HookResult:
     """Run a command in a guest through its agent. One that takes too long goes on there, and is not waited for."""
     end = clock() + hook.timeout_s
     arguments = {
@@ -95,10 +95,10 @@ def in_guest(
             if state.get("exited"):
                 return _ended(state)
             if clock() >= end:
-                return Ran(False, f"it has not ended within {hook.timeout_s:g} s, and goes on in the guest", "")
-            sleep(LOOK_S)
+                return HookResult(False, f"it has not ended within {hook.timeout_s:g} s, and goes on in the guest", "")
+            sleep(POLL_S)
     except (virt.libvirt.libvirtError, ImportError, KeyError, ValueError) as error:
-        return Ran(False, f"the guest agent did not run it: {error}", "")
+        return HookResult(False, f"the guest agent did not run it: {error}", "")
 
 
 def _ask(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
@@ -108,12 +108,12 @@ def _ask(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> dict[
     return t.cast("dict[str, t.Any]", json.loads(text)["return"])
 
 
-def _ended(state: t.Mapping[str, t.Any]) -> Ran:
+def _ended(state: t.Mapping[str, t.Any]) -> HookResult:
     output = _end_of(b"".join(base64.b64decode(state.get(key, "")) for key in ("out-data", "err-data")))
     if state.get("signal"):
-        return Ran(False, _exit_in_words(-state["signal"]), output)
+        return HookResult(False, _exit_in_words(-state["signal"]), output)
     status = int(state.get("exitcode", 0))
-    return Ran(status == 0, None if status == 0 else _exit_in_words(status), output)
+    return HookResult(status == 0, None if status == 0 else _exit_in_words(status), output)
 
 
 def _exit_in_words(status: int) -> str:

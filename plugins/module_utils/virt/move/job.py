@@ -19,14 +19,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering, Watcher
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import ControlLoop, Watcher
 
 #: Between events the statistics are read this often.
 POLL_S = 0.25
 #: After an abort libvirt has to end the call; measured 0.3 s. Past this the job is left alone and both sides judged.
-ABORT_PATIENCE_S = 60.0
+ABORT_TIMEOUT_S = 60.0
 #: The final statistics travel apart from the call's answer, and may come a moment later.
-LAST_WORD_S = 1.0
+LATE_STATISTICS_S = 1.0
 
 
 @dataclasses.dataclass
@@ -45,16 +45,16 @@ class Switchover:
 
 
 @dataclasses.dataclass
-class Ending:
+class MigrationEnding:
     """How a migration call ended.
 
     Attributes:
         error: what libvirt said, or None when it reports success.
         error_code: libvirt's error number.
-        given_up: the reaction that aborted it, if it was aborted on purpose.
+        abort_reaction: the reaction that aborted it, if it was aborted on purpose.
         suspended: whether the guest was stopped to finish.
         postcopy: whether it switched to post-copy.
-        no_way_back: whether it did, or may have.
+        maybe_postcopy: whether it did, or may have.
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
         reached: whether the guest was seen coming in at the destination.
@@ -64,15 +64,15 @@ class Ending:
         elapsed_s: seconds from the start of the call to its end.
         after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
         observation: what its samples teach.
-        crowded: whether other moves used the link at the same time.
+        shared_link: whether other moves used the link at the same time.
     """
 
     error: str | None = None
     error_code: int | None = None
-    given_up: Reaction | None = None
+    abort_reaction: Reaction | None = None
     suspended: bool = False
     postcopy: bool = False
-    no_way_back: bool = False
+    maybe_postcopy: bool = False
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     switchover: Switchover = dataclasses.field(default_factory=Switchover)
     reached: bool = False
@@ -82,7 +82,7 @@ class Ending:
     elapsed_s: float = 0.0
     after_s: float | None = None
     observation: Observation = dataclasses.field(default_factory=Observation)
-    crowded: bool = False
+    shared_link: bool = False
 
     @property
     def bytes(self) -> int:
@@ -133,12 +133,12 @@ class MigrationJob:
         self._clock = clock
         # One queue for all that may wake the loop, so that an event is acted on at once and in its order.
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
-        self._ending = Ending()
+        self._ending = MigrationEnding()
         self._transferred = False
         #: What its samples have taught so far.
         self.observation = Observation()
 
-    def run(self, control: Control, watcher: Watcher, interrupted: threading.Event) -> Ending:
+    def run(self, control: Control, watcher: Watcher, interrupted: threading.Event) -> MigrationEnding:
         """Move the guest and return how the call ended. What became of the guest, both sides must say.
 
         Args:
@@ -147,12 +147,12 @@ class MigrationJob:
             interrupted: when set, the job is aborted (unless post-copy has begun: then that would lose the guest).
         """
         started = self._clock()
-        steering = Steering(lambda: self._domain, control, watcher, interrupted, started, self._clock)
-        self.observation = steering.observation
+        control_loop = ControlLoop(lambda: self._domain, control, watcher, interrupted, started, self._clock)
+        self.observation = control_loop.observation
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
-        with self._listening(), self._downtime_limit(self._decision.downtime_ms), self._rate_given_back(steering):
+        with self._listening(), self._downtime_limit(self._decision.downtime_ms), self._rate_given_back(control_loop):
             thread.start()
-            self._watch(thread, steering, watcher)
+            self._watch(thread, control_loop, watcher)
             ended = self._clock()
             self._ending.elapsed_s = ended - started
             self._drain_inbox(watcher)
@@ -162,9 +162,9 @@ class MigrationJob:
         resumed_at = ending.switchover.resumed_at
         ending.after_s = None if resumed_at is None else max(0.0, ended - resumed_at)
         ending.observation = self.observation
-        ending.given_up, ending.suspended = steering.given_up, steering.suspended
-        ending.no_way_back = steering.no_way_back or ending.postcopy
-        ending.memory_bytes, ending.disk_bytes = steering.memory_bytes, steering.disk_bytes
+        ending.abort_reaction, ending.suspended = control_loop.abort_reaction, control_loop.suspended
+        ending.maybe_postcopy = control_loop.maybe_postcopy or ending.postcopy
+        ending.memory_bytes, ending.disk_bytes = control_loop.memory_bytes, control_loop.disk_bytes
         return ending
 
     @contextlib.contextmanager
@@ -196,14 +196,14 @@ class MigrationJob:
                 self._domain.migrateSetMaxDowntime(before, 0)
 
     @contextlib.contextmanager
-    def _rate_given_back(self, steering: Steering) -> t.Iterator[None]:
+    def _rate_given_back(self, control_loop: ControlLoop) -> t.Iterator[None]:
         """A rate that was changed in flight would hold for the guest's next move, if it stays here."""
         try:
             yield
         finally:
-            if steering.speed_before is not None:
+            if control_loop.speed_before is not None:
                 with contextlib.suppress(virt.libvirt.libvirtError):
-                    self._domain.migrateSetMaxSpeed(steering.speed_before, 0)
+                    self._domain.migrateSetMaxSpeed(control_loop.speed_before, 0)
 
     def _call(self) -> None:
         try:
@@ -220,15 +220,15 @@ class MigrationJob:
         finally:
             self._inbox.put(("call", None))
 
-    def _watch(self, thread: threading.Thread, steering: Steering, watcher: Watcher) -> None:
+    def _watch(self, thread: threading.Thread, control_loop: ControlLoop, watcher: Watcher) -> None:
         while thread.is_alive():
             if self._next_is_end(watcher):
                 thread.join(POLL_S)
                 continue
-            steering.no_way_back = steering.no_way_back or self._ending.postcopy
-            steering.look()
-            aborted_at = steering.given_up_at
-            if aborted_at is not None and self._clock() >= aborted_at + ABORT_PATIENCE_S:
+            control_loop.maybe_postcopy = control_loop.maybe_postcopy or self._ending.postcopy
+            control_loop.look()
+            aborted_at = control_loop.abort_wanted_at
+            if aborted_at is not None and self._clock() >= aborted_at + ABORT_TIMEOUT_S:
                 self._ending.error = self._ending.error or "libvirt did not end the migration that was aborted"
                 return
 
@@ -277,7 +277,7 @@ class MigrationJob:
 
     def _await_statistics(self, watcher: Watcher) -> None:
         self._ending.statistics = self._completed_statistics()
-        end = self._clock() + LAST_WORD_S
+        end = self._clock() + LATE_STATISTICS_S
         while not self._ending.statistics and self._clock() < end:
             self._next_is_end(watcher)
 

@@ -26,7 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.path impo
 PID_FILES = Path("/run/libvirt/qemu")
 PROC = Path("/proc")
 #: New connections are looked for this often: parallel ones and that of post-copy come later than the first.
-LOOK_S = 0.1
+POLL_S = 0.1
 #: From linux/tcp.h. Python has a name for it from 3.12 on.
 TCP_NOTSENT_LOWAT = 25
 #: The same on all machines but Alpha. Python has no function for it.
@@ -34,7 +34,7 @@ SYS_PIDFD_GETFD = 438
 
 
 @contextlib.contextmanager
-def short_queue(guest: str, limit_bytes: int | None, tell: t.Callable[[str], None]) -> t.Iterator[None]:
+def limited_send_buffer(guest: str, limit_bytes: int | None, tell: t.Callable[[str], None]) -> t.Iterator[None]:
     """While inside, no connection over which a guest is sent has more than so much waiting unsent.
 
     Args:
@@ -47,7 +47,7 @@ def short_queue(guest: str, limit_bytes: int | None, tell: t.Callable[[str], Non
         return
     over = threading.Event()
     thread = threading.Thread(
-        target=_keep_short, args=(guest, limit_bytes, tell, over), name=f"unsent-{guest}", daemon=True
+        target=_limit_connections, args=(guest, limit_bytes, tell, over), name=f"unsent-{guest}", daemon=True
     )
     thread.start()
     try:
@@ -57,11 +57,11 @@ def short_queue(guest: str, limit_bytes: int | None, tell: t.Callable[[str], Non
         thread.join()
 
 
-def _keep_short(guest: str, limit_bytes: int, tell: t.Callable[[str], None], over: threading.Event) -> None:
+def _limit_connections(guest: str, limit_bytes: int, tell: t.Callable[[str], None], over: threading.Event) -> None:
     try:
         with _Process(_pid(guest)) as process:
             told = False
-            while not over.wait(LOOK_S):
+            while not over.wait(POLL_S):
                 if process.limit(limit_bytes) and not told:
                     told = True
                     tell(f"at most {human_bytes(limit_bytes)} wait unsent in its connection, for a shorter downtime")

@@ -26,20 +26,26 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import fallback, migration_socket, past_moves
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import Crowd
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending, MigrationJob
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import SendingMoves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import ControlLoop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding, MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import (
     Answers,
-    Asking,
+    Preconditions,
     Result,
     Settings,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import BeforeMove, Wishes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Signals, Step, Telling
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Trail, Verifying
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.waiting import StoppedError, Waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import (
+    Preparation,
+    PreparationOptions,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import LinkSignals, MoveReporter, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import (
+    DestinationEvidence,
+    Verification,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.waiting import HostWaits, StoppedError
 
 #: What two hosts said longer ago than this is asked again before a guest is sent.
 STALE_S = 5.0
@@ -51,23 +57,23 @@ class _Attempt:
     """One try to move a guest: what was asked, what it is to cost, and how it is done."""
 
     step: Step
-    story: Story
+    log: StepLog
     answers: Answers
     appraised: Appraisal
     decision: Decision
     definition: str | None
-    signals: Signals
-    turn: t.Callable[[], bool]
+    signals: LinkSignals
+    take_link_slot: t.Callable[[], bool]
     may_restart: bool = True
 
 
 @contextlib.contextmanager
-def _only_told(story: Story) -> t.Iterator[None]:
+def _only_told(log: StepLog) -> t.Iterator[None]:
     """Tell of a mistake in what is made of a move's figures; it must not put in doubt where the guest is."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-        story.note(f"nothing was learned from this move ({type(error).__name__}: {error})")
+        log.note(f"nothing was learned from this move ({type(error).__name__}: {error})")
 
 
 class GuestMover:
@@ -76,41 +82,41 @@ class GuestMover:
     Args:
         connections: writable ones for moving, read-only ones for checking.
         settings: what is the same for all moves.
-        telling: where it is told.
+        reporter: writes the journal and the progress lines.
         interrupted: when set, what is in pre-copy is aborted.
         stopping: when set, nobody waits for a destination any longer, and no guest is sent.
-        wishes: what is done to each guest around its move.
+        preparation: what is done to each guest around its move.
     """
 
     def __init__(
         self,
         connections: Connections,
         settings: Settings,
-        telling: Telling,
+        reporter: MoveReporter,
         interrupted: threading.Event,
         stopping: threading.Event,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
         *,
-        wishes: Wishes | None = None,
+        preparation: PreparationOptions | None = None,
     ) -> None:
         self._connections = connections
         self._settings = settings
-        self._telling = telling
+        self._reporter = reporter
         self._interrupted = interrupted
         self._stopping = stopping
         self._clock = clock
         self._sleep = sleep
-        self._asking = Asking(connections, settings)
-        self._verifying = Verifying(connections, settings, self._asking, clock, sleep)
-        self._crowd = Crowd()
-        self._waiting = Waiting(self._asking, settings, stopping, clock, sleep)
-        self._before_move = BeforeMove(
-            wishes or Wishes(),
+        self._preconditions = Preconditions(connections, settings)
+        self._verification = Verification(connections, settings, self._preconditions, clock, sleep)
+        self._sending_moves = SendingMoves()
+        self._host_waits = HostWaits(self._preconditions, settings, stopping, clock, sleep)
+        self._preparation = Preparation(
+            preparation or PreparationOptions(),
             settings.state_dir,
             settings.source.host,
             interrupted,
-            self._asking.domain_at,
+            self._preconditions.domain_at,
             clock,
             sleep,
         )
@@ -118,11 +124,11 @@ class GuestMover:
     def check(self, step: Step) -> Result:
         """What moving a guest would do. Changes nothing and needs no writable connection."""
         try:
-            here, there = self._asking.look(step)
-            known = self._asking.known_end(step, here, there)
+            here, there = self._preconditions.look(step)
+            known = self._preconditions.known_end(step, here, there)
             if known:
                 return known
-            answers = self._asking.ask(step)
+            answers = self._preconditions.ask(step)
             if answers.refusals:
                 return step_result(step, "refused", refusals=answers.refusals)
             choice = self._appraise(step, answers).choice
@@ -136,101 +142,103 @@ class GuestMover:
         self,
         step: Step,
         transferred: t.Callable[[], None],
-        turn: t.Callable[[], bool] = lambda: True,
-        nearly: t.Callable[[], None] = lambda: None,
+        take_link_slot: t.Callable[[], bool] = lambda: True,
+        nearly_transferred: t.Callable[[], None] = lambda: None,
     ) -> Result:
         """Move a guest; the result says what became of it, judged from both sides.
 
         Args:
             step: of a plan.
             transferred: called once its memory is over and the link is free.
-            turn: waits until the link is free for this guest; False when nothing is to be begun any more. It is asked
-                again right before the guest is sent, each time.
-            nearly: called when its memory will be over in a moment.
+            take_link_slot: waits until the link is free for this guest; False when nothing is to be begun any more. It
+                is asked again right before the guest is sent, each time.
+            nearly_transferred: called when its memory will be over in a moment.
         """
-        signals = Signals(transferred, nearly)
-        story = Story(step, self._telling, self._clock)
+        signals = LinkSignals(transferred, nearly_transferred)
+        log = StepLog(step, self._reporter, self._clock)
         try:
-            story.tell("step.started", "setup", "looking at both sides", level=1)
-            self._verifying.give_back_limits(step, story)
-            go_on = self._before(step, story, signals, turn)
+            log.tell("step.started", "setup", "looking at both sides", level=1)
+            self._verification.restore_limits(step, log)
+            go_on = self._before(step, log, signals, take_link_slot)
         except StoppedError:
-            return self._stopped(step, story)
+            return self._stopped(step, log)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-            return story.refuse([_why_not(error)])
+            return log.refuse([_why_not(error)])
         return go_on()
 
-    def _stopped(self, step: Step, story: Story) -> Result:
+    def _stopped(self, step: Step, log: StepLog) -> Result:
         """The result of a step that the run was stopped before."""
         if self._interrupted.is_set():
             why = refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
-            return story.refuse([why])
+            return log.refuse([why])
         return step_result(step, "not_started", error="the run was stopped before its turn")
 
-    def _must_go_on(self, turn: t.Callable[[], bool]) -> None:
+    def _must_go_on(self, take_link_slot: t.Callable[[], bool]) -> None:
         """Asked last before anything is done to a guest, as what came before may have taken an hour.
 
         Raises: StoppedError when nothing is to be begun any more.
         """
-        if self._interrupted.is_set() or self._stopping.is_set() or not turn():
+        if self._interrupted.is_set() or self._stopping.is_set() or not take_link_slot():
             raise StoppedError
 
-    def _before(self, step: Step, story: Story, signals: Signals, turn: t.Callable[[], bool]) -> t.Callable[[], Result]:
+    def _before(
+        self, step: Step, log: StepLog, signals: LinkSignals, take_link_slot: t.Callable[[], bool]
+    ) -> t.Callable[[], Result]:
         """All that comes before something is done to the guest; returns what is to be done."""
-        here, there = self._asking.look(step)
+        here, there = self._preconditions.look(step)
         if here.state == "paused" and here.state_reason == "migration" and not here.migrating:
-            here, there = self._verifying.left_behind(step, story)
-        known = self._asking.known_end(step, here, there)
+            here, there = self._verification.resolve_paused(step, log)
+        known = self._preconditions.known_end(step, here, there)
         if known:
-            return lambda: self._close(step, story, known, here, there)
+            return lambda: self._close(step, log, known, here, there)
         if here.migrating:
             # It is using the link already, whoever's turn it is.
-            return lambda: self._adopt(step, story, there)
-        missing = self._waiting.others(step, story)
+            return lambda: self._adopt(step, log, there)
+        missing = self._host_waits.others(step, log)
         if missing:
-            return lambda: story.refuse(missing)
-        answers, asked_at = self._asking.ask(step), self._clock()
+            return lambda: log.refuse(missing)
+        answers, asked_at = self._preconditions.ask(step), self._clock()
         appraised = None if answers.refusals else self._appraise(step, answers)
-        if not turn():
+        if not take_link_slot():
             raise StoppedError
-        refusals = answers.refusals or self._waiting.slot(step, story)
+        refusals = answers.refusals or self._host_waits.slot(step, log)
         if not refusals and self._clock() >= asked_at + STALE_S:
             # While it waited, other guests took memory there, or somebody closed the host; and those taught something.
-            answers = self._asking.ask(step)
+            answers = self._preconditions.ask(step)
             refusals = answers.refusals
             appraised = None if refusals else self._appraise(step, answers)
         if appraised and appraised.choice["refusal"]:
             refusals = [appraised.choice["refusal"]]
         if refusals or not appraised:
-            return lambda: story.refuse(refusals)
-        self._must_go_on(turn)
-        return lambda: self._with_care(step, story, answers, appraised, signals, turn)
+            return lambda: log.refuse(refusals)
+        self._must_go_on(take_link_slot)
+        return lambda: self._with_care(step, log, answers, appraised, signals, take_link_slot)
 
     def _with_care(
         self,
         step: Step,
-        story: Story,
+        log: StepLog,
         answers: Answers,
         appraised: Appraisal,
-        signals: Signals,
-        turn: t.Callable[[], bool],
+        signals: LinkSignals,
+        take_link_slot: t.Callable[[], bool],
     ) -> Result:
         """Move the guest, with what has to be done to it before and after."""
         asked_at, rate = self._clock(), appraised.link.bandwidth_bytes_per_s if appraised.link else None
-        with self._before_move.prepared(step, answers.guest, answers.intent, story.tell, bytes_per_s=rate) as ready:
+        with self._preparation.prepared(step, answers.guest, answers.intent, log.tell, bytes_per_s=rate) as ready:
             if ready.refusals:
-                return story.refuse(ready.refusals)
+                return log.refuse(ready.refusals)
             try:
                 if ready.freed_bytes or self._clock() >= asked_at + STALE_S:
                     answers, appraised = self._anew(step, ready.freed_bytes)
-                attempt, job = self._begin(step, story, answers, appraised, signals, turn)
+                attempt, job = self._begin(step, log, answers, appraised, signals, take_link_slot)
             except StoppedError:
-                result = self._stopped(step, story)
+                result = self._stopped(step, log)
                 ready.ended(result["outcome"])
                 return result
             except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
                 ready.ended("refused")
-                return story.refuse([_why_not(error)])
+                return log.refuse([_why_not(error)])
             result = self._migrate(attempt, job)
             ready.ended(result["outcome"])
             return result
@@ -240,7 +248,7 @@ class GuestMover:
 
         What was freed need not travel; for the rest, the guest is as it was measured.
         """
-        answers = self._asking.ask(step)
+        answers = self._preconditions.ask(step)
         if answers.refusals:
             raise virt.VirtError(answers.refusals[0])
         appraised = self._appraise(step, answers, freed_bytes=freed_bytes)
@@ -251,28 +259,28 @@ class GuestMover:
     def _begin(
         self,
         step: Step,
-        story: Story,
+        log: StepLog,
         answers: Answers,
         appraised: Appraisal,
-        signals: Signals,
-        turn: t.Callable[[], bool],
+        signals: LinkSignals,
+        take_link_slot: t.Callable[[], bool],
     ) -> tuple[_Attempt, MigrationJob]:
         """The last that comes before libvirt is asked to move the guest."""
         decision = self._decide(step, answers, appraised)
-        definition = _definition(self._asking.domain(step))
-        attempt = _Attempt(step, story, answers, appraised, decision, definition, signals, turn)
+        definition = _definition(self._preconditions.domain(step))
+        attempt = _Attempt(step, log, answers, appraised, decision, definition, signals, take_link_slot)
         job = self._job(attempt)
-        before = self._verifying.standing(step)
-        self._must_go_on(turn)
-        story.begin(decision, before)
+        before = self._verification.qemu_instance_of(step)
+        self._must_go_on(take_link_slot)
+        log.begin(decision, before)
         return attempt, job
 
     def _appraise(
-        self, step: Step, answers: Answers, tried: fallback.Tried | None = None, *, freed_bytes: int = 0
+        self, step: Step, answers: Answers, tried: fallback.FallbackHistory | None = None, *, freed_bytes: int = 0
     ) -> Appraisal:
-        known = past_moves.recall(self._settings, step, freed_bytes=freed_bytes)
+        known = past_moves.load(self._settings, step, freed_bytes=freed_bytes)
         if tried:
-            known = tried.added_to(known)
+            known = tried.applied_to(known)
         return appraise(
             answers.guest,
             answers.source,
@@ -301,44 +309,46 @@ class GuestMover:
         )
 
     def _job(self, attempt: _Attempt) -> MigrationJob:
-        source, target = self._asking.endpoints(attempt.step)
+        source, target = self._preconditions.endpoints(attempt.step)
         here, there = self._connections.get(source.uri), self._connections.get(target.uri)
         domain = here.connection.lookupByUUIDString(attempt.step["guest"]["uuid"])
         return MigrationJob(domain, target.uri, attempt.decision, here.events, there.events, clock=self._clock)
 
     def _migrate(self, attempt: _Attempt, job: MigrationJob) -> Result:
         """Move the guest, and where the way that was chosen does not do, by the next best one."""
-        tried = fallback.Tried()
+        tried = fallback.FallbackHistory()
         while True:
             verdict, here, there, ending = self._try(attempt, job)
             if verdict.kind == "moved":
-                mended, fault = self._verifying.mend(attempt.step, here, there, attempt.definition)
+                mended, fault = self._verification.repair_definitions(attempt.step, here, there, attempt.definition)
                 self._learn(attempt, ending)
-                return attempt.story.moved(ending, mended, fault)
+                return attempt.log.moved(ending, mended, fault)
             again = self._another_way(attempt, tried, verdict, ending)
             if again is None:
-                return attempt.story.not_moved(ending, verdict)
+                return attempt.log.not_moved(ending, verdict)
             attempt, job = again
 
-    def _learn(self, attempt: _Attempt, ending: Ending) -> None:
-        with _only_told(attempt.story):
-            past_moves.learn(self._settings, attempt.step, attempt.appraised, attempt.decision, ending)
+    def _learn(self, attempt: _Attempt, ending: MigrationEnding) -> None:
+        with _only_told(attempt.log):
+            past_moves.calibrate(self._settings, attempt.step, attempt.appraised, attempt.decision, ending)
 
     def _learn_set_up(self, attempt: _Attempt, job: MigrationJob) -> None:
-        with _only_told(attempt.story):
-            past_moves.learn_set_up(self._settings, attempt.step, attempt.appraised, attempt.decision, job.observation)
+        with _only_told(attempt.log):
+            past_moves.calibrate_set_up(
+                self._settings, attempt.step, attempt.appraised, attempt.decision, job.observation
+            )
 
     def _another_way(
-        self, attempt: _Attempt, tried: fallback.Tried, verdict: Verdict, ending: Ending
+        self, attempt: _Attempt, tried: fallback.FallbackHistory, verdict: Verdict, ending: MigrationEnding
     ) -> tuple[_Attempt, MigrationJob] | None:
         """The next try, or None where there is none: the guest runs where it was, and another way may do."""
         told_to_end = self._stopping.is_set() or self._interrupted.is_set()
         if verdict.kind != "stayed" or told_to_end or not tried.add(attempt.decision, ending):
             return None
-        step, story = attempt.step, attempt.story
+        step, log = attempt.step, attempt.log
         try:
             # The first try may have taken long, and the hosts are others by now.
-            answers = _with_time_left(self._asking.ask(step), story.elapsed_s)
+            answers = _with_time_left(self._preconditions.ask(step), log.elapsed_s)
             if answers is None:
                 return None
             if answers.refusals:
@@ -353,21 +363,21 @@ class GuestMover:
                 attempt, answers=answers, appraised=appraised, decision=decision, may_restart=False
             )
             job = self._job(anew)
-            before = self._verifying.standing(step)
-            self._must_go_on(attempt.turn)
-            story.again(decision, tried.reason, before)
+            before = self._verification.qemu_instance_of(step)
+            self._must_go_on(attempt.take_link_slot)
+            log.again(decision, tried.reason, before)
         except StoppedError:
-            story.note("no other way is tried: this run is to begin nothing more")
+            log.note("no other way is tried: this run is to begin nothing more")
             return None
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             # Nothing was begun, and what became of the first try is told by its own ending.
-            story.note(f"no other way is tried: {error}")
+            log.note(f"no other way is tried: {error}")
             return None
         return anew, job
 
-    def _try(self, attempt: _Attempt, job: MigrationJob) -> tuple[Verdict, Side, Side, Ending]:
+    def _try(self, attempt: _Attempt, job: MigrationJob) -> tuple[Verdict, Side, Side, MigrationEnding]:
         """One call of libvirt's, and what both sides say of it."""
-        step, story, found = attempt.step, attempt.story, attempt.appraised
+        step, log, found = attempt.step, attempt.log, attempt.appraised
         control = Control(
             attempt.decision,
             reforecast_of(found.working_set, found.link, attempt.decision, guest_factor=found.guest_factor),
@@ -375,89 +385,103 @@ class GuestMover:
             rate_rule=_rate_rule(attempt.answers.intent),
         )
 
-        def nearly() -> None:
+        def nearly_transferred() -> None:
             self._learn_set_up(attempt, job)
-            attempt.signals.nearly()
+            attempt.signals.nearly_transferred()
 
         def transferred() -> None:
-            place.leave()
+            sending.end()
             attempt.signals.transferred()
 
         others = self._others_come_in(step)
-        with self._crowd.sending() as place:
-            watcher = story.watcher(Signals(transferred, nearly))
+        with self._sending_moves.sending() as sending:
+            watcher = log.watcher(LinkSignals(transferred, nearly_transferred))
             try:
-                with migration_socket.short_queue(step["guest"]["name"], found.unsent_limit, story.note):
+                with migration_socket.limited_send_buffer(step["guest"]["name"], found.unsent_limit, log.note):
                     ending = job.run(control, watcher, self._interrupted)
             except virt.libvirt.libvirtError as error:
                 # It did not even start; both sides will say so.
-                ending = Ending(error=str(error), error_code=error.get_error_code())
-        ending.crowded = place.crowded or others
-        story.ended(ending)
-        steering = self._steering(step, story, control, ending.elapsed_s)
-        steering.no_way_back, steering.given_up = ending.no_way_back, ending.given_up
+                ending = MigrationEnding(error=str(error), error_code=error.get_error_code())
+        ending.shared_link = sending.shared_link or others
+        log.ended(ending)
+        control_loop = self._control_loop(step, log, control, ending.elapsed_s)
+        control_loop.maybe_postcopy, control_loop.abort_reaction = ending.maybe_postcopy, ending.abort_reaction
         ran, kept = ending.switchover.resumed_at is not None, "PERSIST_DEST" in attempt.decision.flags
-        trail = Trail(ending.reached, ran, kept, watch=job.destination_events)
-        verdict, here, there = self._verify(step, story, ending, steering, trail)
+        evidence = DestinationEvidence(ending.reached, ran, kept, watch=job.destination_events)
+        verdict, here, there = self._verify(step, log, ending, control_loop, evidence)
         return verdict, here, there, ending
 
     def _others_come_in(self, step: Step) -> bool:
         """Whether the destination takes in guests of other hosts now; it does so only where it may take in several."""
         if self._settings.incoming_limit > 1:
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                return self._asking.incoming(step) > 0
+                return self._preconditions.incoming(step) > 0
         return False
 
     def _verify(
-        self, step: Step, story: Story, ending: Ending, steering: Steering, trail: Trail, *, ended: str = ""
+        self,
+        step: Step,
+        log: StepLog,
+        ending: MigrationEnding,
+        control_loop: ControlLoop,
+        evidence: DestinationEvidence,
+        *,
+        ended: str = "",
     ) -> tuple[Verdict, Side, Side]:
         """Believe both sides, whatever the call said, and let the guest go on where that is safe."""
-        verdict, here, there = self._verifying.settle(step, steering, trail, suspended=ending.suspended)
+        verdict, here, there = self._verification.await_agreement(
+            step, control_loop, evidence, suspended=ending.suspended
+        )
         if verdict.kind == "ended" and ended:
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
-        ending.given_up = ending.given_up or steering.given_up
-        ending.memory_bytes = max(ending.memory_bytes, steering.memory_bytes)
+        ending.abort_reaction = ending.abort_reaction or control_loop.abort_reaction
+        ending.memory_bytes = max(ending.memory_bytes, control_loop.memory_bytes)
         if verdict.kind == "resume_source":
-            verdict = self._verifying.if_safe(step, verdict, trail)
+            verdict = self._verification.confirm_resume(step, verdict, evidence)
         if verdict.kind == "resume_source":
-            verdict, here, there = self._verifying.resume(step, story)
-        story.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
+            verdict, here, there = self._verification.resume(step, log)
+        log.tell("step.verified", "verify", verdict.reason, level=1, verdict=verdict.kind)
         return verdict, here, there
 
-    def _steering(self, step: Step, story: Story, control: Control, elapsed_s: float) -> Steering:
+    def _control_loop(self, step: Step, log: StepLog, control: Control, elapsed_s: float) -> ControlLoop:
         started = self._clock() - elapsed_s
-        watcher = story.watcher(Signals(lambda: None, lambda: None))
-        return Steering(lambda: self._asking.domain(step), control, watcher, self._interrupted, started, self._clock)
+        watcher = log.watcher(LinkSignals(lambda: None, lambda: None))
+        return ControlLoop(
+            lambda: self._preconditions.domain(step), control, watcher, self._interrupted, started, self._clock
+        )
 
-    def _close(self, step: Step, story: Story, known: Result, here: Side, there: Side) -> Result:
+    def _close(self, step: Step, log: StepLog, known: Result, here: Side, there: Side) -> Result:
         """Nothing to move. A run that died just after a move may have left the definition behind."""
         if known["outcome"] == "already_there" and here.persistent and here.state_reason == "migrated":
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                definition = _definition(self._asking.domain(step))
-                _done, known["error"] = self._verifying.mend(step, here, there, definition)
-        return story.close(known)
+                definition = _definition(self._preconditions.domain(step))
+                _done, known["error"] = self._verification.repair_definitions(step, here, there, definition)
+        return log.close(known)
 
-    def _adopt(self, step: Step, story: Story, there: Side) -> Result:
+    def _adopt(self, step: Step, log: StepLog, there: Side) -> Result:
         """A migration that somebody started, most likely an earlier run that died: steer it and wait for its end."""
-        story.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
+        log.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
         definition, elapsed_s = None, 0.0
         # It may end at any moment, and then both sides say what became of it.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-            domain = self._asking.domain(step)
+            domain = self._preconditions.domain(step)
             definition = _definition(domain)
             elapsed_s = domain.jobStats().get("time_elapsed", 0) / 1000
         known = self._settings.destinations[step["destination"]]
         # Whether it may switch to post-copy, only libvirt knows; it refuses where it may not.
         path = Path(known["connect_uri"], known.get("migration_address"), postcopy=True)
         decision = decide(intents.normalise(step["intent"]), path, None, persistent=definition is not None)
-        steering = self._steering(step, story, Control(decision), elapsed_s)
-        ending, trail = Ending(elapsed_s=elapsed_s), Trail(watch=self._verifying.watch(step))
-        trail.add(there)
-        with self._crowd.sending():
-            verdict, here, there = self._verify(step, story, ending, steering, trail, ended=ENDED_ELSEWHERE)
+        control_loop = self._control_loop(step, log, Control(decision), elapsed_s)
+        ending, evidence = (
+            MigrationEnding(elapsed_s=elapsed_s),
+            DestinationEvidence(watch=self._verification.watch(step)),
+        )
+        evidence.add(there)
+        with self._sending_moves.sending():
+            verdict, here, there = self._verify(step, log, ending, control_loop, evidence, ended=ENDED_ELSEWHERE)
         if verdict.kind == "moved":
-            return story.moved(ending, *self._verifying.mend(step, here, there, definition))
-        return story.not_moved(ending, verdict)
+            return log.moved(ending, *self._verification.repair_definitions(step, here, there, definition))
+        return log.not_moved(ending, verdict)
 
 
 def _with_time_left(answers: Answers, elapsed_s: float) -> Answers | None:

@@ -17,15 +17,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
 
 #: Methods whose first pass sends each touched page as it is.
 SENDS_PAGES = ("pre-copy", "raise-downtime", "xbzrle", "throttle", "post-copy", "suspend")
 
 
-def recall(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge:
+def load(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge:
     """What is known for a step before it begins. All of it may have been lost, and then there is less to go by.
 
     Args:
@@ -60,21 +60,23 @@ def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str
     return {**working_set, "touched_bytes": max(0, touched - spared)}
 
 
-def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: Ending) -> None:
+def calibrate(
+    settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: MigrationEnding
+) -> None:
     """Compare a finished move with its forecast, and keep what that teaches. Of a path that nobody knew, the rate."""
     rate = ending.observation.bytes_per_s
     link = _whole(appraised) or (Link(rate) if rate else None)
     if link is None:
         return
     # What other hosts send, nobody here sees.
-    crowded = ending.crowded or _planned_at_once(step) > settings.at_once
+    shared_link = ending.shared_link or _planned_at_once(step) > settings.at_once
     uuid, target = step["guest"]["uuid"], step["destination"]
     path, guest = calibration.learn(
         history.calibration(settings.state_dir, "path", target),
         history.calibration(settings.state_dir, "guest", uuid),
         appraised.choice,
         link,
-        _actual(step, appraised, decision, ending, crowded=crowded),
+        _actual(step, appraised, decision, ending, shared_link=shared_link),
     )
     # A host without room for it moves its guests all the same; it only forecasts less well.
     with contextlib.suppress(OSError):
@@ -82,7 +84,7 @@ def learn(settings: Settings, step: Step, appraised: Appraisal, decision: Decisi
         history.keep_calibration(settings.state_dir, "guest", uuid, guest)
 
 
-def learn_set_up(
+def calibrate_set_up(
     settings: Settings, step: Step, appraised: Appraisal, decision: Decision, observation: Observation
 ) -> None:
     """Keep what the set-up of a move under way took, where nobody knew.
@@ -109,20 +111,22 @@ def _whole(appraised: Appraisal) -> Link | None:
     return appraised.link and appraised.link.scaled(appraised.choice["at_once"])
 
 
-def _actual(step: Step, appraised: Appraisal, decision: Decision, ending: Ending, *, crowded: bool) -> dict[str, t.Any]:
+def _actual(
+    step: Step, appraised: Appraisal, decision: Decision, ending: MigrationEnding, *, shared_link: bool
+) -> dict[str, t.Any]:
     """What came true, as far as it says something about the path or the guest and not about the method."""
     observation, statistics = ending.observation, ending.statistics
     intent = step["intent"]
     capped = bool(intent.get("bandwidth_mib_s") or intent.get("bandwidth_floor_mib_s"))
     whole_pages = decision.method in SENDS_PAGES and not decision.parameters.get("migrate_disks")
     # A share of the link says nothing of the link, and what was foretold for a share says nothing of the whole.
-    shared = crowded or appraised.choice["at_once"] > 1
+    shared = shared_link or appraised.choice["at_once"] > 1
     foretold = not (ending.postcopy or ending.suspended or capped or shared)
     # What a bounded connection shows says nothing of what waits in one that is left as it is.
     plain = foretold and decision.method == "pre-copy" and appraised.unsent_limit is None
     touched = appraised.working_set["touched_bytes"]
     return {
-        "bytes_per_s": None if capped or crowded else _rate_of_link(appraised, decision, observation.bytes_per_s),
+        "bytes_per_s": None if capped or shared_link else _rate_of_link(appraised, decision, observation.bytes_per_s),
         "first_byte_s": _first_byte_s(decision, observation),
         "after_s": ending.after_s,
         "downtime_ms": ending.downtime_ms if foretold else None,

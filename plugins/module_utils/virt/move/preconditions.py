@@ -18,14 +18,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
-    both_sides,
     cpu_check,
     destination,
     disk_copy_check,
+    guest_state,
     host,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
 
 Result = dict[str, t.Any]
 
@@ -68,7 +68,7 @@ class Answers:
     refusals: list[Refusal]
 
 
-class Asking:
+class Preconditions:
     """Asks both hosts of a step.
 
     Args:
@@ -94,7 +94,8 @@ class Asking:
     def look(self, step: Step) -> tuple[Side, Side]:
         """How each of them sees the guest; VirtError for one that does not answer."""
         here, there = (
-            both_sides.look_at(self._connections, endpoint, step["guest"]["uuid"]) for endpoint in self.endpoints(step)
+            guest_state.ask_host(self._connections, endpoint, step["guest"]["uuid"])
+            for endpoint in self.endpoints(step)
         )
         for side, endpoint in zip((here, there), self.endpoints(step)):
             if not side.reachable:
@@ -177,7 +178,7 @@ class Asking:
                 continue
             if not known.get("connect_uri"):
                 return True
-            side = both_sides.look_at(self._connections, Endpoint(name, known["connect_uri"]), step["guest"]["uuid"])
+            side = guest_state.ask_host(self._connections, Endpoint(name, known["connect_uri"]), step["guest"]["uuid"])
             if side.active or not side.reachable:
                 return True
         return False

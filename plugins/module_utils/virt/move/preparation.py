@@ -22,32 +22,32 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_me
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.balloon import (
     Balloon,
-    Report,
+    MemoryReport,
     by_hand,
     ending,
     give_back_left,
     report,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import Ran, in_guest, on_host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import HookResult, in_guest, on_host
 
 Step = dict[str, t.Any]
 Tell = t.Callable[..., None]
 #: Outcomes after which the guest is at its destination, and those after which it is still at its source.
 THERE, HERE = ("moved", "already_there"), ("failed", "refused", "not_started")
-LOOK_S = 0.25
+POLL_S = 0.25
 #: A guest reports at its own period; one that does not within this is taken for silent.
-REPORT_PATIENCE_S = 12.0
+REPORT_TIMEOUT_S = 12.0
 
 
 @dataclasses.dataclass(frozen=True)
-class Wishes:
+class PreparationOptions:
     """What a run states: C(auto) or C(never) for freeing memory, and commands for each guest."""
 
     free_memory: str = "never"
     hooks: tuple[Hook, ...] = ()
 
 
-class Prepared:
+class PreparedGuest:
     """What the mover gets and tells.
 
     Attributes:
@@ -67,11 +67,11 @@ class Prepared:
         self.outcome = outcome
 
 
-class BeforeMove:
+class Preparation:
     """What comes before and after each move of a run.
 
     Args:
-        wishes: the run's.
+        options: the run's.
         state_dir: where this host keeps its records.
         source: this host's name.
         interrupted: when set, nothing more is taken, run or waited for; what has to be undone is undone at once.
@@ -80,7 +80,7 @@ class BeforeMove:
 
     def __init__(
         self,
-        wishes: Wishes,
+        options: PreparationOptions,
         state_dir: str,
         source: str,
         interrupted: threading.Event,
@@ -88,7 +88,7 @@ class BeforeMove:
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
-        self._wishes = wishes
+        self._options = options
         self._state_dir = state_dir
         self._source = source
         self._interrupted = interrupted
@@ -105,7 +105,7 @@ class BeforeMove:
         tell: Tell,
         *,
         bytes_per_s: float | None,
-    ) -> t.Iterator[Prepared]:
+    ) -> t.Iterator[PreparedGuest]:
         """Get a guest ready; after the block, run what comes after its move.
 
         Args:
@@ -115,12 +115,12 @@ class BeforeMove:
             tell: called with event, phase and message, C(level), and what else is known.
             bytes_per_s: what the link gives, or None.
         """
-        ready = Prepared()
+        ready = PreparedGuest()
         wanted: tuple[Hook, ...] = ()
         try:
-            wanted = (*self._wishes.hooks, *self._hooks_of(step))
+            wanted = (*self._options.hooks, *self._hooks_of(step))
             self._give_back_left(ready, step, tell)
-            if not ready.refusals and self._wishes.free_memory == "auto" and guest["state"] == "running":
+            if not ready.refusals and self._options.free_memory == "auto" and guest["state"] == "running":
                 self._free(ready, step, guest, intent, tell, bytes_per_s)
             if not ready.refusals:
                 ready.begun = True
@@ -149,7 +149,7 @@ class BeforeMove:
 
     # memory
 
-    def _give_back_left(self, ready: Prepared, step: Step, tell: Tell) -> None:
+    def _give_back_left(self, ready: PreparedGuest, step: Step, tell: Tell) -> None:
         """Give back what a run that died has taken. Its record stays on this host, and so does the guest until then."""
         uuid, name = step["guest"]["uuid"], step["guest"]["name"]
         try:
@@ -170,7 +170,7 @@ class BeforeMove:
 
     def _free(
         self,
-        ready: Prepared,
+        ready: PreparedGuest,
         step: Step,
         guest: t.Mapping[str, t.Any],
         intent: t.Mapping[str, t.Any],
@@ -213,13 +213,13 @@ class BeforeMove:
             return freeing
         return ballooning.decide(self._next_report(step, guest, first).since(first), intent, bytes_per_s)
 
-    def _next_report(self, step: Step, guest: t.Mapping[str, t.Any], first: Report) -> Report:
-        end = self._clock() + REPORT_PATIENCE_S
+    def _next_report(self, step: Step, guest: t.Mapping[str, t.Any], first: MemoryReport) -> MemoryReport:
+        end = self._clock() + REPORT_TIMEOUT_S
         while True:
             latest = report(self._domain(step), guest.get("hugepage_bytes"))
             if latest.at_s > first.at_s or self._clock() >= end or self._interrupted.is_set():
                 return latest
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
     def _not_returned(self, step: Step, tell: Tell, *, busy: bool) -> Refusal:
         name = step["guest"]["name"]
@@ -257,10 +257,10 @@ class BeforeMove:
     def _wait_until(self, moment: float) -> bool:
         """Wait; False when it was interrupted."""
         while self._clock() < moment and not self._interrupted.is_set():
-            self._sleep(min(LOOK_S, max(0.0, moment - self._clock())))
+            self._sleep(min(POLL_S, max(0.0, moment - self._clock())))
         return not self._interrupted.is_set()
 
-    def _run(self, hook: Hook, step: Step, outcome: str, place: str | None, tell: Tell) -> Ran:
+    def _run(self, hook: Hook, step: Step, outcome: str, place: str | None, tell: Tell) -> HookResult:
         phase = "setup" if hook.when == "before" else "done"
         known = {"command": list(hook.command), "when": hook.when, "where": hook.where}
         tell("hook.started", phase, f"running {hook.name} {_where(hook)}", level=1, **known)
@@ -271,15 +271,15 @@ class BeforeMove:
             tell("hook.failed", phase, _failure(hook, ran), **known, why=ran.why, output=ran.output)
         return ran
 
-    def _ran(self, hook: Hook, step: Step, environment: dict[str, str], place: str | None) -> Ran:
+    def _ran(self, hook: Hook, step: Step, environment: dict[str, str], place: str | None) -> HookResult:
         if hook.where == "host":
             return on_host(hook, environment)
         if place is None:
-            return Ran(False, "it is not known where the guest is", "")
+            return HookResult(False, "it is not known where the guest is", "")
         try:
             domain = self._domain_at(place, step["guest"]["uuid"])
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            return Ran(False, f"the guest cannot be reached: {error}", "")
+            return HookResult(False, f"the guest cannot be reached: {error}", "")
         return in_guest(hook, domain, environment, self._clock, self._sleep)
 
 
@@ -297,12 +297,12 @@ def _where(hook: Hook) -> str:
     return f"{hook.when} the move, {'in the guest' if hook.where == 'guest' else 'on this host'}"
 
 
-def _failure(hook: Hook, ran: Ran) -> str:
+def _failure(hook: Hook, ran: HookResult) -> str:
     last = ran.output.splitlines()[-1:]
     return f"{hook.name} failed {_where(hook)}: {', '.join(filter(None, [ran.why, *last]))}"
 
 
-def _hook_failed(hook: Hook, step: Step, ran: Ran) -> Refusal:
+def _hook_failed(hook: Hook, step: Step, ran: HookResult) -> Refusal:
     return refusal(
         "hook_failed",
         f"{_failure(hook, ran)}, and {step['guest']['name']} is not to move without it",

@@ -13,27 +13,27 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import Standing
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import (
-    MoveWatcher,
-    Signals,
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.qemu_instance import QemuInstance
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import (
+    LinkSignals,
+    MigrationWatcher,
+    MoveReporter,
     Step,
-    Telling,
 )
 
 Result = dict[str, t.Any]
 
 
-class Story:
+class StepLog:
     """What happens to one step, told to the journal and to those who watch, and put together as its result."""
 
-    def __init__(self, step: Step, telling: Telling, clock: t.Callable[[], float]) -> None:
+    def __init__(self, step: Step, reporter: MoveReporter, clock: t.Callable[[], float]) -> None:
         self._step = step
-        self._telling = telling
+        self._reporter = reporter
         self._clock = clock
         self._started = clock()
-        self._started_at = telling.now()
+        self._started_at = reporter.now()
         self._decision: Decision | None = None
 
     @property
@@ -41,20 +41,20 @@ class Story:
         return self._clock() - self._started
 
     def tell(self, event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:
-        self._telling.tell(self._step, event, phase, message, level=level, **data)
+        self._reporter.tell(self._step, event, phase, message, level=level, **data)
 
     def note(self, words: str) -> None:
         """Something about the move under way that changes nothing of its course."""
         self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
 
-    def begin(self, decision: Decision, before: Standing) -> None:
+    def begin(self, decision: Decision, before: QemuInstance) -> None:
         """The first try, of a guest that stands so here before it."""
         self._decision = decision
         # Nothing that was waited for before counts as part of the move.
-        self._started, self._started_at = self._clock(), self._telling.now()
+        self._started, self._started_at = self._clock(), self._reporter.now()
         self._tell_start(decision, before)
 
-    def _tell_start(self, decision: Decision, before: Standing) -> None:
+    def _tell_start(self, decision: Decision, before: QemuInstance) -> None:
         self.tell(
             "migration.started",
             "setup",
@@ -69,7 +69,7 @@ class Story:
             **before.data(),
         )
 
-    def again(self, decision: Decision, why: str, before: Standing) -> None:
+    def again(self, decision: Decision, why: str, before: QemuInstance) -> None:
         """Another try, by another way; what the first one took counts as part of the move."""
         self._decision = decision
         self.tell(
@@ -81,10 +81,10 @@ class Story:
         )
         self._tell_start(decision, before)
 
-    def watcher(self, signals: Signals) -> MoveWatcher:
-        return self._telling.watcher(self._step, signals, self._decision.choice if self._decision else None)
+    def watcher(self, signals: LinkSignals) -> MigrationWatcher:
+        return self._reporter.watcher(self._step, signals, self._decision.choice if self._decision else None)
 
-    def ended(self, ending: Ending) -> None:
+    def ended(self, ending: MigrationEnding) -> None:
         event = "migration.failed" if ending.error else "migration.completed"
         self.tell(
             event,
@@ -97,7 +97,7 @@ class Story:
             iterations=ending.iterations,
         )
 
-    def moved(self, ending: Ending, mended: t.Sequence[str], fault: str | None) -> Result:
+    def moved(self, ending: MigrationEnding, mended: t.Sequence[str], fault: str | None) -> Result:
         result = self._result("moved", ending, error=fault)
         figures = [f"{result['total_s']:.1f} s"]
         if result["downtime_ms"] is not None:
@@ -112,7 +112,7 @@ class Story:
         )
         return result
 
-    def not_moved(self, ending: Ending, verdict: Verdict) -> Result:
+    def not_moved(self, ending: MigrationEnding, verdict: Verdict) -> Result:
         outcome = "failed" if verdict.kind == "stayed" else "unclear"
         text = _why(ending, verdict)
         self.tell("migration.decision", "failed", text, action="reject")
@@ -133,7 +133,7 @@ class Story:
             return result
         return self.refuse(result["refusals"])
 
-    def _result(self, outcome: str, ending: Ending, error: str | None = None) -> Result:
+    def _result(self, outcome: str, ending: MigrationEnding, error: str | None = None) -> Result:
         decision = self._decision
         return step_result(
             self._step,
@@ -142,7 +142,7 @@ class Story:
             strategy=("post-copy" if ending.postcopy else decision.name) if decision else None,
             reason=decision.reason if decision else None,
             started_at=self._started_at,
-            finished_at=self._telling.now(),
+            finished_at=self._reporter.now(),
             total_s=self.elapsed_s,
             bytes_sent=ending.bytes or None,
             downtime_ms=ending.downtime_ms if outcome == "moved" else None,
@@ -167,10 +167,10 @@ def _in_words(decision: Decision) -> str:
     return f"{decision.name} ({', '.join(figures)})"
 
 
-def _why(ending: Ending, verdict: Verdict) -> str:
+def _why(ending: MigrationEnding, verdict: Verdict) -> str:
     text = ending.error or verdict.reason
-    if ending.given_up:
-        text = f"given up: {ending.given_up.reason}; {ending.given_up.remedy}"
+    if ending.abort_reaction:
+        text = f"given up: {ending.abort_reaction.reason}; {ending.abort_reaction.remedy}"
     if verdict.kind == "stayed":
         return f"{text}. It still runs where it was."
     return f"{text}: {verdict.remedy}" if text == verdict.reason else f"{text}. {verdict.reason}: {verdict.remedy}"

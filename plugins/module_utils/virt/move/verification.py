@@ -18,31 +18,31 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
     definition_faults,
     shown,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import records
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import past_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
-    PATIENCE_S,
+    ANSWER_TIMEOUT_S,
     UnansweredError,
     within,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import (
-    Limits,
-    Standing,
-    is_about,
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import ControlLoop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.qemu_instance import (
+    MigrationLimits,
+    QemuInstance,
+    is_same_instance,
     limits_before,
-    standing,
+    qemu_instance_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Asking, Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import Steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
 
 
 @dataclasses.dataclass
-class Trail:
+class DestinationEvidence:
     """Where a guest under way was seen. What may be elsewhere than at our destination is not ours to let go on here.
 
     Attributes:
@@ -63,46 +63,51 @@ class Trail:
         self.ran = self.ran or there.state == "running"
 
 
-class Verifying:
+class Verification:
     """Judges moves, and lets a guest go on, or mends its definition, where both sides say that it is safe.
 
     Args:
         connections: writable ones.
         settings: what is the same for all moves.
-        asking: asks both hosts.
+        preconditions: asks both hosts.
     """
 
     def __init__(
         self,
         connections: Connections,
         settings: Settings,
-        asking: Asking,
+        preconditions: Preconditions,
         clock: t.Callable[[], float] = time.monotonic,
         sleep: t.Callable[[float], None] = time.sleep,
     ) -> None:
         self._connections = connections
         self._settings = settings
-        self._asking = asking
+        self._preconditions = preconditions
         self._clock = clock
         self._sleep = sleep
 
-    def settle(
-        self, step: Step, steering: Steering | None = None, trail: Trail | None = None, *, suspended: bool = False
+    def await_agreement(
+        self,
+        step: Step,
+        control_loop: ControlLoop | None = None,
+        evidence: DestinationEvidence | None = None,
+        *,
+        suspended: bool = False,
     ) -> tuple[Verdict, Side, Side]:
         """Wait until both sides agree, steering on what is still under way."""
-        source, target = self._asking.endpoints(step)
+        source, target = self._preconditions.endpoints(step)
 
         def watching(here: Side, there: Side) -> bool:
-            if steering is None or trail is None:
+            if control_loop is None or evidence is None:
                 return False
-            trail.add(there)
-            steering.no_way_back = steering.no_way_back or "postcopy" in here.state_reason
+            evidence.add(there)
+            control_loop.maybe_postcopy = control_loop.maybe_postcopy or "postcopy" in here.state_reason
             # A migration to somewhere else is not ours to steer.
-            if trail.reached:
-                steering.look()
-            return not steering.is_ending
+            if evidence.reached:
+                control_loop.look()
+            return not control_loop.is_ending
 
-        verdict, here, there = both_sides.settle(
+        verdict, here, there = guest_state.await_agreement(
             self._connections,
             step["guest"]["name"],
             step["guest"]["uuid"],
@@ -113,54 +118,58 @@ class Verifying:
             sleep=self._sleep,
             watching=watching,
         )
-        if steering is not None and verdict.kind in ("stayed", "resume_source"):
+        if control_loop is not None and verdict.kind in ("stayed", "resume_source"):
             # Those of a run that died go before what was found: that may be what it had set.
-            self._give_back(step, Limits(steering.downtime_before, steering.speed_before))
+            self._restore_limits(step, MigrationLimits(control_loop.downtime_before, control_loop.speed_before))
         return verdict, here, there
 
-    def left_behind(self, step: Step, story: Story) -> tuple[Side, Side]:
+    def resolve_paused(self, step: Step, log: StepLog) -> tuple[Side, Side]:
         """A guest that a migration left paused.
 
         It goes on if a run that died was sending this very QEMU of it to this very destination, and no other host of
         the plan has it.
         """
-        verdict, here, there = self.settle(step)
+        verdict, here, there = self.await_agreement(step)
         if verdict.kind == "resume_source":
             record = self._broken_off(step)
-            if not record or record.get("destination") != step["destination"] or self._asking.seen_elsewhere(step):
+            if (
+                not record
+                or record.get("destination") != step["destination"]
+                or self._preconditions.seen_elsewhere(step)
+            ):
                 verdict = may_be_elsewhere(step, verdict)
             else:
                 kept = "PERSIST_DEST" in (record.get("flags") or ())
-                verdict = self.if_safe(step, verdict, Trail(reached=True, kept=kept))
+                verdict = self.confirm_resume(step, verdict, DestinationEvidence(reached=True, kept=kept))
         if verdict.kind == "resume_source":
-            verdict, here, there = self.resume(step, story)
-            self.give_back_limits(step, story)
+            verdict, here, there = self.resume(step, log)
+            self.restore_limits(step, log)
         if verdict.kind == "unclear":
             raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
         return here, there
 
-    def standing(self, step: Step) -> Standing:
+    def qemu_instance_of(self, step: Step) -> QemuInstance:
         """How the guest stands at its source; libvirtError or VirtError when that cannot be asked."""
-        return standing(self._asking.domain(step), self._settings.boot_id)
+        return qemu_instance_of(self._preconditions.domain(step), self._settings.boot_id)
 
-    def give_back_limits(self, step: Step, story: Story) -> None:
+    def restore_limits(self, step: Step, log: StepLog) -> None:
         """Give back the limits that a run that died has left on a guest that runs here and is not under way."""
-        source, _target = self._asking.endpoints(step)
-        here = both_sides.look_at(self._connections, source, step["guest"]["uuid"])
-        if here.state == "running" and not here.migrating and self._give_back(step, Limits()):
-            story.note("its limits for migrations are again those from before a run that died")
+        source, _target = self._preconditions.endpoints(step)
+        here = guest_state.ask_host(self._connections, source, step["guest"]["uuid"])
+        if here.state == "running" and not here.migrating and self._restore_limits(step, MigrationLimits()):
+            log.note("its limits for migrations are again those from before a run that died")
 
-    def _give_back(self, step: Step, found: Limits) -> bool:
+    def _restore_limits(self, step: Step, found: MigrationLimits) -> bool:
         """Give back the limits that are on record, or else those found; returns whether something was changed."""
 
         def give_back() -> bool:
             record = self._broken_off(step)
-            before = limits_before(record) if record else Limits()
-            return (before if before != Limits() else found).give_back(self._asking.domain(step))
+            before = limits_before(record) if record else MigrationLimits()
+            return (before if before != MigrationLimits() else found).give_back(self._preconditions.domain(step))
 
         # A guest that has just left needs none, and one that does not take them must not hide what became of it.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError, UnansweredError):
-            return bool(within(PATIENCE_S, give_back))
+            return bool(within(ANSWER_TIMEOUT_S, give_back))
         return False
 
     def _broken_off(self, step: Step) -> dict[str, t.Any] | None:
@@ -168,52 +177,58 @@ class Verifying:
 
         That of a QEMU before it says nothing: the guest may have gone anywhere since.
         """
-        record = records.under_way(self._settings.state_dir, step["guest"]["uuid"])
-        return record if record and is_about(record, self._asking.domain(step), self._settings.boot_id) else None
+        record = past_runs.unfinished_migration(self._settings.state_dir, step["guest"]["uuid"])
+        return (
+            record
+            if record and is_same_instance(record, self._preconditions.domain(step), self._settings.boot_id)
+            else None
+        )
 
-    def if_safe(self, step: Step, verdict: Verdict, trail: Trail) -> Verdict:
+    def confirm_resume(self, step: Step, verdict: Verdict, evidence: DestinationEvidence) -> Verdict:
         """The verdict that a guest may go on at its source, where what was seen of it on its way bears that out."""
-        if not trail.reached or trail.ran:
+        if not evidence.reached or evidence.ran:
             return may_be_elsewhere(step, verdict)
-        if not trail.kept and not self._in_sight(step, trail):
+        if not evidence.kept and not self._in_sight(step, evidence):
             return may_be_forgotten(step, verdict)
         return verdict
 
-    def _in_sight(self, step: Step, trail: Trail) -> bool:
+    def _in_sight(self, step: Step, evidence: DestinationEvidence) -> bool:
         """Whether the destination has been in sight from the start; behind a link opened anew, it may have rebooted."""
-        return trail.watch is not None and self.watch(step) is trail.watch
+        return evidence.watch is not None and self.watch(step) is evidence.watch
 
     def watch(self, step: Step) -> EventStream | None:
         """What tells of the destination now, or None when it cannot be reached."""
-        _source, target = self._asking.endpoints(step)
+        _source, target = self._preconditions.endpoints(step)
         try:
             return self._connections.get(target.uri).events
         except virt.VirtError:
             return None
 
-    def resume(self, step: Step, story: Story) -> tuple[Verdict, Side, Side]:
+    def resume(self, step: Step, log: StepLog) -> tuple[Verdict, Side, Side]:
         """Let a guest go on at its source, which both sides say is safe."""
-        source, target = self._asking.endpoints(step)
-        story.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
+        source, target = self._preconditions.endpoints(step)
+        log.tell("migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source")
         try:
-            self._asking.domain(step).resume()
+            self._preconditions.domain(step).resume()
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            story.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
-        verdict, here, there = self.settle(step)
+            log.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
+        verdict, here, there = self.await_agreement(step)
         if verdict.kind == "resume_source":
             by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
             verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
         return verdict, here, there
 
-    def mend(self, step: Step, here: Side, there: Side, definition: str | None) -> tuple[list[str], str | None]:
+    def repair_definitions(
+        self, step: Step, here: Side, there: Side, definition: str | None
+    ) -> tuple[list[str], str | None]:
         """Returns what was put right, and what could not be."""
         guest = step["guest"]
         faults = definition_faults(guest["name"], here, there, persistent_before=definition is not None)
         if not faults:
             return [], None
-        source, target = self._asking.endpoints(step)
+        source, target = self._preconditions.endpoints(step)
         try:
-            return both_sides.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
+            return guest_state.mend_definitions(self._connections, source, target, guest["uuid"], definition), None
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             # It runs where it should; nothing of this is worth calling the move anything but done.
             fault = f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"

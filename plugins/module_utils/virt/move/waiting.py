@@ -11,58 +11,58 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Asking, Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Step
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import Story
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions, Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
 
 #: What is waited for is asked for again this often, and given up after so long.
-LOOK_S = 1.0
-PATIENCE_S = 1800.0
+POLL_S = 1.0
+WAIT_TIMEOUT_S = 1800.0
 #: From asking a destination for a place until a guest is seen coming in there: measured 0.5 to 1.1 s. A source waits so
 #: long for each that comes before it, to see whether that takes the place.
-CLAIM_S = 1.5
+SLOT_CLAIM_S = 1.5
 #: The last of many sources need not wait longer than for so many: two at once do no harm but to their forecasts.
-MOST_CLAIMS = 4
+MAX_SLOT_CLAIMS = 4
 
 
 class StoppedError(Exception):
     """The run was stopped: it is to begin nothing more."""
 
 
-class Waiting:
+class HostWaits:
     """Waits for other hosts on behalf of a step.
 
     Args:
-        asking: asks them.
+        preconditions: asks them.
         settings: what is the same for all moves.
         stopping: when set, nobody waits any longer.
     """
 
     def __init__(
         self,
-        asking: Asking,
+        preconditions: Preconditions,
         settings: Settings,
         stopping: threading.Event,
         clock: t.Callable[[], float],
         sleep: t.Callable[[float], None],
     ) -> None:
-        self._asking = asking
+        self._preconditions = preconditions
         self._settings = settings
         self._stopping = stopping
         self._clock = clock
         self._sleep = sleep
 
-    def slot(self, step: Step, story: Story) -> list[Refusal]:
+    def slot(self, step: Step, log: StepLog) -> list[Refusal]:
         """Wait until the destination takes in few enough guests for one more; why not, if that never is.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
         target, limit = step["destination"], self._settings.incoming_limit
-        end, told = self._clock() + PATIENCE_S, False
-        first = CLAIM_S * min(self._settings.ranks.get(target, 0), MOST_CLAIMS)
+        end, told = self._clock() + WAIT_TIMEOUT_S, False
+        first = SLOT_CLAIM_S * min(self._settings.ranks.get(target, 0), MAX_SLOT_CLAIMS)
         free_since: float | None = None
         while True:
-            coming = self._asking.incoming(step)
+            coming = self._preconditions.incoming(step)
             others = "another guest" if coming == 1 else f"{coming} other guests"
             if coming < limit:
                 free_since = self._clock() if free_since is None else free_since
@@ -81,21 +81,21 @@ class Waiting:
                 ]
             if not told and coming >= limit:
                 told = True
-                story.tell(
+                log.tell(
                     "step.waiting",
                     "waiting",
                     f"waiting for {target}, which is taking in {others}",
                     incoming=coming,
                 )
-            self._sleep(LOOK_S)
+            self._sleep(POLL_S)
 
-    def others(self, step: Step, story: Story) -> list[Refusal]:
+    def others(self, step: Step, log: StepLog) -> list[Refusal]:
         """Wait until guests that other sources send have arrived; why not, if one does not.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
         for other in step.get("awaits") or ():
-            end, told = self._clock() + PATIENCE_S, False
+            end, told = self._clock() + WAIT_TIMEOUT_S, False
             name, target = other["guest"]["name"], ", or on to ".join(other["arrivals"])
             while not self._has_arrived(other):
                 self._must_go_on()
@@ -109,8 +109,8 @@ class Waiting:
                     ]
                 if not told:
                     told = True
-                    story.tell("step.waiting", "waiting", f"waiting for {name} to come to {target}", after=other["id"])
-                self._sleep(LOOK_S)
+                    log.tell("step.waiting", "waiting", f"waiting for {name} to come to {target}", after=other["id"])
+                self._sleep(POLL_S)
         return []
 
     def _must_go_on(self) -> None:
@@ -122,7 +122,7 @@ class Waiting:
 
     def _runs_at(self, host: str, uuid: str) -> bool:
         try:
-            domain = self._asking.domain_at(host, uuid)
+            domain = self._preconditions.domain_at(host, uuid)
             return bool(domain.state()[0] == virt.libvirt.VIR_DOMAIN_RUNNING)
         except (virt.libvirt.libvirtError, virt.VirtError):
             # Not there yet, or a destination that does not answer now; either may be over in a moment.

@@ -11,7 +11,7 @@ import threading
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
 from ansible_collections.kvmops.cluster.plugins.modules import domain_migrate
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -110,7 +110,7 @@ def test_a_failure_says_what_libvirt_said(world):
 
 
 def test_a_guest_that_is_unclear_says_what_to_look_at(world, monkeypatch):
-    monkeypatch.setattr(both_sides, "LOOK_S", 10.0)
+    monkeypatch.setattr(guest_state, "POLL_S", 10.0)
     world.h1.add_guest("web1")
 
     def lost(job):

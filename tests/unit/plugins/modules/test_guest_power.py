@@ -16,7 +16,7 @@ OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
 @pytest.fixture
 def ask(run_module, cluster, monkeypatch):
     """Call it with a state and guests; the host is h1."""
-    monkeypatch.setattr(power, "LOOK_S", 0.01)
+    monkeypatch.setattr(power, "POLL_S", 0.01)
     cluster.add_host("h1")
 
     def run(state, *guests, **arguments):

@@ -21,7 +21,7 @@ H2 = path.Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
 
 @pytest.fixture
 def hosts(cluster, monkeypatch):
-    monkeypatch.setattr(path, "knock", lambda address, ports, patience_s: dict.fromkeys(ports))
+    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: dict.fromkeys(ports))
     return cluster.add_host("h1"), cluster.add_host("h2")
 
 
@@ -122,7 +122,7 @@ def test_no_certificates(hosts, ready):
 
 
 def test_filtered_ports(hosts, ready, monkeypatch):
-    monkeypatch.setattr(path, "knock", lambda address, ports, patience_s: dict.fromkeys(ports, "no answer"))
+    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: dict.fromkeys(ports, "no answer"))
     failed = check(probe(hosts, ready), "ports")
     assert failed == {
         "check": "ports",
@@ -135,7 +135,7 @@ def test_filtered_ports(hosts, ready, monkeypatch):
 
 def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch):
     knocked = []
-    monkeypatch.setattr(path, "knock", lambda address, ports, patience_s: knocked.extend(ports) or dict.fromkeys(ports))
+    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: knocked.extend(ports) or dict.fromkeys(ports))
     hosts[1].add_guest("coming", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION))
     probe(hosts, ready)
     assert set(knocked) == {49215}

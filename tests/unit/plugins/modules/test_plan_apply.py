@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
     RunDirectory,
-    take_lease,
+    take_run_lock,
     write_durably,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
@@ -86,7 +86,7 @@ def world(run_module, cluster, tmp_path, monkeypatch):
     root.mkdir()
     monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=root))
     monkeypatch.setattr(migration, "POLL_S", 0.01)
-    monkeypatch.setattr(runner, "FOLLOW_S", 0.01)
+    monkeypatch.setattr(runner, "JOIN_POLL_S", 0.01)
     monkeypatch.setattr(runner, "TAKE_AGAIN_S", 0.001)
     return World(run_module, cluster, tmp_path)
 
@@ -247,7 +247,7 @@ def test_a_destination_without_a_way_to_it_is_refused_and_not_this_host(world):
 
 
 def test_another_plan_that_is_being_carried_out_is_named(world):
-    lease = take_lease(str(world.state_dir), "evacuate-1", "bob@admin2")
+    lease = take_run_lock(str(world.state_dir), "evacuate-1", "bob@admin2")
     result = world.apply(world.plan(world.h1.add_guest("web1")))
     lease.release()
     assert result["refusal"]["code"] == "busy"
@@ -303,7 +303,7 @@ def test_without_a_run_there_is_nothing_to_join(world):
 
 
 def test_a_run_that_is_at_work_is_told_of_in_check_mode(world):
-    lease = take_lease(str(world.state_dir), "drain-1", "bob@admin2")
+    lease = take_run_lock(str(world.state_dir), "drain-1", "bob@admin2")
     result = world.apply(attach_only=True, check=True, progress_path="/nowhere/x")
     lease.release()
     assert result["run"] == {"plan": "drain-1", "attached": True}
@@ -312,7 +312,7 @@ def test_a_run_that_is_at_work_is_told_of_in_check_mode(world):
 @pytest.mark.parametrize("dies", [False, True])
 def test_a_run_that_is_at_work_is_awaited(world, tmp_path, dies):
     state_dir = str(world.state_dir)
-    lease = take_lease(state_dir, "drain-1", "bob@admin2")
+    lease = take_run_lock(state_dir, "drain-1", "bob@admin2")
     directory = RunDirectory(state_dir, "drain-1")
     directory.make({"id": "drain-1"})
     guest = world.h1.add_guest("web1")

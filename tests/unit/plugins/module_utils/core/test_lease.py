@@ -54,7 +54,7 @@ def test_the_lease_of_a_run_that_is_known_to_be_dead_is_taken_at_once_with_a_new
     held = leases.take(FREE, ALICE, NOON)
     taken = leases.take(held, BOB._replace(takes_over=("old", "drain-h1")), after(1))
     assert (taken["run"], taken["fence"]) == ("rebalance-7", held["fence"] + 1)
-    assert leases.barred(taken, held["fence"], "h1")["code"] == "lease_lost"
+    assert leases.start_refusal(taken, held["fence"], "h1")["code"] == "lease_lost"
 
 
 def test_the_lease_of_another_run_than_the_dead_one_is_not_taken():
@@ -86,8 +86,8 @@ def test_a_run_that_was_late_but_met_nobody_has_the_same_lease():
 def test_force_takes_it_over_and_fences_the_other_off():
     held = leases.take(FREE, ALICE, NOON)
     taken = leases.take(held, BOB._replace(force=True), after(1))
-    assert leases.barred(taken, taken["fence"], "h1") is None
-    assert leases.barred(taken, held["fence"], "h1") == {
+    assert leases.start_refusal(taken, taken["fence"], "h1") is None
+    assert leases.start_refusal(taken, held["fence"], "h1") == {
         "code": "lease_lost",
         "reason": f"the lease with fence {held['fence']} does not count any more: h1 was taken over by bob@admin2 for"
         " run rebalance-7 since 2026-11-24T12:00:01.000Z",
@@ -99,17 +99,17 @@ def test_force_takes_it_over_and_fences_the_other_off():
 def test_a_late_writer_is_barred_after_the_other_has_gone_too():
     held = leases.take(FREE, ALICE, NOON)
     gone = leases.release(leases.take(held, BOB, after(700)), BOB, after(701))
-    why = leases.barred(gone, held["fence"], "h1")
+    why = leases.start_refusal(gone, held["fence"], "h1")
     assert why["reason"].endswith("h1 was taken over by another run, which has ended, or its lease was broken")
 
 
 def test_one_who_gave_it_back_may_go_on_until_somebody_else_comes():
     held = leases.take(FREE, ALICE, NOON)
-    assert leases.barred(leases.release(held, ALICE, NOON), held["fence"], "h1") is None
+    assert leases.start_refusal(leases.release(held, ALICE, NOON), held["fence"], "h1") is None
 
 
 def test_a_fence_that_the_host_never_gave_does_not_count():
-    assert leases.barred(FREE, 7, "h1")["reason"].endswith("there is no such lease on h1")
+    assert leases.start_refusal(FREE, 7, "h1")["reason"].endswith("there is no such lease on h1")
 
 
 def test_a_renewal_takes_no_new_lease():
@@ -154,7 +154,7 @@ def test_a_lease_that_is_broken_fences_its_holder_off(seconds):
     broken = leases.release(held, BOB._replace(force=True), after(seconds))
     assert broken == {**FREE, "fence": broken["fence"]}
     assert broken["fence"] > held["fence"]
-    why = leases.barred(broken, held["fence"], "h1")
+    why = leases.start_refusal(broken, held["fence"], "h1")
     assert why["reason"].endswith("h1 was taken over by another run, which has ended, or its lease was broken")
     assert leases.renew(broken, held["fence"], after(seconds)) == broken
     assert leases.release(broken, ALICE._replace(fence=held["fence"]), after(seconds)) == broken

@@ -12,7 +12,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns import Turns
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 
 PATIENCE_S = 10.0
 
@@ -34,25 +34,25 @@ class Mover:
         self.ready = []
         self.started = []
         self.transferred = {}
-        self.nearly = {}
+        self.nearly_transferred = {}
         self.ends = {}
         self._changed = threading.Condition()
 
-    def move(self, step, transferred, turn, nearly):
+    def move(self, step, transferred, take_link_slot, nearly_transferred):
         with self._changed:
             self.ready.append(step["id"])
             self._changed.notify_all()
-        if not turn():
+        if not take_link_slot():
             return step_result(step, "not_started", error="the run was stopped before its turn")
         with self._changed:
             self.started.append(step["id"])
             self.transferred[step["id"]] = transferred
-            self.nearly[step["id"]] = nearly
+            self.nearly_transferred[step["id"]] = nearly_transferred
             self._changed.notify_all()
             assert self._changed.wait_for(lambda: step["id"] in self.ends, PATIENCE_S)
             outcome = self.ends[step["id"]]
         if outcome == "asks_again":
-            outcome = "moved" if turn() else "not_started"
+            outcome = "moved" if take_link_slot() else "not_started"
         if isinstance(outcome, Exception):
             raise outcome
         return step_result(step, outcome)
@@ -101,7 +101,7 @@ class Run:
             self.progress,
             window=window,
             stopping=self.stopping,
-            barred=lambda: self.lost,
+            start_refusal=lambda: self.lost,
         )
         self._results = None
         self._thread = threading.Thread(target=lambda: self._keep(executor.run(steps)), daemon=True)
@@ -159,9 +159,9 @@ def test_the_next_one_gets_ready_when_this_one_is_nearly_over():
     run.mover.await_start("s1")
     run.stays_at("s1")
     assert run.mover.ready == ["s1"]
-    run.mover.nearly["s1"]()
+    run.mover.nearly_transferred["s1"]()
     # Saying it twice lets no second one get ready.
-    run.mover.nearly["s1"]()
+    run.mover.nearly_transferred["s1"]()
     run.mover.await_ready("s1", "s2")
     run.stays_at("s1")
     run.mover.end("s1")
@@ -176,7 +176,7 @@ def test_the_next_one_gets_ready_when_this_one_is_nearly_over():
 def test_nobody_gets_a_turn_once_the_run_is_being_stopped():
     run = Run(step(1), step(2), step(3))
     run.mover.await_start("s1")
-    run.mover.nearly["s1"]()
+    run.mover.nearly_transferred["s1"]()
     run.mover.await_ready("s1", "s2")
     run.stopping.set()
     run.mover.end("s1")
@@ -292,7 +292,7 @@ def test_stopping_ends_the_wait_for_another_step():
 def test_no_step_is_begun_once_the_run_is_barred_and_the_one_in_flight_ends():
     run = Run(step(1), step(2), step(3, "s2"), step(4))
     run.mover.await_start("s1")
-    run.mover.nearly["s1"]()
+    run.mover.nearly_transferred["s1"]()
     run.mover.await_ready("s1", "s2")
     run.lost = refusal("lease_lost", "h1 was taken over by bob@admin2", "run the playbook again")
     run.mover.end("s1")
@@ -325,11 +325,11 @@ def test_a_step_keeps_its_turn_when_it_asks_again():
 
 
 def test_a_turn_that_was_given_back_is_not_to_be_had_again():
-    turns = Turns(1, threading.Event())
-    turns.queue("s1")
-    assert turns.take("s1")
-    turns.leave("s1")
-    assert not turns.take("s1")
+    link_slots = LinkSlots(1, threading.Event())
+    link_slots.queue("s1")
+    assert link_slots.take("s1")
+    link_slots.leave("s1")
+    assert not link_slots.take("s1")
 
 
 def test_nothing_to_do_is_nothing_to_tell():

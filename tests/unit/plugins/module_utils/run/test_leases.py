@@ -83,11 +83,11 @@ def test_a_dead_owners_lease_ends(state_dir, time_passes):
         leases.take(state_dir, BOB)
     time_passes(1)
     leases.take(state_dir, BOB)
-    assert leases.barred(state_dir, dead["fence"], "h1")["code"] == "lease_lost"
+    assert leases.start_refusal(state_dir, dead["fence"], "h1")["code"] == "lease_lost"
 
 
 def test_who_waits_gets_it_when_it_is_given_back(state_dir, monkeypatch):
-    monkeypatch.setattr(leases, "WAIT_LOOK_S", 0.01)
+    monkeypatch.setattr(leases, "WAIT_POLL_S", 0.01)
     leases.take(state_dir, ALICE)
     threading.Timer(0.1, leases.release, (state_dir, ALICE)).start()
     began = time.monotonic()
@@ -97,7 +97,7 @@ def test_who_waits_gets_it_when_it_is_given_back(state_dir, monkeypatch):
 
 
 def test_who_waits_in_vain_is_told_who_has_it(state_dir, monkeypatch):
-    monkeypatch.setattr(leases, "WAIT_LOOK_S", 0.01)
+    monkeypatch.setattr(leases, "WAIT_POLL_S", 0.01)
     leases.take(state_dir, ALICE)
     began = time.monotonic()
     with pytest.raises(LeaseError, match="taken by alice@admin1"):
@@ -121,7 +121,7 @@ def test_a_damaged_lease_keeps_all_out_until_it_is_broken(state_dir, garbage):
         with pytest.raises(LeaseError, match="so h1 counts as taken") as refused:
             call(state_dir, BOB)
         assert refused.value.refusal["code"] == "lease_damaged"
-    assert leases.barred(state_dir, old["fence"], "h1")["code"] == "lease_damaged"
+    assert leases.start_refusal(state_dir, old["fence"], "h1")["code"] == "lease_damaged"
     assert file(state_dir).read_bytes() == garbage
     outcome = leases.take(state_dir, BOB._replace(force=True))
     assert outcome.broken
@@ -153,7 +153,7 @@ def test_a_place_where_nothing_can_be_written_is_told(tmp_path):
 
 
 def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(state_dir, monkeypatch):
-    monkeypatch.setattr(leases, "LOCK_PATIENCE_S", 0.05)
+    monkeypatch.setattr(leases, "LOCK_TIMEOUT_S", 0.05)
     leases.take(state_dir, ALICE)
     with (Path(state_dir) / leases.LOCK).open("w") as stuck:
         fcntl.flock(stuck, fcntl.LOCK_EX)
@@ -207,8 +207,8 @@ def race(state_dir, number, begin, won):
 
 
 def test_processes_that_race_have_it_one_at_a_time_and_each_time_with_a_higher_fence(state_dir, monkeypatch):
-    monkeypatch.setattr(leases, "WAIT_LOOK_S", 0.002)
-    monkeypatch.setattr(leases, "LOCK_LOOK_S", 0.001)
+    monkeypatch.setattr(leases, "WAIT_POLL_S", 0.002)
+    monkeypatch.setattr(leases, "LOCK_POLL_S", 0.001)
     Path(state_dir).mkdir()
     context = multiprocessing.get_context("fork")
     begin, won = context.Event(), context.Queue()

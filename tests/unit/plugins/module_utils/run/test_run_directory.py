@@ -16,10 +16,10 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
     RunDirectory,
     RunError,
-    holder,
-    is_held,
+    is_run_locked,
     read_json,
-    take_lease,
+    run_lock_holder,
+    take_run_lock,
     write_durably,
 )
 
@@ -69,17 +69,17 @@ def test_making_it_keeps_the_plan_and_the_journal_but_no_old_result(state_dir):
 
 
 def test_a_lease_is_for_one_at_a_time(state_dir):
-    assert not is_held(state_dir)
-    lease = take_lease(state_dir, "p1", "alice@admin1")
-    assert is_held(state_dir)
-    assert take_lease(state_dir, "p2", "bob@admin2") is None
-    who = holder(state_dir)
+    assert not is_run_locked(state_dir)
+    lease = take_run_lock(state_dir, "p1", "alice@admin1")
+    assert is_run_locked(state_dir)
+    assert take_run_lock(state_dir, "p2", "bob@admin2") is None
+    who = run_lock_holder(state_dir)
     assert (who["plan"], who["owner"], who["pid"]) == ("p1", "alice@admin1", os.getpid())
     assert who["since"].endswith("Z")
     lease.release()
-    assert not is_held(state_dir)
-    again = take_lease(state_dir, "p2", "bob@admin2")
-    assert holder(state_dir)["plan"] == "p2"
+    assert not is_run_locked(state_dir)
+    again = take_run_lock(state_dir, "p2", "bob@admin2")
+    assert run_lock_holder(state_dir)["plan"] == "p2"
     again.release()
 
 
@@ -90,33 +90,33 @@ def test_whoever_dies_holds_nothing_any_more(state_dir):
     )
     try:
         assert process.stdout.readline() == "held\n"
-        assert is_held(state_dir)
-        assert take_lease(state_dir, "p1", "alice") is None
+        assert is_run_locked(state_dir)
+        assert take_run_lock(state_dir, "p1", "alice") is None
     finally:
         process.kill()
         process.wait()
         process.stdout.close()
-    assert not is_held(state_dir)
-    take_lease(state_dir, "p1", "alice").release()
+    assert not is_run_locked(state_dir)
+    take_run_lock(state_dir, "p1", "alice").release()
 
 
 def test_looking_leaves_no_file_behind_and_keeps_nobody_out(state_dir):
-    assert not is_held(state_dir)
+    assert not is_run_locked(state_dir)
     assert not Path(state_dir).exists()
-    take_lease(state_dir, "p1", "alice").release()
+    take_run_lock(state_dir, "p1", "alice").release()
     for _look in range(3):
-        assert not is_held(state_dir)
-    take_lease(state_dir, "p1", "alice").release()
+        assert not is_run_locked(state_dir)
+    take_run_lock(state_dir, "p1", "alice").release()
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"[1]", b"null", b"\xff\xfe", b'{"plan": "' + b"x" * 4096])
 def test_a_lease_file_that_is_no_longer_whole_keeps_nobody_out(state_dir, garbage):
     Path(state_dir).mkdir()
     (Path(state_dir) / "apply.lease").write_bytes(garbage)
-    assert holder(state_dir) == {}
-    assert not is_held(state_dir)
-    lease = take_lease(state_dir, "p1", "alice")
-    assert holder(state_dir)["plan"] == "p1"
+    assert run_lock_holder(state_dir) == {}
+    assert not is_run_locked(state_dir)
+    lease = take_run_lock(state_dir, "p1", "alice")
+    assert run_lock_holder(state_dir)["plan"] == "p1"
     lease.release()
 
 

@@ -20,8 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
     RunDirectory,
     RunError,
-    is_held,
-    take_lease,
+    is_run_locked,
+    take_run_lock,
     write_durably,
 )
 
@@ -44,8 +44,8 @@ class World:
         self.moved = []
         self.on_move = None
 
-    def move(self, step, transferred, turn, nearly):
-        if not turn():
+    def move(self, step, transferred, take_link_slot, nearly_transferred):
+        if not take_link_slot():
             return step_result(step, "not_started")
         self.moved.append(step["id"])
         if self.on_move:
@@ -76,7 +76,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path, monkeypatch):
-    monkeypatch.setattr(runner, "FOLLOW_S", 0.01)
+    monkeypatch.setattr(runner, "JOIN_POLL_S", 0.01)
     monkeypatch.setattr(runner, "TAKE_AGAIN_S", 0.001)
     return World(tmp_path)
 
@@ -93,12 +93,12 @@ def test_a_run_carries_out_its_steps_and_leaves_its_records(world):
     }
     assert world.events() == ["run.started", "step.finished", "step.finished", "run.finished"]
     assert json.loads(Path(directory.result).read_text())["results"] == document["results"]
-    assert not is_held(world.state_dir)
+    assert not is_run_locked(world.state_dir)
 
 
 def test_the_lease_is_held_while_it_runs(world):
     held = []
-    world.on_move = lambda _step: held.append(is_held(world.state_dir))
+    world.on_move = lambda _step: held.append(is_run_locked(world.state_dir))
     world.run()
     assert held == [True, True]
 
@@ -122,7 +122,7 @@ def test_a_place_for_the_lines_that_cannot_be_stops_nothing(world):
 
 
 def test_another_plan_finds_the_host_busy_and_is_told_by_whom(world):
-    lease = take_lease(world.state_dir, "p0", "bob@admin2")
+    lease = take_run_lock(world.state_dir, "p0", "bob@admin2")
     with pytest.raises(RunError) as why:
         world.run()
     assert why.value.refusal["code"] == "busy"
@@ -133,7 +133,7 @@ def test_another_plan_finds_the_host_busy_and_is_told_by_whom(world):
 
 
 def test_a_busy_host_whose_holder_is_not_known_is_busy_all_the_same(world):
-    lease = take_lease(world.state_dir, "p0", "bob@admin2")
+    lease = take_run_lock(world.state_dir, "p0", "bob@admin2")
     (Path(world.state_dir) / "apply.lease").write_bytes(b"{")
     with pytest.raises(RunError, match="another plan is being carried out here"):
         world.run()
@@ -146,7 +146,7 @@ class Other(threading.Thread):
     def __init__(self, world, result=None):
         super().__init__(daemon=True)
         self._world, self._result = world, result
-        self._lease = take_lease(world.state_dir, "p1", "bob@admin2")
+        self._lease = take_run_lock(world.state_dir, "p1", "bob@admin2")
         self._directory = RunDirectory(world.state_dir, "p1")
         self._directory.make({"id": "p1"})
         self.start()
@@ -177,8 +177,8 @@ def test_a_run_that_died_without_a_result_is_carried_on(world, result):
 
 def test_who_only_looks_keeps_no_run_from_starting(world, monkeypatch):
     answers = [None, None]
-    real = take_lease
-    monkeypatch.setattr(runner, "take_lease", lambda *arguments: answers.pop() if answers else real(*arguments))
+    real = take_run_lock
+    monkeypatch.setattr(runner, "take_run_lock", lambda *arguments: answers.pop() if answers else real(*arguments))
     assert len(world.run()["results"]) == 2
 
 
@@ -225,13 +225,13 @@ def test_a_full_disk_at_the_start_begins_nothing_and_lets_others_in(world, monke
     with pytest.raises(RunError, match="No space left on device"):
         world.run()
     assert world.moved == []
-    assert not is_held(world.state_dir)
+    assert not is_run_locked(world.state_dir)
 
 
 def test_a_full_disk_at_the_end_keeps_no_result_from_whoever_asked(world, monkeypatch):
     monkeypatch.setattr(runner, "write_durably", full)
     assert [result["outcome"] for result in world.run()["results"]] == ["moved", "moved"]
-    assert not is_held(world.state_dir)
+    assert not is_run_locked(world.state_dir)
 
 
 def test_a_mover_that_cannot_be_made_lets_others_in(world):
@@ -244,4 +244,4 @@ def test_a_mover_that_cannot_be_made_lets_others_in(world):
 
     with pytest.raises(RuntimeError, match="no libvirt"):
         runner.run(world.request(), broken, runner.Stop())
-    assert not is_held(world.state_dir)
+    assert not is_run_locked(world.state_dir)

@@ -197,7 +197,7 @@ def test_a_call_that_hangs_is_left_behind():
         return item * 10
 
     started = time.monotonic()
-    answers = each(range(6), call, patience_s=0.1)
+    answers = each(range(6), call, timeout_s=0.1)
     assert time.monotonic() - started < 300
     assert [type(answer).__name__ for answer in answers] == [
         "int",
@@ -207,7 +207,7 @@ def test_a_call_that_hangs_is_left_behind():
         "ValueError",
         "int",
     ]
-    assert [type(answer) for answer in each([1, 3, 1, 2], call, patience_s=0.1, stragglers=2)] == [
+    assert [type(answer) for answer in each([1, 3, 1, 2], call, timeout_s=0.1, max_hanging=2)] == [
         UnansweredError,
         UnansweredError,
         NotAskedError,

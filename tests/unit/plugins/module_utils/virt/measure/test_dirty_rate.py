@@ -88,7 +88,7 @@ def test_the_measurement_of_somebody_else_is_awaited(impatient):
 
 
 def test_the_measurement_of_somebody_else_is_not_awaited_for_ever(impatient, monkeypatch):
-    monkeypatch.setattr(dirty_rate, "_patience", lambda window_s: 0.05)
+    monkeypatch.setattr(dirty_rate, "_timeout_s", lambda window_s: 0.05)
     sampler = Sampler({"a": [5]}, starts=[dirty_rate.MonitorError("the dirty rate is already being measured.")] * 99)
     (refused,) = dirty_rate.measure([Guest("a")], sampler, 0.01)
     assert refused["code"] == "being_measured"

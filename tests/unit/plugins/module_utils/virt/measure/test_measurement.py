@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, measurement, memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, measurement, memory_sample
 
 #: What a call about one guest takes on a busy host.
 CALL_S = 0.003
@@ -88,7 +88,7 @@ class Host:
 @pytest.fixture
 def measure(cluster, monkeypatch):
     clock = Clock()
-    for module in (measurement, dirty_rate, memory_peek):
+    for module in (measurement, dirty_rate, memory_sample):
         monkeypatch.setattr(module, "time", clock)
 
     def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S):
@@ -99,8 +99,8 @@ def measure(cluster, monkeypatch):
             host.guests,
             allow_monitor=False,
             budget_s=budget_s,
-            look_at_memory=True,
-            undecided=lambda guest: guest.domain.number in doubtful,
+            sample_memory=True,
+            needs_more=lambda guest: guest.domain.number in doubtful,
         )
         return found, clock.now - begun
 
@@ -123,9 +123,9 @@ def test_guests_are_measured_side_by_side(measure):
 
 def test_guests_are_looked_at_in_turn_with_one_pause_for_all(measure):
     found, dummy = measure(20, budget_s=8)
-    assert all(guest.look for guest in found)
+    assert all(guest.sample for guest in found)
     halves = [len(guest.domain.peeks) // 2 for guest in found]
-    assert min(halves) >= measurement.LEAST_CHUNKS
+    assert min(halves) >= measurement.MIN_CHUNKS
     last_first = max(guest.domain.peeks[half - 1][0] for guest, half in zip(found, halves, strict=True))
     first_again = min(guest.domain.peeks[half][0] for guest, half in zip(found, halves, strict=True))
     assert first_again - last_first == pytest.approx(measurement.PAUSE_S + PIECE_S)
@@ -151,11 +151,11 @@ def test_no_closer_look_is_begun_that_would_not_fit(measure):
 
 def test_where_there_is_no_time_to_look_at_all_some_are_looked_at_properly(measure):
     found, dummy = measure(100, budget_s=8, piece_s=0.008)
-    looks = [guest.look for guest in found if guest.look]
+    looks = [guest.sample for guest in found if guest.sample]
     assert 0 < len(looks) < 100
-    assert min(look.pages for look in looks) >= measurement.LEAST_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
+    assert min(sample.pages for sample in looks) >= measurement.MIN_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE
 
 
 def test_one_guest_alone_has_all_its_pieces_looked_at(measure):
     (guest,), dummy = measure(1, budget_s=8)
-    assert guest.look.pages == measurement.PEEK_CHUNKS * memory_peek.CHUNK // memory_peek.PAGE
+    assert guest.sample.pages == measurement.SAMPLE_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE

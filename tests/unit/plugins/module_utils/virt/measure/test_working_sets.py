@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek, working_sets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample, working_sets
 
 MIB = 1 << 20
 #: In every window the guest dirties 24 MiB/s, ever new pages.
@@ -20,10 +20,12 @@ def measure(cluster, monkeypatch, tmp_path):
     cluster.add_host("h1").add_guest("web1", rss_kib=500 << 10)
     asked = []
 
-    def run(*, bandwidth_mib_s=0, look=None):
-        def measure_all(connection, domains, *, undecided, **rest):
-            (guest,) = (working_sets.Measured(domain, readings=list(READINGS), look=look) for domain in domains)
-            asked.append(undecided(guest))
+    def run(*, bandwidth_mib_s=0, sample=None):
+        def measure_all(connection, domains, *, needs_more, **rest):
+            (guest,) = (
+                working_sets.GuestMeasurement(domain, readings=list(READINGS), sample=sample) for domain in domains
+            )
+            asked.append(needs_more(guest))
             return [guest]
 
         monkeypatch.setattr(working_sets, "measure_all", measure_all)
@@ -58,12 +60,12 @@ def test_a_verdict_is_in_doubt_over_the_way_that_a_move_will_take(measure, tmp_p
     assert asked == doubtful
 
 
-def look(share):
-    return memory_peek.Look(64, 0.0, share, 0, None, None)
+def sample(share):
+    return memory_sample.MemorySample(64, 0.0, share, 0, None, None)
 
 
 def test_a_guest_that_there_was_no_time_to_look_at_compresses_as_it_did(measure):
     assert measure()[0]["compressed_share"] is None
-    assert measure(look=look(0.4))[0]["compressed_share"] == 0.4
+    assert measure(sample=sample(0.4))[0]["compressed_share"] == 0.4
     assert measure()[0]["compressed_share"] == 0.4
-    assert measure(look=look(0.6))[0]["compressed_share"] == pytest.approx(0.5)
+    assert measure(sample=sample(0.6))[0]["compressed_share"] == pytest.approx(0.5)

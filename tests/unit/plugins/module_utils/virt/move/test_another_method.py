@@ -181,10 +181,10 @@ def test_what_all_tries_took_is_taken_off_the_deadline_once(rig, known, monkeypa
 def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, monkeypatch):
     guest = known(SPARSE)
 
-    def learn(*_arguments):
+    def calibrate(*_arguments):
         raise ValueError("no such factor")
 
-    monkeypatch.setattr(past_moves, "learn", learn)
+    monkeypatch.setattr(past_moves, "calibrate", calibrate)
     rig.cluster.on_migrate = lambda job: job.complete()
     result = rig.move(guest)
     assert (result["outcome"], result["error"]) == ("moved", None)
@@ -195,19 +195,19 @@ def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, m
 def test_both_hosts_are_asked_again_when_getting_a_guest_ready_took_long(rig, known, monkeypatch):
     guest = known(SPARSE)
     asked = []
-    real = rig.mover._asking.ask
-    monkeypatch.setattr(rig.mover._asking, "ask", lambda step: asked.append(1) or real(step))
-    prepared = rig.mover._before_move.prepared
+    real = rig.mover._preconditions.ask
+    monkeypatch.setattr(rig.mover._preconditions, "ask", lambda step: asked.append(1) or real(step))
+    prepared = rig.mover._preparation.prepared
 
     @contextlib.contextmanager
     def slowly(*arguments, **words):
         with prepared(*arguments, **words) as ready:
             rig.clock.slept += 60
             gone = dataclasses.replace(real(arguments[0]), refusals=[refusal("closed", "h2 was closed", "open it")])
-            monkeypatch.setattr(rig.mover._asking, "ask", lambda step: asked.append(1) or gone)
+            monkeypatch.setattr(rig.mover._preconditions, "ask", lambda step: asked.append(1) or gone)
             yield ready
 
-    monkeypatch.setattr(rig.mover._before_move, "prepared", slowly)
+    monkeypatch.setattr(rig.mover._preparation, "prepared", slowly)
     result = rig.move(guest)
     assert (result["outcome"], [one["code"] for one in result["refusals"]]) == ("refused", ["closed"])
     assert len(asked) == 2
@@ -308,10 +308,10 @@ def test_nothing_is_begun_anew_once_its_turn_is_lost(rig, known):
     guest = known(SPARSE)
     refuses(rig, libvirt.VIR_MIGRATE_COMPRESSED, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, NO_XBZRLE)
 
-    def turn():
+    def take_link_slot():
         return "migration.failed" not in rig.recorder.names()
 
-    result = Move(rig, rig.step(guest, allow_suspend=True), turn).result()
+    result = Move(rig, rig.step(guest, allow_suspend=True), take_link_slot).result()
     assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
     assert ways(rig) == ["xbzrle"]
     assert notes(rig) == ["no other way is tried: this run is to begin nothing more"]

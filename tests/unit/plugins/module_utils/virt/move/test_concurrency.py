@@ -4,32 +4,32 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import Crowd
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import SendingMoves
 
 
-def test_one_after_the_other_is_no_crowd():
-    crowd = Crowd()
-    with crowd.sending() as first:
+def test_moves_one_after_the_other_do_not_share_the_link():
+    moves = SendingMoves()
+    with moves.sending() as first:
         pass
-    with crowd.sending() as second:
-        second.leave()
-        with crowd.sending() as third:
+    with moves.sending() as second:
+        second.end()
+        with moves.sending() as third:
             pass
-    assert not first.crowded
-    assert not second.crowded
-    assert not third.crowded
+    assert not first.shared_link
+    assert not second.shared_link
+    assert not third.shared_link
 
 
-def test_whoever_sends_beside_another_for_any_time_is_crowded():
-    crowd = Crowd()
-    with crowd.sending() as first, crowd.sending() as second:
-        second.leave()
-        second.leave()
-        with crowd.sending() as third:
+def test_moves_that_send_at_the_same_time_share_the_link():
+    moves = SendingMoves()
+    with moves.sending() as first, moves.sending() as second:
+        second.end()
+        second.end()
+        with moves.sending() as third:
             pass
-    assert first.crowded
-    assert second.crowded
-    assert third.crowded
-    with crowd.sending() as fourth:
+    assert first.shared_link
+    assert second.shared_link
+    assert third.shared_link
+    with moves.sending() as fourth:
         pass
-    assert not fourth.crowded
+    assert not fourth.shared_link

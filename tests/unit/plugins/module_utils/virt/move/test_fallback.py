@@ -11,8 +11,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import MOST, Tried
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import MAX_FALLBACKS, FallbackHistory
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
@@ -25,10 +25,10 @@ def decision(method="pre-copy", *flags, **parameters):
     return Decision(method, "because", ("LIVE", *flags), parameters, 30, 500, "POSTCOPY" in flags, False, None, method)
 
 
-def given_up(code, left=64 * MIB):
+def abort_reaction(code, left=64 * MIB):
     """The control gave it up after four rounds that left so much each."""
-    ending = Ending(
-        error="canceled by client", error_code=78, given_up=Reaction("abort", f"because of {code}", code=code)
+    ending = MigrationEnding(
+        error="canceled by client", error_code=78, abort_reaction=Reaction("abort", f"because of {code}", code=code)
     )
     for number in range(1, 5):
         ending.observation.add(Sample(2.0 * number, number, left, 2 * number * B, B))
@@ -36,7 +36,7 @@ def given_up(code, left=64 * MIB):
 
 
 def refused(text="it is not supported", code=UNSUPPORTED, **more):
-    return Ending(error=text, error_code=code, **more)
+    return MigrationEnding(error=text, error_code=code, **more)
 
 
 @pytest.mark.parametrize(
@@ -51,10 +51,10 @@ def refused(text="it is not supported", code=UNSUPPORTED, **more):
     ],
 )
 def test_why_it_was_given_up_says_whether_another_way_may_do(code, again, methods):
-    tried = Tried()
-    assert tried.add(decision(), given_up(code)) == again
+    tried = FallbackHistory()
+    assert tried.add(decision(), abort_reaction(code)) == again
     assert (tried.methods, tried.reason) == (methods, f"because of {code}")
-    assert tried.assumed_wrongly == (code == "wrong_method")
+    assert tried.forecast_was_wrong == (code == "wrong_method")
     assert tried.is_new(decision()) == (code == "wrong_method")
     assert tried.is_new(decision("xbzrle", "COMPRESSED"))
 
@@ -86,11 +86,11 @@ def test_why_it_was_given_up_says_whether_another_way_may_do(code, again, method
         # This is another trouble.
         (decision("xbzrle", "COMPRESSED"), refused("Unable to write to socket", 38), []),
         (decision("xbzrle", "COMPRESSED"), refused(memory_bytes=5 * MIB), []),
-        (decision("post-copy", "POSTCOPY"), refused(no_way_back=True), []),
+        (decision("post-copy", "POSTCOPY"), refused(maybe_postcopy=True), []),
     ],
 )
 def test_what_was_not_offered_is_left_out_the_next_time(made, ending, methods):
-    tried = Tried()
+    tried = FallbackHistory()
     assert tried.add(made, ending) == bool(methods)
     assert tried.methods == methods
     if methods:
@@ -98,9 +98,9 @@ def test_what_was_not_offered_is_left_out_the_next_time(made, ending, methods):
 
 
 def test_there_is_an_end_to_it():
-    tried = Tried()
+    tried = FallbackHistory()
     names = ["parallel-zstd", "xbzrle", "throttle"]
-    assert [tried.add(decision(name, name.upper()), refused()) for name in names] == [True] * MOST + [False]
+    assert [tried.add(decision(name, name.upper()), refused()) for name in names] == [True] * MAX_FALLBACKS + [False]
     assert not any(tried.is_new(decision(name, name.upper())) for name in names)
 
 
@@ -108,39 +108,39 @@ CALM = measured(fitted(16, 8))
 
 
 def test_what_the_link_gave_and_the_guest_did_is_known_the_next_time():
-    tried = Tried()
+    tried = FallbackHistory()
     known = Knowledge(CALM, stated_bytes_per_s=1e9)
-    assert tried.added_to(known) is known
-    tried.add(decision(), given_up("does_not_converge"))
-    added = tried.added_to(known)
+    assert tried.applied_to(known) is known
+    tried.add(decision(), abort_reaction("does_not_converge"))
+    added = tried.applied_to(known)
     assert added.stated_bytes_per_s == pytest.approx(B)
     assert curve_of(added.working_set).value(64 * MIB / B) == pytest.approx(64 * MIB, rel=0.01)
-    assert tried.added_to(Knowledge()) == Knowledge(stated_bytes_per_s=pytest.approx(B))
+    assert tried.applied_to(Knowledge()) == Knowledge(stated_bytes_per_s=pytest.approx(B))
 
 
 @pytest.mark.parametrize(
     ("made", "ending"),
     [
         # What xbzrle left says nothing of pages, and a move that was stopped for another reason had no fixed point.
-        (decision("xbzrle", "COMPRESSED"), given_up("does_not_converge")),
-        (decision(), given_up("wrong_method")),
+        (decision("xbzrle", "COMPRESSED"), abort_reaction("does_not_converge")),
+        (decision(), abort_reaction("wrong_method")),
     ],
 )
 def test_a_guest_is_called_hotter_only_for_pages_that_were_left(made, ending):
-    tried = Tried()
+    tried = FallbackHistory()
     tried.add(made, ending)
-    assert tried.added_to(Knowledge(CALM)).working_set is CALM
+    assert tried.applied_to(Knowledge(CALM)).working_set is CALM
 
 
 def test_a_cap_is_not_taken_for_the_link():
-    tried = Tried()
-    tried.add(decision(bandwidth=20), given_up("does_not_converge"))
-    assert tried.added_to(Knowledge(CALM, stated_bytes_per_s=1e9)) == Knowledge(CALM, stated_bytes_per_s=1e9)
+    tried = FallbackHistory()
+    tried.add(decision(bandwidth=20), abort_reaction("does_not_converge"))
+    assert tried.applied_to(Knowledge(CALM, stated_bytes_per_s=1e9)) == Knowledge(CALM, stated_bytes_per_s=1e9)
 
 
 def test_a_try_that_was_too_short_leaves_the_rate_of_the_one_before():
-    tried = Tried()
-    tried.add(decision(), given_up("does_not_converge"))
+    tried = FallbackHistory()
+    tried.add(decision(), abort_reaction("does_not_converge"))
     tried.add(decision("xbzrle", "COMPRESSED"), refused())
     assert tried.bytes_per_s == pytest.approx(B)
     assert tried.methods == ["pre-copy", "xbzrle"]

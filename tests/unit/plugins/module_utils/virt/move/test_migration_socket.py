@@ -50,7 +50,7 @@ class Guest:
 @pytest.fixture
 def guest(monkeypatch, tmp_path):
     monkeypatch.setattr(migration_socket, "PID_FILES", tmp_path)
-    monkeypatch.setattr(migration_socket, "LOOK_S", 0.01)
+    monkeypatch.setattr(migration_socket, "POLL_S", 0.01)
     (tmp_path / "web1.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     made = Guest()
     yield made
@@ -90,7 +90,7 @@ def test_migration_connections_are_limited_also_late_ones_and_no_others(guest):
     told = []
     first, other = guest.connect(range(FIRST_PORT, LAST_PORT + 1)), guest.connect([0])
 
-    with migration_socket.short_queue("web1", LIMIT, told.append):
+    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
         wait_for(lambda: limit_of(first) == LIMIT)
         late = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
         wait_for(lambda: limit_of(late) == LIMIT)
@@ -104,7 +104,7 @@ def test_what_was_borrowed_is_given_back_at_once(guest):
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
     before = descriptors()
 
-    with migration_socket.short_queue("web1", LIMIT, lambda words: None):
+    with migration_socket.limited_send_buffer("web1", LIMIT, lambda words: None):
         wait_for(lambda: limit_of(connection) == LIMIT)
 
     assert descriptors() == before
@@ -115,7 +115,7 @@ def test_without_a_limit_nothing_is_touched(guest):
     told = []
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
 
-    with migration_socket.short_queue("web1", None, told.append):
+    with migration_socket.limited_send_buffer("web1", None, told.append):
         time.sleep(0.05)
 
     assert (limit_of(connection), told) == (UNTOUCHED, [])
@@ -144,7 +144,7 @@ def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest,
     guest.connect(range(FIRST_PORT, LAST_PORT + 1))
     monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(number))
 
-    with migration_socket.short_queue("web1", LIMIT, told.append):
+    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
         wait_for(lambda: told)
 
     [sentence] = told
@@ -157,7 +157,7 @@ def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
     monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
 
-    with migration_socket.short_queue("web1", LIMIT, told.append):
+    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
         time.sleep(0.05)
 
     assert (limit_of(connection), told) == (UNTOUCHED, [])
@@ -166,7 +166,7 @@ def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch
 def test_a_guest_without_a_process_is_told(guest):
     told = []
 
-    with migration_socket.short_queue("gone", LIMIT, told.append):
+    with migration_socket.limited_send_buffer("gone", LIMIT, told.append):
         wait_for(lambda: told)
 
     assert "gone.pid" in told[0]

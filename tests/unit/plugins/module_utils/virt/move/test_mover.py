@@ -14,10 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import H
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides, destination, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import destination, guest_state, host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import control_loop, mover, waiting
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import mover, steering, waiting
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import PreparationOptions
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until
@@ -153,11 +153,11 @@ def test_the_link_is_free_as_soon_as_the_guest_runs_there(rig):
 
 @pytest.mark.parametrize("overlap", [True, False])
 def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
-    crowded = []
+    shared_link = []
     monkeypatch.setattr(
         mover.past_moves,
-        "learn",
-        lambda _settings, step, _appraised, _decision, ending: crowded.append((step["id"], ending.crowded)),
+        "calibrate",
+        lambda _settings, step, _appraised, _decision, ending: shared_link.append((step["id"], ending.shared_link)),
     )
     monkeypatch.setattr(destination, "incoming", lambda _connection: 0)
     guests = [rig.h1.add_guest(name) for name in ("web1", "web2")]
@@ -175,17 +175,17 @@ def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
     for guest in guests:
         guest.wait_for_job().complete()
     assert [move.result()["outcome"] for move in moves] == ["moved", "moved"]
-    assert sorted(crowded) == [("s-web1", overlap), ("s-web2", overlap)]
+    assert sorted(shared_link) == [("s-web1", overlap), ("s-web2", overlap)]
 
 
 def test_guests_that_come_in_from_elsewhere_are_company(rig, monkeypatch):
-    crowded = []
-    monkeypatch.setattr(mover.past_moves, "learn", lambda *known: crowded.append(known[-1].crowded))
+    shared_link = []
+    monkeypatch.setattr(mover.past_moves, "calibrate", lambda *known: shared_link.append(known[-1].shared_link))
     monkeypatch.setattr(destination, "incoming", lambda _connection: 1)
     rig.use(incoming_limit=2)
     rig.cluster.on_migrate = lambda job: job.complete()
     rig.move(rig.h1.add_guest("web1"))
-    assert crowded == [True]
+    assert shared_link == [True]
 
 
 def test_moves_may_overlap(rig):
@@ -328,7 +328,7 @@ def test_an_abort_is_given_its_time(rig):
     job.ignore_abort = True
     rig.interrupted.set()
     until(lambda: job.aborted)
-    rig.clock.slept += migration.ABORT_PATIENCE_S / 2
+    rig.clock.slept += migration.ABORT_TIMEOUT_S / 2
     threading.Event().wait(0.05)
     job.fail(78, "operation aborted: job 'migration out' canceled by client")
     result = move.result()
@@ -357,7 +357,7 @@ def test_an_abort_that_libvirt_does_not_obey_is_not_waited_for_for_ever(rig):
     job.ignore_abort = True
     rig.interrupted.set()
     until(lambda: job.aborted)
-    rig.clock.slept += migration.ABORT_PATIENCE_S
+    rig.clock.slept += migration.ABORT_TIMEOUT_S
     result = move.result()
     assert result["outcome"] == "unclear"
     assert result["error"].endswith(
@@ -376,7 +376,7 @@ def test_an_abort_is_waited_for_even_when_there_are_no_statistics(rig, monkeypat
     rig.interrupted.set()
     until(lambda: job.aborted)
     job.stats["type"] = libvirt.VIR_DOMAIN_JOB_CANCELLED
-    rig.clock.slept += migration.ABORT_PATIENCE_S
+    rig.clock.slept += migration.ABORT_TIMEOUT_S
     until(lambda: "migration.failed" in rig.recorder.names())
     job.fail()
     assert move.result()["outcome"] == "failed"
@@ -716,7 +716,7 @@ def test_a_destination_that_hangs_after_a_result_was_lost_is_not_waited_for_with
 def test_a_guest_that_hangs_is_told_once_its_deadline_has_passed(rig, monkeypatch):
     """libvirt waits for its QEMU without an end, and refuses all others after a while."""
     guest = rig.h1.add_guest("web1")
-    monkeypatch.setattr(steering, "ANSWER_S", 0.02)
+    monkeypatch.setattr(control_loop, "ANSWER_S", 0.02)
     hung, asked, real = threading.Event(), [], libvirt.Domain.jobStats
 
     def ask(domain, flags=0):
@@ -739,7 +739,7 @@ def test_a_guest_that_hangs_is_told_once_its_deadline_has_passed(rig, monkeypatc
     until(lambda: asked)
     rig.clock.slept += 60
     until(lambda: "abort" in rig.recorder.decisions())
-    rig.clock.slept += migration.ABORT_PATIENCE_S
+    rig.clock.slept += migration.ABORT_TIMEOUT_S
     result = move.result()
     hung.set()
     job.fail()
@@ -911,13 +911,13 @@ def test_a_guest_that_vanishes_while_it_is_looked_at(rig, monkeypatch):
 
 def test_a_guest_that_vanishes_after_it_was_looked_at(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
-    real = rig.mover._waiting.slot
+    real = rig.mover._host_waits.slot
 
-    def late(step, story):
+    def late(step, log):
         rig.h1.guests.clear()
-        return real(step, story)
+        return real(step, log)
 
-    monkeypatch.setattr(rig.mover._waiting, "slot", late)
+    monkeypatch.setattr(rig.mover._host_waits, "slot", late)
     result = rig.move(guest)
     assert code_of(result) == "libvirt_error"
     assert "no domain with matching uuid" in result["refusals"][0]["reason"]
@@ -1002,7 +1002,7 @@ def test_a_disk_that_fills_up_takes_no_eyes_off_a_guest_under_way(rig):
 
 def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
-    monkeypatch.setattr(rig.mover._asking, "ask", lambda _step: {}["key"])
+    monkeypatch.setattr(rig.mover._preconditions, "ask", lambda _step: {}["key"])
     with pytest.raises(KeyError):
         rig.move(guest)
 
@@ -1038,7 +1038,7 @@ def test_a_migration_that_is_under_way_is_joined(rig):
     def long_enough():
         # However long it takes, it is awaited as long as something moves.
         job.step(memory_processed=job.stats["memory_processed"] + MIB)
-        return rig.clock.slept > 2 * both_sides.PATIENCE_S
+        return rig.clock.slept > 2 * guest_state.AGREEMENT_TIMEOUT_S
 
     until(long_enough)
     job.complete()
@@ -1096,7 +1096,7 @@ def test_a_joined_migration_in_postcopy_is_never_aborted(rig):
     until(lambda: "run.attached" in rig.recorder.names())
     rig.interrupted.set()
     slept = rig.clock.slept
-    until(lambda: rig.clock.slept > slept + both_sides.PATIENCE_S + 5)
+    until(lambda: rig.clock.slept > slept + guest_state.AGREEMENT_TIMEOUT_S + 5)
     job.complete()
     assert move.result()["outcome"] == "moved"
     assert calls(rig, "virDomainAbortJob") == []
@@ -1375,14 +1375,14 @@ def test_a_joined_migration_whose_result_is_lost_goes_on_here_only_if_it_was_com
 def test_another_migration_that_was_quicker_than_ours_may_have_taken_it_elsewhere(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
     rig.cluster.add_host("h3")
-    begin = rig.mover._waiting.slot
+    begin = rig.mover._host_waits.slot
 
-    def quicker(step, story):
+    def quicker(step, log):
         outside(rig, guest, uri="qemu+ssh://root@h3/system")
         guest.wait_for_job()
-        return begin(step, story)
+        return begin(step, log)
 
-    monkeypatch.setattr(rig.mover._waiting, "slot", quicker)
+    monkeypatch.setattr(rig.mover._host_waits, "slot", quicker)
     move = rig.start(guest)
     until(lambda: "migration.failed" in rig.recorder.names())
     guest.job.fail_unclear()
@@ -1441,7 +1441,7 @@ def test_a_joined_migration_is_not_let_go_on_here_behind_a_destination_that_was_
     """Nobody knows whether that migration leaves a definition there."""
     guest = rig.h1.add_guest("web1")
     if sight == "never":
-        monkeypatch.setattr(rig.mover._verifying, "watch", lambda _step: None)
+        monkeypatch.setattr(rig.mover._verification, "watch", lambda _step: None)
     job, move = adopted(rig, guest)
     until(lambda: rig.clock.slept > 2)
     if sight == "lost":
@@ -1525,11 +1525,11 @@ def test_a_destination_that_was_waited_for_is_asked_again(rig, busy):
 
 
 def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
-    monkeypatch.setattr(waiting, "PATIENCE_S", 200.0)
+    monkeypatch.setattr(waiting, "WAIT_TIMEOUT_S", 200.0)
     guest = rig.h1.add_guest("web1")
     result = rig.move(guest)
     assert code_of(result) == "destination_busy"
-    assert waiting.PATIENCE_S - 60 < rig.clock.slept < waiting.PATIENCE_S + 60
+    assert waiting.WAIT_TIMEOUT_S - 60 < rig.clock.slept < waiting.WAIT_TIMEOUT_S + 60
     assert calls(rig, "virDomainMigrateSetMaxDowntime") == []
     busy.complete()
 
@@ -1587,7 +1587,7 @@ def test_nothing_is_begun_where_getting_ready_outlasted_the_run(rig, how):
     log = pathlib.Path(rig.settings.state_dir) / "hooks.log"
     lost = threading.Event()
     outcome = Hook(("sh", "-c", f'echo "$KVMOPS_OUTCOME" >> {log}'), when="after", on_failure="go_on")
-    rig.use(wishes=Wishes("never", (Hook(("true",), seconds=60.0), outcome)))
+    rig.use(preparation=PreparationOptions("never", (Hook(("true",), seconds=60.0), outcome)))
 
     def ends(clock):
         if clock.slept > 30:
@@ -1605,7 +1605,7 @@ def test_a_source_lets_those_before_it_have_a_free_place(rig):
     move = rig.start(guest)
     guest.wait_for_job().complete()
     assert move.result()["outcome"] == "moved"
-    assert 2 * waiting.CLAIM_S <= rig.clock.slept < 2 * waiting.CLAIM_S + 3
+    assert 2 * waiting.SLOT_CLAIM_S <= rig.clock.slept < 2 * waiting.SLOT_CLAIM_S + 3
 
 
 def test_a_source_that_comes_first_does_not_wait(rig):
@@ -1614,7 +1614,7 @@ def test_a_source_that_comes_first_does_not_wait(rig):
     move = rig.start(guest)
     guest.wait_for_job().complete()
     assert move.result()["outcome"] == "moved"
-    assert rig.clock.slept < waiting.CLAIM_S
+    assert rig.clock.slept < waiting.SLOT_CLAIM_S
 
 
 # --- a guest that another source sends first -------------------------------------------------------------------------
@@ -1660,13 +1660,13 @@ def test_nobody_waits_for_another_guest_once_the_run_is_stopped(rig):
 
 
 def test_a_wait_tells_all_hosts_where_the_guest_may_be(rig, monkeypatch):
-    monkeypatch.setattr(waiting, "PATIENCE_S", 100.0)
+    monkeypatch.setattr(waiting, "WAIT_TIMEOUT_S", 100.0)
     result = rig.mover.move(awaiting(rig, rig.h1.add_guest("web1"), "h3"), lambda: None)
     assert result["refusals"][0]["reason"].startswith("it may only move after web9 has come to h2, or on to h3, and")
 
 
 def test_a_guest_that_never_arrives_holds_its_step_back(rig, monkeypatch):
-    monkeypatch.setattr(waiting, "PATIENCE_S", 100.0)
+    monkeypatch.setattr(waiting, "WAIT_TIMEOUT_S", 100.0)
     guest = rig.h1.add_guest("web1")
     result = rig.mover.move(awaiting(rig, guest), lambda: None)
     assert code_of(result) == "after_failed"

@@ -14,9 +14,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, set_up
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import Ending
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common, past_moves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
@@ -45,7 +45,7 @@ def step(**intent):
 
 def ended(*, rate=B, first_pass=115 * MIB, down_ms=95, last=1 * MIB, **more):
     """A move that was watched: the first pass, one more round, and the end."""
-    ending = Ending(after_s=0.3, statistics={"downtime": down_ms, "memory_normal_bytes": 118 * MIB,
+    ending = MigrationEnding(after_s=0.3, statistics={"downtime": down_ms, "memory_normal_bytes": 118 * MIB,
                                              "memory_processed": 120 * MIB}, **more)  # fmt: skip
     seconds = first_pass / rate
     for at_s, iteration, left, sent in (
@@ -65,14 +65,14 @@ def learn(settings, working_set=IDLE, ending=None, disks=(), known=None, planned
     made = decide(
         one["intent"], Path("qemu+ssh://root@h2/system"), appraised.choice, persistent=True, disks_to_copy=disks
     )
-    past_moves.learn(settings, one, appraised, made, ending or ended())
+    past_moves.calibrate(settings, one, appraised, made, ending or ended())
     kept = [history.calibration(settings.state_dir, kind, key) for kind, key in (("path", "h2"), ("guest", UUID))]
     return [{name: entry["mean"] for name, entry in (state or {"learned": {}})["learned"].items()} for state in kept]
 
 
 class TestRecall:
     def test_of_nothing_nothing(self, settings):
-        assert past_moves.recall(settings(), step()) == Knowledge()
+        assert past_moves.load(settings(), step()) == Knowledge()
 
     def test_the_newest_measurement_and_what_moves_have_taught(self, settings):
         where = settings(there=20).state_dir
@@ -81,7 +81,7 @@ class TestRecall:
         history.keep_calibration(where, "path", "h2", {"kind": "path"})
         history.keep_calibration(where, "path", "h3", {"kind": "another"})
         history.keep_calibration(where, "guest", UUID, {"kind": "guest"})
-        found = past_moves.recall(settings(there=20), step())
+        found = past_moves.load(settings(there=20), step())
         assert found.working_set["taken_at"] == "2026-11-24T02:00:00Z"
         assert (found.path, found.guest, found.stated_bytes_per_s) == ({"kind": "path"}, {"kind": "guest"}, 20 * MIB)
 
@@ -90,27 +90,27 @@ class TestRecall:
         [(None, None, None), (100, None, 100), (None, 50, 50), (100, 50, 50), (20.5, 50, 20.5), (0, 50, 50)],
     )
     def test_the_slower_end_decides(self, settings, here, there, stated):
-        found = past_moves.recall(settings(here, there), step()).stated_bytes_per_s
+        found = past_moves.load(settings(here, there), step()).stated_bytes_per_s
         assert found == (None if stated is None else stated * MIB)
 
     @pytest.mark.parametrize(("how", "left"), [("balloon", 110), ("rss", 70), ("memory", 70)])
     def test_memory_that_was_freed_is_left_out_once(self, settings, how, left):
         where = settings().state_dir
         history.add_measurement(where, UUID, {**IDLE, "touched_how": how})
-        found = past_moves.recall(settings(), step(), freed_bytes=40 * MIB)
+        found = past_moves.load(settings(), step(), freed_bytes=40 * MIB)
         assert found.working_set["touched_bytes"] == left * MIB
 
     def test_a_host_that_nobody_knows(self, settings):
-        assert past_moves.recall(settings(), {**step(), "destination": "h9"}).stated_bytes_per_s is None
+        assert past_moves.load(settings(), {**step(), "destination": "h9"}).stated_bytes_per_s is None
 
     def test_moves_at_once_share_the_path_as_planned_or_as_this_host_sends(self, settings):
         four = dataclasses.replace(settings(), at_once=4)
-        assert past_moves.recall(settings(), step()).at_once == 1
-        assert past_moves.recall(four, step()).at_once == 4
-        assert past_moves.recall(four, {**step(), "forecast": {"at_once": 2}}).at_once == 4
-        assert past_moves.recall(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
-        assert past_moves.recall(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
-        assert past_moves.recall(settings(), {**step(), "forecast": None}).at_once == 1
+        assert past_moves.load(settings(), step()).at_once == 1
+        assert past_moves.load(four, step()).at_once == 4
+        assert past_moves.load(four, {**step(), "forecast": {"at_once": 2}}).at_once == 4
+        assert past_moves.load(settings(), {**step(), "forecast": {"at_once": 2}}).at_once == 2
+        assert past_moves.load(settings(), {**step(), "forecast": {"method": "pre-copy"}}).at_once == 1
+        assert past_moves.load(settings(), {**step(), "forecast": None}).at_once == 1
 
     @pytest.mark.parametrize(
         ("window", "incoming_limit", "targets", "at_once"),
@@ -120,7 +120,7 @@ class TestRecall:
     def test_a_host_sends_as_many_as_are_there_and_let_in(self, window, incoming_limit, targets, at_once):
         parameters = {"uri": "qemu:///system", "state_dir": "/", "reserve_mib": 0, "tune_network": False,
                       "window": window, "incoming_limit": incoming_limit}  # fmt: skip
-        found = set_up.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
+        found = module_common.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
         assert found.at_once == at_once
 
 
@@ -133,7 +133,7 @@ class TestLearn:
 
     def test_a_move_that_had_company_teaches_nothing_of_the_link(self, settings):
         for known in (None, Knowledge(), Knowledge(IDLE, stated_bytes_per_s=B, at_once=4)):
-            path, guest = learn(settings(), known=known, ending=ended(rate=B / 4, crowded=True))
+            path, guest = learn(settings(), known=known, ending=ended(rate=B / 4, shared_link=True))
             assert not {"bandwidth_bytes_per_s", "queue_bytes", "fixed_s"} & set(path)
             assert {"before_s", "after_s"} <= set(path)
             assert "touched_factor" in guest
@@ -154,33 +154,33 @@ class TestLearn:
 
     def test_what_was_learned_is_known_to_the_next(self, settings):
         history.add_measurement(settings().state_dir, UUID, IDLE)
-        known = dataclasses.replace(past_moves.recall(settings(), step()), stated_bytes_per_s=B)
+        known = dataclasses.replace(past_moves.load(settings(), step()), stated_bytes_per_s=B)
         for dummy in range(12):
             path, _guest = learn(settings(), known=known, ending=ended(rate=0.5 * B))
-            known = past_moves.recall(settings(), step())
+            known = past_moves.load(settings(), step())
         found = appraise(DOMAIN, HOST, HOST, step()["intent"], known)
         assert found.link.bandwidth_bytes_per_s == path["bandwidth_bytes_per_s"] == pytest.approx(0.5 * B, rel=0.1)
         assert found.guest_factor == pytest.approx(115 / 110, rel=0.03)
 
     def test_the_set_up_of_a_path_that_nobody_knew_is_known_before_the_move_has_ended(self, settings):
-        def under_way(at_s):
+        def set_up_learned(at_s):
             appraised = appraise(DOMAIN, HOST, HOST, step()["intent"], Knowledge(IDLE, stated_bytes_per_s=B))
             made = decide(step()["intent"], Path("qemu+ssh://root@h2/system"), appraised.choice, persistent=True)
             observation = Observation()
             observation.add(Sample(at_s, 1, 100 * MIB, 1, 0))
-            past_moves.learn_set_up(settings(), step(), appraised, made, observation)
+            past_moves.calibrate_set_up(settings(), step(), appraised, made, observation)
             return history.calibration(settings().state_dir, "path", "h2")
 
-        first = under_way(1.2)
+        first = set_up_learned(1.2)
         assert first["learned"]["before_s"]["mean"] == pytest.approx(1.2, rel=0.2)
-        assert under_way(9.0) == first
+        assert set_up_learned(9.0) == first
 
     def test_a_path_that_nobody_knew_is_known_by_its_rate(self, settings):
         path, _guest = learn(settings(), known=Knowledge())
         assert path["bandwidth_bytes_per_s"] == pytest.approx(B, rel=0.01)
 
     def test_a_move_that_was_too_short_on_a_path_that_nobody_knew_teaches_nothing(self, settings):
-        assert learn(settings(), known=Knowledge(), ending=Ending()) == [{}, {}]
+        assert learn(settings(), known=Knowledge(), ending=MigrationEnding()) == [{}, {}]
 
     def test_a_cap_hides_the_link_and_its_switchover(self, settings):
         path, guest = learn(settings(), ending=ended(rate=5 * MIB), bandwidth_mib_s=5)

@@ -12,8 +12,11 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import preparation
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import Ran
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import BeforeMove, Wishes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import HookResult
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import (
+    Preparation,
+    PreparationOptions,
+)
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 
@@ -55,7 +58,9 @@ class Rig:
         self.ran.append((hook.name, place, env["KVMOPS_OUTCOME"], self.at()))
         self.clock.slept += self.takes_s.get(hook.name, 0)
         failed = hook.name in self.fails
-        return Ran(not failed, "it ended with status 3" if failed else None, "one\nno such database" if failed else "")
+        return HookResult(
+            not failed, "it ended with status 3" if failed else None, "one\nno such database" if failed else ""
+        )
 
     def domain_at(self, host, uuid):
         return libvirt.open(f"qemu+ssh://root@{host}/system").lookupByUUIDString(uuid)
@@ -67,8 +72,8 @@ class Rig:
         return [name for name, _message in self.events]
 
     def prepared(self, *hooks, free_memory="never", bytes_per_s=SLOW, hugepage_bytes=None, **intent):
-        before = BeforeMove(
-            Wishes(free_memory, hooks),
+        before = Preparation(
+            PreparationOptions(free_memory, hooks),
             self.state_dir,
             "h1",
             self.interrupted,

@@ -17,11 +17,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_nam
 
 #: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
 #: destination daemon was seen to show the half-made guest for 6 s; libvirt notices a dead link after 30 s.
-PATIENCE_S = 45.0
+AGREEMENT_TIMEOUT_S = 45.0
 #: A guest that a migration left paused goes on once both sides have said so for this long. It stands still meanwhile.
 RESUME_AFTER_S = 3.0
 #: A migration that is still at work is looked at again this often.
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Endpoint:
     uri: str
 
 
-def look(connection: t.Any, host: str, uuid: str) -> Side:
+def ask(connection: t.Any, host: str, uuid: str) -> Side:
     """What one libvirtd says of a guest.
 
     Args:
@@ -76,15 +76,15 @@ def is_migrating(domain: t.Any) -> bool:
     return job.get("type") in running and job.get("operation") in migrations
 
 
-def look_at(connections: Connections, endpoint: Endpoint, uuid: str) -> Side:
+def ask_host(connections: Connections, endpoint: Endpoint, uuid: str) -> Side:
     """What one libvirtd says of a guest, over a link that is opened again if its daemon was restarted."""
     try:
-        return look(connections.get(endpoint.uri).connection, endpoint.host, uuid)
+        return ask(connections.get(endpoint.uri).connection, endpoint.host, uuid)
     except virt.VirtError as error:
         return Side(host=endpoint.host, reachable=False, error=error.refusal["reason"])
 
 
-def settle(
+def await_agreement(
     connections: Connections,
     name: str,
     uuid: str,
@@ -92,7 +92,7 @@ def settle(
     destination: Endpoint,
     *,
     suspended_by_us: bool = False,
-    patience_s: float = PATIENCE_S,
+    timeout_s: float = AGREEMENT_TIMEOUT_S,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
     watching: t.Callable[[Side, Side], bool] = lambda _here, _there: True,
@@ -105,19 +105,19 @@ def settle(
         watching: called after each look at a move that is in flight; false says that it is not awaited any longer than
             patience lasts.
     """
-    end = clock() + patience_s
+    end = clock() + timeout_s
     resumable_since: float | None = None
     while True:
-        here, there = look_at(connections, source, uuid), look_at(connections, destination, uuid)
+        here, there = ask_host(connections, source, uuid), ask_host(connections, destination, uuid)
         verdict, now = judge(name, here, there, suspended_by_us=suspended_by_us), clock()
         if verdict.kind == "in_flight" and here.migrating:
-            end = now + patience_s if watching(here, there) else end
+            end = now + timeout_s if watching(here, there) else end
         elif verdict.kind in ("moved", "stayed"):
             return verdict, here, there
         resumable_since = (resumable_since or now) if verdict.kind == "resume_source" else None
         if now >= end or (resumable_since is not None and now >= resumable_since + RESUME_AFTER_S):
             return verdict, here, there
-        sleep(LOOK_S)
+        sleep(POLL_S)
 
 
 def mend_definitions(

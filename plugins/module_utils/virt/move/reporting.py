@@ -27,14 +27,14 @@ Step = dict[str, t.Any]
 BEGINNINGS = ("step.started", "migration.started")
 
 
-class Recorder(t.Protocol):
+class JournalWriter(t.Protocol):
     """Keeps events. C(run.journal.Journal) is one."""
 
     def write(self, event: str, *, step: Step | None = None, durable: bool = True, **data: t.Any) -> None:
         """Keep one event."""
 
 
-class Display(t.Protocol):
+class ProgressWriter(t.Protocol):
     """Shows lines. C(run.progress.Progress) is one."""
 
     def write(self, phase: str, message: str, *, step: Step | None = None, level: int = 0, **figures: t.Any) -> None:
@@ -44,19 +44,19 @@ class Display(t.Protocol):
         """Whether the next figure of this guest is worth a line."""
 
 
-class Signals(t.NamedTuple):
+class LinkSignals(t.NamedTuple):
     """Who is to know how far a move is.
 
     Attributes:
         transferred: called once the guest's memory is over and the link is free.
-        nearly: called, more than once, when that will be so in a moment.
+        nearly_transferred: called, more than once, when that will be so in a moment.
     """
 
     transferred: t.Callable[[], None]
-    nearly: t.Callable[[], None]
+    nearly_transferred: t.Callable[[], None]
 
 
-class Telling:
+class MoveReporter:
     """Tells the journal first and those who watch second, so that nothing is seen that is not on record.
 
     Args:
@@ -65,7 +65,7 @@ class Telling:
         now: the time of now as the contracts write it.
     """
 
-    def __init__(self, journal: Recorder | None, progress: Display, now: t.Callable[[], str]) -> None:
+    def __init__(self, journal: JournalWriter | None, progress: ProgressWriter, now: t.Callable[[], str]) -> None:
         self._journal = journal
         self._progress = progress
         self.now = now
@@ -109,9 +109,9 @@ class Telling:
             **{name: count for name, count in _of_xbzrle(sample).items() if count},
         )
 
-    def watcher(self, step: Step, signals: Signals, expected: Choice | None = None) -> MoveWatcher:
+    def watcher(self, step: Step, signals: LinkSignals, expected: Choice | None = None) -> MigrationWatcher:
         """Someone who watches one migration, and shows what was forecast of it beside what comes true."""
-        return MoveWatcher(self, step, signals, expected)
+        return MigrationWatcher(self, step, signals, expected)
 
     def figures(
         self,
@@ -142,11 +142,13 @@ class Telling:
         )
 
 
-class MoveWatcher:
-    """Watches one migration for L(Telling)."""
+class MigrationWatcher:
+    """Watches one migration for L(MoveReporter)."""
 
-    def __init__(self, telling: Telling, step: Step, signals: Signals, expected: Choice | None = None) -> None:
-        self._telling = telling
+    def __init__(
+        self, reporter: MoveReporter, step: Step, signals: LinkSignals, expected: Choice | None = None
+    ) -> None:
+        self._reporter = reporter
         self._step = step
         self._phase = "pre-copy"
         self._signals = signals
@@ -161,16 +163,16 @@ class MoveWatcher:
         fresh_round = sample.iteration > self._iteration > 0
         self._iteration = sample.iteration
         if fresh_round:
-            self._telling.round(self._step, sample)
-        self._telling.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round, expected=self._expected)
+            self._reporter.round(self._step, sample)
+        self._reporter.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round, expected=self._expected)
         if is_nearly_over(sample, _expected_s(self._expected)):
-            self._signals.nearly()
+            self._signals.nearly_transferred()
 
     def reacted(self, reaction: Reaction) -> None:
         """The control wants something, before it is done."""
         if reaction.action == "start_postcopy":
             self._phase = "post-copy"
-        self._telling.tell(
+        self._reporter.tell(
             self._step,
             "migration.decision",
             "switchover" if reaction.action == "suspend" else self._phase,
@@ -184,7 +186,7 @@ class MoveWatcher:
 
     def transferred(self) -> None:
         """The guest runs at the destination."""
-        self._telling.tell(self._step, "migration.switchover", "switchover", "runs at its destination", level=1)
+        self._reporter.tell(self._step, "migration.switchover", "switchover", "runs at its destination", level=1)
         self._signals.transferred()
 
 

@@ -25,7 +25,7 @@ HOLE = 2 << 30
 
 
 @dataclasses.dataclass(frozen=True)
-class Look:
+class MemorySample:
     """What a sample of a guest's memory tells.
 
     Attributes:
@@ -100,7 +100,7 @@ def places(size: int, chunks: int, offset: float) -> list[int]:
     return [LOWEST + int((one + offset) * room / number) // PAGE * PAGE for one in order]
 
 
-def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> Look:
+def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> MemorySample:
     """Judge pieces of memory seen twice. Pure."""
     pages = zero = raw = packed = changed = changed_bytes = changed_packed = 0
     for before, after in pairs:
@@ -114,7 +114,7 @@ def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> Look:
         changed += len(moved)
         changed_bytes += sum(_differing(before[start : start + PAGE], after[start : start + PAGE]) for start in moved)
         changed_packed += _packed(b"".join(after[start : start + PAGE] for start in moved))
-    return Look(
+    return MemorySample(
         pages=pages,
         zero_share=zero / pages if pages else 0.0,
         compressed_share=packed / raw if raw else None,

@@ -22,7 +22,7 @@ def boot_id(path: Path = BOOT_ID) -> str | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Limits:
+class MigrationLimits:
     """The limits that hold for each migration of a guest until its QEMU ends; None: not known, or not changed.
 
     Attributes:
@@ -49,7 +49,7 @@ class Limits:
 
 
 @dataclasses.dataclass(frozen=True)
-class Standing:
+class QemuInstance:
     """The QEMU that holds a guest here.
 
     Attributes:
@@ -60,7 +60,7 @@ class Standing:
 
     boot_id: str | None
     domain_id: int
-    limits: Limits = Limits()
+    limits: MigrationLimits = MigrationLimits()
 
     def data(self) -> dict[str, t.Any]:
         """It as C(migration.started) tells it."""
@@ -72,7 +72,7 @@ class Standing:
         }
 
 
-def standing(domain: t.Any, boot: str | None) -> Standing:
+def qemu_instance_of(domain: t.Any, boot: str | None) -> QemuInstance:
     """How a guest stands here.
 
     Args:
@@ -81,10 +81,12 @@ def standing(domain: t.Any, boot: str | None) -> Standing:
 
     Raises: libvirtError when it does not run here any more.
     """
-    return Standing(boot, domain.ID(), Limits(domain.migrateGetMaxDowntime(0), domain.migrateGetMaxSpeed(0)))
+    return QemuInstance(
+        boot, domain.ID(), MigrationLimits(domain.migrateGetMaxDowntime(0), domain.migrateGetMaxSpeed(0))
+    )
 
 
-def is_about(record: t.Mapping[str, t.Any], domain: t.Any, boot: str | None) -> bool:
+def is_same_instance(record: t.Mapping[str, t.Any], domain: t.Any, boot: str | None) -> bool:
     """Whether a C(migration.started) is about the very QEMU that holds a guest now. One of an older version names none.
 
     Raises: libvirtError when the guest is not here any more.
@@ -94,9 +96,9 @@ def is_about(record: t.Mapping[str, t.Any], domain: t.Any, boot: str | None) -> 
     return (record.get("boot_id"), record.get("domain_id")) == (boot, domain.ID())
 
 
-def limits_before(record: t.Mapping[str, t.Any]) -> Limits:
+def limits_before(record: t.Mapping[str, t.Any]) -> MigrationLimits:
     """The limits that the guest of a C(migration.started) had before."""
-    return Limits(_number(record.get("downtime_before_ms")), _number(record.get("speed_before_mib_s")))
+    return MigrationLimits(_number(record.get("downtime_before_ms")), _number(record.get("speed_before_mib_s")))
 
 
 def _number(value: t.Any) -> int | None:

@@ -46,7 +46,7 @@ def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
     return [run for _started, run in sorted(found, key=lambda item: item[0])]
 
 
-def under_way(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
+def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
     """What the latest C(migration.started) of a guest says, if its run ended without a word of what became of it.
 
     None if there is none such, or if a record cannot be read: then nobody knows.

@@ -11,7 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import RecordError, Wish
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import MaintenanceRequest, RecordError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 
@@ -23,7 +23,7 @@ class Outcome(t.NamedTuple):
     warnings: list[str]
 
 
-def keep(connection: t.Any, wish: Wish, state_dir: Path, *, check_mode: bool) -> Outcome:
+def keep(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Outcome:
     """Record what is asked for, in the file, the local fact and the host's libvirtd.
 
     Args:
@@ -32,13 +32,13 @@ def keep(connection: t.Any, wish: Wish, state_dir: Path, *, check_mode: bool) ->
     Raises:
         RecordError, VirtError: it is refused, or it could not be done.
     """
-    before = _current(connection, wish, state_dir)
-    after = maintenance.wanted(before, wish, _running(connection), _now())
+    before = _current(connection, request, state_dir)
+    after = maintenance.next_record(before, request, _running(connection), _now())
     places = _Places(connection, state_dir)
     changed = not places.hold(after)
     if changed and not check_mode:
         if after["state"] == "maintenance" and places.open:
-            after = _closed_and_empty(connection, before, wish)
+            after = _closed_and_empty(connection, before, request)
         places.keep(after)
     return Outcome(changed, before, after, places.warnings if after["state"] != "active" else [])
 
@@ -48,25 +48,25 @@ def _running(connection: t.Any) -> list[str]:
     return sorted(domain.name() for domain in active)
 
 
-def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], wish: Wish) -> dict[str, t.Any]:
+def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], request: MaintenanceRequest) -> dict[str, t.Any]:
     """The record of an open host that is empty once no source sends there any more; refused, it is as open as before.
 
     Whoever dies half-way leaves it cordoned.
     """
-    cordon.publish(connection, maintenance.wanted(before, wish._replace(state="cordoned"), [], _now()))
+    cordon.publish(connection, maintenance.next_record(before, request._replace(state="cordoned"), [], _now()))
     try:
-        return maintenance.wanted(before, wish, _running(connection), _now())
+        return maintenance.next_record(before, request, _running(connection), _now())
     except Exception:
         cordon.withdraw(connection)
         raise
 
 
-def _current(connection: t.Any, wish: Wish, state_dir: Path) -> dict[str, t.Any]:
+def _current(connection: t.Any, request: MaintenanceRequest, state_dir: Path) -> dict[str, t.Any]:
     """The record that counts; one that is damaged is replaced only by force."""
     try:
         return cordon.effective(connection, state_dir)
     except RecordError:
-        if wish.force:
+        if request.force:
             return dict(maintenance.ACTIVE)
         raise
 

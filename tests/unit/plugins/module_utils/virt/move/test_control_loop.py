@@ -12,8 +12,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import steering
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.steering import TRY_AGAIN_S, Steering, sample_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import control_loop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import (
+    TRY_AGAIN_S,
+    ControlLoop,
+    sample_of,
+)
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 REFUSED = libvirt.libvirtError(libvirt.HELD, libvirt.VIR_ERR_OPERATION_TIMEOUT)
@@ -82,7 +86,7 @@ class World:
         self.domain, self.control, self.watcher = Domain(), Control(), Watcher()
         self.interrupted = threading.Event()
         self.now = 100.0
-        self.steering = Steering(
+        self.control_loop = ControlLoop(
             self.find, self.control, self.watcher, self.interrupted, started=90.0, clock=lambda: self.now
         )
         self.unreachable = ()
@@ -94,7 +98,7 @@ class World:
 
     def look(self, action=None, **named):
         self.control.wants = Reaction(action, "because", **named) if action else None
-        self.steering.look()
+        self.control_loop.look()
 
 
 @pytest.fixture
@@ -146,7 +150,7 @@ def test_the_most_that_was_seen_is_what_was_sent(world):
     for memory, disk in ((10, 100), (30, 300), (0, 0)):
         world.domain.statistics.update(memory_processed=memory, disk_processed=disk)
         world.look()
-    assert (world.steering.memory_bytes, world.steering.disk_bytes) == (30, 300)
+    assert (world.control_loop.memory_bytes, world.control_loop.disk_bytes) == (30, 300)
 
 
 @pytest.mark.parametrize(
@@ -164,9 +168,9 @@ def test_what_the_control_wants_is_told_and_done(world, action, called):
     assert world.watcher.told == [action]
     assert world.domain.called == called
     assert world.control.failed == []
-    assert world.steering.suspended == (action == "suspend")
-    assert world.steering.no_way_back == (action == "start_postcopy")
-    assert (world.steering.given_up is not None) == (action == "abort")
+    assert world.control_loop.suspended == (action == "suspend")
+    assert world.control_loop.maybe_postcopy == (action == "start_postcopy")
+    assert (world.control_loop.abort_reaction is not None) == (action == "abort")
 
 
 @pytest.mark.parametrize("action", ["raise_downtime", "start_postcopy", "suspend", "abort"])
@@ -175,7 +179,11 @@ def test_what_could_not_be_done_is_said_to_the_control_and_left_for_a_while(worl
     world.domain.fails = (error,)
     world.look(action)
     assert world.control.failed == [action]
-    assert (world.steering.suspended, world.steering.no_way_back, world.steering.given_up) == (False, False, None)
+    assert (world.control_loop.suspended, world.control_loop.maybe_postcopy, world.control_loop.abort_reaction) == (
+        False,
+        False,
+        None,
+    )
     world.now += TRY_AGAIN_S - 0.1
     world.look(action)
     assert len(world.domain.called) == 1
@@ -197,8 +205,8 @@ def hung(world, monkeypatch):
             answers.set()
 
     def patience(seconds):
-        monkeypatch.setattr(steering, "ANSWER_S", seconds)
-        monkeypatch.setattr(steering, "DONE_S", seconds)
+        monkeypatch.setattr(control_loop, "ANSWER_S", seconds)
+        monkeypatch.setattr(control_loop, "DONE_S", seconds)
 
     patience(0.05)
     yield Hung
@@ -236,22 +244,22 @@ def test_an_interrupt_is_heeded_while_the_guest_hangs(world, hung):
     world.interrupted.set()
     world.look()
     assert world.domain.called == [("abortJob",)]
-    assert world.steering.given_up.code == "interrupted"
-    assert world.steering.is_ending
+    assert world.control_loop.abort_reaction.code == "interrupted"
+    assert world.control_loop.is_ending
 
 
 @pytest.mark.parametrize("action", ["raise_downtime", "change_speed", "start_postcopy", "suspend"])
 def test_what_is_not_answered_may_have_been_done(world, hung, action):
     world.look(action)
     assert world.control.failed == []
-    assert world.steering.no_way_back == (action == "start_postcopy")
-    assert world.steering.suspended == (action == "suspend")
+    assert world.control_loop.maybe_postcopy == (action == "start_postcopy")
+    assert world.control_loop.suspended == (action == "suspend")
 
 
 def test_nothing_else_is_done_while_something_hangs_but_an_abort(world, hung):
     world.look("raise_downtime")
     world.look("suspend")
-    assert (world.control.failed, world.steering.suspended) == (["suspend"], False)
+    assert (world.control.failed, world.control_loop.suspended) == (["suspend"], False)
     assert [name for name, *_rest in world.domain.called] == ["migrateGetMaxDowntime"]
     world.now += TRY_AGAIN_S
     world.look("abort")
@@ -263,11 +271,11 @@ def test_an_abort_that_is_refused_again_and_again_is_not_waited_for_without_an_e
     for dummy in range(3):
         world.look("abort")
         world.now += TRY_AGAIN_S
-    assert (world.steering.given_up, world.steering.given_up_at) == (None, 100.0)
-    assert world.steering.is_ending
+    assert (world.control_loop.abort_reaction, world.control_loop.abort_wanted_at) == (None, 100.0)
+    assert world.control_loop.is_ending
     world.domain.fails = ()
     world.look("abort")
-    assert world.steering.given_up_at == 100.0 + 3 * TRY_AGAIN_S
+    assert world.control_loop.abort_wanted_at == 100.0 + 3 * TRY_AGAIN_S
 
 
 def test_a_speed_is_set_and_what_it_was_before_is_kept(world):
@@ -277,7 +285,7 @@ def test_a_speed_is_set_and_what_it_was_before_is_kept(world):
     world.look("change_speed", speed_mib_s=9)
     sets = [arguments for name, *arguments in world.domain.called if name == "migrateSetMaxSpeed"]
     assert sets == [[5, 0], [9, 0]]
-    assert world.steering.speed_before == 8796093022207
+    assert world.control_loop.speed_before == 8796093022207
 
 
 def test_a_speed_that_could_not_be_set_is_said_to_the_control(world):
@@ -297,7 +305,7 @@ def test_an_interrupt_aborts_once(world):
     for _look in range(3):
         world.look()
     assert world.domain.called == [("abortJob",)]
-    assert world.steering.given_up.code == "interrupted"
+    assert world.control_loop.abort_reaction.code == "interrupted"
     assert world.control.samples == []
 
 
@@ -308,11 +316,11 @@ def test_nothing_aborts_once_postcopy_was_asked_for(world):
     world.look()
     assert world.domain.called == [("migrateStartPostCopy", 0)]
     assert world.watcher.told == ["start_postcopy"]
-    assert not world.steering.is_ending
+    assert not world.control_loop.is_ending
 
 
 @pytest.mark.parametrize(
-    ("interrupted", "given_up", "no_way_back", "expected"),
+    ("interrupted", "abort_reaction", "maybe_postcopy", "expected"),
     [
         (False, False, False, False),
         (True, False, False, True),
@@ -321,9 +329,9 @@ def test_nothing_aborts_once_postcopy_was_asked_for(world):
         (True, True, True, False),
     ],
 )
-def test_whether_its_end_is_near(world, interrupted, given_up, no_way_back, expected):
+def test_whether_its_end_is_near(world, interrupted, abort_reaction, maybe_postcopy, expected):
     if interrupted:
         world.interrupted.set()
-    world.steering.given_up = Reaction("abort", "x") if given_up else None
-    world.steering.no_way_back = no_way_back
-    assert world.steering.is_ending == expected
+    world.control_loop.abort_reaction = Reaction("abort", "x") if abort_reaction else None
+    world.control_loop.maybe_postcopy = maybe_postcopy
+    assert world.control_loop.is_ending == expected

@@ -9,7 +9,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_peek
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
 
 ZERO = bytes(4096)
 NOISE = random.Random(1).randbytes(4096)
@@ -21,36 +21,36 @@ def changed(page, count):
 
 
 def test_zero_pages_are_counted_and_do_not_count_as_compressible():
-    look = memory_peek.compare([(ZERO * 3 + NOISE, ZERO * 3 + NOISE)])
-    assert (look.pages, look.zero_share) == (4, 0.75)
-    assert look.compressed_share == pytest.approx(1.0)
-    assert (look.changed_pages, look.changed_share) == (0, None)
+    sample = memory_sample.compare([(ZERO * 3 + NOISE, ZERO * 3 + NOISE)])
+    assert (sample.pages, sample.zero_share) == (4, 0.75)
+    assert sample.compressed_share == pytest.approx(1.0)
+    assert (sample.changed_pages, sample.changed_share) == (0, None)
 
 
 def test_text_compresses_and_noise_does_not():
-    assert memory_peek.compare([(TEXT, TEXT)]).compressed_share < 0.05
-    assert memory_peek.compare([(TEXT + NOISE, TEXT + NOISE)]).compressed_share == pytest.approx(0.5, abs=0.03)
+    assert memory_sample.compare([(TEXT, TEXT)]).compressed_share < 0.05
+    assert memory_sample.compare([(TEXT + NOISE, TEXT + NOISE)]).compressed_share == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_guest_without_anything_in_memory_has_no_share():
-    look = memory_peek.compare([(ZERO, ZERO)])
-    assert (look.zero_share, look.compressed_share) == (1.0, None)
-    assert memory_peek.compare([]).pages == 0
+    sample = memory_sample.compare([(ZERO, ZERO)])
+    assert (sample.zero_share, sample.compressed_share) == (1.0, None)
+    assert memory_sample.compare([]).pages == 0
 
 
 @pytest.mark.parametrize(("count", "share"), [(8, 8 / 4096), (4096, 1.0)])
 def test_a_sparse_writer_differs_from_one_that_rewrites_whole_pages(count, share):
-    look = memory_peek.compare([(NOISE * 2, changed(NOISE, count) + NOISE)])
-    assert look.changed_pages == 1
-    assert look.changed_share == pytest.approx(share)
+    sample = memory_sample.compare([(NOISE * 2, changed(NOISE, count) + NOISE)])
+    assert sample.changed_pages == 1
+    assert sample.changed_share == pytest.approx(share)
 
 
 def test_what_changes_is_compressed_apart_and_as_it_is_then():
-    look = memory_peek.compare([(TEXT * 3 + TEXT, TEXT * 3 + NOISE)])
-    assert look.compressed_share < 0.05
-    assert look.changed_compressed_share == pytest.approx(1.0)
-    assert memory_peek.compare([(NOISE + NOISE, NOISE + TEXT)]).changed_compressed_share < 0.05
-    assert memory_peek.compare([(NOISE, NOISE)]).changed_compressed_share is None
+    sample = memory_sample.compare([(TEXT * 3 + TEXT, TEXT * 3 + NOISE)])
+    assert sample.compressed_share < 0.05
+    assert sample.changed_compressed_share == pytest.approx(1.0)
+    assert memory_sample.compare([(NOISE + NOISE, NOISE + TEXT)]).changed_compressed_share < 0.05
+    assert memory_sample.compare([(NOISE, NOISE)]).changed_compressed_share is None
 
 
 class Guest:
@@ -73,29 +73,29 @@ class Guest:
 
 def test_each_place_is_read_and_none_outside_the_guest(cluster):
     guest = Guest(64)
-    wanted = memory_peek.spread(guest, 5)
-    first = memory_peek.read(guest, wanted, least=1, budget_s=60)
-    second = memory_peek.read(guest, first, least=1, budget_s=60)
+    wanted = memory_sample.spread(guest, 5)
+    first = memory_sample.read(guest, wanted, least=1, budget_s=60)
+    second = memory_sample.read(guest, first, least=1, budget_s=60)
     assert guest.places == [*wanted, *wanted]
     assert len(set(wanted)) == 5
-    look = memory_peek.compare([(first[place], second[place]) for place in second])
-    assert look.changed_pages == look.pages == 5 * memory_peek.CHUNK // 4096
+    sample = memory_sample.compare([(first[place], second[place]) for place in second])
+    assert sample.changed_pages == sample.pages == 5 * memory_sample.CHUNK // 4096
 
 
 @pytest.mark.parametrize("least", [1, 16])
 def test_a_budget_that_is_used_up_ends_it_after_the_least(cluster, least):
     guest = Guest(64)
-    assert len(memory_peek.read(guest, memory_peek.spread(guest, 500), least=least, budget_s=0)) == least
+    assert len(memory_sample.read(guest, memory_sample.spread(guest, 500), least=least, budget_s=0)) == least
 
 
 def test_pieces_are_evenly_spread_from_the_first_on_and_never_outside():
     size = 256 << 20
     for offset in (0.0, 0.5, 0.999):
-        found = memory_peek.places(size, 128, offset)
+        found = memory_sample.places(size, 128, offset)
         assert len(set(found)) == 128
-        assert min(found) >= memory_peek.LOWEST
-        assert max(found) + memory_peek.CHUNK <= size
-        assert all(place % memory_peek.PAGE == 0 for place in found)
+        assert min(found) >= memory_sample.LOWEST
+        assert max(found) + memory_sample.CHUNK <= size
+        assert all(place % memory_sample.PAGE == 0 for place in found)
         for begun in (16, 64, 128):
             halves = [sum(place < size // 2 for place in found[:begun]), begun]
             assert abs(halves[0] / halves[1] - 0.5) < 0.07
@@ -105,5 +105,5 @@ def test_pieces_are_evenly_spread_from_the_first_on_and_never_outside():
 
 
 def test_a_small_guest_has_fewer_places():
-    assert len(memory_peek.places(1 << 20, 10, 0.5)) == 1
-    assert len(set(memory_peek.places((1 << 20) + 5 * memory_peek.CHUNK, 10, 0.5))) == 4
+    assert len(memory_sample.places(1 << 20, 10, 0.5)) == 1
+    assert len(set(memory_sample.places((1 << 20) + 5 * memory_sample.CHUNK, 10, 0.5))) == 4

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Signals, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import LinkSignals, MoveReporter
 
 MIB = 1 << 20
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}}
@@ -25,7 +25,7 @@ class Journal:
         self.lines.append((event, data))
 
 
-class Display:
+class ProgressWriter:
     def __init__(self):
         self.lines = []
 
@@ -38,9 +38,9 @@ class Display:
 
 class Told:
     def __init__(self, expected=None):
-        self.journal, self.display = Journal(), Display()
-        telling = Telling(self.journal, self.display, lambda: "2026-11-24T02:00:00Z")
-        self.watcher = telling.watcher(STEP, Signals(lambda: None, lambda: None), expected)
+        self.journal, self.display = Journal(), ProgressWriter()
+        reporter = MoveReporter(self.journal, self.display, lambda: "2026-11-24T02:00:00Z")
+        self.watcher = reporter.watcher(STEP, LinkSignals(lambda: None, lambda: None), expected)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import contextlib
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import both_sides
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import URI
@@ -43,27 +43,27 @@ def test_a_state_of_a_newer_libvirt_is_no_state_that_means_something():
     assert reason_word(libvirt.VIR_DOMAIN_RUNNING, 77) == "reason_77"
 
 
-def look(cluster, name="web1"):
+def seen(cluster, name="web1"):
     connection = libvirt.openReadOnly("qemu:///system")
     guest = cluster.hosts["h1"].guest(name)
-    return both_sides.look(connection, "h1", guest.uuid if guest else "00000000-0000-0000-0000-000000000000")
+    return guest_state.ask(connection, "h1", guest.uuid if guest else "00000000-0000-0000-0000-000000000000")
 
 
-def test_a_look_at_a_guest(cluster):
+def test_the_state_of_a_guest(cluster):
     host = cluster.add_host("h1")
-    assert (look(cluster).state, look(cluster).reachable) == ("absent", True)
+    assert (seen(cluster).state, seen(cluster).reachable) == ("absent", True)
     host.add_guest("web1")
-    side = look(cluster)
+    side = seen(cluster)
     assert (side.state, side.state_reason, side.persistent, side.migrating) == ("running", "booted", True, False)
 
 
-def test_a_look_at_a_guest_that_comes_and_one_that_goes(cluster):
+def test_the_state_of_a_guest_that_comes_and_one_that_goes(cluster):
     h1, h2 = cluster.add_host("h1"), cluster.add_host("h2")
     guest = h1.add_guest("web1")
     job = libvirt.Job(guest, h2, {}, 0)
     guest.job = job
-    assert look(cluster).migrating
-    assert both_sides.look(libvirt.openReadOnly(URI), "h2", guest.uuid).migrating
+    assert seen(cluster).migrating
+    assert guest_state.ask(libvirt.openReadOnly(URI), "h2", guest.uuid).migrating
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_another_job_is_no_migration(cluster, operation):
     guest = h1.add_guest("web1")
     guest.job = libvirt.Job(guest, h2, {}, 0)
     guest.job.stats["operation"] = operation
-    assert not look(cluster).migrating
+    assert not seen(cluster).migrating
 
 
 def test_a_daemon_that_does_not_answer_is_not_one_without_the_guest(cluster):
@@ -82,17 +82,17 @@ def test_a_daemon_that_does_not_answer_is_not_one_without_the_guest(cluster):
     host.add_guest("web1")
     connection = libvirt.openReadOnly("qemu:///system")
     host.stop_daemon()
-    side = both_sides.look(connection, "h1", host.guest("web1").uuid)
+    side = guest_state.ask(connection, "h1", host.guest("web1").uuid)
     assert (side.reachable, side.error) == (False, "internal error: client socket is closed")
 
 
 class Settled:
-    """settle() on a clock of its own, with what happens at each look."""
+    """await_agreement() on a clock of its own, with what happens at each look."""
 
     def __init__(self, rig, guest, *, events=(), watching=None, **named):
         self.looks, self._events = 0, dict(events)
         self.now = 0.0
-        self.verdict, self.here, self.there = both_sides.settle(
+        self.verdict, self.here, self.there = guest_state.await_agreement(
             rig.connections,
             "web1",
             guest.uuid,
@@ -125,12 +125,12 @@ def test_a_host_that_comes_back_in_time_is_believed(rig):
     assert 33.0 <= settled.now < 35.0
 
 
-def test_patience_ends(rig):
+def test_the_wait_ends(rig):
     guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
     rig.h2.stop_daemon()
     settled = Settled(rig, guest)
     assert settled.verdict.kind == "unclear"
-    assert both_sides.PATIENCE_S <= settled.now <= both_sides.PATIENCE_S + 1
+    assert guest_state.AGREEMENT_TIMEOUT_S <= settled.now <= guest_state.AGREEMENT_TIMEOUT_S + 1
 
 
 def test_a_guest_that_shows_up_there_while_it_is_waited_is_not_resumed(rig):
@@ -158,14 +158,14 @@ def test_a_move_in_flight_is_awaited_as_long_as_somebody_wants_that(rig, awaited
 def test_a_guest_that_comes_in_without_a_source_is_not_awaited_for_ever(rig):
     guest = rig.h2.add_guest("web1", state=LEFT_PAUSED)
     settled = Settled(rig, guest, watching=lambda _here, _there: True)
-    assert (settled.verdict.kind, settled.now <= both_sides.PATIENCE_S + 1) == ("in_flight", True)
+    assert (settled.verdict.kind, settled.now <= guest_state.AGREEMENT_TIMEOUT_S + 1) == ("in_flight", True)
 
 
 # --- definitions ------------------------------------------------------------------------------------------------------
 
 
 def mend(rig, guest, definition="<domain/>"):
-    return both_sides.mend_definitions(rig.connections, HERE, THERE, guest.uuid, definition)
+    return guest_state.mend_definitions(rig.connections, HERE, THERE, guest.uuid, definition)
 
 
 OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)

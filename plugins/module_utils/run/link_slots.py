@@ -9,10 +9,10 @@ from __future__ import annotations
 import threading
 
 #: Whether the run is being stopped is looked at this often.
-LOOK_S = 0.5
+POLL_S = 0.5
 
 
-class Turns:
+class LinkSlots:
     """So many at a time, in their order.
 
     Args:
@@ -47,7 +47,7 @@ class Turns:
                     self._free -= 1
                     self._changed.notify_all()
                 else:
-                    self._changed.wait(LOOK_S)
+                    self._changed.wait(POLL_S)
             return True
 
     def leave(self, name: str) -> None:

@@ -19,8 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
-    Line,
     NotAskedError,
+    SerialCalls,
     UnansweredError,
 )
 
@@ -59,7 +59,7 @@ def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
     )
 
 
-class Steering:
+class ControlLoop:
     """Steers one migration, one look after the other.
 
     Args:
@@ -71,13 +71,13 @@ class Steering:
         started: when the migration began, on that clock.
 
     Attributes:
-        given_up: the reaction that aborted it, once libvirt has taken that, or may have.
-        given_up_at: when that was, or as long as libvirt refuses it, when it was first wanted; None while it is not.
+        abort_reaction: the reaction that aborted it, once libvirt has taken that, or may have.
+        abort_wanted_at: when that was. While libvirt refuses the abort: when it was first wanted. None: it is not.
         speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
             None when nothing was changed.
         downtime_before: its limit on the downtime in milliseconds before the first change, in the same way.
         suspended: whether the guest was stopped to finish.
-        no_way_back: whether post-copy has begun, or may have. From then on an abort would lose the guest.
+        maybe_postcopy: whether post-copy has begun, or may have. From then on an abort would lose the guest.
         memory_bytes, disk_bytes: the last figures seen of what was sent.
         observation: what the samples teach for the next move.
     """
@@ -101,13 +101,13 @@ class Steering:
         self._told_s = 0.0
         self._not_before = 0.0
         #: For each kind of call one that may hang. None may keep the abort from being asked for.
-        self._figures, self._changes, self._abort = Line(), Line(), Line()
-        self.given_up: Reaction | None = None
-        self.given_up_at: float | None = None
+        self._figures, self._changes, self._abort = SerialCalls(), SerialCalls(), SerialCalls()
+        self.abort_reaction: Reaction | None = None
+        self.abort_wanted_at: float | None = None
         self.speed_before: int | None = None
         self.downtime_before: int | None = None
         self.suspended = False
-        self.no_way_back = False
+        self.maybe_postcopy = False
         self.memory_bytes = 0
         self.disk_bytes = 0
         self.observation = Observation()
@@ -115,8 +115,8 @@ class Steering:
     @property
     def is_ending(self) -> bool:
         """Whether somebody wants it to end, so that it need not be awaited as long as it lasts."""
-        wanted = self.given_up is not None or self.given_up_at is not None
-        return not self.no_way_back and (wanted or self._interrupted.is_set())
+        wanted = self.abort_reaction is not None or self.abort_wanted_at is not None
+        return not self.maybe_postcopy and (wanted or self._interrupted.is_set())
 
     def look(self) -> None:
         """Read the statistics and react to them. Without any, time passes all the same: a deadline holds."""
@@ -137,7 +137,7 @@ class Steering:
 
     def _sample(self) -> tuple[Sample | None, int]:
         try:
-            job, at = self._figures.within(ANSWER_S, lambda: (self._find().jobStats(0), self._clock()), same=True)
+            job, at = self._figures.within(ANSWER_S, lambda: (self._find().jobStats(0), self._clock()), any_answer=True)
         except (virt.libvirt.libvirtError, virt.VirtError, UnansweredError, NotAskedError):
             # The guest may just have left, or the daemon with it, or QEMU hangs; both sides will say which.
             return None, 0
@@ -148,23 +148,23 @@ class Steering:
         return sample_of(job, at - self._started), int(job.get("memory_total", 0))
 
     def _reaction(self, sample: Sample) -> Reaction | None:
-        if self.given_up or self._clock() < self._not_before:
+        if self.abort_reaction or self._clock() < self._not_before:
             return None
-        if self._interrupted.is_set() and not self.no_way_back:
+        if self._interrupted.is_set() and not self.maybe_postcopy:
             return Reaction("abort", "interrupted", code="interrupted", remedy="start it again when you are ready")
         reaction = self._control.react(sample)
-        if reaction and reaction.action == "abort" and self.no_way_back:
+        if reaction and reaction.action == "abort" and self.maybe_postcopy:
             return None
         return reaction
 
     def _carry_out(self, reaction: Reaction) -> None:
-        asked_at, before = self._clock(), (self.no_way_back, self.suspended)
+        asked_at, before = self._clock(), (self.maybe_postcopy, self.suspended)
         # QEMU may switch long before an event says so, and an abort in between would lose the guest.
-        self.no_way_back = self.no_way_back or reaction.action == "start_postcopy"
+        self.maybe_postcopy = self.maybe_postcopy or reaction.action == "start_postcopy"
         self.suspended = self.suspended or reaction.action == "suspend"
         aborts = reaction.action == "abort"
-        if aborts and self.given_up_at is None:
-            self.given_up_at = asked_at
+        if aborts and self.abort_wanted_at is None:
+            self.abort_wanted_at = asked_at
         try:
             # Who gets no answer does not know whether it was done, and must bear both.
             with contextlib.suppress(UnansweredError):
@@ -172,12 +172,12 @@ class Steering:
         except (virt.libvirt.libvirtError, virt.VirtError, NotAskedError):
             # Most often the race against the migration's own end is lost, and the call says how it ended. Otherwise,
             # such as for post-copy asked for too early, the control may want it again.
-            self.no_way_back, self.suspended = before
+            self.maybe_postcopy, self.suspended = before
             self._not_before = asked_at + TRY_AGAIN_S
             self._control.not_done(reaction)
             return
         if aborts:
-            self.given_up, self.given_up_at = reaction, asked_at
+            self.abort_reaction, self.abort_wanted_at = reaction, asked_at
 
     def _do(self, reaction: Reaction) -> None:
         domain = self._find()

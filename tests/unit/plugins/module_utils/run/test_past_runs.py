@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.records import runs, under_way
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import runs, unfinished_migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}, "source": "h1", "destination": "h2", "reason": "room"}
@@ -130,18 +130,18 @@ def test_where_a_run_that_died_was_sending_a_guest(tmp_path, events, expected):
     for plan, at, event, data in events:
         entry(tmp_path, plan, at, event, **data)
     entry(tmp_path, "z", "99", "migration.started", uuid="u-2", destination="h9")
-    found = under_way(str(tmp_path), "u-1")
+    found = unfinished_migration(str(tmp_path), "u-1")
     assert (found and found["destination"]) == expected
 
 
 def test_records_that_cannot_be_read_tell_nothing(tmp_path):
     entry(tmp_path, "a", "01", "migration.started", destination="h2")
     (tmp_path / "runs" / "b" / "journal.jsonl").mkdir(parents=True)
-    assert under_way(str(tmp_path), "u-1") is None
+    assert unfinished_migration(str(tmp_path), "u-1") is None
 
 
 def test_a_start_without_data_tells_nothing(tmp_path):
     entry(tmp_path, "a", "01", "migration.started")
     path = tmp_path / "runs" / "a" / "journal.jsonl"
     path.write_text(path.read_text().replace('"data": {}', '"data": null'))
-    assert under_way(str(tmp_path), "u-1") is None
+    assert unfinished_migration(str(tmp_path), "u-1") is None

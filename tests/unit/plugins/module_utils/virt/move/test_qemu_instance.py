@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.before_state import (
-    Limits,
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.qemu_instance import (
+    MigrationLimits,
     boot_id,
-    is_about,
+    is_same_instance,
     limits_before,
-    standing,
+    qemu_instance_of,
 )
 
 
@@ -59,18 +59,18 @@ class Domain:
     ],
 )
 def test_a_record_is_about_one_qemu(record, about):
-    assert is_about(record, Domain(), "b") is about
+    assert is_same_instance(record, Domain(), "b") is about
 
 
 def test_without_a_name_for_the_boot_no_record_is_about_it():
-    assert not is_about({"boot_id": None, "domain_id": 3}, Domain(), None)
+    assert not is_same_instance({"boot_id": None, "domain_id": 3}, Domain(), None)
 
 
 def test_what_is_put_on_record_is_found_again():
-    record = standing(Domain(60, 5), "b").data()
+    record = qemu_instance_of(Domain(60, 5), "b").data()
     assert record == {"boot_id": "b", "domain_id": 3, "downtime_before_ms": 60, "speed_before_mib_s": 5}
-    assert is_about(record, Domain(), "b")
-    assert limits_before(record) == Limits(60, 5)
+    assert is_same_instance(record, Domain(), "b")
+    assert limits_before(record) == MigrationLimits(60, 5)
 
 
 @pytest.mark.parametrize("record", [{}, {"downtime_before_ms": "60", "speed_before_mib_s": None}])
@@ -83,10 +83,10 @@ def test_a_record_that_tells_no_limits_gives_none_back(record):
 @pytest.mark.parametrize(
     ("limits", "sets"),
     [
-        (Limits(300, 1000), []),
-        (Limits(60, 1000), [("downtime", 60)]),
-        (Limits(None, 5), [("speed", 5)]),
-        (Limits(60, 5), [("downtime", 60), ("speed", 5)]),
+        (MigrationLimits(300, 1000), []),
+        (MigrationLimits(60, 1000), [("downtime", 60)]),
+        (MigrationLimits(None, 5), [("speed", 5)]),
+        (MigrationLimits(60, 5), [("downtime", 60), ("speed", 5)]),
     ],
 )
 def test_only_a_limit_that_is_another_now_is_set(limits, sets):

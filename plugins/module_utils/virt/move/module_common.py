@@ -14,11 +14,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import before_state
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.both_sides import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import balloon, qemu_instance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.progress import Display, Recorder, Step, Telling
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import (
+    JournalWriter,
+    MoveReporter,
+    ProgressWriter,
+    Step,
+)
 
 MIB = 1024 * 1024
 
@@ -61,7 +65,7 @@ def settings(
         incoming_limit=parameters["incoming_limit"],
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
-        boot_id=before_state.boot_id(),
+        boot_id=qemu_instance.boot_id(),
         at_once=_at_once(parameters, steps),
     )
 
@@ -128,17 +132,19 @@ class _NoDisplay:
         return False
 
 
-def silent(now: t.Callable[[], str]) -> Telling:
+def silent_reporter(now: t.Callable[[], str]) -> MoveReporter:
     """Tells nobody, for check mode."""
-    return Telling(None, _NoDisplay(), now)
+    return MoveReporter(None, _NoDisplay(), now)
 
 
-def telling(journal: Recorder | None, progress: Display, now: t.Callable[[], str]) -> Telling:
+def reporter(journal: JournalWriter | None, progress: ProgressWriter, now: t.Callable[[], str]) -> MoveReporter:
     """Tells the journal and those who watch."""
-    return Telling(journal, progress, now)
+    return MoveReporter(journal, progress, now)
 
 
-def give_back_memory(connections: Connections, shared: Settings, journal: Recorder | None, progress: Display) -> None:
+def give_back_memory(
+    connections: Connections, shared: Settings, journal: JournalWriter | None, progress: ProgressWriter
+) -> None:
     """Give back to this host's guests what a run that died has taken from them (their balloons)."""
     connection = connections.get(shared.source.uri).connection
 
