@@ -64,9 +64,21 @@ def test_no_host_at_all(lab: Lab, operator: Operator) -> None:
 def test_a_play_over_one_host_only(lab: Lab, operator: Operator) -> None:
     check_refused(
         operator.run("drain_host", "--limit", "h1", drain_host_name="h1"),
-        "There is no other host in this play to move the guests of h1 to.",
+        "--limit leaves h2, h3 out of this play. The hosts of this play are h1.",
         "leave off --limit",
     )
+
+
+def test_a_restore_without_the_hosts_that_have_the_guests(lab: Lab, operator: Operator) -> None:
+    how = {"name": "h1", "owner": "alice", "reason": "a test"}
+    operator.run_module("h1", "host_maintenance", **how, state="cordoned")
+    try:
+        restore = operator.run("restore_host", "--limit", "h1", restore_host_name="h1", restore_host_owner="alice")
+        check_refused(restore, "--limit leaves h2, h3 out of this play.", "leave off --limit")
+        seen = operator.run_module("h1", "host_info", name="h1")
+        assert '"state": "cordoned"' in seen.text, seen.text
+    finally:
+        operator.run_module("h1", "host_maintenance", **how, state="active")
 
 
 def test_the_host_to_drain_is_unreachable(lab: Lab, operator: Operator) -> None:

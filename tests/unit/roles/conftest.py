@@ -57,16 +57,16 @@ class Hosts:
         (mine / f"plugins/modules/{module}.py").unlink()
         (mine / f"plugins/modules/{module}.py").write_text(text, encoding="utf-8")
 
-    def play(self, *tasks: dict, hosts: str = "a,b,c", **variables) -> Outcome:
-        """Do these tasks on the hosts."""
+    def play(self, *tasks: dict, hosts: str = "a,b,c", words: tuple[str, ...] = (), **variables) -> Outcome:
+        """Do these tasks on the hosts, with further words on the command line."""
         play = {"name": "Work", "hosts": hosts, "gather_facts": False, "vars": variables, "tasks": list(tasks)}
         # Not where Ansible is started, as a collection's playbooks are not.
         playbook = self.folder / "playbooks/play.yml"
         playbook.parent.mkdir(exist_ok=True)
         playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
-        words = [program("ansible-playbook"), "-i", str(self._inventory), str(playbook)]
+        command = [program("ansible-playbook"), "-i", str(self._inventory), str(playbook), *words]
         mine = environment(ANSIBLE_NOCOLOR="1", ANSIBLE_COLLECTIONS_PATH=str(self._collections))
-        return Running(words, environment=mine, directory=self.folder).finish(PATIENCE_S)
+        return Running(command, environment=mine, directory=self.folder).finish(PATIENCE_S)
 
     def kept(self, file: str) -> dict:
         """What each host keeps in a file, as far as it has that."""
