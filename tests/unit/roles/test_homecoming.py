@@ -62,7 +62,7 @@ module.exit_json(working_sets=[], calibration={}, refusals=[])
 APPLY = (
     OPTIONS
     + """
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 
 results = []
 for step in module.params["plan"]["steps"]:
