@@ -17,10 +17,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.inputs import clusters
 from harness.ansible import CHECKOUT, Running, environment, playbook_words, program
 from lab import LabError
-
-from . import clusters
 
 CALLBACK = CHECKOUT / "tests" / "bench" / "callback"
 STAND_INS = CHECKOUT / "tests" / "bench" / "stand_ins"

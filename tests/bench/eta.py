@@ -14,10 +14,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.inputs import bench_options, lower_bound
 from lab import Lab, LabError
 
-from . import asked as wishes
-from . import bound, home, ours
+from . import home, ours
 from .drained import Way
 from .grid import quantile
 
@@ -30,8 +30,8 @@ RIGHT = 0.20
 
 def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Drain the host again and again, over one link after the other; return each drain beside its plan."""
-    wanted = wishes.read(options.scenario)
-    source, destination = wishes.ends(wanted, lab.scenario)
+    wanted = bench_options.read(options.scenario)
+    source, destination = bench_options.ends(wanted, lab.scenario)
     lab = home.bring_home(lab)
     ours.forget(lab)
     way = Way(source, destination, cap_s=300.0, intent=wanted.intent, variables=wanted.variables)
@@ -49,13 +49,13 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
 
 def _drain(lab: Lab, way: Way, mbit: float, folder: Path) -> dict[str, Any]:
     memory = sum(guest.plan.memory_mib for guest in lab.guests.values() if guest.home == way.source)
-    drained = ours.drain(lab, way, folder, stated_mib_s=bound.rate(mbit) / MIB)
+    drained = ours.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
     reports = sorted((folder / "kvmops-reports").glob("*.json"))
     if not reports:
         raise LabError(f"the drain over {mbit:g} Mbit/s left no report", f"See {folder / 'ansible.log'}.")
     report = json.loads(reports[-1].read_text(encoding="utf-8"))
     moved = sum(move.outcome == "moved" for move in drained.moves)
-    return row(mbit, report, moved, memory * MIB / bound.rate(mbit))
+    return row(mbit, report, moved, memory * MIB / lower_bound.rate(mbit))
 
 
 def row(link_mbit: float, report: Mapping[str, Any], moved: int, reckoned_s: float) -> dict[str, Any]:

@@ -21,10 +21,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
+from bench.inputs import bench_options, lower_bound
 from lab import Lab
 
-from . import asked as wishes
-from . import bound, grid, home, ours, peers
+from . import grid, home, ours, peers
 from .drained import Moved, Way
 from .policies import POLICIES
 from .watched import Watch
@@ -39,8 +39,8 @@ CAP_S = 400.0
 
 def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Go through the grid; return every combination beside its forecast, and how good the forecasts were."""
-    wanted = wishes.read(options.scenario)
-    source, destination = wishes.ends(wanted, lab.scenario)
+    wanted = bench_options.read(options.scenario)
+    source, destination = bench_options.ends(wanted, lab.scenario)
     lab = home.bring_home(lab)
     ours.forget(lab)
     way = Way(
@@ -70,7 +70,7 @@ def _link(lab: Lab, way: Way, mbit: float, folder: Path) -> list[dict[str, Any]]
     ours.forget_links(lab, way.source)
     home.limit(lab, mbit)
     with Watch(lab, way.destination, guests, way.probe_ms) as watch:
-        drained = ours.drain(lab, way, folder, stated_mib_s=bound.rate(mbit) / MIB)
+        drained = ours.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
         seen = watch.ended(drained)
     said = {name: _plain(lab, way, mbit, name) for name in guests}
     print(f"forecast: {mbit:g} Mbit/s: {len(drained.moves)} guests in {seen['makespan_s']:.0f} s", flush=True)
@@ -107,7 +107,7 @@ def _plain(lab: Lab, way: Way, mbit: float, guest: str) -> dict[str, Any]:
         working_set=max(measured, key=lambda document: str(document["taken_at"])),
         path=_kept(lab, way.source, "calibration-path").get(way.destination, {}).get("state"),
         guest=_kept(lab, way.source, "calibration-guest").get(uuid, {}).get("state"),
-        stated_bytes_per_s=bound.rate(mbit),
+        stated_bytes_per_s=lower_bound.rate(mbit),
         tuned=bool(way.variables.get("drain_host_tune_network")),
     )
     send_buffer = lab.host(way.source).ssh("sysctl -n net.ipv4.tcp_wmem").stdout.strip()
@@ -148,8 +148,8 @@ def plain_outcome(known: Knowledge, send_buffer: str, intent: Mapping[str, Any])
 
 def _tried(lab: Lab, way: Way, mbit: float, guest: str, said: Mapping[str, Any]) -> Moved:
     """Move one guest by plain pre-copy with the limit that was forecast; give it up when it takes far too long."""
-    touched = bound.touched(lab, way.source, [guest])[guest]
-    limit_s = max(PASSES * touched / bound.rate(mbit), 1.3 * (said["total_s"]["high"] or 0.0)) + EXTRA_S
+    touched = lower_bound.touched(lab, way.source, [guest])[guest]
+    limit_s = max(PASSES * touched / lower_bound.rate(mbit), 1.3 * (said["total_s"]["high"] or 0.0)) + EXTRA_S
     plain = dataclasses.replace(POLICIES["virsh"], downtime_ms=int(said["settings"]["limit_ms"]))
     patient = dataclasses.replace(way, guest_cap_s=limit_s, cap_s=limit_s)
     return peers.drain(lab, plain, patient, [guest]).moves[0]

@@ -13,11 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.inputs import bench_options, lower_bound
 from harness.operator import Operator
 from lab import Lab, LabError, Probe
 
-from . import asked as wishes
-from . import bound, home
+from . import home
 from .watched import percent_lost
 
 SCHEMA = "kvmops.bench.measure/1"
@@ -31,15 +31,15 @@ Sections = Sequence[Mapping[str, Mapping[str, Any]]]
 
 def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Measure all guests of the source at once, and leave them alone for as long, by turns; return what it cost."""
-    wanted = wishes.read(options.scenario)
-    source, destination = wishes.ends(wanted, lab.scenario)
+    wanted = bench_options.read(options.scenario)
+    source, destination = bench_options.ends(wanted, lab.scenario)
     lab = home.bring_home(lab)
     names = [guest.name for guest in lab.guests.values() if guest.home == source]
     operator = Operator(lab, folder)
     repeats = options.repeats or wanted.repeats or REPEATS
     allow_monitor = bool(wanted.variables.get("drain_host_allow_monitor", False))
     # As the role asks: a guest whose verdict for this link is doubtful is looked at more closely.
-    rate_mib_s = int(bound.rate(lab.host(destination).plan.link_mbit) / MIB)
+    rate_mib_s = int(lower_bound.rate(lab.host(destination).plan.link_mbit) / MIB)
     told = {"budget_s": BUDGET_S, "allow_monitor": allow_monitor, "bandwidth_mib_s": rate_mib_s or None}
     quiet: list[Mapping[str, Mapping[str, Any]]] = []
     measured: list[Mapping[str, Mapping[str, Any]]] = []

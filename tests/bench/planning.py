@@ -36,8 +36,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Wanted, make_foreseen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
-
-from . import clusters
+from bench.inputs import clusters
 
 GIB = 1024**3
 #: hbal takes seconds for 20 hosts, a minute for 40, half an hour for 100.

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.inputs import bench_options, lower_bound
 from harness import outside
 from lab import Lab, LabError
 
-from . import asked as wishes
-from . import bound, comparison, home, ours, peers
+from . import comparison, home, ours, peers
 from .drained import Drained, Way
 from .policies import FLOOR, LEAST, POLICIES
 from .watched import Watch
@@ -28,16 +28,16 @@ REPEATS = 2
 
 def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Drain the source by each strategy, so many times by turns; return the document."""
-    wanted = wishes.read(options.scenario)
-    source, destination = wishes.ends(wanted, lab.scenario)
+    wanted = bench_options.read(options.scenario)
+    source, destination = bench_options.ends(wanted, lab.scenario)
     names = _names(wanted.strategies)
     guests = [guest.name for guest in lab.guests.values() if guest.home == source]
     mbit = lab.host(destination).plan.link_mbit
     lab = home.bring_home(lab)
     ours.forget(lab)
-    touched = bound.touched(lab, source, guests)
-    least_s = bound.lower_bound_s(touched.values(), mbit)
-    largest_s = bound.lower_bound_s([max(touched.values())], mbit)
+    touched = lower_bound.touched(lab, source, guests)
+    least_s = lower_bound.lower_bound_s(touched.values(), mbit)
+    largest_s = lower_bound.lower_bound_s([max(touched.values())], mbit)
     way = Way(
         source,
         destination,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench import asked, cli, forecasting, measuring, ours
+from bench import cli, forecasting, measuring, ours
+from bench.inputs import bench_options
 from bench.policies import FLOOR, POLICIES
 from lab import LabError
 from lab.layout import scenario
@@ -18,9 +19,9 @@ GUEST = {"name": "g", "host": "h2"}
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.stem)
 def test_what_the_bench_ships_is_valid(path):
-    wanted = asked.read(path)
+    wanted = bench_options.read(path)
     plan = scenario.load(path)
-    assert asked.ends(wanted, plan) == ("h1", "h2")
+    assert bench_options.ends(wanted, plan) == ("h1", "h2")
     assert set(wanted.strategies) <= {ours.NAME, FLOOR, *POLICIES}
     assert plan.hosts[0].link_mbit > 0
 
@@ -35,28 +36,28 @@ def test_every_kind_of_guest_has_a_scenario():
 
 def test_the_grid_has_room_for_24():
     path = cli.SCENARIOS / "forecast.yml"
-    assert len(scenario.load(path).guests) * len(asked.read(path).links_mbit) >= 24
+    assert len(scenario.load(path).guests) * len(bench_options.read(path).links_mbit) >= 24
 
 
 def test_the_host_with_the_most_guests_is_drained():
     data = {"hosts": {}, "guests": [GUEST, GUEST | {"name": "x"}, GUEST | {"name": "y", "host": "h1"}]}
-    assert asked.ends(asked.parse(data), scenario.parse(data)) == ("h2", "h1")
+    assert bench_options.ends(bench_options.parse(data), scenario.parse(data)) == ("h2", "h1")
 
 
 def test_links_may_stand_at_the_top_or_with_the_wishes():
-    assert asked.parse({"links_mbit": [100, 200]}).links_mbit == (100, 200)
-    assert asked.parse({"bench": {"links_mbit": [50]}, "links_mbit": [100]}).links_mbit == (50,)
+    assert bench_options.parse({"links_mbit": [100, 200]}).links_mbit == (100, 200)
+    assert bench_options.parse({"bench": {"links_mbit": [50]}, "links_mbit": [100]}).links_mbit == (50,)
 
 
 def test_a_wish_that_nobody_knows():
     with pytest.raises(LabError, match=r"bench\.speed: not known"):
-        asked.parse({"bench": {"speed": 1}})
+        bench_options.parse({"bench": {"speed": 1}})
 
 
 def test_nothing_to_move_or_nowhere_to_go():
     data = {"hosts": {"count": 1}, "guests": [GUEST | {"host": "h1"}]}
     with pytest.raises(LabError, match="0 other hosts, 1 guests"):
-        asked.ends(asked.parse(data), scenario.parse(data))
+        bench_options.ends(bench_options.parse(data), scenario.parse(data))
 
 
 # ---- our own drain ---------------------------------------------------------------------------------------------------

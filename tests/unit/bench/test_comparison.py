@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from bench import bound, comparison
+from bench import comparison
+from bench.inputs import lower_bound
 
 SOURCES = {"virsh": "virsh migrate"}
 
@@ -97,4 +98,4 @@ def test_the_table_names_everything():
 
 
 def test_a_link_without_a_limit_leaves_the_set_up():
-    assert bound.lower_bound_s([10**9], 0) == bound.SET_UP_S
+    assert lower_bound.lower_bound_s([10**9], 0) == lower_bound.SET_UP_S

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 
-from bench import clusters, controller
+from bench import controller
+from bench.inputs import clusters
 
 
 def test_each_host_has_its_own_files(tmp_path, monkeypatch):

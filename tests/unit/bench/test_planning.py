@@ -10,7 +10,8 @@ import argparse
 
 import pytest
 
-from bench import clusters, planning
+from bench import planning
+from bench.inputs import clusters
 
 
 @pytest.mark.parametrize("suffix", [".json", ".txt"])

@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.ejec
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Reaches, evacuate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import pack
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.repacking import Repacking
-from bench import clusters
+from bench.inputs import clusters
 
 
 def cluster(capacities, units, closed=(), **options):

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
-from bench import clusters
+from bench.inputs import clusters
 
 #: Two groups, an offline node, an exclusion tag, DRBD fields left empty: as hscan writes it.
 TEXT = """\

@@ -36,7 +36,7 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.pla
     check_companions,
     play,
 )
-from bench import clusters
+from bench.inputs import clusters
 
 
 def drained(hosts, *snapshots, window=None, **options):

@@ -33,7 +33,7 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.pla
     host_with,
     random_cluster,
 )
-from bench import clusters
+from bench.inputs import clusters
 
 
 def moves(planned):

@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.pla
     host_with,
     random_cluster,
 )
-from bench import clusters
+from bench.inputs import clusters
 
 
 def replayed(seen, upgrade, rng=None, **rules):

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clusters of any size, skew and tightness, the same for the same seed: in numbers, as snapshots, as htools text.
 
-python -m bench.clusters --hosts 40 --guests 400 --skew 0.5 --seed 1 --out cluster.txt writes one for hbal -t; a name
+python -m bench.inputs.clusters --hosts 40 --guests 400 --skew 0.5 --seed 1 --out cluster.txt writes one for hbal -t; a name
 that ends in .json gives snapshots.
 """
 
@@ -248,7 +248,7 @@ def _working_set(guest: Mapping[str, Any], rng: random.Random) -> dict[str, Any]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write one cluster to a file."""
-    parser = argparse.ArgumentParser(prog="bench.clusters", description="Make a cluster.")
+    parser = argparse.ArgumentParser(prog="bench.inputs.clusters", description="Make a cluster.")
     for name, value in Shape.__dataclass_fields__.items():
         parser.add_argument(f"--{name}", type=type(value.default), default=value.default)
     parser.add_argument("--out", type=Path, required=True, help=".json: snapshots; anything else: htools text")

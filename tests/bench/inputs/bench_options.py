@@ -17,7 +17,7 @@ from lab import LabError, Scenario
 
 
 @dataclass(frozen=True)
-class Asked:
+class BenchOptions:
     """A scenario's wishes; what it does not say is chosen for it.
 
     Attributes:
@@ -43,12 +43,12 @@ class Asked:
     probe_ms: float = 5.0
 
 
-def read(path: Path) -> Asked:
+def read(path: Path) -> BenchOptions:
     """Read the wishes of a scenario file, which the lab has found to be sound."""
     return parse(yaml.safe_load(path.read_text(encoding="utf-8")), str(path))
 
 
-def parse(scenario: Mapping[str, Any], origin: str = "scenario") -> Asked:
+def parse(scenario: Mapping[str, Any], origin: str = "scenario") -> BenchOptions:
     """Return the wishes of a scenario's content.
 
     Raises:
@@ -57,16 +57,16 @@ def parse(scenario: Mapping[str, Any], origin: str = "scenario") -> Asked:
     told = dict(scenario.get("bench", {}))
     if "links_mbit" in scenario:
         told.setdefault("links_mbit", scenario["links_mbit"])
-    known = {each.name for each in fields(Asked)}
+    known = {each.name for each in fields(BenchOptions)}
     unknown = sorted(set(told) - known)
     if unknown:
         raise LabError(f"{origin}: bench.{unknown[0]}: not known", f"Use {', '.join(sorted(known))}.")
     for name in ("strategies", "links_mbit"):
         told[name] = tuple(told.get(name, ()))
-    return Asked(**told)
+    return BenchOptions(**told)
 
 
-def ends(asked: Asked, scenario: Scenario) -> tuple[str, str]:
+def ends(asked: BenchOptions, scenario: Scenario) -> tuple[str, str]:
     """Return the host that is drained and the one that takes its guests."""
     homes = Counter(guest.host for guest in scenario.guests)
     source = asked.source or min(homes, key=lambda host: (-homes[host], host))
