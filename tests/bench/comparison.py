@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
-
-from . import ours
-from .policies import FLOOR
+from bench.drains import playbook_drain
+from bench.drains.policies import FLOOR
 
 SCHEMA = "kvmops.bench.strategies/1"
 MIB = 1024 * 1024
@@ -53,7 +52,7 @@ def document(
     """
     accepted = {name: float(intents.get(name) or DEFAULTS["max_downtime_ms"]) for name in touched}
     found = {name: _strategy(of_one, accepted) for name, of_one in runs.items()}
-    mine = found.get(ours.NAME)
+    mine = found.get(playbook_drain.NAME)
     floor_ms = _usual_silence(found[FLOOR]) if FLOOR in found else None
     for name, one in found.items():
         one["source"] = sources.get(name)

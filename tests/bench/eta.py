@@ -14,11 +14,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.drains import between_drains, playbook_drain
+from bench.drains.drain_record import DrainRequest
 from bench.inputs import bench_options, lower_bound
 from lab import Lab, LabError
 
-from . import home, ours
-from .drained import Way
 from .grid import quantile
 
 SCHEMA = "kvmops.bench.eta/1"
@@ -32,24 +32,24 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     """Drain the host again and again, over one link after the other; return each drain beside its plan."""
     wanted = bench_options.read(options.scenario)
     source, destination = bench_options.ends(wanted, lab.scenario)
-    lab = home.bring_home(lab)
-    ours.forget(lab)
-    way = Way(source, destination, cap_s=300.0, intent=wanted.intent, variables=wanted.variables)
+    lab = between_drains.bring_home(lab)
+    playbook_drain.forget(lab)
+    way = DrainRequest(source, destination, cap_s=300.0, intent=wanted.intent, variables=wanted.variables)
     links = wanted.links_mbit or (200.0,)
     rows: list[dict[str, Any]] = []
     for number in range(options.repeats or RUNS):
         mbit = links[number % len(links)]
-        ours.forget_links(lab, source)
-        home.limit(lab, mbit)
+        playbook_drain.forget_links(lab, source)
+        between_drains.limit(lab, mbit)
         rows.append(_drain(lab, way, mbit, folder / f"eta-{number + 1:02d}"))
         print(line(rows[-1]), flush=True)
-        lab = home.bring_home(lab)
+        lab = between_drains.bring_home(lab)
     return document(rows)
 
 
-def _drain(lab: Lab, way: Way, mbit: float, folder: Path) -> dict[str, Any]:
+def _drain(lab: Lab, way: DrainRequest, mbit: float, folder: Path) -> dict[str, Any]:
     memory = sum(guest.plan.memory_mib for guest in lab.guests.values() if guest.home == way.source)
-    drained = ours.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
+    drained = playbook_drain.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
     reports = sorted((folder / "kvmops-reports").glob("*.json"))
     if not reports:
         raise LabError(f"the drain over {mbit:g} Mbit/s left no report", f"See {folder / 'ansible.log'}.")

@@ -21,13 +21,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
+from bench.drains import between_drains, playbook_drain, policy_drain
+from bench.drains.drain_record import DrainRequest, MoveRecord
+from bench.drains.observation import Observation
+from bench.drains.policies import POLICIES
 from bench.inputs import bench_options, lower_bound
 from lab import Lab
 
-from . import grid, home, ours, peers
-from .drained import Moved, Way
-from .policies import POLICIES
-from .watched import Watch
+from . import grid
 
 LINKS_MBIT = (400.0, 200.0, 100.0)
 MIB = 1024 * 1024
@@ -41,9 +42,9 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     """Go through the grid; return every combination beside its forecast, and how good the forecasts were."""
     wanted = bench_options.read(options.scenario)
     source, destination = bench_options.ends(wanted, lab.scenario)
-    lab = home.bring_home(lab)
-    ours.forget(lab)
-    way = Way(
+    lab = between_drains.bring_home(lab)
+    playbook_drain.forget(lab)
+    way = DrainRequest(
         source,
         destination,
         cap_s=CAP_S,
@@ -57,25 +58,25 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
         rows += found
         right = sum(row["verdict_right"] for row in found)
         print(f"forecast: {mbit:g} Mbit/s: {right} of {len(found)} verdicts right", flush=True)
-    home.bring_home(lab)
+    between_drains.bring_home(lab)
     return grid.document(rows)
 
 
 lines = grid.lines
 
 
-def _link(lab: Lab, way: Way, mbit: float, folder: Path) -> list[dict[str, Any]]:
+def _link(lab: Lab, way: DrainRequest, mbit: float, folder: Path) -> list[dict[str, Any]]:
     """All guests over one link."""
     guests = [guest.name for guest in lab.guests.values() if guest.home == way.source]
-    ours.forget_links(lab, way.source)
-    home.limit(lab, mbit)
-    with Watch(lab, way.destination, guests, way.probe_ms) as watch:
-        drained = ours.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
+    playbook_drain.forget_links(lab, way.source)
+    between_drains.limit(lab, mbit)
+    with Observation(lab, way.destination, guests, way.probe_ms) as watch:
+        drained = playbook_drain.drain(lab, way, folder, stated_mib_s=lower_bound.rate(mbit) / MIB)
         seen = watch.ended(drained)
     said = {name: _plain(lab, way, mbit, name) for name in guests}
     print(f"forecast: {mbit:g} Mbit/s: {len(drained.moves)} guests in {seen['makespan_s']:.0f} s", flush=True)
-    home.bring_home(lab)
-    home.limit(lab, mbit)
+    between_drains.bring_home(lab)
+    between_drains.limit(lab, mbit)
     moved = {move.guest: move for move in drained.moves}
     plain = {}
     for name in guests:
@@ -85,7 +86,7 @@ def _link(lab: Lab, way: Way, mbit: float, folder: Path) -> list[dict[str, Any]]
             plain[name] = _tried(lab, way, mbit, name, said[name])
     if plain:
         print(f"forecast: {mbit:g} Mbit/s: plain pre-copy tried for {', '.join(plain)}", flush=True)
-        home.bring_home(lab)
+        between_drains.bring_home(lab)
     return [
         grid.row(
             mbit, name, moved.get(name), seen["guests"].get(name), said[name], plain.get(name), _cap_ms(lab, way, name)
@@ -94,12 +95,12 @@ def _link(lab: Lab, way: Way, mbit: float, folder: Path) -> list[dict[str, Any]]
     ]
 
 
-def _cap_ms(lab: Lab, way: Way, guest: str) -> int:
+def _cap_ms(lab: Lab, way: DrainRequest, guest: str) -> int:
     of_run = way.intent.get("max_downtime_ms", DEFAULTS["max_downtime_ms"])
     return int(lab.guest(guest).plan.policy.get("max_downtime_ms", of_run))
 
 
-def _plain(lab: Lab, way: Way, mbit: float, guest: str) -> dict[str, Any]:
+def _plain(lab: Lab, way: DrainRequest, mbit: float, guest: str) -> dict[str, Any]:
     """What is said about plain pre-copy now that the drain has taught what it could."""
     uuid = lab.guest(guest).uuid
     measured = _kept(lab, way.source, "working_sets")[uuid]["documents"]
@@ -146,10 +147,10 @@ def plain_outcome(known: Knowledge, send_buffer: str, intent: Mapping[str, Any])
     return outcome
 
 
-def _tried(lab: Lab, way: Way, mbit: float, guest: str, said: Mapping[str, Any]) -> Moved:
+def _tried(lab: Lab, way: DrainRequest, mbit: float, guest: str, said: Mapping[str, Any]) -> MoveRecord:
     """Move one guest by plain pre-copy with the limit that was forecast; give it up when it takes far too long."""
     touched = lower_bound.touched(lab, way.source, [guest])[guest]
     limit_s = max(PASSES * touched / lower_bound.rate(mbit), 1.3 * (said["total_s"]["high"] or 0.0)) + EXTRA_S
     plain = dataclasses.replace(POLICIES["virsh"], downtime_ms=int(said["settings"]["limit_ms"]))
     patient = dataclasses.replace(way, guest_cap_s=limit_s, cap_s=limit_s)
-    return peers.drain(lab, plain, patient, [guest]).moves[0]
+    return policy_drain.drain(lab, plain, patient, [guest]).moves[0]

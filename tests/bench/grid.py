@@ -17,8 +17,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from bench.drains.drain_record import MoveRecord
+
 from .comparison import TOLERANCE_MS
-from .drained import Moved
 
 SCHEMA = "kvmops.bench.forecast/1"
 FIGURES = ("total_s", "bytes", "downtime_ms")
@@ -32,17 +33,17 @@ HEAD = (
 def row(
     link_mbit: float,
     guest: str,
-    move: Moved | None,
+    move: MoveRecord | None,
     seen: Mapping[str, Any] | None,
     said: Mapping[str, Any],
-    tried: Moved | None,
+    tried: MoveRecord | None,
     cap_ms: float,
 ) -> dict[str, Any]:
     """One combination.
 
     Args:
         move: what was done in the way that was chosen; None if nothing was.
-        seen: the same from outside (watched.Watch).
+        seen: the same from outside (drains.observation).
         said: outcome forecast of plain pre-copy.
         tried: what plain pre-copy did, if it was tried on top.
         cap_ms: the longest downtime that the intent accepts.
@@ -87,7 +88,7 @@ def row(
     }
 
 
-def _plain_right(verdict: str, plain: Moved | None, kept: bool, cap_ms: float) -> bool:
+def _plain_right(verdict: str, plain: MoveRecord | None, kept: bool, cap_ms: float) -> bool:
     if verdict == "marginal":
         return kept
     ended = plain is not None and plain.outcome == "moved"

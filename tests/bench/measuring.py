@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.drains import between_drains
+from bench.drains.observation import percent_lost
 from bench.inputs import bench_options, lower_bound
 from harness.operator import Operator
 from lab import Lab, LabError, Probe
-
-from . import home
-from .watched import percent_lost
 
 SCHEMA = "kvmops.bench.measure/1"
 MIB = 1024 * 1024
@@ -33,7 +32,7 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     """Measure all guests of the source at once, and leave them alone for as long, by turns; return what it cost."""
     wanted = bench_options.read(options.scenario)
     source, destination = bench_options.ends(wanted, lab.scenario)
-    lab = home.bring_home(lab)
+    lab = between_drains.bring_home(lab)
     names = [guest.name for guest in lab.guests.values() if guest.home == source]
     operator = Operator(lab, folder)
     repeats = options.repeats or wanted.repeats or REPEATS

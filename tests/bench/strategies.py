@@ -10,14 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.drains import between_drains, playbook_drain, policy_drain
+from bench.drains.drain_record import DrainRecord, DrainRequest
+from bench.drains.observation import Observation
+from bench.drains.policies import FLOOR, LEAST, POLICIES
 from bench.inputs import bench_options, lower_bound
 from harness import outside
 from lab import Lab, LabError
 
-from . import comparison, home, ours, peers
-from .drained import Drained, Way
-from .policies import FLOOR, LEAST, POLICIES
-from .watched import Watch
+from . import comparison
 
 #: How much longer than the lower bound a drain may take, and how much on top, before what is left is given up.
 CAP_FACTOR, CAP_EXTRA_S = 3.0, 30.0
@@ -33,12 +34,12 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     names = _names(wanted.strategies)
     guests = [guest.name for guest in lab.guests.values() if guest.home == source]
     mbit = lab.host(destination).plan.link_mbit
-    lab = home.bring_home(lab)
-    ours.forget(lab)
+    lab = between_drains.bring_home(lab)
+    playbook_drain.forget(lab)
     touched = lower_bound.touched(lab, source, guests)
     least_s = lower_bound.lower_bound_s(touched.values(), mbit)
     largest_s = lower_bound.lower_bound_s([max(touched.values())], mbit)
-    way = Way(
+    way = DrainRequest(
         source,
         destination,
         guest_cap_s=wanted.guest_cap_s or max(GUEST_CAP_S, GUEST_CAP_FACTOR * largest_s),
@@ -55,7 +56,7 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
             run = _one(lab, name, way, guests, folder / f"{name}-{repeat}")
             runs[name].append(run)
             print(f"strategies: {name} {repeat}/{repeats}: {comparison.line(run)}", flush=True)
-            lab = home.bring_home(lab)
+            lab = between_drains.bring_home(lab)
     return comparison.document(
         runs,
         link_mbit=mbit,
@@ -67,21 +68,21 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
 
 
 def _names(strategies: Sequence[str]) -> list[str]:
-    known = [ours.NAME, *POLICIES, FLOOR]
+    known = [playbook_drain.NAME, *POLICIES, FLOOR]
     unknown = [name for name in strategies if name not in known]
     if unknown:
         raise LabError(f"no strategy {unknown[0]!r}", f"There are {', '.join(known)}.")
-    return list(strategies) or [ours.NAME, *POLICIES]
+    return list(strategies) or [playbook_drain.NAME, *POLICIES]
 
 
-def _one(lab: Lab, name: str, way: Way, guests: Sequence[str], folder: Path) -> dict[str, Any]:
+def _one(lab: Lab, name: str, way: DrainRequest, guests: Sequence[str], folder: Path) -> dict[str, Any]:
     """One drain by one strategy, watched from outside."""
-    with Watch(lab, way.destination, guests, way.probe_ms) as watch:
-        drained: Drained
-        if name == ours.NAME:
-            drained = ours.drain(lab, way, folder)
+    with Observation(lab, way.destination, guests, way.probe_ms) as watch:
+        drained: DrainRecord
+        if name == playbook_drain.NAME:
+            drained = playbook_drain.drain(lab, way, folder)
         else:
-            drained = peers.drain(lab, LEAST if name == FLOOR else POLICIES[name], way, guests)
+            drained = policy_drain.drain(lab, LEAST if name == FLOOR else POLICIES[name], way, guests)
         seen = watch.ended(drained)
     places = outside.places(lab, guests)
     for guest, row in seen["guests"].items():

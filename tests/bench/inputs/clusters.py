@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Clusters of any size, skew and tightness, the same for the same seed: in numbers, as snapshots, as htools text.
 
-python -m bench.inputs.clusters --hosts 40 --guests 400 --skew 0.5 --seed 1 --out cluster.txt writes one for hbal -t; a name
-that ends in .json gives snapshots.
+python -m bench.inputs.clusters --hosts 40 --guests 400 --skew 0.5 --seed 1 --out cluster.txt
+
+writes one for hbal -t. A file name that ends in .json gives snapshots.
 """
 
 from __future__ import annotations

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import pytest
 
-from bench import cli, forecasting, measuring, ours
+from bench import cli, forecasting, measuring
+from bench.drains import playbook_drain
+from bench.drains.policies import FLOOR, POLICIES
 from bench.inputs import bench_options
-from bench.policies import FLOOR, POLICIES
 from lab import LabError
 from lab.layout import scenario
 
@@ -22,7 +23,7 @@ def test_what_the_bench_ships_is_valid(path):
     wanted = bench_options.read(path)
     plan = scenario.load(path)
     assert bench_options.ends(wanted, plan) == ("h1", "h2")
-    assert set(wanted.strategies) <= {ours.NAME, FLOOR, *POLICIES}
+    assert set(wanted.strategies) <= {playbook_drain.NAME, FLOOR, *POLICIES}
     assert plan.hosts[0].link_mbit > 0
 
 
@@ -77,7 +78,7 @@ STAY = {"guest": {"name": "b", "uuid": "v"}, "refusals": [{"reason": "nothing ke
 
 
 def test_a_drain_is_read_out_of_its_journal():
-    found = ours.drained(JOURNAL, [STAY], 0, measured_s=8.0, playbook_s=20.0)
+    found = playbook_drain.drained(JOURNAL, [STAY], 0, measured_s=8.0, playbook_s=20.0)
     (a, b) = found.moves
     assert (found.ended_ns - found.began_ns) / 1e9 == pytest.approx(4.85)
     assert (a.ended_ns - a.began_ns) / 1e9 == pytest.approx(4.5)
@@ -87,14 +88,14 @@ def test_a_drain_is_read_out_of_its_journal():
 
 
 def test_a_drain_of_which_nothing_could_move():
-    found = ours.drained([], [STAY], 0, measured_s=8.0, playbook_s=20.0)
+    found = playbook_drain.drained([], [STAY], 0, measured_s=8.0, playbook_s=20.0)
     assert [(move.guest, move.outcome) for move in found.moves] == [("b", "refused")]
     assert found.ended_ns == found.began_ns
 
 
 def test_times_are_those_of_the_monotonic_clock():
-    early = ours.drained(JOURNAL, [], 0, measured_s=0, playbook_s=0)
-    late = ours.drained(JOURNAL, [], 10**9, measured_s=0, playbook_s=0)
+    early = playbook_drain.drained(JOURNAL, [], 0, measured_s=0, playbook_s=0)
+    late = playbook_drain.drained(JOURNAL, [], 10**9, measured_s=0, playbook_s=0)
     assert early.moves[0].began_ns - late.moves[0].began_ns == 10**9
 
 

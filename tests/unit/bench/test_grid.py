@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from bench import grid
-from bench.drained import Moved
+from bench.drains.drain_record import MoveRecord
 
 BANDS = {"total_s": {"value": 4.0}, "bytes": {"value": 90}, "downtime_ms": {"value": 80}}
 CHOICE = {"method": "pre-copy", "verdict": "converges", **BANDS}
@@ -16,7 +16,7 @@ SEEN = {"total_s": 5.0, "downtime_observed_ms": 100.0}
 
 
 def moved(outcome="moved", strategy="pre-copy", downtime_ms=90.0, forecast=...):
-    return Moved("g", 1, 2, outcome, strategy, 100, downtime_ms, 4, None, CHOICE if forecast is ... else forecast)
+    return MoveRecord("g", 1, 2, outcome, strategy, 100, downtime_ms, 4, None, CHOICE if forecast is ... else forecast)
 
 
 def judged(verdict, move=None, tried=None, seen=None):

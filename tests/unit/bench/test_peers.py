@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pytest
 
-from bench import driver, peers
-from bench.drained import Way
-from bench.policies import FLOOR, GIB, LEAST, POLICIES, nova_steps
+from bench.drains import policy_drain, policy_driver
+from bench.drains.drain_record import DrainRequest
+from bench.drains.policies import FLOOR, GIB, LEAST, POLICIES, nova_steps
 
-WAY = Way("h1", "h2", guest_cap_s=30.0, cap_s=90.0)
+WAY = DrainRequest("h1", "h2", guest_cap_s=30.0, cap_s=90.0)
 MEMORY = 256 * 1024 * 1024
 
 
@@ -20,7 +20,9 @@ def followed(name, *sights, memory=MEMORY):
     """What a policy does at each of several looks, as (action, value)."""
     ladders = [list(ladder) for ladder in POLICIES[name].ladders(memory)]
     usual = {"iteration": 0, "elapsed_s": 0.0, "stalled_s": 0.0}
-    return [[(rule["do"], rule["value"]) for rule in driver.due(ladders, {**usual, **sight})] for sight in sights]
+    return [
+        [(rule["do"], rule["value"]) for rule in policy_driver.due(ladders, {**usual, **sight})] for sight in sights
+    ]
 
 
 def test_ovirt_raises_the_limit_by_one_step_a_look_then_gives_up():
@@ -59,7 +61,7 @@ def test_plain_virsh_never_interferes():
 
 def test_nobody_encrypts_and_all_take_the_definition_along():
     for policy in [*POLICIES.values(), LEAST]:
-        told = peers.task(policy, WAY, [("g", MEMORY)], "198.18.0.12")
+        told = policy_drain.task(policy, WAY, [("g", MEMORY)], "198.18.0.12")
         assert {"LIVE", "PEER2PEER", "PERSIST_DEST", "UNDEFINE_SOURCE"} <= set(told["flags"])
         assert "TLS" not in told["flags"]
         assert told["uri"] == "qemu+tcp://h2/system"
@@ -77,7 +79,7 @@ def test_how_many_at_once():
 
 
 def test_progress_is_a_new_low():
-    lowest = driver.Lowest()
+    lowest = policy_driver.Lowest()
     readings = [(0.0, 100), (1.0, 80), (2.0, 90), (3.0, 80), (4.0, 79), (6.0, 79)]
     assert [lowest.stalled_s(remaining, at) for at, remaining in readings] == [0, 0, 1, 2, 0, 2]
 
@@ -116,7 +118,7 @@ class Libvirt:
 class Domain:
     def __init__(self, libvirt, name):
         self.libvirt, self.name = libvirt, name
-        self.aborted = driver.threading.Event()
+        self.aborted = policy_driver.threading.Event()
 
     def migrateSetMaxDowntime(self, limit, flags):
         self.libvirt.calls.append((self.name, "downtime", limit))
@@ -136,8 +138,8 @@ class Domain:
 
 
 def drive(libvirt, guests, **changes):
-    told = peers.task(POLICIES["virsh"], WAY, [(name, MEMORY) for name in guests], "198.18.0.12")
-    return driver.run(libvirt, {**told, **changes})
+    told = policy_drain.task(POLICIES["virsh"], WAY, [(name, MEMORY) for name in guests], "198.18.0.12")
+    return policy_driver.run(libvirt, {**told, **changes})
 
 
 def test_guests_leave_in_order():

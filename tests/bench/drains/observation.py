@@ -13,13 +13,13 @@ from typing import Any
 
 from lab import Lab
 
-from .drained import Drained, Moved
+from .drain_record import DrainRecord, MoveRecord
 
 #: So long before its move a guest is watched too, to tell what it loses anyway; and after it, for what it loses later.
 BEFORE_NS, AFTER_NS = 2_000_000_000, 1_000_000_000
 
 
-class Watch:
+class Observation:
     """A prober on all guests and an eye on the cable into the destination, from before a drain until after it."""
 
     def __init__(self, lab: Lab, destination: str, guests: Sequence[str], probe_ms: float = 5.0) -> None:
@@ -27,7 +27,7 @@ class Watch:
         self._counter = Path("/sys/class/net") / link / "statistics" / "tx_bytes"
         self._probe = lab.probe(guests, probe_ms)
 
-    def __enter__(self) -> Watch:
+    def __enter__(self) -> Observation:
         self._probe.__enter__()
         time.sleep(BEFORE_NS / 1e9)
         self._before = self._sent()
@@ -41,7 +41,7 @@ class Watch:
     def _sent(self) -> int:
         return int(self._counter.read_text(encoding="ascii"))
 
-    def ended(self, drained: Drained) -> dict[str, Any]:
+    def ended(self, drained: DrainRecord) -> dict[str, Any]:
         """Stop watching; return the drain as it was seen, with a row for each guest by its name."""
         sent = self._sent() - self._before
         time.sleep(AFTER_NS / 1e9)
@@ -52,7 +52,7 @@ class Watch:
             "guests": {move.guest: self._row(move) for move in drained.moves},
         }
 
-    def _row(self, move: Moved) -> dict[str, Any]:
+    def _row(self, move: MoveRecord) -> dict[str, Any]:
         row: dict[str, Any] = {
             "guest": move.guest,
             "outcome": move.outcome,

@@ -11,7 +11,7 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Way:
+class DrainRequest:
     """From where to where, and for how long at most.
 
     Attributes:
@@ -32,7 +32,7 @@ class Way:
 
 
 @dataclass(frozen=True)
-class Moved:
+class MoveRecord:
     """One guest's move, moved or not; times are of the machine's monotonic clock, which all hosts share.
 
     Attributes:
@@ -55,11 +55,11 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Drained:
+class DrainRecord:
     """One drain: from the first move's beginning to the last one's end, and what was spent before that."""
 
     began_ns: int
     ended_ns: int
-    moves: tuple[Moved, ...]
+    moves: tuple[MoveRecord, ...]
     measured_s: float = 0.0
     playbook_s: float | None = None

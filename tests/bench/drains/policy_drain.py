@@ -13,17 +13,17 @@ from typing import Any
 
 from lab import Lab, LabError
 
-from .drained import Drained, Moved, Way
-from .home import DRIVER_PID
+from .between_drains import DRIVER_PID
+from .drain_record import DrainRecord, DrainRequest, MoveRecord
 from .policies import COMMON, Policy
 
-DRIVER = Path(__file__).with_name("driver.py")
+DRIVER = Path(__file__).with_name("policy_driver.py")
 MIB = 1024 * 1024
 #: What starting the driver and ending what it aborted may take beyond its own cap.
 PATIENCE_S = 60.0
 
 
-def task(policy: Policy, way: Way, guests: Sequence[tuple[str, int]], address: str) -> dict[str, Any]:
+def task(policy: Policy, way: DrainRequest, guests: Sequence[tuple[str, int]], address: str) -> dict[str, Any]:
     """What the driver is told.
 
     Args:
@@ -45,7 +45,7 @@ def task(policy: Policy, way: Way, guests: Sequence[tuple[str, int]], address: s
     }
 
 
-def drain(lab: Lab, policy: Policy, way: Way, order: Sequence[str]) -> Drained:
+def drain(lab: Lab, policy: Policy, way: DrainRequest, order: Sequence[str]) -> DrainRecord:
     """Move all guests by a policy; those that a cap or the policy ended stay where they are."""
     guests = [(name, lab.guest(name).plan.memory_mib * MIB) for name in order]
     told = json.dumps(task(policy, way, guests, lab.host(way.destination).migration_address))
@@ -58,16 +58,16 @@ def drain(lab: Lab, policy: Policy, way: Way, order: Sequence[str]) -> Drained:
         found = json.loads(done.stdout)
     except ValueError:
         raise LabError(f"the driver said: {done.stdout[-300:] or done.stderr[-300:]}", "Run the bench again.") from None
-    return Drained(
+    return DrainRecord(
         began_ns=found["began_ns"],
         ended_ns=found["ended_ns"],
         moves=tuple(_moved(one) for one in found["guests"]),
     )
 
 
-def _moved(one: dict[str, Any]) -> Moved:
+def _moved(one: dict[str, Any]) -> MoveRecord:
     switched = any(did["do"] == "post-copy" and "error" not in did for did in one["did"])
-    return Moved(
+    return MoveRecord(
         guest=one["guest"],
         began_ns=one["began_ns"],
         ended_ns=one["ended_ns"],

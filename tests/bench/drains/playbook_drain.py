@@ -17,7 +17,7 @@ from harness.ansible import CHECKOUT, Outcome
 from harness.operator import Operator
 from lab import Lab, LabError
 
-from .drained import Drained, Moved, Way
+from .drain_record import DrainRecord, DrainRequest, MoveRecord
 
 NAME = "kvmops"
 CALLBACK = CHECKOUT / "tests" / "bench" / "callback"
@@ -26,7 +26,7 @@ MEASURING = "measure | Measure guests"
 RUNS = "/var/lib/kvmops/runs"
 
 
-def drain(lab: Lab, way: Way, folder: Path, *, stated_mib_s: float | None = None) -> Drained:
+def drain(lab: Lab, way: DrainRequest, folder: Path, *, stated_mib_s: float | None = None) -> DrainRecord:
     """Drain the source by the playbook; the moves are read from the journal that it leaves on the host.
 
     Args:
@@ -77,7 +77,7 @@ def _operator(lab: Lab, folder: Path, timings: Path) -> Operator:
     return operator
 
 
-def _playbook(operator: Operator, way: Way, stated_mib_s: float | None) -> Outcome:
+def _playbook(operator: Operator, way: DrainRequest, stated_mib_s: float | None) -> Outcome:
     running = operator.start(
         "drain_host",
         **{
@@ -113,7 +113,7 @@ def drained(
     *,
     measured_s: float,
     playbook_s: float,
-) -> Drained:
+) -> DrainRecord:
     """Read a drain out of its journal and the C(stays) of its report (docs/contracts.md); neither need hold anything.
 
     Args:
@@ -125,7 +125,7 @@ def drained(
     moves += [_stayed(stay) for stay in stays]
     began_ns = min((_ns(line["at"]) - offset_ns for line in lines), default=0)
     ended_ns = max((_ns(line["at"]) - offset_ns for line in finished), default=began_ns)
-    return Drained(
+    return DrainRecord(
         began_ns=began_ns,
         ended_ns=ended_ns,
         moves=tuple(moves),
@@ -134,10 +134,10 @@ def drained(
     )
 
 
-def _moved(result: Mapping[str, Any], offset_ns: int) -> Moved:
+def _moved(result: Mapping[str, Any], offset_ns: int) -> MoveRecord:
     began, ended = result["started_at"], result["finished_at"]
     refused = "; ".join(one["reason"] for one in result["refusals"])
-    return Moved(
+    return MoveRecord(
         guest=result["guest"]["name"],
         began_ns=_ns(began) - offset_ns if began else 0,
         ended_ns=_ns(ended) - offset_ns if began and ended else 0,
@@ -151,9 +151,9 @@ def _moved(result: Mapping[str, Any], offset_ns: int) -> Moved:
     )
 
 
-def _stayed(stay: Mapping[str, Any]) -> Moved:
+def _stayed(stay: Mapping[str, Any]) -> MoveRecord:
     why = "; ".join(one["reason"] for one in stay["refusals"])
-    return Moved(stay["guest"]["name"], 0, 0, "refused", None, None, None, None, why, None)
+    return MoveRecord(stay["guest"]["name"], 0, 0, "refused", None, None, None, None, why, None)
 
 
 def _ns(at: str) -> int:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, kvmops.cluster contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How others move guests: their published constants as rules that one driver follows (driver.py).
+"""How others move guests: their published constants as rules that one driver follows (policy_driver.py).
 
 Encryption is off for all of them, and the link is theirs alone. What a policy does over hours (retries on other hosts,
 a queue for the whole cluster) plays no part in one drain from one host to one other.
@@ -32,7 +32,7 @@ class Policy:
         flags: libvirt's VIR_MIGRATE_… beside the common ones.
         downtime_ms: limit at the start; None leaves QEMU's, 300.
         look_s: how often it looks at a migration.
-        ladders: from the guest's memory in bytes, rules to be followed one after the other (driver.due).
+        ladders: from the guest's memory in bytes, rules to be followed one after the other (policy_driver.due).
     """
 
     source: str
