@@ -17,9 +17,8 @@ from typing import Any
 from bench.drains import between_drains, playbook_drain
 from bench.drains.drain_record import DrainRequest
 from bench.inputs import bench_options, lower_bound
+from bench.results.forecast_grid import quantile
 from lab import Lab, LabError
-
-from .grid import quantile
 
 SCHEMA = "kvmops.bench.eta/1"
 MIB = 1024 * 1024

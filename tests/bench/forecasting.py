@@ -26,9 +26,8 @@ from bench.drains.drain_record import DrainRequest, MoveRecord
 from bench.drains.observation import Observation
 from bench.drains.policies import POLICIES
 from bench.inputs import bench_options, lower_bound
+from bench.results import forecast_grid
 from lab import Lab
-
-from . import grid
 
 LINKS_MBIT = (400.0, 200.0, 100.0)
 MIB = 1024 * 1024
@@ -59,10 +58,10 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
         right = sum(row["verdict_right"] for row in found)
         print(f"forecast: {mbit:g} Mbit/s: {right} of {len(found)} verdicts right", flush=True)
     between_drains.bring_home(lab)
-    return grid.document(rows)
+    return forecast_grid.document(rows)
 
 
-lines = grid.lines
+lines = forecast_grid.lines
 
 
 def _link(lab: Lab, way: DrainRequest, mbit: float, folder: Path) -> list[dict[str, Any]]:
@@ -88,7 +87,7 @@ def _link(lab: Lab, way: DrainRequest, mbit: float, folder: Path) -> list[dict[s
         print(f"forecast: {mbit:g} Mbit/s: plain pre-copy tried for {', '.join(plain)}", flush=True)
         between_drains.bring_home(lab)
     return [
-        grid.row(
+        forecast_grid.row(
             mbit, name, moved.get(name), seen["guests"].get(name), said[name], plain.get(name), _cap_ms(lab, way, name)
         )
         for name in guests

@@ -15,10 +15,9 @@ from bench.drains.drain_record import DrainRecord, DrainRequest
 from bench.drains.observation import Observation
 from bench.drains.policies import FLOOR, LEAST, POLICIES
 from bench.inputs import bench_options, lower_bound
+from bench.results import comparison
 from harness import outside
 from lab import Lab, LabError
-
-from . import comparison
 
 #: How much longer than the lower bound a drain may take, and how much on top, before what is left is given up.
 CAP_FACTOR, CAP_EXTRA_S = 3.0, 30.0

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from bench import comparison
 from bench.inputs import lower_bound
+from bench.results import comparison
 
 SOURCES = {"virsh": "virsh migrate"}
 

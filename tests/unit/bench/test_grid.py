@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench import grid
 from bench.drains.drain_record import MoveRecord
+from bench.results import forecast_grid
 
 BANDS = {"total_s": {"value": 4.0}, "bytes": {"value": 90}, "downtime_ms": {"value": 80}}
 CHOICE = {"method": "pre-copy", "verdict": "converges", **BANDS}
@@ -20,7 +20,7 @@ def moved(outcome="moved", strategy="pre-copy", downtime_ms=90.0, forecast=...):
 
 
 def judged(verdict, move=None, tried=None, seen=None):
-    return grid.row(200, "g", move or moved(), seen or SEEN, {"verdict": verdict}, tried, 300)
+    return forecast_grid.row(200, "g", move or moved(), seen or SEEN, {"verdict": verdict}, tried, 300)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_never_is_not_right_for_want_of_trying():
     assert judged("never", move=moved(strategy="post-copy"))["plain_right"] is False
 
 
-@pytest.mark.parametrize("silence", [None, 301.0 + grid.TOLERANCE_MS])
+@pytest.mark.parametrize("silence", [None, 301.0 + forecast_grid.TOLERANCE_MS])
 def test_a_move_outside_its_intent_was_not_forecast_rightly(silence):
     found = judged("marginal", seen={**SEEN, "downtime_observed_ms": silence})
     assert (found["kept"], found["chosen_right"], found["verdict_right"]) == (False, False, False)
@@ -71,10 +71,10 @@ def test_errors_are_those_of_the_chosen_way_outside_the_marginal_band():
 
 def test_the_document_sums_up():
     rows = [judged("converges"), judged("never", tried=moved())]
-    found = grid.document(rows)
+    found = forecast_grid.document(rows)
     assert (found["combinations"], found["verdict_right"]) == (2, 0.5)
     assert found["p90_error"]["total_s"] == 0.2
-    told = "\n".join(grid.lines(found))
+    told = "\n".join(forecast_grid.lines(found))
     assert "WRONG" in told
     assert "50 % of the verdicts were right." in told
-    assert grid.document([])["verdict_right"] is None
+    assert forecast_grid.document([])["verdict_right"] is None
