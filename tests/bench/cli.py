@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench.benches import controller, eta, forecast, measure, overhead, plan, recorded, strategies
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
 from lab import DEFAULT_SCENARIO, LabError
-
-from . import controller, eta, forecasting, measuring, overhead, planning, recorded, strategies
 
 SCENARIOS = Path(__file__).with_name("scenarios")
 
@@ -40,11 +39,11 @@ class Bench:
 
 BENCHES = {
     "strategies": Bench(SCENARIOS / "mixed-eight.yml", strategies.measure, strategies.lines),
-    "forecast": Bench(SCENARIOS / "forecast.yml", forecasting.measure, forecasting.lines),
+    "forecast": Bench(SCENARIOS / "forecast.yml", forecast.measure, forecast.lines),
     "eta": Bench(SCENARIOS / "eta.yml", eta.measure, eta.lines),
-    "measure": Bench(SCENARIOS / "measure.yml", measuring.measure, measuring.lines),
+    "measure": Bench(SCENARIOS / "measure.yml", measure.measure, measure.lines),
     "overhead": Bench(DEFAULT_SCENARIO.with_name("overhead.yml"), overhead.measure, overhead.lines),
-    "plan": Bench(None, planning.measure, planning.lines),
+    "plan": Bench(None, plan.measure, plan.lines),
     "controller": Bench(None, controller.measure, controller.lines),
     "recorded": Bench(None, recorded.measure, recorded.document_lines),
 }

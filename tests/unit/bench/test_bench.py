@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import pytest
 
-from bench import cli, forecasting, measuring
+from bench import cli
+from bench.benches import forecast, measure
 from bench.drains import playbook_drain
 from bench.drains.policies import FLOOR, POLICIES
 from bench.inputs import bench_options
@@ -109,16 +110,16 @@ def section(lost_s, silence_ms=1.0):
 def test_measuring_costs_what_is_lost_beyond_what_is_lost_anyway():
     quiet = [section(0.1), section(0.2), section(0.3)]
     measured = [section(0.3, 4.0), section(0.35), section(0.9)]
-    found = measuring.document(["a"], quiet, measured, allow_monitor=True)
+    found = measure.document(["a"], quiet, measured, allow_monitor=True)
     (guest,) = found["guests"]
     assert (guest["work_lost_quiet_pct"], guest["work_lost_measured_pct"], guest["cost_pct"]) == (2.0, 3.5, 1.5)
     assert found["work_lost_pct_max"] == 1.5
     assert guest["silence_measured_ms"] == 4.0
-    assert "At most 1.50 %" in measuring.lines(found)[-1]
+    assert "At most 1.50 %" in measure.lines(found)[-1]
 
 
 def test_a_guest_without_work_loses_none():
-    found = measuring.document(["a"], [section(None)], [section(None)], allow_monitor=False)
+    found = measure.document(["a"], [section(None)], [section(None)], allow_monitor=False)
     assert found["guests"][0]["cost_pct"] is None
     assert found["work_lost_pct_max"] is None
 
@@ -129,11 +130,11 @@ def test_a_guest_without_work_loses_none():
 def test_what_the_core_says_of_plain_precopy():
     from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
     from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
-    from bench import recorded
+    from bench.benches import recorded
 
     intent = {**DEFAULTS, "max_downtime_ms": 300}
     said = {
-        name: forecasting.plain_outcome(
+        name: forecast.plain_outcome(
             Knowledge(working_set=recorded.document(recorded.records(), name), stated_bytes_per_s=23.9e6),
             "4096 16384 4194304",
             intent,

@@ -157,7 +157,7 @@ def test_what_the_report_makes():
 
 
 def test_what_measuring_forecasting_and_learning_make():
-    from bench import recorded
+    from bench.benches import recorded
 
     found = recorded.records()
     link = recorded.link(found)

@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_
     next_rate_mib_s,
 )
 from ansible_collections.kvmops.cluster.tests.unit.simulated_move import MIB, Move, Phase, decision, measured
-from bench import recorded
+from bench.benches import recorded
 
 #: What the recorded link carries, in bytes per second, and a link half as fast.
 RATE, HALF = 23_900_000, 11_500_000

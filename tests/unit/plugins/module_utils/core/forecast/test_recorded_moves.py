@@ -2,13 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The forecast against recorded migrations. Constants were set by idle and hot16 only; see bench/recorded.py."""
+"""The forecast against recorded migrations. Only idle and hot16 set constants; see bench/benches/recorded.py."""
 
 from __future__ import annotations
 
 import pytest
 
-from bench import recorded
+from bench.benches import recorded
 
 TOLD = {method: recorded.rows(method) for method in ("qmp", "libvirt")}
 CHECK = {method: [row for row in told if not row.fitted] for method, told in TOLD.items()}

@@ -10,16 +10,16 @@ import argparse
 
 import pytest
 
-from bench import planning
+from bench.benches import plan
 from bench.inputs import clusters
 
 
 @pytest.mark.parametrize("suffix", [".json", ".txt"])
 def test_a_cluster_from_a_file(tmp_path, monkeypatch, suffix):
-    monkeypatch.setattr(planning.shutil, "which", lambda dummy: None)
+    monkeypatch.setattr(plan.shutil, "which", lambda dummy: None)
     path = tmp_path / f"cluster{suffix}"
     clusters.main(["--hosts", "4", "--guests", "30", "--fill", "0.5", "--out", str(path)])
-    found = planning.measure(tmp_path, argparse.Namespace(cluster=path))
+    found = plan.measure(tmp_path, argparse.Namespace(cluster=path))
     (one,) = found["clusters"]
     assert (one["hosts"], one["guests"]) == (4, 30)
     assert one["rebalance"]["score_after"] < one["rebalance"]["score_before"]
@@ -28,12 +28,12 @@ def test_a_cluster_from_a_file(tmp_path, monkeypatch, suffix):
     assert one["drain"]["bytes"] >= one["drain"]["bound_bytes"] > 0
     assert one["upgrade"]["moves"] >= one["upgrade"]["guests"] > 0
     assert ("documents" in one) == (suffix == ".json")
-    told = "\n".join(planning.lines(found))
+    told = "\n".join(plan.lines(found))
     assert "rebalance: " in told
     assert "(4 hosts, 30 guests)" in told
 
 
 def test_tight_drains_are_told(monkeypatch):
-    monkeypatch.setattr(planning, "SEEDS", [1, 2])
-    (line,) = planning.lines({"clusters": [], "tight": [planning._tight(0.99)], "peak_mib": 1})[:1]
+    monkeypatch.setattr(plan, "SEEDS", [1, 2])
+    (line,) = plan.lines({"clusters": [], "tight": [plan._tight(0.99)], "peak_mib": 1})[:1]
     assert line.startswith("drain to 99 % full: 2 of 2 valid; 3072 MiB of others move, 3072 must; 2 proven best;")

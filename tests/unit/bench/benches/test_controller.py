@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from bench import controller
+from bench.benches import controller
 from bench.inputs import clusters
 
 

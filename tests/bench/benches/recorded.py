@@ -36,7 +36,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.to
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import working_set
 
-RECORDS = Path(__file__).parents[1] / "unit/plugins/module_utils/core/fixtures/recorded-moves.json"
+RECORDS = Path(__file__).parents[2] / "unit/plugins/module_utils/core/fixtures/recorded-moves.json"
 MIB = 1024 * 1024
 #: Ways in which W(t) was measured.
 METHODS = ("qmp", "libvirt")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import eta
+from bench.benches import eta
 
 
 def report(planned, actual):
