@@ -142,7 +142,24 @@ LAB = House(
     ),
     only={"ansible_collections": (), "harness": ("tests",), "bench": (), "demo": ()},
 )
-HOUSES = (PLUGINS, LAB)
+BENCH = House(
+    root="tests/bench",
+    package="bench",
+    page="tests/bench/README.md",
+    floors=(
+        (Room(".", "The command line"),),
+        (Room("benches", "What each bench measures: one file for each, with the name of the bench"),),
+        (Room("results", "Figures over all repeats, and tables for people; pure"),),
+        (
+            Room("drains", "One drain: by our playbook or by another system's policy; what a prober sees of it"),
+            Room("stand_ins", "Modules that read files, for a playbook run without hypervisors"),
+            Room("callback", "A callback plugin that writes the seconds of each task"),
+        ),
+        (Room("inputs", "Options in scenarios, clusters of any size, the least time that a drain can take"),),
+    ),
+    only={"demo": ()},
+)
+HOUSES = (PLUGINS, LAB, BENCH)
 
 
 @dataclasses.dataclass(frozen=True)
