@@ -120,4 +120,4 @@ def test_the_glossary_of_this_checkout_is_read_whole():
 
     assert known.words["cutover"] == "switchover"
     assert len(known.words) > 20
-    assert ("node", "tests/lab/accelerator.py") in known.exceptions
+    assert ("node", "tests/lab/image/accelerator.py") in known.exceptions
