@@ -109,6 +109,10 @@ integration: tools ## The lab's own tests, then the collection's on the lab (roo
 test: tools ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
 	@tests/tools/test $(CHECK) sanity+import-check integration
 
+.PHONY: releases
+releases: tools
+	@$(ROOT) -m soak.releases --junit-xml $(JUNIT)/releases.xml $(ARGS)
+
 .PHONY: soak
 soak: tools ## All that takes longer [NAME=part] [AGAIN=1]; goes on where it was stopped (root; an hour)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 
 
@@ -72,6 +71,6 @@ PARTS = (
         "releases",
         "A minimal Debian 12 and 13: the tests, the demo, and an installation from Git.",
         25,
-        (sys.executable, "-m", "soak.releases"),
+        _make("releases"),
     ),
 )

@@ -125,7 +125,7 @@ def nothing_started(root: Path) -> Iterator[None]:
 
 def _install(root: Path, packages: Path) -> None:
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    _copy_apt_options(root)
+    copy_apt_options(root)
     archives = root / "var/cache/apt/archives"
     run(["mount", "--bind", packages, archives])
     try:
@@ -143,7 +143,7 @@ def _get_packages(root: Path) -> None:
         run(["chroot", root, *words], environment=plain_environment())
 
 
-def _copy_apt_options(root: Path) -> None:
+def copy_apt_options(root: Path) -> None:
     """Take over how this machine's apt reaches the mirror (a proxy, a frozen date), but none of its hooks."""
     lines = run(["apt-config", "dump"]).stdout.splitlines()
     kept = [line for line in lines if line.startswith(("Acquire::http", "Acquire::Check-"))]
