@@ -164,7 +164,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import host_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -173,7 +172,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     run,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import settings_of
 
 # Must be kept in sync with plugins/doc_fragments/intent.py.
 INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -217,17 +216,14 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
     hosts = {
         target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}
     }
-    settings = module_common.settings(parameters, source, hosts)
+    settings = settings_of(parameters, source, hosts)
     intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
     stop = runner.Stop()
     with Connections(read_only=module.check_mode) as connections:
         guest = module_common.find_guest(connections, settings, parameters["guest"], target)
         step = {"id": "move", "guest": guest, "source": source, "destination": target, "intent": intent}
         if module.check_mode:
-            mover = GuestMover(
-                connections, settings, module_common.silent_reporter(utc_now), stop.stopping, stop.stopping
-            )
-            return mover.check(step)
+            return module_common.checking_mover(connections, settings).check(step)
         if parameters["progress_path"]:
             # Where that cannot be, nobody sees the lines, and the move goes on all the same.
             with contextlib.suppress(OSError):
@@ -240,9 +236,7 @@ def _move(
 ) -> dict[str, t.Any]:
     progress = Progress(progress_path)
     progress.begin(os.getpid())
-    mover = GuestMover(
-        connections, settings, module_common.reporter(None, progress, utc_now), stop.stopping, stop.stopping
-    )
+    mover = module_common.mover(connections, settings, None, progress, stop.stopping, stop.stopping)
     # A lost session says nothing about what its operator wants; an interrupt and a termination do.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -290,7 +290,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import no_refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import is_run_locked, run_lock_holder
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
@@ -301,7 +301,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import PreparationOptions
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import settings_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "command": {"type": "list", "elements": "str", "required": True},
@@ -367,14 +368,11 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]
     ranks = source_order.ranks(plan, name)
-    settings = module_common.settings(module.params, name, plan["hosts"], ranks, steps=steps)
+    settings = settings_of(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
         plans.check_cluster(plan, {name: module_common.host_uuid(connections, settings)})
         if module.check_mode:
-            stop = runner.Stop()
-            mover = GuestMover(
-                connections, settings, module_common.silent_reporter(utc_now), stop.aborting, stop.stopping
-            )
+            mover = module_common.checking_mover(connections, settings)
             return {"results": [mover.check(step) for step in steps], "run": {"plan": plan["id"], "attached": False}}
     request = runner.Request(
         plan=dict(plan),
@@ -390,8 +388,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
         with Connections(read_only=False) as writable:
             module_common.give_back_memory(writable, settings, journal, progress)
-            told = module_common.reporter(journal, progress, utc_now)
-            yield GuestMover(writable, settings, told, stop.aborting, stop.stopping, preparation=preparation)
+            yield module_common.mover(writable, settings, journal, progress, stop.aborting, stop.stopping, preparation)
 
     with lease_kept(module.params, name):
         return runner.run(request, make_mover, runner.Stop())

@@ -87,11 +87,13 @@ PLUGINS = House(
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),
             Room("plugin_utils/inventory", "Asks libvirtds from the controller, and makes inventory entries"),
             Room("plugin_utils/tables", "Plans, reports, paths and measurements as tables"),
-            Room("module_utils/virt/move", "Moves one guest: checks, preparation, the migration job, verification"),
+            Room("module_utils/virt/move", "Moves one guest: decides, begins, falls back, adopts, verifies, closes"),
         ),
         (
             Room("plugin_utils/terminal", "Text for terminals: columns, progress lines, the progress of a module"),
             Room("module_utils/virt/measure", "Reads working sets: dirty rates and samples of memory"),
+            Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
+            Room("module_utils/virt/migration", "One migration of libvirt's under way: the call, its control, its lines"),
         ),
         (
             Room("plugin_utils/files", "Documents in files on the controller"),

@@ -16,10 +16,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.contro
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import MoveReporter
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import MoveReporter
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 URI = "qemu+ssh://root@h2/system"
@@ -110,7 +111,7 @@ class Rig:
     def use(self, *, preparation=None, **settings):
         """Make the mover anew, with other settings, and with what is done to each guest around its move."""
         self.settings = dataclasses.replace(self.settings, **settings)
-        self.mover = GuestMover(
+        context = MoveContext(
             self.connections,
             self.settings,
             MoveReporter(self.recorder, self.recorder, lambda: "2026-11-24T02:00:00.000Z"),
@@ -118,8 +119,8 @@ class Rig:
             self.stopping,
             clock=self.clock,
             sleep=self.clock.sleep,
-            preparation=preparation,
         )
+        self.mover = GuestMover(context, preparation)
 
     def step(self, guest, destination="h2", **intent):
         return {

@@ -13,13 +13,10 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import shown
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-
-Step = dict[str, t.Any]
-Result = dict[str, t.Any]
 
 #: Outcomes after which a step that waits for this one may start.
 DONE = ("moved", "already_there")

@@ -15,11 +15,10 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import (
     Executor,
     Mover,
-    Result,
-    Step,
     no_refusal,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now

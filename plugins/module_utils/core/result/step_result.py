@@ -10,6 +10,10 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 
+#: A step of a plan, and what became of it, as plain JSON.
+Step = dict[str, t.Any]
+Result = dict[str, t.Any]
+
 OUTCOMES = ("moved", "already_there", "would_move", "refused", "failed", "unclear", "not_started")
 #: Outcomes that leave nothing to do.
 GOOD = ("moved", "already_there", "would_move")

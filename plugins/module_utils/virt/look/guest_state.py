@@ -118,38 +118,3 @@ def await_agreement(
         if now >= end or (resumable_since is not None and now >= resumable_since + RESUME_AFTER_S):
             return verdict, here, there
         sleep(POLL_S)
-
-
-def mend_definitions(
-    connections: Connections, source: Endpoint, destination: Endpoint, uuid: str, definition: str | None
-) -> list[str]:
-    """Bring the definitions into order after a move that both sides confirm: one there, none here.
-
-    Args:
-        connections: writable ones.
-        source, destination: the hosts.
-        uuid: the guest, which runs at the destination.
-        definition: the persistent XML that the source had before, or None for a transient guest.
-
-    Returns: what was done, in words; empty when all was right.
-
-    Raises: libvirtError or VirtError for what could not be done.
-    """
-    done = []
-    if definition is not None:
-        there = connections.get(destination.uri).connection
-        domain = there.lookupByUUIDString(uuid)
-        if domain.isActive() and not domain.isPersistent():
-            there.defineXML(definition)
-            done.append(f"defined it on {destination.host}")
-    try:
-        domain = connections.get(source.uri).connection.lookupByUUIDString(uuid)
-        # Only a definition without a guest behind it may go.
-        if not domain.isActive() and domain.isPersistent():
-            domain.undefineFlags(virt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
-            done.append(f"removed its definition on {source.host}")
-    except virt.libvirt.libvirtError as error:
-        # What is gone needs no removing. Anything else leaves a definition that its host may start one day.
-        if error.get_error_code() != virt.libvirt.VIR_ERR_NO_DOMAIN:
-            raise
-    return done

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
 
 #: Tries beyond the first; each has cost time and bytes already.
 MAX_FALLBACKS = 2

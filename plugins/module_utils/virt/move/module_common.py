@@ -8,72 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import balloon, qemu_instance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import (
     JournalWriter,
     MoveReporter,
     ProgressWriter,
-    Step,
 )
-
-MIB = 1024 * 1024
-
-
-def settings(
-    parameters: t.Mapping[str, t.Any],
-    name: str,
-    hosts: t.Mapping[str, t.Mapping[str, t.Any]],
-    ranks: t.Mapping[str, int] | None = None,
-    *,
-    steps: t.Sequence[Step] = (),
-) -> Settings:
-    """What all moves of a run share, from a module's parameters.
-
-    Args:
-        parameters: the module's, with C(uri), C(state_dir), C(reserve_mib), C(incoming_limit) and C(tune_network), and
-            C(window) where there may be several moves.
-        name: this host's name.
-        hosts: by name, how to reach each destination.
-        ranks: by destination, how many other sources come first; None: there are no others.
-        steps: all that this host is to do; none: a single move.
-
-    Raises: VirtError for a number that makes no sense.
-    """
-    for option, least in (("reserve_mib", 0), ("incoming_limit", 1), ("window", 1)):
-        value = parameters.get(option, least)
-        if value < least:
-            raise virt.VirtError(
-                refusal(
-                    "bad_option",
-                    f"{option} is {value}, and {least} is the least it can be",
-                    f"set {option} to {least} or more",
-                )
-            )
-    return Settings(
-        source=Endpoint(name, parameters["uri"]),
-        state_dir=parameters["state_dir"],
-        destinations=hosts,
-        reserve_bytes=parameters["reserve_mib"] * MIB,
-        incoming_limit=parameters["incoming_limit"],
-        tune_network=parameters["tune_network"],
-        ranks=ranks or {},
-        boot_id=qemu_instance.boot_id(),
-        at_once=_at_once(parameters, steps),
-    )
-
-
-def _at_once(parameters: t.Mapping[str, t.Any], steps: t.Sequence[Step]) -> int:
-    """How many guests this host may be sending at the same time, as far as they are there and let in."""
-    let_in = parameters["incoming_limit"] * len({step["destination"] for step in steps})
-    return max(1, min(parameters.get("window", 1), len(steps), let_in))
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 
 def host_uuid(connections: Connections, shared: Settings) -> str | None:
@@ -121,7 +74,7 @@ def _lookup(connection: t.Any, wanted: str) -> t.Any:
     return None
 
 
-class _NoDisplay:
+class _NoProgress:
     """Shows nothing, for check mode."""
 
     def write(self, phase: str, message: str, *, step: Step | None = None, level: int = 0, **figures: t.Any) -> None:
@@ -132,14 +85,34 @@ class _NoDisplay:
         return False
 
 
-def silent_reporter(now: t.Callable[[], str]) -> MoveReporter:
-    """Tells nobody, for check mode."""
-    return MoveReporter(None, _NoDisplay(), now)
+def checking_mover(connections: Connections, shared: Settings) -> GuestMover:
+    """What only checks moves, and reports to nobody."""
+    never = threading.Event()
+    return GuestMover(MoveContext(connections, shared, MoveReporter(None, _NoProgress(), utc_now), never, never))
 
 
-def reporter(journal: JournalWriter | None, progress: ProgressWriter, now: t.Callable[[], str]) -> MoveReporter:
-    """Tells the journal and those who watch."""
-    return MoveReporter(journal, progress, now)
+def mover(
+    connections: Connections,
+    shared: Settings,
+    journal: JournalWriter | None,
+    progress: ProgressWriter,
+    interrupted: threading.Event,
+    stopping: threading.Event,
+    preparation: PreparationOptions | None = None,
+) -> GuestMover:
+    """What moves guests.
+
+    Args:
+        connections: writable ones.
+        shared: what all moves of the run share.
+        journal: keeps events; None keeps none.
+        progress: shows lines.
+        interrupted: when set, what is in pre-copy is aborted.
+        stopping: when set, no guest is sent any more.
+        preparation: what is done to each guest around its move.
+    """
+    reporter = MoveReporter(journal, progress, utc_now)
+    return GuestMover(MoveContext(connections, shared, reporter, interrupted, stopping), preparation)
 
 
 def give_back_memory(

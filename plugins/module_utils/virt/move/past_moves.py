@@ -13,13 +13,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observ
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import stated_bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 
 #: Methods whose first pass sends each touched page as it is.
 SENDS_PAGES = ("pre-copy", "raise-downtime", "xbzrle", "throttle", "post-copy", "suspend")

@@ -10,19 +10,17 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Verdict
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.qemu_instance import QemuInstance
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import QemuInstance
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import (
     LinkSignals,
     MigrationWatcher,
     MoveReporter,
-    Step,
 )
-
-Result = dict[str, t.Any]
 
 
 class StepLog:
@@ -81,7 +79,9 @@ class StepLog:
         )
         self._tell_start(decision, before)
 
-    def watcher(self, signals: LinkSignals) -> MigrationWatcher:
+    def watcher(self, signals: LinkSignals | None = None) -> MigrationWatcher:
+        """What watches a migration of this step; without signals, nobody is told how far it is."""
+        signals = signals or LinkSignals(lambda: None, lambda: None)
         return self._reporter.watcher(self._step, signals, self._decision.choice if self._decision else None)
 
     def ended(self, ending: MigrationEnding) -> None:
@@ -127,6 +127,10 @@ class StepLog:
         )
         return step_result(self._step, "refused", refusals=refusals)
 
+    def refuse_for(self, error: Exception) -> Result:
+        """Refuse the step for an error before anything was begun; a mistake of ours goes on as the exception it is."""
+        return self.refuse([refusal_of(error)])
+
     def close(self, result: Result) -> Result:
         if result["outcome"] == "already_there":
             self.tell("step.verified", "done", "already there", verdict="already_there")
@@ -149,6 +153,14 @@ class StepLog:
             iterations=ending.iterations or None,
             forecast=decision.choice if decision else None,
         )
+
+
+def refusal_of(error: Exception) -> Refusal:
+    """Why nothing was begun; a mistake of ours goes on as the exception it is."""
+    why = explained(error)
+    if why is None:
+        raise error
+    return why
 
 
 def _in_words(decision: Decision) -> str:

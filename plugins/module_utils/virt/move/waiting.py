@@ -6,14 +6,11 @@
 
 from __future__ import annotations
 
-import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions, Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import Step
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 
 #: What is waited for is asked for again this often, and given up after so long.
 POLL_S = 1.0
@@ -25,44 +22,30 @@ SLOT_CLAIM_S = 1.5
 MAX_SLOT_CLAIMS = 4
 
 
-class StoppedError(Exception):
-    """The run was stopped: it is to begin nothing more."""
-
-
 class HostWaits:
     """Waits for other hosts on behalf of a step.
 
     Args:
-        preconditions: asks them.
-        settings: what is the same for all moves.
-        stopping: when set, nobody waits any longer.
+        context: of the run. When it is stopped, nobody waits any longer.
     """
 
-    def __init__(
-        self,
-        preconditions: Preconditions,
-        settings: Settings,
-        stopping: threading.Event,
-        clock: t.Callable[[], float],
-        sleep: t.Callable[[float], None],
-    ) -> None:
-        self._preconditions = preconditions
-        self._settings = settings
-        self._stopping = stopping
-        self._clock = clock
-        self._sleep = sleep
+    def __init__(self, context: MoveContext) -> None:
+        self._context = context
+        self._hosts = context.hosts
+        self._clock = context.clock
+        self._sleep = context.sleep
 
-    def slot(self, step: Step, log: StepLog) -> list[Refusal]:
+    def for_slot(self, move: Move) -> list[Refusal]:
         """Wait until the destination takes in few enough guests for one more; why not, if that never is.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
-        target, limit = step["destination"], self._settings.incoming_limit
+        target, limit = move.step["destination"], self._context.settings.incoming_limit
         end, told = self._clock() + WAIT_TIMEOUT_S, False
-        first = SLOT_CLAIM_S * min(self._settings.ranks.get(target, 0), MAX_SLOT_CLAIMS)
+        first = SLOT_CLAIM_S * min(self._context.settings.ranks.get(target, 0), MAX_SLOT_CLAIMS)
         free_since: float | None = None
         while True:
-            coming = self._preconditions.incoming(step)
+            coming = self._hosts.incoming(move.step)
             others = "another guest" if coming == 1 else f"{coming} other guests"
             if coming < limit:
                 free_since = self._clock() if free_since is None else free_since
@@ -81,7 +64,7 @@ class HostWaits:
                 ]
             if not told and coming >= limit:
                 told = True
-                log.tell(
+                move.log.tell(
                     "step.waiting",
                     "waiting",
                     f"waiting for {target}, which is taking in {others}",
@@ -89,12 +72,12 @@ class HostWaits:
                 )
             self._sleep(POLL_S)
 
-    def others(self, step: Step, log: StepLog) -> list[Refusal]:
+    def for_arrivals(self, move: Move) -> list[Refusal]:
         """Wait until guests that other sources send have arrived; why not, if one does not.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
-        for other in step.get("awaits") or ():
+        for other in move.step.get("awaits") or ():
             end, told = self._clock() + WAIT_TIMEOUT_S, False
             name, target = other["guest"]["name"], ", or on to ".join(other["arrivals"])
             while not self._has_arrived(other):
@@ -109,12 +92,13 @@ class HostWaits:
                     ]
                 if not told:
                     told = True
-                    log.tell("step.waiting", "waiting", f"waiting for {name} to come to {target}", after=other["id"])
+                    words = f"waiting for {name} to come to {target}"
+                    move.log.tell("step.waiting", "waiting", words, after=other["id"])
                 self._sleep(POLL_S)
         return []
 
     def _must_go_on(self) -> None:
-        if self._stopping.is_set():
+        if self._context.stopping.is_set():
             raise StoppedError
 
     def _has_arrived(self, other: t.Mapping[str, t.Any]) -> bool:
@@ -122,7 +106,7 @@ class HostWaits:
 
     def _runs_at(self, host: str, uuid: str) -> bool:
         try:
-            domain = self._preconditions.domain_at(host, uuid)
+            domain = self._hosts.domain_at(host, uuid)
             return bool(domain.state()[0] == virt.libvirt.VIR_DOMAIN_RUNNING)
         except (virt.libvirt.libvirtError, virt.VirtError):
             # Not there yet, or a destination that does not answer now; either may be over in a moment.

@@ -12,7 +12,9 @@ import threading
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
 from ansible_collections.kvmops.cluster.plugins.modules import domain_migrate
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
@@ -118,7 +120,7 @@ def test_a_guest_that_is_unclear_says_what_to_look_at(world, monkeypatch):
         world.h2.stop_daemon()
 
     world.cluster.on_migrate = lost
-    monkeypatch.setattr(domain_migrate, "GuestMover", functools.partial(domain_migrate.GuestMover, clock=Fast()))
+    monkeypatch.setattr(module_common, "MoveContext", functools.partial(MoveContext, clock=Fast()))
     result = world.migrate("web1")
     assert result["migration"]["outcome"] == "unclear"
     assert "bring h2 back, then compare virsh domstate --reason web1 on both hosts" in result["msg"]

@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory i
     write_durably,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.modules import plan_apply
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES

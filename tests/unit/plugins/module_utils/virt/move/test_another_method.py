@@ -13,7 +13,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import mover, past_moves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import guest_migration, method_choice, past_moves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Move, rounds, until
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import fitted, measured
@@ -138,7 +139,7 @@ def test_no_other_way_is_a_failure_with_its_reason(rig, known):
 def test_the_deadline_is_one_for_all_tries(rig, known, took_s, outcome):
     guest = known(SPARSE)
     deadlines = []
-    real = mover.GuestMover._appraise
+    real = MethodChoice.appraise
 
     def appraise(self, step, answers, *more, **words):
         deadlines.append(answers.intent["deadline_s"])
@@ -153,7 +154,7 @@ def test_the_deadline_is_one_for_all_tries(rig, known, took_s, outcome):
 
     rig.cluster.on_migrate = migrate
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mover.GuestMover, "_appraise", appraise)
+        patch.setattr(MethodChoice, "appraise", appraise)
         result = rig.move(guest, allow_suspend=True, deadline_s=90)
     assert result["outcome"] == outcome
     assert deadlines[0] == 90
@@ -169,8 +170,8 @@ def test_what_all_tries_took_is_taken_off_the_deadline_once(rig, known, monkeypa
         job.fail(libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, "argument unsupported: this is not supported")
 
     rig.cluster.on_migrate = migrate
-    decided, real = [], mover.decide
-    monkeypatch.setattr(mover, "decide", lambda *a, **more: decided.append(real(*a, **more)) or decided[-1])
+    decided, real = [], method_choice.decide
+    monkeypatch.setattr(method_choice, "decide", lambda *a, **more: decided.append(real(*a, **more)) or decided[-1])
     assert rig.move(guest, allow_suspend=True, deadline_s=900)["outcome"] == "failed"
     first, second, third = [decision.deadline_s for decision in decided]
     assert first == 900
@@ -195,8 +196,8 @@ def test_a_mistake_in_learning_leaves_a_guest_that_has_moved_moved(rig, known, m
 def test_both_hosts_are_asked_again_when_getting_a_guest_ready_took_long(rig, known, monkeypatch):
     guest = known(SPARSE)
     asked = []
-    real = rig.mover._preconditions.ask
-    monkeypatch.setattr(rig.mover._preconditions, "ask", lambda step: asked.append(1) or real(step))
+    real = rig.mover._parts.preconditions.ask
+    monkeypatch.setattr(rig.mover._parts.preconditions, "ask", lambda step: asked.append(1) or real(step))
     prepared = rig.mover._preparation.prepared
 
     @contextlib.contextmanager
@@ -204,7 +205,7 @@ def test_both_hosts_are_asked_again_when_getting_a_guest_ready_took_long(rig, kn
         with prepared(*arguments, **words) as ready:
             rig.clock.slept += 60
             gone = dataclasses.replace(real(arguments[0]), refusals=[refusal("closed", "h2 was closed", "open it")])
-            monkeypatch.setattr(rig.mover._preconditions, "ask", lambda step: asked.append(1) or gone)
+            monkeypatch.setattr(rig.mover._parts.preconditions, "ask", lambda step: asked.append(1) or gone)
             yield ready
 
     monkeypatch.setattr(rig.mover._preparation, "prepared", slowly)
@@ -355,16 +356,16 @@ def test_a_destination_that_goes_away_between_two_tries_leaves_the_first_reason(
     guest = known(SPARSE)
     refuses(rig, libvirt.VIR_MIGRATE_COMPRESSED, libvirt.VIR_ERR_ARGUMENT_UNSUPPORTED, NO_XBZRLE)
 
-    def gone(_attempt):
+    def gone(*_arguments):
         raise libvirt.libvirtError("Cannot recv data: Connection reset by peer", libvirt.VIR_ERR_SYSTEM_ERROR)
 
-    job, made = rig.mover._job, []
+    job, made = guest_migration.migration_job, []
 
-    def once(attempt):
-        made.append(attempt)
-        return job(attempt) if len(made) == 1 else gone(attempt)
+    def once(*arguments):
+        made.append(arguments)
+        return job(*arguments) if len(made) == 1 else gone(*arguments)
 
-    monkeypatch.setattr(rig.mover, "_job", once)
+    monkeypatch.setattr(guest_migration, "migration_job", once)
     result = rig.move(guest, allow_suspend=True)
     assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
     assert ways(rig) == ["xbzrle"]

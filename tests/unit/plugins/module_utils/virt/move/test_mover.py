@@ -15,9 +15,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import destination, guest_state, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import control_loop, mover, waiting
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import job as migration
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import PreparationOptions
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, RUNNING, URI, Move, Rig, rounds, until
@@ -155,7 +156,7 @@ def test_the_link_is_free_as_soon_as_the_guest_runs_there(rig):
 def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
     shared_link = []
     monkeypatch.setattr(
-        mover.past_moves,
+        past_moves,
         "calibrate",
         lambda _settings, step, _appraised, _decision, ending: shared_link.append((step["id"], ending.shared_link)),
     )
@@ -180,7 +181,7 @@ def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
 
 def test_guests_that_come_in_from_elsewhere_are_company(rig, monkeypatch):
     shared_link = []
-    monkeypatch.setattr(mover.past_moves, "calibrate", lambda *known: shared_link.append(known[-1].shared_link))
+    monkeypatch.setattr(past_moves, "calibrate", lambda *known: shared_link.append(known[-1].shared_link))
     monkeypatch.setattr(destination, "incoming", lambda _connection: 1)
     rig.use(incoming_limit=2)
     rig.cluster.on_migrate = lambda job: job.complete()
@@ -911,13 +912,13 @@ def test_a_guest_that_vanishes_while_it_is_looked_at(rig, monkeypatch):
 
 def test_a_guest_that_vanishes_after_it_was_looked_at(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
-    real = rig.mover._host_waits.slot
+    real = rig.mover._parts.admission._waits.for_slot
 
-    def late(step, log):
+    def late(move):
         rig.h1.guests.clear()
-        return real(step, log)
+        return real(move)
 
-    monkeypatch.setattr(rig.mover._host_waits, "slot", late)
+    monkeypatch.setattr(rig.mover._parts.admission._waits, "for_slot", late)
     result = rig.move(guest)
     assert code_of(result) == "libvirt_error"
     assert "no domain with matching uuid" in result["refusals"][0]["reason"]
@@ -1002,7 +1003,7 @@ def test_a_disk_that_fills_up_takes_no_eyes_off_a_guest_under_way(rig):
 
 def test_a_mistake_of_ours_is_not_dressed_up_as_a_refusal(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
-    monkeypatch.setattr(rig.mover._preconditions, "ask", lambda _step: {}["key"])
+    monkeypatch.setattr(rig.mover._parts.preconditions, "ask", lambda _step: {}["key"])
     with pytest.raises(KeyError):
         rig.move(guest)
 
@@ -1375,14 +1376,14 @@ def test_a_joined_migration_whose_result_is_lost_goes_on_here_only_if_it_was_com
 def test_another_migration_that_was_quicker_than_ours_may_have_taken_it_elsewhere(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
     rig.cluster.add_host("h3")
-    begin = rig.mover._host_waits.slot
+    begin = rig.mover._parts.admission._waits.for_slot
 
-    def quicker(step, log):
+    def quicker(move):
         outside(rig, guest, uri="qemu+ssh://root@h3/system")
         guest.wait_for_job()
-        return begin(step, log)
+        return begin(move)
 
-    monkeypatch.setattr(rig.mover._host_waits, "slot", quicker)
+    monkeypatch.setattr(rig.mover._parts.admission._waits, "for_slot", quicker)
     move = rig.start(guest)
     until(lambda: "migration.failed" in rig.recorder.names())
     guest.job.fail_unclear()
@@ -1441,7 +1442,7 @@ def test_a_joined_migration_is_not_let_go_on_here_behind_a_destination_that_was_
     """Nobody knows whether that migration leaves a definition there."""
     guest = rig.h1.add_guest("web1")
     if sight == "never":
-        monkeypatch.setattr(rig.mover._verification, "watch", lambda _step: None)
+        monkeypatch.setattr(rig.mover._context.hosts, "destination_events", lambda _step: None)
     job, move = adopted(rig, guest)
     until(lambda: rig.clock.slept > 2)
     if sight == "lost":

@@ -15,9 +15,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common, past_moves
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.job import MigrationEnding
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings, settings_of
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23_940_000
@@ -120,7 +120,7 @@ class TestRecall:
     def test_a_host_sends_as_many_as_are_there_and_let_in(self, window, incoming_limit, targets, at_once):
         parameters = {"uri": "qemu:///system", "state_dir": "/", "reserve_mib": 0, "tune_network": False,
                       "window": window, "incoming_limit": incoming_limit}  # fmt: skip
-        found = module_common.settings(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
+        found = settings_of(parameters, "h1", {}, steps=[{"destination": target} for target in targets])
         assert found.at_once == at_once
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.path import FIRST_PORT, LAST_PORT
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import migration_socket
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
 
 LIMIT = 65536
 UNTOUCHED = 0
@@ -49,8 +49,8 @@ class Guest:
 
 @pytest.fixture
 def guest(monkeypatch, tmp_path):
-    monkeypatch.setattr(migration_socket, "PID_FILES", tmp_path)
-    monkeypatch.setattr(migration_socket, "POLL_S", 0.01)
+    monkeypatch.setattr(send_buffer, "PID_FILES", tmp_path)
+    monkeypatch.setattr(send_buffer, "POLL_S", 0.01)
     (tmp_path / "web1.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     made = Guest()
     yield made
@@ -58,7 +58,7 @@ def guest(monkeypatch, tmp_path):
 
 
 def limit_of(connection):
-    return connection.getsockopt(socket.IPPROTO_TCP, migration_socket.TCP_NOTSENT_LOWAT)
+    return connection.getsockopt(socket.IPPROTO_TCP, send_buffer.TCP_NOTSENT_LOWAT)
 
 
 def descriptors():
@@ -75,7 +75,7 @@ def wait_for(truth):
 def able_to_borrow():
     """Some containers keep even a process's own descriptors from it."""
     try:
-        with migration_socket._Process(os.getpid()) as process:
+        with send_buffer._Process(os.getpid()) as process:
             process.limit(LIMIT)
     except (OSError, AttributeError):
         return False
@@ -90,7 +90,7 @@ def test_migration_connections_are_limited_also_late_ones_and_no_others(guest):
     told = []
     first, other = guest.connect(range(FIRST_PORT, LAST_PORT + 1)), guest.connect([0])
 
-    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
+    with send_buffer.limited_send_buffer("web1", LIMIT, told.append):
         wait_for(lambda: limit_of(first) == LIMIT)
         late = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
         wait_for(lambda: limit_of(late) == LIMIT)
@@ -104,7 +104,7 @@ def test_what_was_borrowed_is_given_back_at_once(guest):
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
     before = descriptors()
 
-    with migration_socket.limited_send_buffer("web1", LIMIT, lambda words: None):
+    with send_buffer.limited_send_buffer("web1", LIMIT, lambda words: None):
         wait_for(lambda: limit_of(connection) == LIMIT)
 
     assert descriptors() == before
@@ -115,7 +115,7 @@ def test_without_a_limit_nothing_is_touched(guest):
     told = []
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
 
-    with migration_socket.limited_send_buffer("web1", None, told.append):
+    with send_buffer.limited_send_buffer("web1", None, told.append):
         time.sleep(0.05)
 
     assert (limit_of(connection), told) == (UNTOUCHED, [])
@@ -123,7 +123,7 @@ def test_without_a_limit_nothing_is_touched(guest):
 
 def refused(number):
     def syscall(*dummy):
-        migration_socket.ctypes.set_errno(number)
+        send_buffer.ctypes.set_errno(number)
         return -1
 
     return syscall
@@ -142,9 +142,9 @@ class Library:
 def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest, monkeypatch, number, words):
     told = []
     guest.connect(range(FIRST_PORT, LAST_PORT + 1))
-    monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(number))
+    monkeypatch.setattr(send_buffer.ctypes, "CDLL", lambda *dummy, **also: Library(number))
 
-    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
+    with send_buffer.limited_send_buffer("web1", LIMIT, told.append):
         wait_for(lambda: told)
 
     [sentence] = told
@@ -155,9 +155,9 @@ def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest,
 def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch):
     told = []
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
-    monkeypatch.setattr(migration_socket.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
+    monkeypatch.setattr(send_buffer.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
 
-    with migration_socket.limited_send_buffer("web1", LIMIT, told.append):
+    with send_buffer.limited_send_buffer("web1", LIMIT, told.append):
         time.sleep(0.05)
 
     assert (limit_of(connection), told) == (UNTOUCHED, [])
@@ -166,7 +166,7 @@ def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch
 def test_a_guest_without_a_process_is_told(guest):
     told = []
 
-    with migration_socket.limited_send_buffer("gone", LIMIT, told.append):
+    with send_buffer.limited_send_buffer("gone", LIMIT, told.append):
         wait_for(lambda: told)
 
     assert "gone.pid" in told[0]

@@ -33,7 +33,7 @@ class MigrationLimits:
     downtime_ms: int | None = None
     speed_mib_s: int | None = None
 
-    def give_back(self, domain: t.Any) -> bool:
+    def restore(self, domain: t.Any) -> bool:
         """Set those that are others now; returns whether one was.
 
         Raises: libvirtError when it cannot be set, such as of a guest that has left.

@@ -12,8 +12,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import control_loop
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import (
     TRY_AGAIN_S,
     ControlLoop,
     sample_of,

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.concurrency import SendingMoves
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.concurrency import SendingMoves
 
 
 def test_moves_one_after_the_other_do_not_share_the_link():

@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.reporting import LinkSignals, MoveReporter
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals, MoveReporter
 
 MIB = 1 << 20
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}}

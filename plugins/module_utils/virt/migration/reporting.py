@@ -17,11 +17,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
     seconds_left,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-
-Step = dict[str, t.Any]
 
 #: Events that must be on record before what they announce is done.
 BEGINNINGS = ("step.started", "migration.started")

@@ -13,7 +13,7 @@ import types
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import hooks
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hooks
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 

@@ -11,9 +11,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import preparation
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import HookResult
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preparation import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import preparation
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
 )

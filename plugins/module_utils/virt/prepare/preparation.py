@@ -15,12 +15,13 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.balloon import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import (
     Balloon,
     MemoryReport,
     by_hand,
@@ -28,9 +29,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.balloon i
     give_back_left,
     report,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hooks import HookResult, in_guest, on_host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult, in_guest, on_host
 
-Step = dict[str, t.Any]
 Tell = t.Callable[..., None]
 #: Outcomes after which the guest is at its destination, and those after which it is still at its source.
 THERE, HERE = ("moved", "already_there"), ("failed", "refused", "not_started")

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.control_loop import ControlLoop, Watcher
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop, Watcher
 
 #: Between events the statistics are read this often.
 POLL_S = 0.25

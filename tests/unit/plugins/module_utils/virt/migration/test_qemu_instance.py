@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.qemu_instance import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import (
     MigrationLimits,
     boot_id,
     is_same_instance,
@@ -76,7 +76,7 @@ def test_what_is_put_on_record_is_found_again():
 @pytest.mark.parametrize("record", [{}, {"downtime_before_ms": "60", "speed_before_mib_s": None}])
 def test_a_record_that_tells_no_limits_gives_none_back(record):
     domain = Domain()
-    assert not limits_before(record).give_back(domain)
+    assert not limits_before(record).restore(domain)
     assert domain.sets == []
 
 
@@ -91,5 +91,5 @@ def test_a_record_that_tells_no_limits_gives_none_back(record):
 )
 def test_only_a_limit_that_is_another_now_is_set(limits, sets):
     domain = Domain()
-    assert limits.give_back(domain) is bool(sets)
+    assert limits.restore(domain) is bool(sets)
     assert domain.sets == sets

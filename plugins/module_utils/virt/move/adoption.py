@@ -1,0 +1,69 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: takes over a migration under way that another run began, most likely one that died.
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import DestinationEvidence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
+    persistent_definition,
+    repair_definitions,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+
+ENDED_ELSEWHERE = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
+
+
+class Adoption:
+    """Adopts migrations.
+
+    Args:
+        context: of the run, with writable connections.
+        choice: says how a migration goes on.
+        verification: controls the migration until both sides agree.
+    """
+
+    def __init__(self, context: MoveContext, choice: MethodChoice, verification: Verification) -> None:
+        self._context = context
+        self._hosts = context.hosts
+        self._choice = choice
+        self._verification = verification
+
+    def adopt(self, move: Move, there: Side) -> Result:
+        """Control a migration under way, and wait for its end; returns the result of the step.
+
+        Args:
+            move: of a guest that migrates already.
+            there: the guest at the destination.
+        """
+        step = move.step
+        move.log.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
+        definition, elapsed_s = None, 0.0
+        # It may end at any moment, and then both sides say what became of it.
+        with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+            domain = self._hosts.domain(step)
+            definition = persistent_definition(domain)
+            elapsed_s = domain.jobStats().get("time_elapsed", 0) / 1000
+        decision = self._choice.decide_adopted(step, persistent=definition is not None)
+        control_loop = self._verification.control_loop(move, Control(decision), elapsed_s)
+        ending = MigrationEnding(elapsed_s=elapsed_s)
+        evidence = DestinationEvidence(events=self._hosts.destination_events(step))
+        evidence.add(there)
+        with self._context.sending.sending():
+            verdict, here, there = self._verification.conclude(
+                move, ending, control_loop, evidence, ended=ENDED_ELSEWHERE
+            )
+        if verdict.kind == "moved":
+            return move.log.moved(ending, *repair_definitions(self._context, step, here, there, definition))
+        return move.log.not_moved(ending, verdict)

@@ -1,0 +1,130 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: begins the migration of a guest, and falls back to another method where one fails.
+
+from __future__ import annotations
+
+import dataclasses
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
+    persistent_definition,
+    repair_definitions,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import FallbackHistory
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice, with_time_left
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
+
+
+class GuestMigration:
+    """Migrates guests of a run.
+
+    Args:
+        context: of the run, with writable connections.
+        preconditions: asks both hosts before another method is tried.
+        choice: chooses the method.
+        run: makes the call of an attempt, and verifies it.
+        limits: says which QEMU holds a guest.
+    """
+
+    def __init__(
+        self,
+        context: MoveContext,
+        preconditions: Preconditions,
+        choice: MethodChoice,
+        run: MigrationRun,
+        limits: RecordedLimits,
+    ) -> None:
+        self._context = context
+        self._hosts = context.hosts
+        self._preconditions = preconditions
+        self._choice = choice
+        self._run = run
+        self._limits = limits
+
+    def begin(self, move: Move, admitted: Proceed) -> Attempt:
+        """Do all that comes before libvirt is asked to migrate the guest, and put the start on record last.
+
+        Raises:
+            StoppedError: nothing is to be begun any more.
+            libvirtError, VirtError: the guest or a host cannot be asked, or the start cannot be put on record.
+        """
+        step, answers, appraised = move.step, admitted.answers, admitted.appraised
+        decision = self._choice.decide(step, answers, appraised)
+        definition = persistent_definition(self._hosts.domain(step))
+        attempt = Attempt(move, answers, appraised, decision, definition, migration_job(self._context, step, decision))
+        instance = self._limits.qemu_instance(step)
+        self._context.check_may_begin(move)
+        move.log.begin(decision, instance)
+        return attempt
+
+    def migrate(self, attempt: Attempt) -> Result:
+        """Migrate the guest, by the next best method where the chosen one fails; returns the result of the step."""
+        history = FallbackHistory()
+        while True:
+            verdict, here, there, ending = self._run.run(attempt)
+            log = attempt.move.log
+            if verdict.kind == "moved":
+                repaired, fault = repair_definitions(self._context, attempt.move.step, here, there, attempt.definition)
+                attempt.calibrate(self._context.settings, ending)
+                return log.moved(ending, repaired, fault)
+            following = self._fall_back(attempt, history, ending) if verdict.kind == "stayed" else None
+            if following is None:
+                return log.not_moved(ending, verdict)
+            attempt = following
+
+    def _fall_back(self, attempt: Attempt, history: FallbackHistory, ending: MigrationEnding) -> Attempt | None:
+        """Begin the next attempt of a guest that stayed where it was; None where there is none."""
+        log = attempt.move.log
+        if self._context.is_stopping or not history.add(attempt.decision, ending):
+            return None
+        try:
+            return self._next_attempt(attempt, history)
+        except StoppedError:
+            log.note("no other way is tried: this run is to begin nothing more")
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            # Nothing was begun, and what became of the attempt before is told by its own ending.
+            log.note(f"no other way is tried: {error}")
+        return None
+
+    def _next_attempt(self, attempt: Attempt, history: FallbackHistory) -> Attempt | None:
+        """The next attempt, which is on record as begun; None where no other method will do.
+
+        Raises:
+            StoppedError: nothing is to be begun any more.
+            libvirtError, VirtError: the guest or a host cannot be asked, or a host refuses the guest now.
+        """
+        move, step = attempt.move, attempt.move.step
+        # The attempt before may have taken long, and the hosts are others by now.
+        answers = with_time_left(self._preconditions.ask(step), move.log.elapsed_s)
+        if answers is None:
+            return None
+        if answers.refusals:
+            raise virt.VirtError(answers.refusals[0])
+        appraised = self._choice.appraise(step, answers, history)
+        if appraised.choice["method"] is None:
+            return None
+        decision = self._choice.decide(step, answers, appraised)
+        if not history.is_new(decision):
+            return None
+        following = dataclasses.replace(
+            attempt,
+            answers=answers,
+            appraised=appraised,
+            decision=decision,
+            job=migration_job(self._context, step, decision),
+            may_restart=False,
+        )
+        instance = self._limits.qemu_instance(step)
+        self._context.check_may_begin(move)
+        move.log.again(decision, history.reason, instance)
+        return following

@@ -1,0 +1,75 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: one call of libvirt's that sends a guest, and what both sides say of it afterwards.
+
+from __future__ import annotations
+
+import contextlib
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import DestinationEvidence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+
+
+class MigrationRun:
+    """Makes the call of an attempt, and verifies it.
+
+    Args:
+        context: of the run.
+        verification: judges by both sides.
+    """
+
+    def __init__(self, context: MoveContext, verification: Verification) -> None:
+        self._context = context
+        self._verification = verification
+
+    def run(self, attempt: Attempt) -> tuple[Verdict, Side, Side, MigrationEnding]:
+        """Send the guest; returns what both sides say of it, and how the call ended."""
+        move, job, control = attempt.move, attempt.job, attempt.control()
+
+        def nearly_transferred() -> None:
+            attempt.calibrate_set_up(self._context.settings)
+            move.signals.nearly_transferred()
+
+        def transferred() -> None:
+            sending.end()
+            move.signals.transferred()
+
+        others = self._others_come_in(move.step)
+        with self._context.sending.sending() as sending:
+            watcher = move.log.watcher(LinkSignals(transferred, nearly_transferred))
+            limit = attempt.appraised.unsent_limit
+            try:
+                with send_buffer.limited_send_buffer(move.step["guest"]["name"], limit, move.log.note):
+                    ending = job.run(control, watcher, self._context.interrupted)
+            except virt.libvirt.libvirtError as error:
+                # It did not even start; both sides will say so.
+                ending = MigrationEnding(error=str(error), error_code=error.get_error_code())
+        ending.shared_link = sending.shared_link or others
+        move.log.ended(ending)
+        control_loop = self._verification.control_loop(move, control, ending.elapsed_s)
+        control_loop.maybe_postcopy, control_loop.abort_reaction = ending.maybe_postcopy, ending.abort_reaction
+        evidence = DestinationEvidence(
+            ending.reached,
+            ran=ending.switchover.resumed_at is not None,
+            persistent="PERSIST_DEST" in attempt.decision.flags,
+            events=job.destination_events,
+        )
+        verdict, here, there = self._verification.conclude(move, ending, control_loop, evidence)
+        return verdict, here, there, ending
+
+    def _others_come_in(self, step: Step) -> bool:
+        """Whether the destination takes in guests of other hosts now; it does so only where it may take in several."""
+        if self._context.settings.incoming_limit > 1:
+            with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+                return self._context.hosts.incoming(step) > 0
+        return False

@@ -1,0 +1,40 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: puts together what moves guests: each part gets the parts that it uses.
+
+from __future__ import annotations
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Admission
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.adoption import Adoption
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+
+
+class Parts:
+    """The parts of a mover, one for each state of a move.
+
+    Attributes:
+        limits: restores what an earlier run has changed.
+        preconditions: asks both hosts.
+        verification: judges by both sides.
+        admission: decides what is to be done about a step.
+        migration: begins a migration, and falls back to another method.
+        adoption: takes over a migration under way.
+    """
+
+    def __init__(self, context: MoveContext) -> None:
+        choice = MethodChoice(context.settings)
+        self.limits = RecordedLimits(context)
+        self.preconditions = Preconditions(context.hosts, context.settings)
+        self.verification = Verification(context, self.limits)
+        self.admission = Admission(context, self.preconditions, choice, self.verification)
+        run = MigrationRun(context, self.verification)
+        self.migration = GuestMigration(context, self.preconditions, choice, run, self.limits)
+        self.adoption = Adoption(context, choice, self.verification)
