@@ -2,9 +2,9 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""One guest, two hosts and an intent: what the move will cost and which way is taken.
+"""One guest, two hosts and an intent: what the move will cost, and by which method.
 
-The planner and the host that carries a plan out come here with what each of them knows, so both tell the same story.
+The planner calls this, and so does the host that carries out a plan, each with what it knows. So both choose alike.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.home_claims import claims, without_reported
 
 
-class Story:
+class PastRuns:
     """Reports, one after the other; a move is written "guest: source > destination", with its outcome behind it."""
 
     def __init__(self):
@@ -34,29 +34,29 @@ class Story:
 
 
 @pytest.fixture
-def story():
-    return Story()
+def runs():
+    return PastRuns()
 
 
-def test_a_host_wants_back_what_left_it_to_empty_it(story):
-    story("drain", "h1", "a: h1 > h2")("evacuate", "h3 h4", "b: h3 > h2", "c: h4 > h1")("upgrade", "h2", "d: h2 > h1")
+def test_a_host_wants_back_what_left_it_to_empty_it(runs):
+    runs("drain", "h1", "a: h1 > h2")("evacuate", "h3 h4", "b: h3 > h2", "c: h4 > h1")("upgrade", "h2", "d: h2 > h1")
 
-    assert claims(story.reports) == {"a": ["h1"], "b": ["h3"], "c": ["h4"], "d": ["h2"]}
+    assert claims(runs.reports) == {"a": ["h1"], "b": ["h3"], "c": ["h4"], "d": ["h2"]}
 
 
-def test_guests_that_were_restored_rebalanced_or_made_room_belong_nowhere(story):
+def test_guests_that_were_restored_rebalanced_or_made_room_belong_nowhere(runs):
     # Drain h2 and bring its guest home; even out; make room on h1 for a drain of h3.
-    story("drain", "h2", "a: h2 > h1")("restore", "h2", "a: h1 > h2")
-    story("rebalance", "", "b: h1 > h3")
-    story("drain", "h3", "c: h1 > h2", "d: h3 > h1")
+    runs("drain", "h2", "a: h2 > h1")("restore", "h2", "a: h1 > h2")
+    runs("rebalance", "", "b: h1 > h3")
+    runs("drain", "h3", "c: h1 > h2", "d: h3 > h1")
 
-    assert claims(story.reports) == {"d": ["h3"]}
+    assert claims(runs.reports) == {"d": ["h3"]}
 
 
-def test_a_guest_that_was_sent_on_still_belongs_to_the_first(story):
-    story("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h3")
+def test_a_guest_that_was_sent_on_still_belongs_to_the_first(runs):
+    runs("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h3")
 
-    assert claims(story.reports) == {"a": ["h1", "h2"]}
+    assert claims(runs.reports) == {"a": ["h1", "h2"]}
 
 
 @pytest.mark.parametrize(
@@ -64,61 +64,61 @@ def test_a_guest_that_was_sent_on_still_belongs_to_the_first(story):
     [("h1", "h2", {}), ("h2", "h1", {"a": ["h1"]})],
     ids=["home at once", "by way of the second"],
 )
-def test_once_home_it_is_wanted_no_more_by_those_it_was_sent_to(story, first, then, left):
-    story("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h3")("restore", first, f"a: h3 > {first}")
+def test_once_home_it_is_wanted_no_more_by_those_it_was_sent_to(runs, first, then, left):
+    runs("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h3")("restore", first, f"a: h3 > {first}")
 
-    assert claims(story.reports) == left
+    assert claims(runs.reports) == left
 
     if left:
-        story("restore", then, f"a: {first} > {then}")
-        assert claims(story.reports) == {}
+        runs("restore", then, f"a: {first} > {then}")
+        assert claims(runs.reports) == {}
 
 
-def test_a_guest_that_made_room_while_it_was_away_still_belongs_home(story):
-    story("drain", "h1", "a: h1 > h2")("drain", "h3", "a: h2 > h4", "b: h3 > h2")
+def test_a_guest_that_made_room_while_it_was_away_still_belongs_home(runs):
+    runs("drain", "h1", "a: h1 > h2")("drain", "h3", "a: h2 > h4", "b: h3 > h2")
 
-    assert claims(story.reports)["a"] == ["h1"]
-
-
-def test_a_rebalance_places_a_guest_anew(story):
-    story("drain", "h1", "a: h1 > h2", "b: h1 > h2")("rebalance", "", "a: h2 > h3", "b: h2 > h3 refused")
-
-    assert claims(story.reports) == {"b": ["h1"]}
+    assert claims(runs.reports)["a"] == ["h1"]
 
 
-def test_a_host_that_took_its_guest_back_without_a_restore_lost_its_claim(story):
+def test_a_rebalance_places_a_guest_anew(runs):
+    runs("drain", "h1", "a: h1 > h2", "b: h1 > h2")("rebalance", "", "a: h2 > h3", "b: h2 > h3 refused")
+
+    assert claims(runs.reports) == {"b": ["h1"]}
+
+
+def test_a_host_that_took_its_guest_back_without_a_restore_lost_its_claim(runs):
     # h1 was opened by hand and its guest left where it was. That then left from there to h1.
-    story("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h1")
+    runs("drain", "h1", "a: h1 > h2")("drain", "h2", "a: h2 > h1")
 
-    assert claims(story.reports) == {"a": ["h2"]}
+    assert claims(runs.reports) == {"a": ["h2"]}
 
 
 @pytest.mark.parametrize("outcome", ["refused", "failed", "not_started", "unclear"])
-def test_a_restore_leaves_only_those_it_could_not_bring_home(story, outcome):
-    story("drain", "h1", "a: h1 > h2", "b: h1 > h2", "c: h1 > h3", "d: h1 > h3")
-    story("restore", "h1", "a: h2 > h1", f"b: h2 > h1 {outcome}", stays=["c"])
+def test_a_restore_leaves_only_those_it_could_not_bring_home(runs, outcome):
+    runs("drain", "h1", "a: h1 > h2", "b: h1 > h2", "c: h1 > h3", "d: h1 > h3")
+    runs("restore", "h1", "a: h2 > h1", f"b: h2 > h1 {outcome}", stays=["c"])
 
-    assert claims(story.reports) == {"b": ["h1"], "c": ["h1"]}
-
-
-def test_a_guest_that_waits_elsewhere_for_room_at_home_still_belongs_there(story):
-    story("drain", "h1", "a: h1 > h2")
-    story("restore", "h1", "a: h2 > h3", "a: h3 > h1 failed")
-
-    assert claims(story.reports) == {"a": ["h1"]}
+    assert claims(runs.reports) == {"b": ["h1"], "c": ["h1"]}
 
 
-def test_of_many_homes_each_keeps_its_own(story):
-    story("upgrade", "h1", "a: h1 > h2")("upgrade", "h2", "b: h2 > h1", "c: h2 > h3")
-    story("restore", "h1 h2", "a: h2 > h1 failed", "b: h1 > h2", stays=["c"])
+def test_a_guest_that_waits_elsewhere_for_room_at_home_still_belongs_there(runs):
+    runs("drain", "h1", "a: h1 > h2")
+    runs("restore", "h1", "a: h2 > h3", "a: h3 > h1 failed")
 
-    assert claims(story.reports) == {"a": ["h1"], "c": ["h2"]}
+    assert claims(runs.reports) == {"a": ["h1"]}
 
 
-def test_a_guest_that_never_moved_belongs_nowhere(story):
-    story("drain", "h1", "a: h1 > h2 refused", "b: h1 > h2 failed", "c: h1 > h2 not_started", "d: h1 > h2 unclear")
+def test_of_many_homes_each_keeps_its_own(runs):
+    runs("upgrade", "h1", "a: h1 > h2")("upgrade", "h2", "b: h2 > h1", "c: h2 > h3")
+    runs("restore", "h1 h2", "a: h2 > h1 failed", "b: h1 > h2", stays=["c"])
 
-    assert claims(story.reports) == {"d": ["h1"]}
+    assert claims(runs.reports) == {"a": ["h1"], "c": ["h2"]}
+
+
+def test_a_guest_that_never_moved_belongs_nowhere(runs):
+    runs("drain", "h1", "a: h1 > h2 refused", "b: h1 > h2 failed", "c: h1 > h2 not_started", "d: h1 > h2 unclear")
+
+    assert claims(runs.reports) == {"d": ["h1"]}
 
 
 def run(plan, kind, hosts, *steps, at="2026-11-24T00:30:00Z"):
@@ -129,21 +129,21 @@ def run(plan, kind, hosts, *steps, at="2026-11-24T00:30:00Z"):
     return {"plan": plan, "goal": {"kind": kind, "hosts": hosts}, "started_at": at, "finished": False, "steps": rows}
 
 
-def test_the_hosts_own_record_counts_where_there_is_no_report(story):
-    story("drain", "h1", "a: h1 > h2")
+def test_the_hosts_own_record_counts_where_there_is_no_report(runs):
+    runs("drain", "h1", "a: h1 > h2")
     recorded = [
         run("drain-0", "drain", ["h1"], ("x", "h1", "h2", "2026-11-24T00:00:09Z")),
         run("broken-off", "drain", ["h1"], ("b", "h1", "h2", "2026-11-24T00:31:00Z"), ("c", "h1", "h3", None)),
         run("other", "restore", ["h2"], ("d", "h1", "h2", "2026-11-24T00:32:00Z"), ("e", "h1", "h2", None)),
     ]
 
-    found = claims([*story.reports, *without_reported(recorded, story.reports)])
+    found = claims([*runs.reports, *without_reported(recorded, runs.reports)])
 
     assert found == {"a": ["h1"], "b": ["h1"], "c": ["h1"], "e": ["h2"]}
 
 
-def test_a_report_of_later_counts_more_than_the_record(story):
+def test_a_report_of_later_counts_more_than_the_record(runs):
     recorded = [run("broken-off", "drain", ["h1"], ("a", "h1", "h2", None), at="2026-11-23T23:00:00Z")]
-    story("restore", "h1", "a: h2 > h1")
+    runs("restore", "h1", "a: h2 > h1")
 
-    assert claims([*without_reported(recorded, story.reports), *story.reports]) == {}
+    assert claims([*without_reported(recorded, runs.reports), *runs.reports]) == {}
