@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the samples of one migration teach: how fast the link was, when the first byte went, what each pass sent."""
+"""What the samples of one migration teach for later ones: rate, time to the first byte, bytes of the first pass."""
 
 from __future__ import annotations
 

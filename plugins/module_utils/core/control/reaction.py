@@ -28,3 +28,18 @@ class Reaction:
     code: str = ""
     remedy: str = ""
     speed_mib_s: int = 0
+
+
+def abort(code: str, reason: str, remedy: str) -> Reaction:
+    """End the migration; the guest runs on where it was."""
+    return Reaction("abort", reason, code=code, remedy=remedy)
+
+
+def raise_limit(limit_ms: int, reason: str) -> Reaction:
+    """Give QEMU a higher downtime limit."""
+    return Reaction("raise_downtime", reason, downtime_ms=limit_ms)
+
+
+def report(text: str | None) -> Reaction | None:
+    """Tell the operator something, if there is anything to tell."""
+    return Reaction("report", text) if text else None

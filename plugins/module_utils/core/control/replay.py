@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A journal fed through the control again: what would it do today with the rounds that a move had then?
+"""Feed the control with a journal: what would it do today with the rounds that a migration had then?
 
-A journal holds one line a round and none in between, so what the control does between rounds (a slow link in the first
-pass, a dead one) is not seen again.
+A journal holds one line a round and none in between. So what the control does between rounds (a slow link in the first
+pass, a dead link) does not show again.
 """
 
 from __future__ import annotations

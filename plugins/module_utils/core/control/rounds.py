@@ -19,7 +19,7 @@ class Sync:
         at_s: seconds since the job was started.
         iteration: number of the round that begins.
         left_bytes: what it has to send.
-        bytes_per_s: the rate of late, 0 when unknown.
+        bytes_per_s: the mean rate of the last seconds, 0 when unknown.
         seconds: length of the round that is over; the mean of several that went by unseen.
         new_bytes: what was dirtied in it. What it left over is not counted, as far as that is known.
         sent_bytes: by the whole migration so far, on the wire.
@@ -51,12 +51,12 @@ class Rounds:
 
         Args:
             sample: the next one.
-            bytes_per_s: the rate of late, 0 when unknown.
+            bytes_per_s: the mean rate of the last seconds, 0 when unknown.
             limit_ms: the downtime limit in force: QEMU collects dirty pages once no more than it permits remains.
         """
-        fresh = sample.iteration > self._iteration
-        sync = self._sync(sample, bytes_per_s, limit_ms) if fresh and sample.iteration >= 2 else None
-        if fresh:
+        is_new = sample.iteration > self._iteration
+        sync = self._sync(sample, bytes_per_s, limit_ms) if is_new and sample.iteration >= 2 else None
+        if is_new:
             self._iteration, self._began_s = sample.iteration, sample.at_s
             self._to_send = sync.left_bytes if sync else None
         self._before = sample
@@ -87,3 +87,12 @@ class Rounds:
             return most
         sent = sample.processed_bytes - self._before.processed_bytes
         return min(most, max(0.0, float(self._before.remaining_bytes - sent)))
+
+
+def rounds_in_words(count: int) -> str:
+    """So many passes over what is dirty.
+
+    >>> rounds_in_words(1), rounds_in_words(3)
+    ('the first pass', '3 rounds')
+    """
+    return "the first pass" if count == 1 else f"{count} rounds"

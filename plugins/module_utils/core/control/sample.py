@@ -10,7 +10,7 @@ import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
-#: The next guest needs about half a second to be asked about and forecast, more where hosts are busy.
+#: The next guest is looked at and forecast in about half a second, and in more where hosts are busy.
 NEARLY_S = 2.0
 
 

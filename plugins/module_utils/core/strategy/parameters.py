@@ -81,6 +81,10 @@ class Decision:
         """The highest downtime limit that the intent permits."""
         return max(self.downtime_cap_ms, self.longest_limit_ms or 0)
 
+    def downtime_at(self, limit_ms: int) -> int:
+        """The downtime in milliseconds that a limit stands for."""
+        return limit_ms * self.downtime_cap_ms // self.limit_cap_ms
+
 
 def decide(
     intent: t.Mapping[str, t.Any],

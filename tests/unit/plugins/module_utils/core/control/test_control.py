@@ -10,23 +10,23 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import (
-    ATTEMPTS,
-    SET_UP_HOPELESS_S,
-    SET_UP_SILENCE_S,
-    SILENCE_S,
-    Control,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.convergence import (
     ROUNDS_TO_GIVE_UP,
     ROUNDS_TO_RAISE,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.job_state import ATTEMPTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import (
     Sample,
     downtime_for,
     mib,
     percent_done,
     seconds_left,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import (
+    SET_UP_GIVE_UP_S,
+    SET_UP_STALLED_S,
+    STALLED_S,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 
@@ -251,7 +251,7 @@ def test_a_dead_link_is_reported_once_and_again_after_it_moved():
     assert [(one.action, one.reason) for one in reports] == [
         ("report", "nothing has moved for 5 s: is the link up?"),
     ]
-    assert quiet.index(reports[0]) == int(SILENCE_S / 0.25) - 1
+    assert quiet.index(reports[0]) == int(STALLED_S / 0.25) - 1
     run.sample(1, 60 * MIB)
     again = [run.sample(1, 60 * MIB, after_s=0.25, sent=0) for dummy in range(60)]
     assert len([one for one in again if one]) == 1
@@ -259,7 +259,7 @@ def test_a_dead_link_is_reported_once_and_again_after_it_moved():
 
 def test_the_time_before_memory_flows_is_no_silence():
     run = Run()
-    assert [run.sample(0, 0, sent=0) for dummy in range(int(SET_UP_SILENCE_S))] == [None] * int(SET_UP_SILENCE_S)
+    assert [run.sample(0, 0, sent=0) for dummy in range(int(SET_UP_STALLED_S))] == [None] * int(SET_UP_STALLED_S)
 
 
 @pytest.mark.parametrize("disk_bytes", [0, 10 << 30])
@@ -268,11 +268,11 @@ def test_nor_is_it_waited_for_without_an_end(disk_bytes):
     control = Control(decision())
     told = [control.react(Sample(float(at_s), 0, 0, 0, 0, disk_bytes)) for at_s in range(7200)]
     report, abort = [(at_s, one) for at_s, one in enumerate(told) if one]
-    assert (report[0], report[1].action) == (SET_UP_SILENCE_S, "report")
+    assert (report[0], report[1].action) == (SET_UP_STALLED_S, "report")
     assert report[1].reason == (
         "nothing has moved for 60 s, and no memory has been sent yet: is the destination busy, or the link down?"
     )
-    assert (abort[0], abort[1].action, abort[1].code) == (SET_UP_HOPELESS_S, "abort", "no_progress")
+    assert (abort[0], abort[1].action, abort[1].code) == (SET_UP_GIVE_UP_S, "abort", "no_progress")
     assert abort[1].reason == "nothing has moved for 1800 s, and no memory has been sent yet"
     assert abort[1].remedy == (
         "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest runs on"

@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import ATTEMPTS, HOPELESS_S, Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.job_state import ATTEMPTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import reforecast_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import GIVE_UP_S
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import Throughput
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
@@ -402,7 +404,7 @@ class Quiet:
 
 def test_a_dead_link_is_given_up_in_the_end():
     quiet = Quiet()
-    assert [one.action for one in quiet.wait(HOPELESS_S - 1)] == ["report"]
+    assert [one.action for one in quiet.wait(GIVE_UP_S - 1)] == ["report"]
     (abort,) = quiet.wait(2)
     assert (abort.action, abort.code, abort.reason) == ("abort", "no_progress", "nothing has moved for 90 s")
     assert abort.remedy == ("mend the link between the two hosts, then run it again; the guest runs on where it was")
@@ -469,7 +471,7 @@ def test_the_deadline_holds_for_a_guest_that_was_stopped_to_finish():
 
 def test_a_guest_stands_still_for_no_link_that_falls_to_a_trickle():
     waited_s, abort = Still(1_000_000).wait()
-    assert (waited_s, abort.action, abort.code) == (HOPELESS_S, "abort", "no_progress")
+    assert (waited_s, abort.action, abort.code) == (GIVE_UP_S, "abort", "no_progress")
     assert abort.reason == (
         "in the 90 s since the guest was stopped to finish the link gave 1.0 MiB/s, and 22.8 MiB/s before"
     )

@@ -1,0 +1,101 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""A link over which nothing, or next to nothing, goes any more."""
+
+from __future__ import annotations
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction, abort, report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, mib
+
+#: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s, where it notices.
+STALLED_S = 5.0
+#: After so long a dead link is given up, unless a deadline says how long to wait.
+GIVE_UP_S = 90.0
+#: Before the first byte of memory, a destination may clear huge pages or make disk images, which takes its time.
+SET_UP_STALLED_S = 60.0
+SET_UP_GIVE_UP_S = 1800.0
+#: A suspended guest goes on where it was where, for so long as C(GIVE_UP_S), the link gives less than this share of the
+#: rate before.
+LEAST_SHARE = 0.1
+
+MEND = "mend the link between the two hosts, then run it again; the guest runs on where it was"
+MEND_SET_UP = (
+    "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest runs on where"
+    " it was"
+)
+
+
+class StalledLink:
+    """Notices when neither memory nor disks move. Fed with every sample of a migration, in order."""
+
+    def __init__(self) -> None:
+        self._last_moved = -1
+        self._last_change_s = 0.0
+        self._is_reported = False
+
+    def at(self, sample: Sample, *, may_give_up: bool) -> Reaction | None:
+        """A report, once; after a longer time the abort, where the link is not waited for any longer.
+
+        Args:
+            sample: the next one.
+            may_give_up: whether the migration may be aborted for it.
+        """
+        moved = sample.processed_bytes + sample.disk_remaining_bytes
+        if moved != self._last_moved:
+            self._last_moved = moved
+            self._last_change_s = sample.at_s
+            self._is_reported = False
+            return None
+        stalled_s = sample.at_s - self._last_change_s
+        text = f"nothing has moved for {stalled_s:.0f} s"
+        if sample.iteration > 0:
+            if stalled_s < STALLED_S:
+                return None
+            if may_give_up and stalled_s >= GIVE_UP_S:
+                return abort("no_progress", text, MEND)
+            return self._report(f"{text}: is the link up?")
+        # Both hosts get ready, or a disk is copied.
+        if stalled_s < SET_UP_STALLED_S:
+            return None
+        text += ", and no memory has been sent yet"
+        if may_give_up and stalled_s >= SET_UP_GIVE_UP_S:
+            return abort("no_progress", text, MEND_SET_UP)
+        return self._report(f"{text}: is the destination busy, or the link down?")
+
+    def _report(self, text: str) -> Reaction | None:
+        if self._is_reported:
+            return None
+        self._is_reported = True
+        return report(text)
+
+
+class SuspendedGuest:
+    """A guest that is suspended until the rest is copied: lets it go on where it was if its link all but dies.
+
+    All that it waits for is sent once, so a rate that is accepted here has an end.
+
+    Args:
+        since: the last sample before.
+        bytes_per_s: the rate until then, 0 when unknown.
+    """
+
+    def __init__(self, since: Sample, bytes_per_s: float) -> None:
+        self._since = since
+        self._rate_before = bytes_per_s or since.processed_bytes / max(1.0, since.at_s)
+
+    def at(self, sample: Sample) -> Reaction | None:
+        """The abort, once too little was sent for too long."""
+        seconds = sample.at_s - self._since.at_s
+        sent = sample.processed_bytes - self._since.processed_bytes
+        # Of zero pages, next to nothing is sent.
+        gone = max(sent, self._since.remaining_bytes - sample.remaining_bytes)
+        if seconds < GIVE_UP_S or gone >= LEAST_SHARE * self._rate_before * seconds:
+            return None
+        return abort(
+            "no_progress",
+            f"in the {seconds:.0f} s since the guest was stopped to finish the link gave {mib(sent / seconds)}/s, and"
+            f" {mib(self._rate_before)}/s before",
+            MEND,
+        )
