@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Reaches, Solver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import CandidateHosts, Solver
 
 try:
     from ortools.sat.python import cp_model
@@ -29,7 +29,9 @@ def found() -> Solver | None:
     return None if cp_model is None else solve
 
 
-def solve(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach: Reaches) -> t.Mapping[int, int] | None:
+def solve(
+    state: State, movers: t.Sequence[int], others: t.Sequence[int], candidates: CandidateHosts
+) -> t.Mapping[int, int] | None:
     """Where movers go and others make room, at the least cost there is; None where that was not proven in time.
 
     Memory, virtual CPUs, huge pages and keep-apart groups are kept in the end; the order of the moves is found later.
@@ -38,14 +40,14 @@ def solve(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach:
         state: where everything else is; movers are nowhere.
         movers: units that must find a host.
         others: units that may move to make room.
-        reach: the hosts each may go to.
+        candidates: the hosts each may go to.
     """
     model = cp_model.CpModel()
     at: dict[tuple[int, int], t.Any] = {}
     for unit in movers:
-        at.update({(unit, host): model.new_bool_var("") for host in reach(unit)})
+        at.update({(unit, host): model.new_bool_var("") for host in candidates(unit)})
     for unit in others:
-        at.update({(unit, host): model.new_bool_var("") for host in (*reach(unit), state.where[unit])})
+        at.update({(unit, host): model.new_bool_var("") for host in (*candidates(unit), state.where[unit])})
     for unit in (*movers, *others):
         model.add_exactly_one(chosen for (one, _host), chosen in at.items() if one == unit)
     _keep_to_room(model, state, others, at)

@@ -13,11 +13,11 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Off, Plan, Snapshot, Wave
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import options, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
-    Foresight,
+    PlanForecasts,
     interface_bytes_per_s,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window
@@ -45,10 +45,10 @@ def make_plan(arguments: Arguments, *, now: datetime.datetime, nonce: str) -> Re
     snapshots = planning.by_host(arguments["snapshots"])
     _check_connect(arguments["connect"])
     window = _window(arguments, snapshots)
-    made = planning.make_foreseen(
+    made = planning.make_with_forecasts(
         _wanted(arguments),
         _terms(arguments, snapshots, run_intent),
-        _foresight(arguments, snapshots, window),
+        _forecasts(arguments, snapshots, window),
         window=window,
         solver=exact_solver.found() if arguments["solver"] == "auto" else None,
     )
@@ -107,10 +107,10 @@ def _outline(wave: planning.Wave) -> Wave:
     return {"hosts": wave.hosts, "seconds": wave.planned.expected["seconds"], "moves": moves}
 
 
-def _wanted(arguments: Arguments) -> planning.Wanted:
+def _wanted(arguments: Arguments) -> planning.Request:
     if arguments["at_once"] < 1:
         raise plans.PlanError("at_once", f"at_once is {arguments['at_once']}", "give 1 or more")
-    return planning.Wanted(
+    return planning.Request(
         kind=arguments["goal"],
         hosts=arguments["hosts"],
         left=arguments["left"],
@@ -119,15 +119,15 @@ def _wanted(arguments: Arguments) -> planning.Wanted:
         at_once=arguments["at_once"],
         rules=options.rules(arguments["rules"]),
         weights=options.weights(arguments["weights"]),
-        resting=arguments["resting"],
+        in_cooldown=arguments["resting"],
     )
 
 
-def _terms(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]) -> Terms:
+def _terms(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]) -> Constraints:
     """What the plan must keep to."""
     if arguments["vcpu_ratio"] is not None and not _is_above_0(arguments["vcpu_ratio"]):
         raise plans.PlanError("vcpu_ratio", f"vcpu_ratio is {arguments['vcpu_ratio']}", "give a number above 0")
-    return Terms(
+    return Constraints(
         snapshots,
         run_intent,
         reserve_bytes=arguments["reserve_mib"] * MIB,
@@ -159,7 +159,7 @@ def _window(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window
     )
 
 
-def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], window: Window) -> Foresight | None:
+def _forecasts(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], window: Window) -> PlanForecasts | None:
     """What moves are forecast with; None when the task gives nothing to forecast them from."""
     working_sets, calibration = arguments["working_sets"], arguments["calibration"]
     if working_sets is None and calibration is None:
@@ -179,7 +179,7 @@ def _foresight(arguments: Arguments, snapshots: t.Mapping[str, Snapshot], window
                 f"calibration of {host} is not a mapping",
                 "give what working_set_info returned as calibration on each source, by host",
             )
-    return Foresight(
+    return PlanForecasts(
         snapshots,
         arguments["connect"],
         working_sets or [],

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, metadata_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
-    Foresight,
+    PlanForecasts,
     stated_bytes_per_s,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
@@ -56,7 +56,7 @@ def working_set_lines(measured: Document, view: Document, intent: Document) -> l
 
 
 def _rows(measured: Document, view: Document, intent: Document) -> list[_Row]:
-    foresight = Foresight(view["snapshots"], view["connect"], measured["working_sets"], measured["calibration"])
+    forecasts = PlanForecasts(view["snapshots"], view["connect"], measured["working_sets"], measured["calibration"])
     documents = {document["guest"]["uuid"]: document for document in measured["working_sets"]}
     found = []
     for host, uuids in sorted(measured["hosts"].items()):
@@ -65,7 +65,7 @@ def _rows(measured: Document, view: Document, intent: Document) -> list[_Row]:
         # A guest that has left since is somebody else's to tell about.
         for guest in sorted((guests[uuid] for uuid in uuids if uuid in guests), key=lambda guest: str(guest["name"])):
             own = intents.merge(intent, metadata_of(guest).get("intent"), whose=f"metadata of {guest['name']}")
-            choice = foresight.choice(guest, host, peer, own) if peer else None
+            choice = forecasts.choice(guest, host, peer, own) if peer else None
             found.append(_Row(host, guest, documents[guest["uuid"]], choice))
     return found
 

@@ -24,17 +24,20 @@ from typing import Any
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import Cluster, State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
+    NumberedCluster,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
     HBAL_RULES,
     by_rate,
     rebalance,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import roll
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import order_waves
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Wanted, make_foreseen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import PlanForecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Request, make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 from bench.inputs import clusters
 
@@ -79,7 +82,7 @@ def _read(path: Path) -> tuple[Cluster, dict[str, Any] | None]:
     documents = json.loads(text)
     documents = list(documents.values()) if isinstance(documents, Mapping) else documents
     snapshots = {document["host"]: document for document in documents}
-    return SnapshotCluster(Terms(snapshots)).cluster, snapshots
+    return NumberedCluster(Constraints(snapshots)).cluster, snapshots
 
 
 def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
@@ -95,10 +98,10 @@ def _one(name: str, cluster: Cluster, snapshots: dict[str, Any] | None, folder: 
     found["rebalance"] = _rebalance(cluster)
     found["drain"] = _drain(cluster)
     if len(cluster.hosts) <= MOST_ROLLED_HOSTS:
-        seconds, rolled = _timed(
-            lambda: roll(State(cluster), [h for h, is_open in enumerate(state.is_open) if is_open])
+        seconds, ordered = _timed(
+            lambda: order_waves(State(cluster), [h for h, is_open in enumerate(state.is_open) if is_open])
         )
-        found["upgrade"] = {"seconds": seconds, "moves": rolled.moves, "guests": rolled.bound}
+        found["upgrade"] = {"seconds": seconds, "moves": ordered.moves, "guests": ordered.bound}
     if snapshots is not None:
         found["documents"] = _documents(snapshots)
     if shutil.which("hbal") and len(cluster.hosts) <= MOST_HBAL_HOSTS and snapshots is None:
@@ -155,8 +158,8 @@ def _drain(cluster: Cluster) -> dict[str, Any]:
 
 def _documents(snapshots: dict[str, Any]) -> dict[str, Any]:
     """From snapshots to the steps of a plan, schedule and all."""
-    drained, plan = _timed(lambda: drain([max(snapshots)], Terms(snapshots)))
-    balanced, other = _timed(lambda: plan_rebalance(Terms(snapshots)))
+    drained, plan = _timed(lambda: drain([max(snapshots)], Constraints(snapshots)))
+    balanced, other = _timed(lambda: plan_rebalance(Constraints(snapshots)))
     return {
         "drain": {"seconds": drained, "steps": len(plan.placement.steps), "stays": len(plan.placement.stays)},
         "rebalance": {"seconds": balanced, "steps": len(other.placement.steps), **other.figures},
@@ -167,10 +170,10 @@ def _measured(shape: clusters.Shape) -> dict[str, Any]:
     """The same with all guests measured, so that every step is forecast."""
     seen = clusters.snapshots(clusters.cluster(shape))
     connect = {host: {"bandwidth_mib_s": 1100} for host in seen}
-    foresight = Foresight(seen, connect, clusters.working_sets(seen))
+    forecasts = PlanForecasts(seen, connect, clusters.working_sets(seen))
     found: dict[str, Any] = {"hosts": shape.hosts, "guests": shape.guests}
-    for wanted in (Wanted("drain", [max(seen)]), Wanted("evacuate", sorted(seen)[-20:]), Wanted("rebalance")):
-        seconds, made = _timed(functools.partial(make_foreseen, wanted, Terms(seen), foresight))
+    for wanted in (Request("drain", [max(seen)]), Request("evacuate", sorted(seen)[-20:]), Request("rebalance")):
+        seconds, made = _timed(functools.partial(make_with_forecasts, wanted, Constraints(seen), forecasts))
         found[wanted.kind] = {"seconds": seconds, "steps": len(made.planned.placement.steps)}
     return found
 
@@ -202,9 +205,9 @@ def _upgrade(seed: int, *, spares: int) -> dict[str, Any]:
     shape = clusters.Shape(hosts=20, guests=300, fill=0.8, skew=0.0, apart=0.2, seed=seed)
     made = clusters.cluster(shape)
     hosts = [*made.hosts, *(made.hosts[0]._replace(name=f"spare{n}") for n in range(spares))]
-    seconds, rolled = _timed(lambda: roll(State(made._replace(hosts=hosts)), range(len(hosts))))
-    left = sum(len(wave.left) for wave in rolled.waves)
-    return {"seed": seed, "spares": spares, "seconds": seconds, "moves": rolled.moves, "guests": 300, "left": left}
+    seconds, ordered = _timed(lambda: order_waves(State(made._replace(hosts=hosts)), range(len(hosts))))
+    left = sum(len(wave.left) for wave in ordered.waves)
+    return {"seed": seed, "spares": spares, "seconds": seconds, "moves": ordered.moves, "guests": 300, "left": left}
 
 
 def _hbal(cluster: Cluster, folder: Path) -> dict[str, Any]:
@@ -273,8 +276,8 @@ def _cluster_lines(one: Mapping[str, Any]) -> list[str]:
     least = f" (at least {drained['bound_bytes'] / GIB:.0f}), {drained['unplaced']} without a place"
     told.append(_moved(f"drain {drained['host']}", drained) + least)
     if "upgrade" in one:
-        rolled = one["upgrade"]
-        told.append(f"  upgrade: {rolled['seconds']:.2f} s, {rolled['moves']} moves of {rolled['guests']} guests")
+        ordered = one["upgrade"]
+        told.append(f"  upgrade: {ordered['seconds']:.2f} s, {ordered['moves']} moves of {ordered['guests']} guests")
     for goal, plan in one.get("documents", {}).items():
         told.append(f"  {goal} from snapshots to a plan: {plan['seconds']:.2f} s, {plan['steps']} steps")
     return told

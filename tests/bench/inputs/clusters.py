@@ -22,7 +22,7 @@ from typing import Any
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     Cluster,
-    Fitting,
+    Compatibility,
     HostFacts,
     UnitFacts,
 )
@@ -92,7 +92,7 @@ def cluster(shape: Shape) -> Cluster:
         )
         for number, which in enumerate(order, 1)
     ]
-    return Cluster(hosts, units, Fitting())
+    return Cluster(hosts, units, Compatibility())
 
 
 def tight(level: float, seed: int, *, hosts: int = 10, guests: int = 130) -> Cluster:
@@ -116,7 +116,7 @@ def tight(level: float, seed: int, *, hosts: int = 10, guests: int = 130) -> Clu
             UnitFacts((f"g{n:03d}",), place, need, int(size * GIB), vcpus=count, cpu=float(count))
             for n, (place, need, size, count) in enumerate(zip(places, needs, sizes, vcpus), 1)  # noqa: B905
         ],
-        Fitting(),
+        Compatibility(),
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_forecasts, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, upgrade_record
@@ -118,9 +118,9 @@ def test_what_forecasting_makes_of_a_plan():
     hosts["h1"]["domains"] += [quiet, hot]
     sets = [working_set(quiet), working_set(hot, hot_bytes=100 * MIB)]
     for connect in ({}, {"h1": {"bandwidth_mib_s": 22.8}}):
-        seen = plan_forecasts.Foresight(hosts, connect, sets)
-        wanted = planning.Wanted("drain", ["h1"])
-        planned, off, _waves = planning.make_foreseen(wanted, Terms(hosts), seen, window=Window(window_s=1))
+        seen = plan_forecasts.PlanForecasts(hosts, connect, sets)
+        wanted = planning.Request("drain", ["h1"])
+        planned, off, _waves = planning.make_with_forecasts(wanted, Constraints(hosts), seen, window=Window(window_s=1))
         placement = planned.placement
         assert len(placement.steps) >= len(AWKWARD_NAMES)
         made = {**plan_document(hosts), "steps": placement.steps, "stays": placement.stays, "off": off}

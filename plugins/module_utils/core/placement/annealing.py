@@ -27,14 +27,14 @@ HOT, COLD = 0.03, 0.0002
 IN_STEAD = 0.5
 
 
-class Thrift:
+class Annealing:
     """One search. ``best`` holds the cheapest places found so far whose score is not above the aim."""
 
     def __init__(
         self,
         state: State,
         score: Score,
-        rests: t.Sequence[bool],
+        is_fixed: t.Sequence[bool],
         start: t.Sequence[int],
         aim: float,
         most_moves: int | None = None,
@@ -42,8 +42,8 @@ class Thrift:
         """``state`` and ``score`` are worked on; ``start`` is where the units really are."""
         self.state, self.score, self.start, self.aim = state, score, start, aim
         self.costs = [unit.cost for unit in state.cluster.units]
-        self._rests = rests
-        self.loose = [unit for unit, still in enumerate(rests) if not still]
+        self._is_fixed = is_fixed
+        self.loose = [unit for unit, still in enumerate(is_fixed) if not still]
         self.hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
         self.moved = [unit for unit in self.loose if state.where[unit] != start[unit]]
         self._place_in_moved = {unit: place for place, unit in enumerate(self.moved)}
@@ -112,7 +112,7 @@ class Thrift:
     def _draw_in_stead(self, unit: int, rng: random.Random) -> tuple[int, int | None, int] | None:
         """A moved unit goes home, and one that is there goes where it was."""
         home = self.start[unit]
-        there = [other for other in self.state.on[home] if not self._rests[other]]
+        there = [other for other in self.state.on[home] if not self._is_fixed[other]]
         return (unit, there[int(rng.random() * len(there))], home) if there else None
 
     def _is_one_too_many(self, unit: int, back: int | None) -> bool:

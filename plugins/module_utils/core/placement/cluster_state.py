@@ -30,7 +30,7 @@ class HostFacts(t.NamedTuple):
         cpus: physical CPUs, for scores.
         vcpu_limit: virtual CPUs that may be promised in all, or NO_LIMIT.
         is_open: may be a destination.
-        kind: hosts of one kind can run the same guests (an index of ``Fitting``).
+        kind: hosts of one kind can run the same guests (an index of ``Compatibility``).
         level: rank of the hypervisor's version; a guest never goes to a lower one, unless that is permitted.
         pages: huge pages that guests may take up in all, by size.
         pressure: share of time in which something waits for a CPU (PSI, 0 to 1); 0 where nobody measured.
@@ -62,7 +62,7 @@ class UnitFacts(t.NamedTuple):
         move_s: seconds that moving it takes, alone on its link; 0 for all units of a cluster, or for none.
         vcpus: virtual CPUs promised to it.
         cpu: CPUs it really uses, or what stands for that where nobody measured.
-        traits: units of one kind can run on the same hosts (an index of ``Fitting``).
+        traits: units of one kind can run on the same hosts (an index of ``Compatibility``).
         apart: numbers of the groups whose members never share a host.
         pages: huge pages it takes up, by size.
         together: number of the keep-together group it is a part of, or None; other parts may be on other hosts.
@@ -99,7 +99,7 @@ def all_alike(dummy_traits: int, dummy_kind: int) -> t.Sequence[bool]:
     return (True,)
 
 
-class Fitting:
+class Compatibility:
     """Which guests can run where, as far as that does not change: by kinds, and a few pairs on top of that."""
 
     def __init__(
@@ -136,7 +136,7 @@ class Cluster(t.NamedTuple):
 
     hosts: t.Sequence[HostFacts]
     units: t.Sequence[UnitFacts]
-    fitting: Fitting
+    compatibility: Compatibility
     names: t.Mapping[str, str] = {}
 
     def name_of(self, unit: int) -> str:
@@ -208,14 +208,14 @@ class State:
     def may_go(self, unit: int, host: int, source: int | None = None) -> bool:
         """May it go there, from where it is or from ``source``, as far as kinds, paths, versions and cordons say?"""
         source = self.where[unit] if source is None else source
-        facts, fitting = self.cluster.units[unit], self.cluster.fitting
+        facts, compatibility = self.cluster.units[unit], self.cluster.compatibility
         return (
             self.is_open[host]
             and host != source
-            and fitting.row(facts.traits, self.kind[source])[self.kind[host]]
-            and (fitting.may_downgrade or self.level[host] >= self.level[source])
-            and (unit, host) not in fitting.barred_guests
-            and (source, host) not in fitting.barred_paths
+            and compatibility.row(facts.traits, self.kind[source])[self.kind[host]]
+            and (compatibility.may_downgrade or self.level[host] >= self.level[source])
+            and (unit, host) not in compatibility.barred_guests
+            and (source, host) not in compatibility.barred_paths
         )
 
     def has_room(self, unit: int, host: int) -> bool:

@@ -15,7 +15,7 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Reach, pack
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Candidates, pack
 
 #: Placements tried for one set of others before it is given up.
 TRIES_A_SET = 2_000
@@ -34,23 +34,25 @@ class Ejection(t.NamedTuple):
     bound: float
 
 
-def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach: Reach, most_tries: int) -> Ejection:
+def eject(
+    state: State, movers: t.Sequence[int], others: t.Sequence[int], candidates: Candidates, most_tries: int
+) -> Ejection:
     """Place the movers, which are NOWHERE, and as few MiB or seconds of the others as it takes.
 
     Args:
         state: where everything else is; it is left as it was.
         movers: units that must find a host.
         others: units that may move to make room.
-        reach: the hosts each may go to.
+        candidates: the hosts each may go to.
         most_tries: bounds all placements that are looked at.
     """
     tries, is_proven, bound = 0, True, 0.0
-    for chosen in _cheapest_first(state, others, reach):
+    for chosen in _cheapest_first(state, others, candidates):
         bound = math.fsum(state.cluster.units[unit].cost for unit in chosen) if is_proven else bound
         homes = {unit: state.where[unit] for unit in chosen}
         for unit in chosen:
             state.lift(unit)
-        found = pack(state, [*movers, *chosen], reach, min(TRIES_A_SET, most_tries - tries))
+        found = pack(state, [*movers, *chosen], candidates, min(TRIES_A_SET, most_tries - tries))
         for unit in chosen:
             state.drop(unit, homes[unit])
         tries += found.tries + 1
@@ -62,13 +64,13 @@ def eject(state: State, movers: t.Sequence[int], others: t.Sequence[int], reach:
     return Ejection(None, is_proven, tries, bound)
 
 
-def _cheapest_first(state: State, others: t.Sequence[int], reach: Reach) -> t.Iterator[tuple[int, ...]]:
+def _cheapest_first(state: State, others: t.Sequence[int], candidates: Candidates) -> t.Iterator[tuple[int, ...]]:
     """Sets of others by their cost, beginning with none. Of sets that differ in nothing one is given.
 
     Each set but the first follows from exactly one other that costs no more: by one more of its dearest kind (of the
     next kind, when that is used up), or by the next kind in place of its last one.
     """
-    kinds = _kinds(state, others, reach)
+    kinds = _kinds(state, others, candidates)
     costs = [state.cluster.units[kind[0]].cost for kind in kinds]
     yield ()
     heap: list[tuple[float, tuple[int, ...]]] = [(costs[0], (0,))] if kinds else []
@@ -86,13 +88,13 @@ def _cheapest_first(state: State, others: t.Sequence[int], reach: Reach) -> t.It
             heapq.heappush(heap, (cost - costs[last] + costs[last + 1], (*chosen[:-1], last + 1)))
 
 
-def _kinds(state: State, others: t.Sequence[int], reach: Reach) -> list[list[int]]:
+def _kinds(state: State, others: t.Sequence[int], candidates: Candidates) -> list[list[int]]:
     """Others in lists of those that differ in nothing, by cost. Those in a keep-apart group are like no other."""
     kinds: dict[tuple[t.Any, ...], list[int]] = {}
     for unit in sorted(others):
         facts = state.cluster.units[unit]
         itself = unit if facts.apart else -1
-        hosts = tuple(reach(unit))
+        hosts = tuple(candidates(unit))
         key = (facts.cost, state.where[unit], facts.need_bytes, facts.vcpus, hosts, facts.pages, itself)
         kinds.setdefault(key, []).append(unit)
     return sorted(kinds.values(), key=lambda kind: (state.cluster.units[kind[0]].cost, kind[0]))

@@ -21,12 +21,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.ejec
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.repacking import Repacking
 
 #: An exact solver may take this seat: same arguments as ``_searched``, places or nothing.
-Solver = t.Callable[[State, t.Sequence[int], t.Sequence[int], "Reaches"], t.Optional[t.Mapping[int, int]]]
+Solver = t.Callable[[State, t.Sequence[int], t.Sequence[int], "CandidateHosts"], t.Optional[t.Mapping[int, int]]]
 
 #: Hosts that the searches look at: those with the most room. More would not help, and take long.
 MOST_HOSTS = 40
 #: Of those that a mover may go to: so many at least, as far as there are, be there more room elsewhere or not.
-LEAST_REACH = 8
+LEAST_CANDIDATES = 8
 EXACT_TRIES = 100_000
 SEARCH_TRIES = 200_000
 SEARCH_ROUNDS = 3
@@ -54,14 +54,14 @@ class Evacuation(t.NamedTuple):
     stuck: tuple[int, ...] = ()
 
 
-class Reaches:
+class CandidateHosts:
     """The hosts each unit may go to from its home, room and groups apart."""
 
     def __init__(self, state: State, homes: t.Sequence[int], hosts: t.Sequence[int] | None = None) -> None:
         self._state, self._homes = state, homes
         self._hosts = range(len(state.free)) if hosts is None else hosts
         self._known: dict[tuple[int, int, int], tuple[int, ...]] = {}
-        self._barred = {unit for unit, dummy in state.cluster.fitting.barred_guests}
+        self._barred = {unit for unit, dummy in state.cluster.compatibility.barred_guests}
 
     def __call__(self, unit: int) -> tuple[int, ...]:
         """Numbers of hosts, in order."""
@@ -82,16 +82,16 @@ def evacuate(
     ``others`` may be moved to make room. Hosts to empty are closed, so no one goes there.
     """
     homes = list(state.where)
-    reaches = Reaches(state, homes)
+    candidates = CandidateHosts(state, homes)
     at_most = _most_room(state, others)
-    able = [unit for unit in movers if _may_ever_fit(state, unit, reaches(unit), at_most)]
+    able = [unit for unit in movers if _may_ever_fit(state, unit, candidates(unit), at_most)]
     hopeless = sorted(set(movers) - set(able))
-    plain = spread(state, able, reaches)
+    plain = spread(state, able, candidates)
     if len(plain) == len(able):
         return Evacuation(plain, tuple(hopeless), tries=len(able))
     for unit in able:
         state.lift(unit)
-    found = _searched(state, able, others, homes, solver)
+    found = _search(state, able, others, homes, solver)
     for unit in able:
         if state.where[unit] == NOWHERE:
             state.drop(unit, homes[unit])
@@ -99,14 +99,16 @@ def evacuate(
         for unit, host in found.places.items():
             state.move(unit, host)
         return found._replace(unplaced=tuple(hopeless))
-    most = spread(state, sorted(able, key=lambda unit: state.need[unit]), reaches, tightest=True)
+    most = spread(state, sorted(able, key=lambda unit: state.need[unit]), candidates, tightest=True)
     kept = most if len(most) > len(plain) else plain
     for unit in able:
         state.move(unit, kept.get(unit, homes[unit]))
     return found._replace(places=kept, unplaced=tuple(u for u in movers if u not in kept))
 
 
-def spread(state: State, movers: t.Sequence[int], reach: Reaches, *, tightest: bool = False) -> dict[int, int]:
+def spread(
+    state: State, movers: t.Sequence[int], candidates: CandidateHosts, *, tightest: bool = False
+) -> dict[int, int]:
     """Place one after the other where most stays free, as far as no destination becomes the bottleneck.
 
     A destination that receives no more than the busiest source sends is none, by links that are alike (papers: open
@@ -120,9 +122,9 @@ def spread(state: State, movers: t.Sequence[int], reach: Reaches, *, tightest: b
     fair = max(sent.values(), default=0.0)
     received: dict[int, float] = {}
     places: dict[int, int] = {}
-    order = movers if tightest else sorted(movers, key=lambda unit: (len(reach(unit)), -state.need[unit], unit))
+    order = movers if tightest else sorted(movers, key=lambda unit: (len(candidates(unit)), -state.need[unit], unit))
     for unit in order:
-        hosts = [host for host in reach(unit) if state.has_room(unit, host) and state.is_apart(unit, host)]
+        hosts = [host for host in candidates(unit) if state.has_room(unit, host) and state.is_apart(unit, host)]
         if not hosts:
             continue
         cost = units[unit].cost
@@ -159,20 +161,20 @@ def _may_ever_fit(state: State, unit: int, hosts: t.Sequence[int], most: tuple[l
     return any(free[host] >= state.need[unit] and vcpus[host] >= state.vcpus[unit] for host in hosts)
 
 
-def _searched(
+def _search(
     state: State, movers: t.Sequence[int], others: t.Sequence[int], homes: t.Sequence[int], solver: Solver | None
 ) -> Evacuation:
     """Movers are NOWHERE, and so afterwards; others are at home, and so afterwards."""
-    hosts = _searchable(state, movers, Reaches(state, homes))
+    hosts = _search_hosts(state, movers, CandidateHosts(state, homes))
     near = set(hosts)
     if sum(state.need[unit] for unit in movers) > sum(
         max(0, left) for left, open_ in zip(state.free, state.is_open) if open_
     ):
         # Whatever moves among these hosts, what is free of all of them remains the same.
         return Evacuation({}, ())
-    reach = Reaches(state, homes, hosts)
-    nearby = [unit for unit in others if state.where[unit] in near and reach(unit)]
-    exact = eject(state, movers, nearby, reach, EXACT_TRIES)
+    candidates = CandidateHosts(state, homes, hosts)
+    nearby = [unit for unit in others if state.where[unit] in near and candidates(unit)]
+    exact = eject(state, movers, nearby, candidates, EXACT_TRIES)
     is_whole = len(hosts) == sum(state.is_open)
     if exact.places is not None or exact.is_proven:
         places = exact.places or {}
@@ -180,14 +182,14 @@ def _searched(
             places, (), _extra(state, places, movers), exact.bound, exact.is_proven and is_whole, exact.tries
         )
     bound = exact.bound if is_whole else 0.0
-    solved = solver(state, movers, nearby, reach) if solver else None
+    solved = solver(state, movers, nearby, candidates) if solver else None
     if solved is not None:
         cost = _extra(state, solved, movers)
         return Evacuation(dict(solved), (), cost, cost if is_whole else 0.0, is_whole, exact.tries)
     best: tuple[float, dict[int, int]] | None = None
     tries = exact.tries
     for number in range(SEARCH_ROUNDS):
-        search = Repacking(state.copy(), movers, nearby, reach)
+        search = Repacking(state.copy(), movers, nearby, candidates)
         tries += search.run(SEARCH_TRIES, random.Random(number))  # noqa: S311 - the same plan every time
         if search.best is not None and (best is None or search.best[0] < best[0]):
             best = search.best
@@ -198,14 +200,14 @@ def _searched(
     return Evacuation(best[1], (), best[0], bound, best[0] <= bound, tries)
 
 
-def _searchable(state: State, movers: t.Sequence[int], reach: Reaches) -> list[int]:
+def _search_hosts(state: State, movers: t.Sequence[int], candidates: CandidateHosts) -> list[int]:
     """The hosts with the most room, and those with the most room of the few that some movers may go to."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
     found = set(_roomiest(state, hosts, MOST_HOSTS))
     if len(found) < len(hosts):
-        for able in dict.fromkeys(reach(unit) for unit in movers):
-            if len(found.intersection(able)) < LEAST_REACH:
-                found.update(_roomiest(state, able, LEAST_REACH))
+        for able in dict.fromkeys(candidates(unit) for unit in movers):
+            if len(found.intersection(able)) < LEAST_CANDIDATES:
+                found.update(_roomiest(state, able, LEAST_CANDIDATES))
     return sorted(found)
 
 

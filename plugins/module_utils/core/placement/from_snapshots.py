@@ -23,7 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NO_LIMIT,
     Cluster,
-    Fitting,
+    Compatibility,
     HostFacts,
     UnitFacts,
 )
@@ -57,7 +57,7 @@ NOTHING: t.Mapping[t.Any, t.Any] = {}
 Appraise = t.Callable[[Domain, str, str, Intent], Choice]
 
 
-class Terms(t.NamedTuple):
+class Constraints(t.NamedTuple):
     """What a plan must keep to.
 
     Attributes:
@@ -70,7 +70,7 @@ class Terms(t.NamedTuple):
         expected: what is known of moving each guest, by UUID.
         pressure: share of time for which something waits for a CPU, by host (PSI).
         may_downgrade: guests may go to hosts with an older QEMU.
-        held: guests that no way of moving can serve as they are meant to be, with the refusals, by UUID.
+        refused_guests: guests that no way of moving can serve as they are meant to be, with the refusals, by UUID.
         appraise: forecasts each step; None: nothing is forecast.
     """
 
@@ -83,45 +83,45 @@ class Terms(t.NamedTuple):
     expected: t.Mapping[str, Expected] = {}
     pressure: t.Mapping[str, float] = {}
     may_downgrade: bool = False
-    held: t.Mapping[str, t.Sequence[Refusal]] = NOTHING
+    refused_guests: t.Mapping[str, t.Sequence[Refusal]] = NOTHING
     appraise: Appraise | None = None
 
 
-class SnapshotCluster:
+class NumberedCluster:
     """The numbers, and the way back from them to the documents.
 
     ``cluster`` is in numbers; ``hosts`` and ``units`` give numbers by host and by UUID; ``domains`` and ``intents``
     give documents by number of the unit.
     """
 
-    def __init__(self, terms: Terms, *, closing: t.Collection[str] = ()) -> None:
+    def __init__(self, constraints: Constraints, *, closing: t.Collection[str] = ()) -> None:
         """``closing`` are hosts that are to be emptied, so that no one goes there."""
-        self.terms = terms
-        self.names = sorted(terms.snapshots)
+        self.constraints = constraints
+        self.names = sorted(constraints.snapshots)
         self.hosts = {name: number for number, name in enumerate(self.names)}
-        self.kinds = Kinds(terms.snapshots.values())
+        self.kinds = Kinds(constraints.snapshots.values())
         self.domains: list[list[Domain]] = []
         self.intents: list[list[dict[str, t.Any]]] = []
         self.units: dict[str, int] = {}
         self._groups: dict[tuple[str, str], int] = {}
-        self._shared_names = _shared_names(terms)
+        self._shared_names = _shared_names(constraints)
         self._together: dict[str, int] = {}
         self._several: dict[tuple[int, ...], int] = {}
         self._of_host: dict[tuple[int, int], list[Refusal]] = {}
         self._merged: dict[str, dict[str, t.Any]] = {}
         self._wrong_intent: dict[str, Refusal] = {}
-        self._usual_use = _usual_use(terms)
-        self._usual_rate = _usual_rate(terms)
-        kinds = [self.kinds.of_host(terms.snapshots[name]) for name in self.names]
+        self._usual_use = _usual_use(constraints)
+        self._usual_rate = _usual_rate(constraints)
+        kinds = [self.kinds.of_host(constraints.snapshots[name]) for name in self.names]
         units = [
             self._unit(number, members)
             for number, name in enumerate(self.names)
-            for members in _together(terms.snapshots[name])
+            for members in _together(constraints.snapshots[name])
         ]
         self.cluster = Cluster(
             self._host_facts(units, kinds, closing),
             units,
-            self._fitting(),
+            self._compatibility(),
             {domain["uuid"]: domain["name"] for members in self.domains for domain in members},
         )
 
@@ -141,7 +141,7 @@ class SnapshotCluster:
         self.intents.append(merged)
         for domain in members:
             self.units.setdefault(domain["uuid"], number)
-        expected = [self.terms.expected.get(domain["uuid"], NOTHING_EXPECTED) for domain in members]
+        expected = [self.constraints.expected.get(domain["uuid"], NOTHING_EXPECTED) for domain in members]
         groups = {("group", str(group)) for group in (group_of(domain, "apart") for domain in members) if group}
         # A host has a name but once, whatever else is there when the guest comes.
         groups |= {("name", domain["name"]) for domain in members if domain["name"] in self._shared_names}
@@ -195,24 +195,24 @@ class SnapshotCluster:
         key = repr(own) if own else ""
         if key not in self._merged:
             try:
-                self._merged[key] = intents.merge(self.terms.intent, own, whose=f"metadata of {domain['name']}")
+                self._merged[key] = intents.merge(self.constraints.intent, own, whose=f"metadata of {domain['name']}")
             except intents.IntentError as exc:
                 self._wrong_intent[domain["uuid"]] = refusal(
                     "intent", str(exc), "correct the kvmops:intent element in the guest's metadata"
                 )
-                return self._merged.setdefault("", intents.merge(self.terms.intent, None))
+                return self._merged.setdefault("", intents.merge(self.constraints.intent, None))
         return self._merged[key]
 
     def _against_leaving(self, domain: Domain, host: int) -> list[Refusal]:
-        if domain["uuid"] in self.terms.excluded:
+        if domain["uuid"] in self.constraints.excluded:
             return [
                 refusal("excluded", f"{domain['name']} is left out on request", "drop it from the exclusion to move it")
             ]
         if domain["uuid"] in self._wrong_intent:
             return [self._wrong_intent[domain["uuid"]]]
-        if domain["uuid"] in self.terms.held:
-            return list(self.terms.held[domain["uuid"]])
-        intent, source = self._intent(domain), self.terms.snapshots[self.names[host]]
+        if domain["uuid"] in self.constraints.refused_guests:
+            return list(self.constraints.refused_guests[domain["uuid"]])
+        intent, source = self._intent(domain), self.constraints.snapshots[self.names[host]]
         if not _is_plain(domain):
             return evacuability.leaving(domain, source, intent)
         # Only its host can keep such a guest, and then it keeps them all: asked once.
@@ -243,7 +243,7 @@ class SnapshotCluster:
             need[unit.host] += unit.need_bytes
             for size, count in unit.pages:
                 pages[unit.host][size] = pages[unit.host].get(size, 0) + count
-        levels = _levels([self.terms.snapshots[name] for name in self.names])
+        levels = _levels([self.constraints.snapshots[name] for name in self.names])
         return [
             self._one_host(number, kinds[number], levels[number], need[number], pages[number], closing)
             for number in range(len(self.names))
@@ -253,16 +253,16 @@ class SnapshotCluster:
         self, number: int, kind: int, level: int, need: int, pages: t.Mapping[int, int], closing: t.Collection[str]
     ) -> HostFacts:
         name = self.names[number]
-        snapshot, terms = self.terms.snapshots[name], self.terms
+        snapshot, constraints = self.constraints.snapshots[name], self.constraints
         left = memory_demand.room_of(snapshot)
         capacity = snapshot.get("capacity") or {}
         cpus = float(capacity.get("cpus") or 0)
         return HostFacts(
             name=name,
-            capacity_bytes=(left.memory_bytes or 0) + need - terms.reserve_bytes,
+            capacity_bytes=(left.memory_bytes or 0) + need - constraints.reserve_bytes,
             memory_bytes=int(capacity.get("memory_bytes") or 0),
             cpus=cpus or 1.0,
-            vcpu_limit=int(cpus * terms.vcpu_ratio) if terms.vcpu_ratio and cpus else NO_LIMIT,
+            vcpu_limit=int(cpus * constraints.vcpu_ratio) if constraints.vcpu_ratio and cpus else NO_LIMIT,
             is_open=is_open(snapshot)
             and name not in closing
             and left.memory_bytes is not None
@@ -270,17 +270,17 @@ class SnapshotCluster:
             kind=kind,
             level=level,
             pages={size: left.huge_pages.get(size, 0) + pages.get(size, 0) for size in {*left.huge_pages, *pages}},
-            pressure=float(terms.pressure.get(name, 0.0)),
+            pressure=float(constraints.pressure.get(name, 0.0)),
         )
 
-    def _fitting(self) -> Fitting:
+    def _compatibility(self) -> Compatibility:
         several = {number: kinds for kinds, number in self._several.items()}
 
         def row(traits: int, kind: int) -> t.Sequence[bool]:
             rows = [self.kinds.row(one, kind) for one in several.get(traits, (traits,))]
             return [all(answers) for answers in zip(*rows)]
 
-        hosts, paths = self.hosts, self.terms.paths
+        hosts, paths = self.hosts, self.constraints.paths
         by_path = {
             (hosts[source], hosts[destination])
             for source, destination, uuid in paths
@@ -291,25 +291,25 @@ class SnapshotCluster:
             for source, destination, uuid in paths
             if uuid in self.units and destination in hosts
         }
-        return Fitting(
+        return Compatibility(
             row,
             barred_paths=by_path | self._same_machines(),
             barred_guests=by_guest | self._clashes(),
-            may_downgrade=self.terms.may_downgrade,
+            may_downgrade=self.constraints.may_downgrade,
         )
 
     def _same_machines(self) -> set[tuple[int, int]]:
         """Hosts that say they are the same machine."""
         by_uuid: dict[str, list[int]] = {}
         for number, name in enumerate(self.names):
-            uuid = self.terms.snapshots[name].get("host_uuid")
+            uuid = self.constraints.snapshots[name].get("host_uuid")
             if uuid:
                 by_uuid.setdefault(uuid, []).append(number)
         return {(one, other) for same in by_uuid.values() for one in same for other in same if one != other}
 
     def _clashes(self) -> set[tuple[int, int]]:
         """Units whose name or UUID another host has defined for something else, or that are active there as well."""
-        seen = [domain for host in self.names for domain in self.terms.snapshots[host].get("domains") or []]
+        seen = [domain for host in self.names for domain in self.constraints.snapshots[host].get("domains") or []]
         if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
             # Nothing is there twice, as nearly always; to go on takes a fifth of what a drain of a large cluster does.
             return set()
@@ -317,7 +317,7 @@ class SnapshotCluster:
         again: dict[str, list[tuple[int, str]]] = {}
         active: dict[str, list[tuple[int, Domain]]] = {}
         for number, host in enumerate(self.names):
-            for domain in self.terms.snapshots[host].get("domains") or []:
+            for domain in self.constraints.snapshots[host].get("domains") or []:
                 name, uuid = domain["name"], domain["uuid"]
                 if not is_off(domain):
                     active.setdefault(uuid, []).append((number, domain))
@@ -354,10 +354,12 @@ def _together(snapshot: Snapshot) -> list[list[Domain]]:
     return list(found.values())
 
 
-def _shared_names(terms: Terms) -> set[str]:
+def _shared_names(constraints: Constraints) -> set[str]:
     """Names that guests of several UUIDs have that are not off; whoever is off keeps the others away as it is."""
     first: dict[str, str] = {}
-    active = (domain for one in terms.snapshots.values() for domain in one.get("domains") or [] if not is_off(domain))
+    active = (
+        domain for one in constraints.snapshots.values() for domain in one.get("domains") or [] if not is_off(domain)
+    )
     return {domain["name"] for domain in active if first.setdefault(domain["name"], domain["uuid"]) != domain["uuid"]}
 
 
@@ -369,14 +371,14 @@ def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
     return [ranks[version[:2]] if version else 0 for version in parsed]
 
 
-def _usual_rate(terms: Terms) -> float:
+def _usual_rate(constraints: Constraints) -> float:
     """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
     memory: list[int] = []
     seconds: list[float] = []
-    if any(one.seconds is not None for one in terms.expected.values()):
-        for snapshot in terms.snapshots.values():
+    if any(one.seconds is not None for one in constraints.expected.values()):
+        for snapshot in constraints.snapshots.values():
             for domain in snapshot.get("domains") or []:
-                one = terms.expected.get(domain["uuid"], NOTHING_EXPECTED)
+                one = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED)
                 if one.seconds is not None:
                     memory.append(int(domain["memory_bytes"]) if one.bytes is None else one.bytes)
                     seconds.append(max(one.seconds, 1e-3))
@@ -384,14 +386,14 @@ def _usual_rate(terms: Terms) -> float:
     return sum(memory) / math.fsum(seconds) if seconds else 0.0
 
 
-def _usual_use(terms: Terms) -> float:
+def _usual_use(constraints: Constraints) -> float:
     """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
     used: list[float] = []
     promised = 0
-    if any(one.cpus is not None for one in terms.expected.values()):
-        for snapshot in terms.snapshots.values():
+    if any(one.cpus is not None for one in constraints.expected.values()):
+        for snapshot in constraints.snapshots.values():
             for domain in snapshot.get("domains") or []:
-                measured = terms.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
+                measured = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
                 if measured is not None:
                     used.append(measured)
                     promised += int(domain.get("vcpus") or 1)

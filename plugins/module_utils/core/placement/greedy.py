@@ -14,7 +14,7 @@ import heapq
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Safe
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import IsAllowed
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
 
 #: Below this score hbal wants a gain to be worth it.
@@ -56,40 +56,40 @@ class Limits(t.NamedTuple):
 AS_HBAL = Limits(least_share=0.0, low_gain=0.01)
 
 
-def resting(state: State, still: t.Collection[int] = ()) -> list[bool]:
+def fixed_units(state: State, fixed: t.Collection[int] = ()) -> list[bool]:
     """For each unit: must it stay? Pinned ones must, those on closed hosts and those given."""
     found = [unit.is_pinned or not state.is_open[state.where[n]] for n, unit in enumerate(state.cluster.units)]
-    for unit in still:
+    for unit in fixed:
         found[unit] = True
     return found
 
 
-def even_out(
+def greedy_search(
     state: State,
     score: Score,
     limits: Limits,
-    rests: t.Sequence[bool],
+    is_fixed: t.Sequence[bool],
     start: t.Sequence[int],
-    safe: Safe | None = None,
+    is_allowed: IsAllowed | None = None,
 ) -> int:
     """Move units until nothing is worth it; return how many moves it took. State and score follow.
 
     A unit that was moved before may be moved on or home again at no further cost: what counts is the way from
-    ``start``. ``safe`` is asked before each move whether the state after it is permitted (N+1).
+    ``start``. ``is_allowed`` is asked before each move whether the state after it is permitted (N+1).
     """
     sizes = [len(unit.guests) for unit in state.cluster.units]
     moved = sum(size for size, now, then in zip(sizes, state.where, start) if now != then)
     sent = sum(unit.move_bytes for unit, now, then in zip(state.cluster.units, state.where, start) if now != then)
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
     narrow = NARROW if len(hosts) > ASK_ALL else len(hosts)
-    width, made, heats = narrow, 0, score.heats()
+    width, made, gradient = narrow, 0, score.gradient()
     while score.value > limits.aim:
-        found = _best(state, score, limits, rests, start, _asked(heats, hosts, width), (moved, sent), safe)
+        found = _best(state, score, limits, is_fixed, start, _asked(gradient, hosts, width), (moved, sent), is_allowed)
         if found is None:
             if width >= min(WIDE, len(hosts)):
                 break
             width *= 2 if width < 16 else 3
-            heats = score.heats()
+            gradient = score.gradient()
             continue
         unit, destination = found
         source = state.where[unit]
@@ -101,33 +101,35 @@ def even_out(
         moved += away * sizes[unit]
         sent += away * facts.move_bytes
         if made % REFRESH == 0 or len(hosts) <= ASK_ALL:
-            heats, width = score.heats(), narrow
+            gradient, width = score.gradient(), narrow
         else:
-            heats[source], heats[destination] = _between(heats, source, destination)
+            gradient[source], gradient[destination] = _between(gradient, source, destination)
     return made
 
 
-def _between(heats: t.Sequence[float], source: int, destination: int) -> tuple[float, float]:
+def _between(gradient: t.Sequence[float], source: int, destination: int) -> tuple[float, float]:
     """Until heats are computed anew: a move takes the two hosts about a quarter of the way to each other."""
-    step = (heats[source] - heats[destination]) / 4
-    return heats[source] - step, heats[destination] + step
+    step = (gradient[source] - gradient[destination]) / 4
+    return gradient[source] - step, gradient[destination] + step
 
 
-def _asked(heats: t.Sequence[float], hosts: t.Sequence[int], width: int) -> tuple[list[int], list[int]]:
+def _asked(gradient: t.Sequence[float], hosts: t.Sequence[int], width: int) -> tuple[list[int], list[int]]:
     if width >= len(hosts) // 2:
         return list(hosts), list(hosts)
-    return heapq.nlargest(width, hosts, key=heats.__getitem__), heapq.nsmallest(width, hosts, key=heats.__getitem__)
+    return heapq.nlargest(width, hosts, key=gradient.__getitem__), heapq.nsmallest(
+        width, hosts, key=gradient.__getitem__
+    )
 
 
 def _best(
     state: State,
     score: Score,
     limits: Limits,
-    rests: t.Sequence[bool],
+    is_fixed: t.Sequence[bool],
     start: t.Sequence[int],
     asked: tuple[list[int], list[int]],
     used: tuple[int, int],
-    safe: Safe | None,
+    is_allowed: IsAllowed | None,
 ) -> tuple[int, int] | None:
     """The move with the most gain for its cost, or none that is worth it."""
     sources, destinations = asked
@@ -139,11 +141,11 @@ def _best(
     )
     has_room, units = state.has_room, state.cluster.units
     for source in sources:
-        # A copy: to answer, ``safe`` takes guests from their hosts and puts them back.
+        # A copy: to answer, ``is_allowed`` takes guests from their hosts and puts them back.
         for unit in sorted(state.on[source]):
             facts = units[unit]
             is_new = source == start[unit]
-            if rests[unit] or (is_new and _is_too_much(limits, len(facts.guests), facts.move_bytes, used)):
+            if is_fixed[unit] or (is_new and _is_too_much(limits, len(facts.guests), facts.move_bytes, used)):
                 continue
             price = facts.cost**limits.cost_weight if limits.cost_weight and is_new else 1.0
             worth = max(least, limits.least_rate * facts.cost) if is_new else least
@@ -152,7 +154,9 @@ def _best(
                 gain = now - value
                 if gain <= worth or gain / price <= best:
                     continue
-                if not _may(state, unit, destination, start) or not (safe is None or safe(state, unit, destination)):
+                if not _may(state, unit, destination, start) or not (
+                    is_allowed is None or is_allowed(state, unit, destination)
+                ):
                     continue
                 best, found = gain / price, (unit, destination)
     return found

@@ -16,7 +16,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NO_LIMIT,
     Cluster,
-    Fitting,
+    Compatibility,
     HostFacts,
     UnitFacts,
 )
@@ -53,7 +53,7 @@ def read(text: str) -> Cluster:
     units = [_unit(row, index, prefixes, apart) for row in _rows(sections["instances"], 7, "instance")]
     hosts = _with_what_is_theirs(hosts, units, nodes)
     count = max([*groups.values(), 0]) + 1
-    return Cluster(hosts, units, Fitting(lambda dummy, kind: [kind == other for other in range(count)]))
+    return Cluster(hosts, units, Compatibility(lambda dummy, kind: [kind == other for other in range(count)]))
 
 
 def write(cluster: Cluster, where: t.Sequence[int] | None = None) -> str:

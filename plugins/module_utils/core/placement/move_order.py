@@ -16,7 +16,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 
 #: Is the state after this move to this host permitted? The state is left as it was.
-Safe = t.Callable[[State, int, int], bool]
+IsAllowed = t.Callable[[State, int, int], bool]
 
 
 class Move(t.NamedTuple):
@@ -41,7 +41,7 @@ def order(
     places: t.Mapping[int, int],
     rank: t.Callable[[int], t.Any],
     parkable: t.Collection[int] = (),
-    safe: Safe | None = None,
+    is_allowed: IsAllowed | None = None,
 ) -> Ordered:
     """Order the moves of units from where they are to ``places``; the state follows them.
 
@@ -50,10 +50,10 @@ def order(
         places: destination by unit.
         rank: units of lower rank go first, as far as there is room.
         parkable: units that may be moved out of the way and back, where parking those that move does not help.
-        safe: asked before each move whether the state after it is permitted (N+1). Who may not go yet is asked again
-            once all others had their turn.
+        is_allowed: asked before each move whether the state after it is permitted (N+1). A move that is refused is
+            asked for again after all others.
     """
-    return _Ordering(state, places, rank, parkable, safe).run()
+    return _Ordering(state, places, rank, parkable, is_allowed).run()
 
 
 def joined(state: State, moves: t.Iterable[Move]) -> list[Move]:
@@ -72,13 +72,13 @@ class _Ordering:
         places: t.Mapping[int, int],
         rank: t.Callable[[int], t.Any],
         parkable: t.Collection[int],
-        safe: Safe | None,
+        is_allowed: IsAllowed | None,
     ) -> None:
         self.state = state
         self.pending = {unit: host for unit, host in places.items() if state.where[unit] != host}
         self.rank = rank
-        self.safe = safe
-        self.unsafe: list[int] = []
+        self.is_allowed = is_allowed
+        self.not_allowed: list[int] = []
         self.parkable = [unit for unit in parkable if unit not in self.pending]
         self.parked: set[int] = set()
         self.aside: set[int] = set()
@@ -96,16 +96,16 @@ class _Ordering:
                 destination = self.pending[unit]
                 if not self.state.can_take(unit, destination):
                     self.waiting.setdefault(destination, []).append(unit)
-                elif not self._is_safe(unit, destination):
-                    self.unsafe.append(unit)
+                elif not self._is_allowed(unit, destination):
+                    self.not_allowed.append(unit)
                 else:
                     del self.pending[unit]
                     self._move(unit, destination)
-            elif self.unsafe and len(self.moves) > asked:
+            elif self.not_allowed and len(self.moves) > asked:
                 asked = len(self.moves)
-                for unit in self.unsafe:
+                for unit in self.not_allowed:
                     heapq.heappush(self.ready, ((unit in self.aside, self.rank(unit)), unit))
-                self.unsafe = []
+                self.not_allowed = []
             elif not self._park():
                 break
         return Ordered(self.moves, tuple(sorted(self.pending)))
@@ -119,8 +119,8 @@ class _Ordering:
             # Who was only in the way goes back after those that it was in the way of.
             heapq.heappush(self.ready, ((other in self.aside, self.rank(other)), other))
 
-    def _is_safe(self, unit: int, destination: int) -> bool:
-        return self.safe is None or self.safe(self.state, unit, destination)
+    def _is_allowed(self, unit: int, destination: int) -> bool:
+        return self.is_allowed is None or self.is_allowed(self.state, unit, destination)
 
     def _park(self) -> bool:
         """Move one out of the way of others: of those that wait, else of those that may be parked; the cheapest."""
@@ -136,7 +136,7 @@ class _Ordering:
                 home = self.state.where[unit]
                 target = self.pending.setdefault(unit, home)
                 self._move(unit, host, parks=True)
-                for queue in (*self.waiting.values(), self.unsafe):
+                for queue in (*self.waiting.values(), self.not_allowed):
                     if unit in queue:
                         queue.remove(unit)
                 if target == home:
@@ -154,7 +154,7 @@ class _Ordering:
             if host != target
             and state.can_take(unit, host)
             and state.may_go(unit, target, host)
-            and self._is_safe(unit, host)
+            and self._is_allowed(unit, host)
         ]
         return max(hosts, key=lambda host: (host not in wanted, state.free[host], -host), default=None)
 

@@ -22,13 +22,13 @@ MOST_HOSTS = 24
 MOST_TRIES = 2_000
 
 
-def uncovered(state: State) -> list[int]:
+def unprotected(state: State) -> list[int]:
     """Open hosts whose guests would not all find room elsewhere if they failed."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
-    return [host for host in hosts if not is_covered(state, host)]
+    return [host for host in hosts if not can_fail(state, host)]
 
 
-def is_covered(state: State, failed: int) -> bool:
+def can_fail(state: State, failed: int) -> bool:
     """Would the guests of this host find room elsewhere? The state is left as it was."""
     guests = sorted(state.on[failed], key=lambda unit: (-state.need[unit], unit))
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open and host != failed]
@@ -43,10 +43,10 @@ def is_covered(state: State, failed: int) -> bool:
         state.lift(unit)
     near = heapq.nlargest(MOST_HOSTS, hosts, key=state.free.__getitem__)
 
-    def reach(unit: int) -> list[int]:
+    def candidates(unit: int) -> list[int]:
         return [host for host in near if state.may_go(unit, host, failed)]
 
-    found = pack(state, guests, reach, MOST_TRIES)
+    found = pack(state, guests, candidates, MOST_TRIES)
     for unit in guests:
         state.drop(unit, failed)
     return found.places is not None
@@ -74,7 +74,7 @@ def _plainly(state: State, guests: t.Sequence[int], hosts: t.Sequence[int], fail
     return True
 
 
-class Cover:
+class NPlusOneGuard:
     """N+1 while guests move, among the hosts that are open in the state it is made from.
 
     Hosts that are not covered to begin with are not held against a move.
@@ -82,7 +82,7 @@ class Cover:
 
     def __init__(self, state: State) -> None:
         self._is_open = list(state.is_open)
-        self.broken = frozenset(uncovered(state))
+        self.broken = frozenset(unprotected(state))
 
     def allows(self, state: State, unit: int, destination: int) -> bool:
         """Would every host that is covered still be, after this move? The state is left as it was.
@@ -132,6 +132,6 @@ class Cover:
         """``first`` is looked at first: where guests arrive, it is the likeliest to fail."""
         opened, state.is_open = state.is_open, self._is_open
         hosts = [first, *(host for host in range(len(state.is_open)) if host != first)]
-        held = all(is_covered(state, host) for host in hosts if state.is_open[host] and host not in self.broken)
+        held = all(can_fail(state, host) for host in hosts if state.is_open[host] and host not in self.broken)
         state.is_open = opened
         return held

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import version
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Evacuation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import against
@@ -23,7 +23,7 @@ MOVING_HELPS = frozenset({"room", "vcpus", "pages", "apart"})
 
 
 def refusals(
-    made: SnapshotCluster,
+    numbered: NumberedCluster,
     state: State,
     unit: int,
     member: int,
@@ -36,25 +36,25 @@ def refusals(
 
     ``state`` is how things are after the plan; ``may_move_others`` whether it was searched with others that make room.
     """
-    causes = _causes(made, state, unit, closing)
-    told = [_told(made, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
-    return [one for some in told for one in some] + [
-        _answer(made, state, unit, causes, found, may_move_others=may_move_others)
+    causes = _causes(numbered, state, unit, closing)
+    refused = [_refusals_of(numbered, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
+    return [one for some in refused for one in some] + [
+        _answer(numbered, state, unit, causes, found, may_move_others=may_move_others)
     ]
 
 
-def at(made: SnapshotCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
+def at(numbered: NumberedCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
     """Why this member of a unit cannot go to this very host, as things are in ``state``; told as if it could not."""
-    return _told(made, state, unit, member, _cause(state, unit, host), [host])
+    return _refusals_of(numbered, state, unit, member, _cause(state, unit, host), [host])
 
 
-def _causes(made: SnapshotCluster, state: State, unit: int, closing: t.Collection[str]) -> dict[str, list[int]]:
+def _causes(numbered: NumberedCluster, state: State, unit: int, closing: t.Collection[str]) -> dict[str, list[int]]:
     """Hosts by what keeps the unit from each of them, in the order in which it is worth being told."""
     found: dict[str, list[int]] = {
         cause: [] for cause in ("room", "vcpus", "pages", "apart", "older", "kind", "closed", "ring")
     }
-    home = made.cluster.units[unit].host
-    for host, name in enumerate(made.names):
+    home = numbered.cluster.units[unit].host
+    for host, name in enumerate(numbered.names):
         if host != home and name not in closing:
             found[_cause(state, unit, host)].append(host)
     return {cause: hosts for cause, hosts in found.items() if hosts}
@@ -63,7 +63,7 @@ def _causes(made: SnapshotCluster, state: State, unit: int, closing: t.Collectio
 def _cause(state: State, unit: int, host: int) -> str:
     if not state.is_open[host]:
         return "closed"
-    if state.level[host] < state.level[state.where[unit]] and not state.cluster.fitting.may_downgrade:
+    if state.level[host] < state.level[state.where[unit]] and not state.cluster.compatibility.may_downgrade:
         return "older"
     if not state.may_go(unit, host):
         return "kind"
@@ -76,22 +76,22 @@ def _cause(state: State, unit: int, host: int) -> str:
     return "ring" if state.has_room(unit, host) else "pages"
 
 
-def _told(
-    made: SnapshotCluster, state: State, unit: int, member: int, cause: str, hosts: t.Sequence[int]
+def _refusals_of(
+    numbered: NumberedCluster, state: State, unit: int, member: int, cause: str, hosts: t.Sequence[int]
 ) -> list[Refusal]:
     host = max(hosts, key=lambda one: (state.free[one], -one))
-    name, domain = made.names[host], made.domains[unit][member]
-    others = [made.names[one] for one in hosts if one != host]
+    name, domain = numbered.names[host], numbered.domains[unit][member]
+    others = [numbered.names[one] for one in hosts if one != host]
     more = f"; much the same for {listed(others)}" if others else ""
     if cause in ("closed", "kind"):
-        source = made.terms.snapshots[made.names[made.cluster.units[unit].host]]
-        there = made.terms.snapshots[name]
-        found = compatibility.arriving(domain, source, there, made.intents[unit][member])
-        found = found or against(made.terms.paths, source["host"], name, domain["uuid"])
-        companions = [one["name"] for one in made.domains[unit] if one is not domain]
+        source = numbered.constraints.snapshots[numbered.names[numbered.cluster.units[unit].host]]
+        there = numbered.constraints.snapshots[name]
+        found = compatibility.arriving(domain, source, there, numbered.intents[unit][member])
+        found = found or against(numbered.constraints.paths, source["host"], name, domain["uuid"])
+        companions = [one["name"] for one in numbered.domains[unit] if one is not domain]
         found = found or [_not_said(name, domain["name"], companions)]
         return [refusal(one["code"], one["reason"] + more, one["remedy"]) for one in found]
-    code, reason, remedy = _shortage(made, state, unit, cause, host)
+    code, reason, remedy = _shortage(numbered, state, unit, cause, host)
     return [refusal(code, reason + more, remedy)]
 
 
@@ -110,13 +110,13 @@ def _not_said(host: str, guest: str, companions: t.Sequence[str]) -> Refusal:
     )
 
 
-def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: int) -> tuple[str, str, str]:
-    name, guest = made.names[host], made.cluster.name_of(unit)
+def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, host: int) -> tuple[str, str, str]:
+    name, guest = numbered.names[host], numbered.cluster.name_of(unit)
     if cause == "apart":
-        return _apart(made, state, unit, host)
+        return _apart(numbered, state, unit, host)
     if cause == "older":
-        home = made.names[state.where[unit]]
-        there, here = (_qemu(made, one) for one in (name, home))
+        home = numbered.names[state.where[unit]]
+        there, here = (_qemu(numbered, one) for one in (name, home))
         if there is None:
             return (
                 "older_hypervisor",
@@ -148,7 +148,7 @@ def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: 
             f"reserve more of them on {name} (/sys/kernel/mm/hugepages)",
         )
     need, free = state.need[unit], state.free[host]
-    reserve = made.terms.reserve_bytes
+    reserve = numbered.constraints.reserve_bytes
     kept = f" beside the {human_bytes(reserve)} that stay free" if reserve else ""
     return (
         "memory",
@@ -157,23 +157,23 @@ def _shortage(made: SnapshotCluster, state: State, unit: int, cause: str, host: 
     )
 
 
-def _apart(made: SnapshotCluster, state: State, unit: int, host: int) -> tuple[str, str, str]:
+def _apart(numbered: NumberedCluster, state: State, unit: int, host: int) -> tuple[str, str, str]:
     """By a group, or by a name that guests of several UUIDs have."""
-    name, guest = made.names[host], made.cluster.name_of(unit)
-    company = [one for other in state.on[host] if other != unit for one in made.domains[other]]
+    name, guest = numbered.names[host], numbered.cluster.name_of(unit)
+    company = [one for other in state.on[host] if other != unit for one in numbered.domains[other]]
     groups = {group_of(domain, "apart") for domain in company}
-    for domain in made.domains[unit]:
+    for domain in numbered.domains[unit]:
         group = group_of(domain, "apart")
         if group and group in groups:
             return (
                 "keep_apart",
                 (
-                    f"{name} runs or will run {_company(made, state, unit, host)}, from which {guest} is kept apart "
-                    f"(group {group})"
+                    f"{name} runs or will run {_company(numbered, state, unit, host)}, from which {guest} is kept "
+                    f"apart (group {group})"
                 ),
                 f"add a host that runs no guest of group {group}, or take {guest} out of that group",
             )
-    namesake = next(one for one in company if any(one["name"] == own["name"] for own in made.domains[unit]))
+    namesake = next(one for one in company if any(one["name"] == own["name"] for own in numbered.domains[unit]))
     return (
         "name_clash",
         f"{name} runs or will run another guest called {namesake['name']} (UUID {namesake['uuid']})",
@@ -181,21 +181,23 @@ def _apart(made: SnapshotCluster, state: State, unit: int, host: int) -> tuple[s
     )
 
 
-def _qemu(made: SnapshotCluster, host: str) -> str | None:
+def _qemu(numbered: NumberedCluster, host: str) -> str | None:
     """The release of QEMU that a host says it runs, if that can be read."""
-    release = (made.terms.snapshots[host].get("versions") or {}).get("qemu")
+    release = (numbered.constraints.snapshots[host].get("versions") or {}).get("qemu")
     return str(release) if versions.parsed(release) else None
 
 
-def _company(made: SnapshotCluster, state: State, unit: int, host: int) -> str:
+def _company(numbered: NumberedCluster, state: State, unit: int, host: int) -> str:
     """Guests on a host that are in a keep-apart group of the unit."""
-    units = made.cluster.units
+    units = numbered.cluster.units
     groups = set(units[unit].apart)
-    return listed([made.cluster.name_of(other) for other in sorted(state.on[host]) if groups & set(units[other].apart)])
+    return listed(
+        [numbered.cluster.name_of(other) for other in sorted(state.on[host]) if groups & set(units[other].apart)]
+    )
 
 
 def _answer(
-    made: SnapshotCluster,
+    numbered: NumberedCluster,
     state: State,
     unit: int,
     causes: t.Mapping[str, list[int]],
@@ -207,8 +209,8 @@ def _answer(
     if unit in found.stuck:
         code = "waits_in_a_ring"
         reason = (
-            f"a place was found for {made.cluster.name_of(unit)}, but guests wait for each other's room on the way to "
-            "it, and no third host has room meanwhile"
+            f"a place was found for {numbered.cluster.name_of(unit)}, but guests wait for each other's room on the way "
+            "to it, and no third host has room meanwhile"
         )
     elif found.is_proven:
         code = "no_placement"
@@ -218,15 +220,15 @@ def _answer(
     else:
         code = "none_found"
         reason = f"no placement for all guests at once was found in {found.tries} tries; there may be one"
-    ways = list(_ways_out(made, state, unit, causes))
+    ways = list(_ways_out(numbered, state, unit, causes))
     if not may_move_others and MOVING_HELPS.intersection(causes):
         ways.insert(0, "permit others to move (may_move_others)")
     return refusal(code, reason, ", or ".join(ways) or "leave the guest where it is, or shut it down")
 
 
-def _could_take(made: SnapshotCluster, state: State, unit: int, host: int) -> bool:
+def _could_take(numbered: NumberedCluster, state: State, unit: int, host: int) -> bool:
     """Would a host that was closed by someone take it, were it open?"""
-    if is_open(made.terms.snapshots[made.names[host]]):
+    if is_open(numbered.constraints.snapshots[numbered.names[host]]):
         return False
     was = state.is_open[host]
     state.is_open[host] = True
@@ -235,13 +237,13 @@ def _could_take(made: SnapshotCluster, state: State, unit: int, host: int) -> bo
     return able
 
 
-def _ways_out(made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[str, list[int]]) -> t.Iterator[str]:
+def _ways_out(numbered: NumberedCluster, state: State, unit: int, causes: t.Mapping[str, list[int]]) -> t.Iterator[str]:
     """This host back, that guest down, so much more memory."""
     need = state.need[unit]
-    back = [host for host in causes.get("closed", ()) if _could_take(made, state, unit, host)]
+    back = [host for host in causes.get("closed", ()) if _could_take(numbered, state, unit, host)]
     if back:
         host = min(back, key=lambda one: (state.free[one], one))
-        yield f"open {made.names[host]} again (it has room for it)"
+        yield f"open {numbered.names[host]} again (it has room for it)"
     short = causes.get("room")
     if short:
         host = max(short, key=lambda one: (state.free[one], -one))
@@ -249,5 +251,5 @@ def _ways_out(made: SnapshotCluster, state: State, unit: int, causes: t.Mapping[
         enough = [one for one in state.on[host] if state.need[one] >= missing]
         if enough:
             down = min(enough, key=lambda one: (state.need[one], one))
-            yield f"shut {made.cluster.name_of(down)} down on {made.names[host]}"
-        yield f"give {made.names[host]} {human_bytes(missing)} more"
+            yield f"shut {numbered.cluster.name_of(down)} down on {numbered.names[host]}"
+        yield f"give {numbered.names[host]} {human_bytes(missing)} more"

@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 
 #: For each unit, the hosts it may go to.
-Reach = t.Callable[[int], t.Sequence[int]]
+Candidates = t.Callable[[int], t.Sequence[int]]
 
 
 class Packed(t.NamedTuple):
@@ -26,12 +26,12 @@ class Packed(t.NamedTuple):
     tries: int
 
 
-def pack(state: State, units: t.Sequence[int], reach: Reach, most_tries: int) -> Packed:
+def pack(state: State, units: t.Sequence[int], candidates: Candidates, most_tries: int) -> Packed:
     """Find a host for every unit, each among those it may go to; all of them are NOWHERE, and are so again afterwards.
 
     ``most_tries`` bounds the placements that are looked at.
     """
-    search = _Search(state, units, reach, most_tries)
+    search = _Search(state, units, candidates, most_tries)
     found = search.fill()
     places = {unit: state.where[unit] for unit in units} if found else None
     for unit in units if found else ():
@@ -40,11 +40,11 @@ def pack(state: State, units: t.Sequence[int], reach: Reach, most_tries: int) ->
 
 
 class _Search:
-    def __init__(self, state: State, units: t.Sequence[int], reach: Reach, most_tries: int) -> None:
+    def __init__(self, state: State, units: t.Sequence[int], candidates: Candidates, most_tries: int) -> None:
         self.state, self.most_tries, self.tries = state, most_tries, 0
         self.units = sorted(units, key=lambda unit: (-state.need[unit], unit))
-        self.reach = [tuple(reach(unit)) for unit in self.units]
-        self.hosts = sorted({host for hosts in self.reach for host in hosts})
+        self.candidates = [tuple(candidates(unit)) for unit in self.units]
+        self.hosts = sorted({host for hosts in self.candidates for host in hosts})
         need = sum(state.need[unit] for unit in self.units)
         self.slack = sum(max(0, state.free[host]) for host in self.hosts) - need
         #: from here on, the smallest need
@@ -61,7 +61,7 @@ class _Search:
         return (
             not one.apart
             and not other.apart
-            and self.reach[place] == self.reach[place - 1]
+            and self.candidates[place] == self.candidates[place - 1]
             and ((one.need_bytes, one.vcpus, one.pages) == (other.need_bytes, other.vcpus, other.pages))
         )
 
@@ -82,7 +82,7 @@ class _Search:
         if self.slack < 0 or self._wasted(place) > self.slack:
             return []
         first = self.state.where[self.units[place - 1]] if self.alike[place] else -1
-        return sorted((host for host in self.reach[place] if host >= first), key=self.state.free.__getitem__)
+        return sorted((host for host in self.candidates[place] if host >= first), key=self.state.free.__getitem__)
 
     def _place(self, place: int, hosts: t.Iterator[int]) -> bool:
         """Put the unit at this place on the next host that can take it."""

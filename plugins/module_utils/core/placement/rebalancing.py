@@ -15,17 +15,17 @@ import math
 import random
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.annealing import Thrift
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.annealing import Annealing
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import (
     AS_HBAL,
     Limits,
-    even_out,
-    resting,
+    fixed_units,
+    greedy_search,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Safe
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import IsAllowed
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import Score
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import swap_search
 
 #: Steps of the search for something cheaper: so many for each unit, within bounds.
 TRIES_A_UNIT, FEWEST_TRIES, MOST_TRIES = 6_000, 10_000, 1_200_000
@@ -57,7 +57,7 @@ class Rules(t.NamedTuple):
     act_above: float = 0.0
     least_improvement: float = 0.05
     slack: float = 0.009
-    thrifty: bool = True
+    seek_cheaper: bool = True
 
 
 USUAL_RULES = Rules()
@@ -79,8 +79,8 @@ def rebalance(
     score_of: t.Callable[[State], Score],
     rules: Rules = USUAL_RULES,
     *,
-    still: t.Collection[int] = (),
-    safe: Safe | None = None,
+    fixed: t.Collection[int] = (),
+    is_allowed: IsAllowed | None = None,
 ) -> Rebalanced:
     """Find final places that are more even; ``state`` is left as it is.
 
@@ -88,23 +88,25 @@ def rebalance(
         state: the cluster as it is.
         score_of: makes the score to go by.
         rules: when and how far.
-        still: units that must not move: those that moved a short while ago, for one.
-        safe: asked before each move whether the state after it is permitted; no cheaper set is looked for then.
+        fixed: units that must not move: those that moved a short while ago, for one.
+        is_allowed: asked before each move whether the state after it is permitted; no cheaper set is looked for then.
     """
     start, before = list(state.where), score_of(state).value
     nothing = Rebalanced({}, before, before, 0.0)
     if before <= rules.act_above:
         return nothing
     trial = state.copy()
-    score, rests = score_of(trial), resting(trial, still)
+    score, is_fixed = score_of(trial), fixed_units(trial, fixed)
     counts = rules.limits.most_bytes is not None or rules.limits.most_moves is not None
-    even_out(trial, score, rules.limits._replace(cost_weight=1.0) if counts else rules.limits, rests, start, safe)
-    if trial.where == start and safe is None and _is_unlimited(rules):
+    greedy_search(
+        trial, score, rules.limits._replace(cost_weight=1.0) if counts else rules.limits, is_fixed, start, is_allowed
+    )
+    if trial.where == start and is_allowed is None and _is_unlimited(rules):
         rng = random.Random(1)  # noqa: S311 - the same plan every time
-        exchange(trial, score, rests, start, rules.limits.aim, PAIRS_A_HOST * len(state.free), rng)
+        swap_search(trial, score, is_fixed, start, rules.limits.aim, PAIRS_A_HOST * len(state.free), rng)
     where, after = list(trial.where), score.value
-    if rules.thrifty and safe is None and rules.limits.most_bytes is None:
-        where = _cheaper(state, trial, score, score_of, rules, rests)
+    if rules.seek_cheaper and is_allowed is None and rules.limits.most_bytes is None:
+        where = _cheaper(state, trial, score, score_of, rules, is_fixed)
         after = score_of(_at(state, where)).value
     if before - after < rules.least_improvement * before:
         return nothing
@@ -118,38 +120,38 @@ def _cheaper(
     score: Score,
     score_of: t.Callable[[State], Score],
     rules: Rules,
-    rests: t.Sequence[bool],
+    is_fixed: t.Sequence[bool],
 ) -> list[int]:
     """Places that reach about the score of ``trial`` for less; those of ``trial`` where none are found."""
     rng = random.Random(1)  # noqa: S311 - the same plan every time
-    loose = rests.count(False)
+    loose = is_fixed.count(False)
     reached = max(score.value, rules.limits.aim)
     if loose <= MOST_SEARCHED and _is_unlimited(rules):
-        reached = _further(state, trial, score, rests, max((1 - FURTHER) * reached, rules.limits.aim), rng)
+        reached = _further(state, trial, score, is_fixed, max((1 - FURTHER) * reached, rules.limits.aim), rng)
     aim = (1 + rules.slack) * reached
     if loose <= MOST_SEARCHED:
         tries = min(MOST_TRIES, max(FEWEST_TRIES, TRIES_A_UNIT * loose))
         found = []
         for dummy in range(ROUNDS if ROUNDS * tries <= MOST_TRIES else 1):
             again = trial.copy()
-            search = Thrift(again, score_of(again), rests, state.where, aim, rules.limits.most_moves)
+            search = Annealing(again, score_of(again), is_fixed, state.where, aim, rules.limits.most_moves)
             search.run(tries, rng)
             found.append(search.best)
         return min(found, key=lambda best: best[0])[1]
     other = state.copy()
     cheap = score_of(other)
-    even_out(other, cheap, rules.limits._replace(cost_weight=HALF_BY_COST, aim=aim), rests, state.where)
+    greedy_search(other, cheap, rules.limits._replace(cost_weight=HALF_BY_COST, aim=aim), is_fixed, state.where)
     if _is_unlimited(rules):
-        exchange(other, cheap, rests, state.where, aim, PAIRS_A_HOST * len(state.free), rng)
+        swap_search(other, cheap, is_fixed, state.where, aim, PAIRS_A_HOST * len(state.free), rng)
     is_better = cheap.value <= aim and _spent(state, other.where) < _spent(state, trial.where)
     return list(other.where if is_better else trial.where)
 
 
 def _further(
-    state: State, trial: State, score: Score, rests: t.Sequence[bool], aim: float, rng: random.Random
+    state: State, trial: State, score: Score, is_fixed: t.Sequence[bool], aim: float, rng: random.Random
 ) -> float:
     """Go on by exchanges as far as ``aim``, if they lead there; the score that is reached, or the aim."""
-    exchange(trial, score, rests, state.where, aim, PAIRS_A_HOST * len(state.free), rng)
+    swap_search(trial, score, is_fixed, state.where, aim, PAIRS_A_HOST * len(state.free), rng)
     return max(score.value, aim)
 
 

@@ -15,7 +15,7 @@ import random
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Reach
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import Candidates
 
 #: What a byte too much costs beside a byte of a usual move.
 OVER_WEIGHT = 3.0
@@ -26,7 +26,7 @@ HOT, COLD = 0.5, 0.05
 class Repacking:
     """One search; ``best`` is the cheapest sound set of places found, by unit, with its cost."""
 
-    def __init__(self, state: State, movers: t.Sequence[int], others: t.Sequence[int], reach: Reach) -> None:
+    def __init__(self, state: State, movers: t.Sequence[int], others: t.Sequence[int], candidates: Candidates) -> None:
         """The movers are NOWHERE; they are dropped where most is free, which may be too little."""
         self.state = state
         units = state.cluster.units
@@ -34,9 +34,9 @@ class Repacking:
         self.costs = dict.fromkeys(movers, 0.0)
         self.costs.update((unit, units[unit].cost) for unit in others)
         self.home = {unit: state.where[unit] for unit in others}
-        self.reach = {unit: [*reach(unit)] for unit in self.loose}
+        self.candidates = {unit: [*candidates(unit)] for unit in self.loose}
         self.moved: list[int] = []
-        self._reach = reach
+        self._candidates = candidates
         costs = [cost for cost in self.costs.values() if cost > 0]
         self.usual_cost = sum(costs) / len(costs) if costs else 1.0
         self.usual_need = sum(state.need[unit] for unit in self.loose) / max(1, len(self.loose))
@@ -46,7 +46,7 @@ class Repacking:
         self.spent = 0.0
         self.stuck = False
         for unit in sorted(movers, key=lambda unit: -state.need[unit]):
-            hosts = [host for host in self.reach[unit] if self._may_enter(unit, host)]
+            hosts = [host for host in self.candidates[unit] if self._may_enter(unit, host)]
             if not hosts:
                 self.stuck = True
                 return
@@ -98,7 +98,7 @@ class Repacking:
             unit = self.moved[int(rng.random() * len(self.moved))]
             destination = self.home[unit]
         elif dice < 0.6:
-            hosts = self.reach[unit]
+            hosts = self.candidates[unit]
             destination = hosts[int(rng.random() * len(hosts))] if hosts else state.where[unit]
         else:
             other = self.loose[int(rng.random() * len(self.loose))]
@@ -123,7 +123,7 @@ class Repacking:
         return sound
 
     def _may_be(self, unit: int, host: int) -> bool:
-        return (host == self.home.get(unit) or host in self.reach[unit]) and self._may_enter(unit, host)
+        return (host == self.home.get(unit) or host in self.candidates[unit]) and self._may_enter(unit, host)
 
     def _may_enter(self, unit: int, host: int) -> bool:
         state = self.state

@@ -26,7 +26,7 @@ class Wave(t.NamedTuple):
     left: tuple[int, ...]
 
 
-class Rolled(t.NamedTuple):
+class WaveOrder(t.NamedTuple):
     """All waves; ``bound`` is how many moves no order can do without, of those that were made."""
 
     waves: list[Wave]
@@ -34,7 +34,7 @@ class Rolled(t.NamedTuple):
     bound: int
 
 
-def roll(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> Rolled:
+def order_waves(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> WaveOrder:
     """Order the hosts and the moves; the state follows them, upgrades included.
 
     Args:
@@ -54,7 +54,7 @@ def roll(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> Rolled:
             state.is_open[host] = opened[host] = True
         waves.append(wave)
     moved = {move.unit for wave in waves for move in wave.moves}
-    return Rolled(waves, sum(len(wave.moves) for wave in waves), len(moved))
+    return WaveOrder(waves, sum(len(wave.moves) for wave in waves), len(moved))
 
 
 def _wave(state: State, todo: t.Collection[int], opened: t.Sequence[bool], at_once: int) -> Wave:

@@ -143,17 +143,17 @@ class Score:
             levels[destination] += more
         self._stranded += self.counted[source] - self.counted[destination]
 
-    def heats(self) -> list[float]:
+    def gradient(self) -> list[float]:
         """How much each host's load adds to the score, to first order: high where guests should leave."""
-        heats = [0.0] * len(self.counted)
+        gradient = [0.0] * len(self.counted)
         for number, deviation in enumerate(self.deviations()):
             factor = self._weights[number] / max(deviation, 1e-9)
             mean = self._sums[number] / self._count
             # Metrics of one size of unit are made comparable by the step that an average unit makes.
             factor *= self._mean_step(number)
             for host, level in enumerate(self.levels[number]):
-                heats[host] += factor * (level - mean)
-        return heats
+                gradient[host] += factor * (level - mean)
+        return gradient
 
     def _mean_step(self, number: int) -> float:
         loads, inverse = self._parts[number]

@@ -21,10 +21,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.scor
 DRAWN = 12
 
 
-def exchange(
+def swap_search(
     state: State,
     score: Score,
-    rests: t.Sequence[bool],
+    is_fixed: t.Sequence[bool],
     start: t.Sequence[int],
     aim: float,
     rounds: int,
@@ -38,7 +38,7 @@ def exchange(
         if score.value <= aim:
             return
         one, other = _opposites(score, hosts, rng)
-        found = _best_pair(state, score, rests, start, one, other)
+        found = _best_pair(state, score, is_fixed, start, one, other)
         if found is None:
             continue
         for unit, source, destination in ((found[0], one, other), (found[1], other, one)):
@@ -60,15 +60,17 @@ def _opposites(score: Score, hosts: t.Sequence[int], rng: random.Random) -> tupl
 
 
 def _best_pair(
-    state: State, score: Score, rests: t.Sequence[bool], start: t.Sequence[int], one: int, other: int
+    state: State, score: Score, is_fixed: t.Sequence[bool], start: t.Sequence[int], one: int, other: int
 ) -> tuple[int, int] | None:
     """The pair with the most gain for its cost; guests that are under way already cost nothing more."""
     now, best, found = score.value, 0.0, None
     units, need, after = state.cluster.units, state.need, score.after
-    theirs = [unit for unit in state.on[other] if not rests[unit] and not units[unit].apart and not units[unit].pages]
+    theirs = [
+        unit for unit in state.on[other] if not is_fixed[unit] and not units[unit].apart and not units[unit].pages
+    ]
     for unit in state.on[one]:
         facts = units[unit]
-        if rests[unit] or facts.apart or facts.pages or not _may(state, unit, other, start):
+        if is_fixed[unit] or facts.apart or facts.pages or not _may(state, unit, other, start):
             continue
         most = need[unit] + state.free[one]
         least = need[unit] - state.free[other]

@@ -13,13 +13,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import (
+    CandidateHosts,
     Evacuation,
-    Reaches,
     Solver,
     evacuate,
     spread,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
+    NumberedCluster,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import (
     Move,
     Ordered,
@@ -40,7 +43,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 
 def drain(
     hosts: t.Sequence[str],
-    terms: Terms,
+    constraints: Constraints,
     *,
     window: Window = ANY_TIME,
     may_move_others: bool = True,
@@ -51,7 +54,7 @@ def drain(
 
     Args:
         hosts: names; none of them becomes a destination.
-        terms: what the plan must keep to.
+        constraints: what the plan must keep to.
         window: the time there is.
         may_move_others: guests elsewhere may move to make room.
         spare: N+1 after the plan: ``off``, ``warn`` (a remark) or ``require`` (no step, if it would break).
@@ -60,38 +63,40 @@ def drain(
     Returns:
         The plan's content. A guest that stays has reasons: its own, or which constraint binds and what would free it.
     """
-    made = SnapshotCluster(terms, closing=hosts)
-    state = State(made.cluster)
-    numbers = [made.hosts[host] for host in hosts]
+    numbered = NumberedCluster(constraints, closing=hosts)
+    state = State(numbered.cluster)
+    numbers = [numbered.hosts[host] for host in hosts]
     units = [unit for number in numbers for unit in sorted(state.on[number])]
-    movers = [unit for unit in units if not made.cluster.units[unit].is_pinned]
+    movers = [unit for unit in units if not numbered.cluster.units[unit].is_pinned]
     others = []
     if may_move_others:
-        facts = made.cluster.units
+        facts = numbered.cluster.units
         others = [unit for unit in range(len(facts)) if not facts[unit].is_pinned and state.is_open[facts[unit].host]]
     found = evacuate(state, movers, others, solver=solver)
-    ordered, found = ordered_moves(made, found, movers, others, solver)
-    after = _after(made, ordered.moves)
-    remarks = covered(made, after, spare)
+    ordered, found = ordered_moves(numbered, found, movers, others, solver)
+    after = _after(numbered, ordered.moves)
+    remarks = n_plus_one_remarks(numbered, after, spare)
     if spare == "require" and remarks:
-        stays = [stay for unit in units for stay in held(made, unit, remarks)]
-        return Planned(Placement([], stays), expectation([], terms.expected, window), remarks, {})
+        stays = [stay for unit in units for stay in stays_of_pinned(numbered, unit, remarks)]
+        return Planned(Placement([], stays), expectation([], constraints.expected, window), remarks, {})
     steps = steps_of(
-        made, ordered.moves, functools.partial(_why, made, State(made.cluster), after, found, frozenset(movers))
+        numbered,
+        ordered.moves,
+        functools.partial(_why, numbered, State(numbered.cluster), after, found, frozenset(movers)),
     )
     why = functools.partial(
-        no_destination.refusals, made, after, closing=hosts, found=found, may_move_others=may_move_others
+        no_destination.refusals, numbered, after, closing=hosts, found=found, may_move_others=may_move_others
     )
-    stays = [stay for unit in units if unit not in found.places for stay in _stays(made, unit, why)]
+    stays = [stay for unit in units if unit not in found.places for stay in _stays(numbered, unit, why)]
     figures = {
-        "extra_bytes": sum(made.cluster.units[unit].move_bytes for unit in set(found.places).difference(movers)),
+        "extra_bytes": sum(numbered.cluster.units[unit].move_bytes for unit in set(found.places).difference(movers)),
         "extra_is_least": found.is_proven,
     }
-    return Planned(Placement(steps, stays), expectation(steps, terms.expected, window), remarks, figures)
+    return Planned(Placement(steps, stays), expectation(steps, constraints.expected, window), remarks, figures)
 
 
 def ordered_moves(
-    made: SnapshotCluster,
+    numbered: NumberedCluster,
     found: Evacuation,
     movers: t.Sequence[int],
     others: t.Sequence[int],
@@ -106,7 +111,7 @@ def ordered_moves(
     Others go first, while there is room; then guests whose move may fail, so that a drain fails early if it fails;
     then the shortest, so that the host is relieved as early as it can be (SPT, Smith 1956).
     """
-    units, must = made.cluster.units, set(movers)
+    units, must = numbered.cluster.units, set(movers)
 
     def rank(unit: int) -> tuple[bool, bool, float, int]:
         return unit in must, not units[unit].is_risky, units[unit].cost, unit
@@ -114,22 +119,22 @@ def ordered_moves(
     stuck: list[int] = []
     tries = found.tries
     while True:
-        ordered = order(State(made.cluster), found.places, rank)
+        ordered = order(State(numbered.cluster), found.places, rank)
         if ordered.left:
-            ordered = order(State(made.cluster), found.places, rank, others)
+            ordered = order(State(numbered.cluster), found.places, rank, others)
         lost = sorted(must.intersection(ordered.left), key=lambda unit: (-units[unit].need_bytes, unit))
         if not lost:
             break
         # The largest are the hardest to get past the others; half of them at once, as each search may take long.
         stuck += lost[: (len(lost) + 1) // 2]
-        found = evacuate(State(made.cluster), [unit for unit in movers if unit not in stuck], others, solver=solver)
+        found = evacuate(State(numbered.cluster), [unit for unit in movers if unit not in stuck], others, solver=solver)
         tries += found.tries
-    after = _after(made, ordered.moves)
-    late = spread(after, stuck, Reaches(after, list(after.where)))
+    after = _after(numbered, ordered.moves)
+    late = spread(after, stuck, CandidateHosts(after, list(after.where)))
     moves = ordered.moves
     if late:
         last = [Move(unit, units[unit].host, host) for unit, host in late.items()]
-        moves = joined(State(made.cluster), [*moves, *last])
+        moves = joined(State(numbered.cluster), [*moves, *last])
     moves = _without_parking_for_good(moves)
     places = {move.unit: after.where[move.unit] for move in moves if after.where[move.unit] != units[move.unit].host}
     stuck = [unit for unit in stuck if unit not in places]
@@ -149,29 +154,29 @@ def _without_parking_for_good(moves: t.Sequence[Move]) -> list[Move]:
     return [move._replace(parks=move.parks and last[move.unit] != number) for number, move in enumerate(moves)]
 
 
-def covered(made: SnapshotCluster, after: State, spare: str) -> list[Refusal]:
+def n_plus_one_remarks(numbered: NumberedCluster, after: State, spare: str) -> list[Refusal]:
     """Hosts that may not fail after the plan, if anyone asked."""
     if spare == "off":
         return []
-    hosts = n_plus_one.uncovered(after)
+    hosts = n_plus_one.unprotected(after)
     if not hosts:
         return []
     need = {host: sum(after.need[unit] for unit in after.on[host]) for host in hosts}
     worst = max(hosts, key=lambda host: (need[host], -host))
     free = sum(max(0, left) for host, left in enumerate(after.free) if after.is_open[host] and host != worst)
-    names = [made.names[host] for host in hosts]
+    names = [numbered.names[host] for host in hosts]
     return [
         refusal(
             "n_plus_one",
             f"after this plan the others could not take the guests of {listed(names)} if it failed "
-            f"({made.names[worst]} needs {human_bytes(need[worst])}; {human_bytes(free)} are free elsewhere)",
+            f"({numbered.names[worst]} needs {human_bytes(need[worst])}; {human_bytes(free)} are free elsewhere)",
             "move fewer guests, open another host, or permit it (warn or off)",
         )
     ]
 
 
-def _after(made: SnapshotCluster, moves: t.Sequence[Move]) -> State:
-    state = State(made.cluster)
+def _after(numbered: NumberedCluster, moves: t.Sequence[Move]) -> State:
+    state = State(numbered.cluster)
     for move in moves:
         state.move(move.unit, move.destination)
     return state
@@ -184,38 +189,38 @@ def _is_only(before: State, move: Move) -> bool:
 
 
 def _why(
-    made: SnapshotCluster, before: State, after: State, found: Evacuation, movers: t.Collection[int], move: Move
+    numbered: NumberedCluster, before: State, after: State, found: Evacuation, movers: t.Collection[int], move: Move
 ) -> str:
-    there = made.names[move.destination]
+    there = numbered.names[move.destination]
     if move.parks:
         target = found.places.get(move.unit, move.source)
-        return f"waits on {there} until there is room on {made.names[target]}"
+        return f"waits on {there} until there is room on {numbered.names[target]}"
     if move.unit not in movers:
-        waiting = [unit for unit, host in found.places.items() if host == made.cluster.units[move.unit].host]
+        waiting = [unit for unit, host in found.places.items() if host == numbered.cluster.units[move.unit].host]
         if waiting:
             first = max(waiting, key=lambda unit: (after.need[unit], -unit))
-            return f"makes room on {made.names[move.source]} for {made.cluster.name_of(first)}"
+            return f"makes room on {numbered.names[move.source]} for {numbered.cluster.name_of(first)}"
     if _is_only(before, move):
         return f"{there} is the only host that can take it"
     return f"{there} has room for it ({human_bytes(after.free[move.destination])} left at the end)"
 
 
-def _stays(made: SnapshotCluster, unit: int, why: t.Callable[[int, int], list[Refusal]]) -> list[Stay]:
-    if made.cluster.units[unit].is_pinned:
-        return held(made, unit, [])
-    return stays_of(made, unit, functools.partial(why, unit))
+def _stays(numbered: NumberedCluster, unit: int, why: t.Callable[[int, int], list[Refusal]]) -> list[Stay]:
+    if numbered.cluster.units[unit].is_pinned:
+        return stays_of_pinned(numbered, unit, [])
+    return stays_of(numbered, unit, functools.partial(why, unit))
 
 
-def held(made: SnapshotCluster, unit: int, otherwise: list[Refusal]) -> list[Stay]:
+def stays_of_pinned(numbered: NumberedCluster, unit: int, otherwise: list[Refusal]) -> list[Stay]:
     """Guests that do not leave: for reasons of their own, or because a companion does not."""
-    own = [made.pinned_by_itself(unit, member) for member in range(len(made.domains[unit]))]
-    names = [domain["name"] for domain in made.domains[unit]]
+    own = [numbered.pinned_by_itself(unit, member) for member in range(len(numbered.domains[unit]))]
+    names = [domain["name"] for domain in numbered.domains[unit]]
 
     def refusals(member: int) -> list[Refusal]:
         if own[member] or not any(own):
-            return own[member] or made.pinned_by(unit) or otherwise
+            return own[member] or numbered.pinned_by(unit) or otherwise
         staying = [name for name, reasons in zip(names, own) if reasons]
-        host = made.names[made.cluster.units[unit].host]
+        host = numbered.names[numbered.cluster.units[unit].host]
         return [
             refusal(
                 "keep_together",
@@ -225,4 +230,4 @@ def held(made: SnapshotCluster, unit: int, otherwise: list[Refusal]) -> list[Sta
             )
         ]
 
-    return stays_of(made, unit, refusals)
+    return stays_of(numbered, unit, refusals)

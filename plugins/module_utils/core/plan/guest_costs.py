@@ -28,11 +28,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     NOTHING_EXPECTED,
+    Constraints,
     Expected,
-    Terms,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
-    Foresight,
+    PlanForecasts,
     stated_bytes_per_s,
     value_of,
 )
@@ -40,41 +40,43 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
 #: A forecast that is so many times what was reckoned with is a reason to choose anew.
-SURPRISE = 1.5
+MUCH_LONGER = 1.5
 #: How many times as much is reckoned for a guest that plain pre-copy does not get through with.
-HARD = 10.0
+PRECOPY_FAILS_FACTOR = 10.0
 NOTHING_FITTED = {"hot_bytes": 0.0, "fill_s": 0.0, "cold_bytes_per_s": 0.0}
 
 
-class Prospects:
+class GuestCosts:
     """The terms of a plan with what forecasts say, as far as they were asked: expected costs, barred paths, guests
     that are held where they are. ``terms`` are those of now.
     """
 
-    def __init__(self, terms: Terms, foresight: Foresight, *, closing: t.Collection[str] = ()) -> None:
+    def __init__(self, constraints: Constraints, forecasts: PlanForecasts, *, closing: t.Collection[str] = ()) -> None:
         """
         Args:
-            terms: what the plan must keep to otherwise.
-            foresight: forecasts moves.
+            constraints: what the plan must keep to otherwise.
+            forecasts: forecasts moves.
             closing: hosts that are to be empty, to which nobody goes.
         """
-        self._given, self._foresight = terms, foresight
-        self._open = [h for h in sorted(terms.snapshots) if h not in closing and is_open(terms.snapshots[h])]
-        self._alike = _Alike(foresight)
-        self._known = _Known(foresight, self._alike)
-        self._kinds: dict[str, list[list[str]]] = {}
+        self._given, self._forecasts = constraints, forecasts
+        self._open = [
+            h for h in sorted(constraints.snapshots) if h not in closing and is_open(constraints.snapshots[h])
+        ]
+        self._classes = _DestinationClasses(forecasts)
+        self._cache = _ForecastCache(forecasts, self._classes)
+        self._by_source: dict[str, list[list[str]]] = {}
         self._guests = dict(self._running())
         self._asked: set[str] = set()
-        self._expected = dict(terms.expected)
-        self._paths = {key: list(refusals) for key, refusals in terms.paths.items()}
-        self._held: dict[str, list[Refusal]] = {}
+        self._expected = dict(constraints.expected)
+        self._paths = {key: list(refusals) for key, refusals in constraints.paths.items()}
+        self._refused: dict[str, list[Refusal]] = {}
         for uuid in self._measured():
-            self._expected[uuid] = self._reckoned(uuid)
+            self._expected[uuid] = self._estimated(uuid)
 
     @property
-    def terms(self) -> Terms:
+    def constraints(self) -> Constraints:
         return self._given._replace(
-            expected=self._expected, paths=self._paths, held=self._held, appraise=self._known.choice
+            expected=self._expected, paths=self._paths, refused_guests=self._refused, appraise=self._cache.choice
         )
 
     def ask(self, guests: t.Iterable[str]) -> None:
@@ -88,17 +90,17 @@ class Prospects:
         """Forecast every guest that was measured."""
         self.ask(self._measured())
 
-    def refused(self, steps: t.Iterable[Step]) -> list[str]:
+    def newly_refused(self, steps: t.Iterable[Step]) -> list[str]:
         """Guests that were not asked for, and that cannot move as these steps have it."""
         return [uuid for uuid, choice in self._new(steps) if choice["refusal"]]
 
-    def surprising(self, steps: t.Iterable[Step]) -> list[str]:
+    def much_longer(self, steps: t.Iterable[Step]) -> list[str]:
         """Guests that were not asked for, and whose move takes much longer than was reckoned with."""
         found = []
         for uuid, choice in self._new(steps):
             seconds = value_of(choice["total_s"])
-            reckoned = self._expected.get(uuid, NOTHING_EXPECTED).seconds
-            if seconds is not None and reckoned is not None and seconds > SURPRISE * reckoned:
+            estimated = self._expected.get(uuid, NOTHING_EXPECTED).seconds
+            if seconds is not None and estimated is not None and seconds > MUCH_LONGER * estimated:
                 found.append(uuid)
         return found
 
@@ -110,7 +112,7 @@ class Prospects:
 
     def _measured(self) -> list[str]:
         """Guests that were measured and run."""
-        return [uuid for uuid in self._guests if uuid in self._foresight.measured]
+        return [uuid for uuid in self._guests if uuid in self._forecasts.measured]
 
     def _running(self) -> t.Iterator[tuple[str, tuple[Domain, str, Intent]]]:
         """Each guest that runs, its host and its whole intent."""
@@ -123,38 +125,38 @@ class Prospects:
 
     def _destinations(self, source: str) -> list[list[str]]:
         """Open hosts by kind, seen from a source."""
-        if source not in self._kinds:
-            self._kinds[source] = self._alike.by_kind(source, [host for host in self._open if host != source])
-        return self._kinds[source]
+        if source not in self._by_source:
+            self._by_source[source] = self._classes.by_class(source, [host for host in self._open if host != source])
+        return self._by_source[source]
 
     def _ask(self, uuid: str) -> None:
         domain, source, intent = self._guests[uuid]
-        kinds = self._destinations(source)
-        asked = [(self._known.choice(domain, source, hosts[0], intent), hosts) for hosts in kinds]
+        hosts_by_class = self._destinations(source)
+        asked = [(self._cache.choice(domain, source, hosts[0], intent), hosts) for hosts in hosts_by_class]
         refused = [(choice["refusal"], hosts) for choice, hosts in asked if choice["refusal"]]
-        if uuid in self._foresight.measured:
+        if uuid in self._forecasts.measured:
             cpus = self._expected[uuid].cpus
             self._expected[uuid] = _expected(cpus, [one for one in asked if not one[0]["refusal"]])
         if refused and len(refused) == len(asked):
-            self._held[uuid] = [max(refused, key=lambda one: len(one[1]))[0]]
+            self._refused[uuid] = [max(refused, key=lambda one: len(one[1]))[0]]
             return
         for why, hosts in refused:
             for host in hosts:
                 self._paths.setdefault((source, host, uuid), []).append(why)
 
-    def _reckoned(self, uuid: str) -> Expected:
+    def _estimated(self, uuid: str) -> Expected:
         """What two passes over its memory take: all that it has touched, and what it writes to meanwhile; or many,
         where plain pre-copy would not get below the downtime that is accepted, so that others are chosen rather.
         """
         domain, source, intent = self._guests[uuid]
-        working_set = self._foresight.measured[uuid]
-        kinds = self._destinations(source)
-        rate = self._foresight.bytes_per_s(source, kinds[0][0]) if kinds else None
+        working_set = self._forecasts.measured[uuid]
+        hosts_by_class = self._destinations(source)
+        rate = self._forecasts.bytes_per_s(source, hosts_by_class[0][0]) if hosts_by_class else None
         touched, fit = float(working_set["touched_bytes"]), working_set["fit"] or NOTHING_FITTED
         again = fit["hot_bytes"] + fit["cold_bytes_per_s"] * touched / rate if rate else 0.0
         sent = touched + min(touched, again)
-        if rate and _is_hard(fit, rate, int(intent["max_downtime_ms"]) / 1000):
-            sent *= HARD
+        if rate and _exceeds_precopy(fit, rate, int(intent["max_downtime_ms"]) / 1000):
+            sent *= PRECOPY_FAILS_FACTOR
         return Expected(
             seconds=sent / rate if rate else None,
             bytes=round(sent),
@@ -162,71 +164,71 @@ class Prospects:
         )
 
 
-def _is_hard(fit: t.Mapping[str, t.Any], rate: float, cap_s: float) -> bool:
+def _exceeds_precopy(fit: t.Mapping[str, t.Any], rate: float, cap_s: float) -> bool:
     """Is its hot set rewritten faster than it is sent, and too large to be sent while the guest stands still?"""
     hot, fill_s = fit["hot_bytes"], fit["fill_s"]
     return bool(hot > cap_s * rate and hot > fill_s * rate)
 
 
 #: Stated bandwidth, lessons of the path, how many may share it, and what the host can do.
-Kind = tuple[t.Optional[float], str, int, str]
+DestinationClass = tuple[t.Optional[float], str, int, str]
 
 
-class _Alike:
+class _DestinationClasses:
     """Destinations that a forecast cannot tell from each other: as fast, as far as anybody knows, and as able."""
 
-    def __init__(self, foresight: Foresight) -> None:
-        self._foresight = foresight
-        self._able: dict[str, str] = {}
+    def __init__(self, forecasts: PlanForecasts) -> None:
+        self._forecasts = forecasts
+        self._known_abilities: dict[str, str] = {}
 
-    def kind(self, source: str, host: str) -> Kind:
+    def class_of(self, source: str, host: str) -> DestinationClass:
         """What a forecast sees of a destination."""
-        stated = stated_bytes_per_s(self._foresight.connect, source, host)
-        lessons, at_once = repr(self._foresight.lessons(source, host)), self._foresight.at_once(source, host)
-        return stated, lessons, at_once, self._able_to(host)
+        stated = stated_bytes_per_s(self._forecasts.connect, source, host)
+        lessons, at_once = repr(self._forecasts.lessons(source, host)), self._forecasts.at_once(source, host)
+        return stated, lessons, at_once, self._abilities(host)
 
-    def by_kind(self, source: str, hosts: t.Sequence[str]) -> list[list[str]]:
+    def by_class(self, source: str, hosts: t.Sequence[str]) -> list[list[str]]:
         """The hosts by kind, those of the most common kind first."""
-        found: dict[Kind, list[str]] = {}
+        found: dict[DestinationClass, list[str]] = {}
         for host in hosts:
-            found.setdefault(self.kind(source, host), []).append(host)
-        return sorted(found.values(), key=lambda alike: (-len(alike), alike))
+            found.setdefault(self.class_of(source, host), []).append(host)
+        return sorted(found.values(), key=lambda classes: (-len(classes), classes))
 
-    def _able_to(self, host: str) -> str:
-        if host not in self._able:
-            snapshot = self._foresight.snapshots[host]
-            self._able[host] = repr((snapshot.get("migration"), snapshot.get("versions")))
-        return self._able[host]
+    def _abilities(self, host: str) -> str:
+        if host not in self._known_abilities:
+            snapshot = self._forecasts.snapshots[host]
+            self._known_abilities[host] = repr((snapshot.get("migration"), snapshot.get("versions")))
+        return self._known_abilities[host]
 
 
-class _Known:
+class _ForecastCache:
     """Forecasts that were made already, for the steps: half of the work of a plan would be to make them again."""
 
-    def __init__(self, foresight: Foresight, alike: _Alike) -> None:
-        self._foresight, self._alike = foresight, alike
+    def __init__(self, forecasts: PlanForecasts, classes: _DestinationClasses) -> None:
+        self._forecasts, self._classes = forecasts, classes
         self._made: dict[tuple[t.Any, ...], tuple[str, Choice]] = {}
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
-        """As Foresight has it. A choice that names its destination is another one's no more."""
-        key = (guest["uuid"], source, self._alike.kind(source, destination), repr(sorted(intent.items())))
+        """As PlanForecasts has it. A choice that names its destination is another one's no more."""
+        key = (guest["uuid"], source, self._classes.class_of(source, destination), repr(sorted(intent.items())))
         asked, made = self._made.get(key, (destination, None))
         if made is None or (asked != destination and asked in repr(made)):
-            made = self._foresight.choice(guest, source, destination, intent)
+            made = self._forecasts.choice(guest, source, destination, intent)
             self._made[key] = destination, made
         return copy.deepcopy(made)
 
 
-def _intent(domain: Domain, terms: Terms) -> Intent | None:
+def _intent(domain: Domain, constraints: Constraints) -> Intent | None:
     """The guest's whole intent; None where its metadata makes no sense, which is told elsewhere."""
     try:
-        return intents.merge(terms.intent, metadata_of(domain).get("intent"))
+        return intents.merge(constraints.intent, metadata_of(domain).get("intent"))
     except intents.IntentError:
         return None
 
 
-def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], terms: Terms) -> float | None:
+def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], constraints: Constraints) -> float | None:
     """CPUs that the guest uses: as its host saw it just now, or else when it was measured."""
-    seen, share = terms.expected.get(domain["uuid"]), working_set.get("vcpu_utilisation")
+    seen, share = constraints.expected.get(domain["uuid"]), working_set.get("vcpu_utilisation")
     if seen is not None and seen.cpus is not None:
         return seen.cpus
     return None if share is None else float(share) * int(domain.get("vcpus") or 1)

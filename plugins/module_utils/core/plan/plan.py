@@ -171,9 +171,9 @@ def check_fresh(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal
         snapshots: every host that gives an answer now.
     """
     changed = {host for host, now in snapshots.items() if plan["snapshots"].get(host) != snapshot_digest(now)}
-    now = _Now(plan, snapshots)
+    now = _CurrentCluster(plan, snapshots)
     found = _silent(plan, now)
-    found.extend(now.twice[uuid] for uuid in now.ways if uuid in now.twice)
+    found.extend(now.duplicates_by_uuid[uuid] for uuid in now.steps_of_guest if uuid in now.duplicates_by_uuid)
     found.extend(refused for host in sorted(changed) for refused in _closed(plan, snapshots[host]))
     for step in plan["steps"]:
         if step["source"] in changed or step["destination"] in changed:
@@ -182,7 +182,7 @@ def check_fresh(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal
     return found
 
 
-class _Now:
+class _CurrentCluster:
     """The cluster as it is now, beside what the plan has in mind for each guest.
 
     Attributes:
@@ -194,13 +194,13 @@ class _Now:
 
     def __init__(self, plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> None:
         self.snapshots = snapshots
-        self.ways: dict[str, list[Step]] = {}
+        self.steps_of_guest: dict[str, list[Step]] = {}
         for step in plan["steps"]:
-            self.ways.setdefault(step["guest"]["uuid"], []).append(step)
+            self.steps_of_guest.setdefault(step["guest"]["uuid"], []).append(step)
         self.ending: dict[str, list[str]] = {}
-        for uuid, ways in self.ways.items():
-            self.ending.setdefault(ways[-1]["destination"], []).append(uuid)
-        self.twice = duplicates(snapshots)
+        for uuid, steps_of_guest in self.steps_of_guest.items():
+            self.ending.setdefault(steps_of_guest[-1]["destination"], []).append(uuid)
+        self.duplicates_by_uuid = duplicates(snapshots)
         self._at = {
             host: {domain["uuid"]: domain for domain in one.get("domains") or []} for host, one in snapshots.items()
         }
@@ -222,18 +222,18 @@ class _Now:
 
     def has_gone(self, uuid: str) -> bool:
         """Is it on a host to which the plan takes it?"""
-        return any(self.is_active_at(uuid, step["destination"]) for step in self.ways[uuid])
+        return any(self.is_active_at(uuid, step["destination"]) for step in self.steps_of_guest[uuid])
 
     def is_done(self, step: Step) -> bool:
         """Is the guest where this step takes it, or where a later one does?"""
-        ways = self.ways[step["guest"]["uuid"]]
-        later = ways[ways.index(step) :]
+        steps_of_guest = self.steps_of_guest[step["guest"]["uuid"]]
+        later = steps_of_guest[steps_of_guest.index(step) :]
         return any(self.is_active_at(step["guest"]["uuid"], one["destination"]) for one in later)
 
     def end_of(self, uuid: str, otherwise: str) -> str:
         """Where the guest is when the plan is done; ``otherwise`` is where it is if it has no step."""
-        ways = self.ways.get(uuid)
-        return ways[-1]["destination"] if ways else otherwise
+        steps_of_guest = self.steps_of_guest.get(uuid)
+        return steps_of_guest[-1]["destination"] if steps_of_guest else otherwise
 
 
 def _host(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> PlanHost:
@@ -409,7 +409,7 @@ def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     return [refused] if refused else []
 
 
-def _silent(plan: Plan, now: _Now) -> list[Refusal]:
+def _silent(plan: Plan, now: _CurrentCluster) -> list[Refusal]:
     """Hosts that the plan still moves guests from or to, and that gave no answer."""
     missing: dict[str, Step] = {}
     for step in plan["steps"]:
@@ -430,13 +430,13 @@ def _in_step(host: str, step: Step) -> str:
     return f"{step['guest']['name']} is to {'leave' if host == step['source'] else 'go to'} it"
 
 
-def _step_changed(plan: Plan, step: Step, now: _Now) -> list[Refusal]:
+def _step_changed(plan: Plan, step: Step, now: _CurrentCluster) -> list[Refusal]:
     """What has changed about one guest. Of a guest that moves twice, only its first step is looked at."""
     guest, uuid, source = step["guest"]["name"], step["guest"]["uuid"], step["source"]
-    ways = now.ways[uuid]
-    if step is not ways[0]:
+    steps_of_guest = now.steps_of_guest[uuid]
+    if step is not steps_of_guest[0]:
         return []
-    if uuid in now.twice or now.has_gone(uuid) or source not in now.snapshots:
+    if uuid in now.duplicates_by_uuid or now.has_gone(uuid) or source not in now.snapshots:
         return []
     here = now.at(uuid, source)
     if here is None:
@@ -451,12 +451,16 @@ def _step_changed(plan: Plan, step: Step, now: _Now) -> list[Refusal]:
         refusal(b["code"], f"{guest} cannot leave {source} any more: {b['reason']}", b.get("remedy") or "")
         for b in here.get("blockers") or []
     ]
-    return held or [*_older(plan, ways, now), *_not_together(here, source, now), *_not_apart(here, ways[-1], now)]
+    return held or [
+        *_older(plan, steps_of_guest, now),
+        *_not_together(here, source, now),
+        *_not_apart(here, steps_of_guest[-1], now),
+    ]
 
 
-def _older(plan: Plan, ways: t.Sequence[Step], now: _Now) -> list[Refusal]:
+def _older(plan: Plan, steps_of_guest: t.Sequence[Step], now: _CurrentCluster) -> list[Refusal]:
     """A host on the guest's way has got an older QEMU than the one before it, and had not when the plan was made."""
-    for step in ways:
+    for step in steps_of_guest:
         ends = (step["source"], step["destination"])
         here, there = (parsed((now.snapshots.get(host, {}).get("versions") or {}).get("qemu")) for host in ends)
         # Plans from before versions were stated do not tell, and what was older then was permitted.
@@ -472,7 +476,7 @@ def _older(plan: Plan, ways: t.Sequence[Step], now: _Now) -> list[Refusal]:
     return []
 
 
-def _not_together(here: Domain, source: str, now: _Now) -> list[Refusal]:
+def _not_together(here: Domain, source: str, now: _CurrentCluster) -> list[Refusal]:
     """A guest of the same keep-together group is on its host and is not to go where this one goes."""
     group, end = group_of(here, "together"), now.end_of(here["uuid"], source)
     for other in now.snapshots[source].get("domains") or [] if group else []:
@@ -482,7 +486,7 @@ def _not_together(here: Domain, source: str, now: _Now) -> list[Refusal]:
     return []
 
 
-def _not_apart(here: Domain, last: Step, now: _Now) -> list[Refusal]:
+def _not_apart(here: Domain, last: Step, now: _CurrentCluster) -> list[Refusal]:
     """Where this guest is to end there is, or ends, another of its keep-apart group or of its name."""
     group, host = group_of(here, "apart"), last["destination"]
     coming = (now.active(uuid) for uuid in now.ending.get(host, ()))

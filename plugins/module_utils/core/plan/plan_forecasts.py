@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import M
 
 
 @dataclasses.dataclass(frozen=True)
-class Foresight:
+class PlanForecasts:
     """Forecasts any move between hosts of a cluster.
 
     Attributes:

@@ -18,16 +18,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import USUAL_RULES, Rules
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import shut_off_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import Prospects
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import GuestCosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import PlanForecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import Left, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import LeftGuest, home_returns
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
@@ -113,7 +113,7 @@ def _damaged(place: str, field: str, what: str) -> PlanError:
     )
 
 
-class Wanted(t.NamedTuple):
+class Request(t.NamedTuple):
     """What the operator asks for.
 
     Attributes:
@@ -130,13 +130,13 @@ class Wanted(t.NamedTuple):
 
     kind: str
     hosts: t.Sequence[str] = ()
-    left: t.Iterable[Left] = ()
+    left: t.Iterable[LeftGuest] = ()
     spare: str = "off"
     may_move_others: bool = True
     at_once: int = 1
     rules: Rules = USUAL_RULES
     weights: t.Mapping[str, float] | None = None
-    resting: t.Collection[str] = ()
+    in_cooldown: t.Collection[str] = ()
 
 
 class Wave(t.NamedTuple):
@@ -146,7 +146,7 @@ class Wave(t.NamedTuple):
     planned: Planned
 
 
-class Made(t.NamedTuple):
+class PlanningResult(t.NamedTuple):
     """A plan's content; of an upgrade its steps are those of the first of the ``waves``."""
 
     planned: Planned
@@ -154,131 +154,138 @@ class Made(t.NamedTuple):
     waves: list[Wave]
 
 
-def make(wanted: Wanted, terms: Terms, *, window: Window = ANY_TIME, solver: Solver | None = None) -> Made:
+def make(
+    request: Request, constraints: Constraints, *, window: Window = ANY_TIME, solver: Solver | None = None
+) -> PlanningResult:
     """Plan for one goal.
 
     Args:
         wanted: the goal.
-        terms: what the plan must keep to; every host that may play a part is among its snapshots.
+        constraints: what the plan must keep to; every host that may play a part is among its snapshots.
         window: the time and the slots there are.
         solver: an exact solver, for drains that the searches cannot decide.
 
     Raises:
         PlanError: for what is wrong with the whole cluster; what is wrong with one guest is in its stay.
     """
-    if wanted.kind not in GOALS:
-        raise PlanError("unknown_goal", f"there is no goal {wanted.kind}", f"choose one of {', '.join(GOALS)}")
-    snapshots = terms.snapshots
-    if wanted.kind != "rebalance" or wanted.hosts:
-        _check_hosts(wanted.hosts, snapshots)
+    if request.kind not in GOALS:
+        raise PlanError("unknown_goal", f"there is no goal {request.kind}", f"choose one of {', '.join(GOALS)}")
+    snapshots = constraints.snapshots
+    if request.kind != "rebalance" or request.hosts:
+        _check_hosts(request.hosts, snapshots)
     _check_duplicates(snapshots)
-    if wanted.kind in EMPTYING:
-        _check_somewhere_to_go(wanted.hosts, snapshots)
+    if request.kind in EMPTYING:
+        _check_somewhere_to_go(request.hosts, snapshots)
         planned = drain(
-            wanted.hosts,
-            terms,
+            request.hosts,
+            constraints,
             window=window,
-            may_move_others=wanted.may_move_others,
-            spare=wanted.spare,
+            may_move_others=request.may_move_others,
+            spare=request.spare,
             solver=solver,
         )
-        return Made(planned, shut_off_guests.off(wanted.hosts, snapshots), [])
-    if wanted.kind == "restore":
-        return Made(plan_restore(wanted.hosts, terms, wanted.left, window=window, spare=wanted.spare), [], [])
-    if wanted.kind == "upgrade":
-        return _upgrade(wanted, terms, window)
+        return PlanningResult(planned, shut_off_guests.shut_off(request.hosts, snapshots), [])
+    if request.kind == "restore":
+        return PlanningResult(
+            plan_restore(request.hosts, constraints, request.left, window=window, spare=request.spare), [], []
+        )
+    if request.kind == "upgrade":
+        return _upgrade(request, constraints, window)
     planned = plan_rebalance(
-        terms,
-        wanted.rules,
-        hosts=wanted.hosts,
-        weights=wanted.weights,
-        resting=wanted.resting,
+        constraints,
+        request.rules,
+        hosts=request.hosts,
+        weights=request.weights,
+        in_cooldown=request.in_cooldown,
         window=window,
-        spare=wanted.spare,
+        spare=request.spare,
     )
-    return Made(planned, [], [])
+    return PlanningResult(planned, [], [])
 
 
-def make_foreseen(
-    wanted: Wanted,
-    terms: Terms,
-    foresight: Foresight | None,
+def make_with_forecasts(
+    request: Request,
+    constraints: Constraints,
+    forecasts: PlanForecasts | None,
     *,
     window: Window = ANY_TIME,
     solver: Solver | None = None,
-) -> Made:
+) -> PlanningResult:
     """Plan for one goal with what is forecast of each move.
 
     Who surely moves is forecast first. A plan may choose others, who turn out to be unable to move as intended: then it
-    is made anew with that in mind, and once also where some turn out to take far longer. Without foresight nothing is
+    is made anew with that in mind, and once also where some turn out to take far longer. Without forecasts nothing is
     forecast.
 
     Raises:
         PlanError: as ``make``.
     """
-    if foresight is None:
-        return make(wanted, terms, window=window, solver=solver)
-    prospects = Prospects(terms, foresight, closing=wanted.hosts if wanted.kind in EMPTYING else ())
-    prospects.ask(_sure_to_move(wanted, terms.snapshots))
+    if forecasts is None:
+        return make(request, constraints, window=window, solver=solver)
+    guest_costs = GuestCosts(constraints, forecasts, closing=request.hosts if request.kind in EMPTYING else ())
+    guest_costs.ask(_sure_to_move(request, constraints.snapshots))
     for number in range(MOST_ROUNDS):
-        made = make(wanted, prospects.terms, window=window, solver=solver)
-        steps = _steps(made)
-        unfit = prospects.refused(steps)
-        if not unfit and (number or not prospects.surprising(steps)):
-            return made
-        prospects.ask([*unfit, *prospects.surprising(steps)])
-    prospects.ask_all()
-    return make(wanted, prospects.terms, window=window, solver=solver)
+        result = make(request, guest_costs.constraints, window=window, solver=solver)
+        steps = _steps(result)
+        refused = guest_costs.newly_refused(steps)
+        if not refused and (number or not guest_costs.much_longer(steps)):
+            return result
+        guest_costs.ask([*refused, *guest_costs.much_longer(steps)])
+    guest_costs.ask_all()
+    return make(request, guest_costs.constraints, window=window, solver=solver)
 
 
-def _steps(made: Made) -> list[Step]:
+def _steps(result: PlanningResult) -> list[Step]:
     """All steps of a plan; those of the first wave are those of the plan."""
-    return [*made.planned.placement.steps, *(step for wave in made.waves[1:] for step in wave.planned.placement.steps)]
+    return [
+        *result.planned.placement.steps,
+        *(step for wave in result.waves[1:] for step in wave.planned.placement.steps),
+    ]
 
 
-def _sure_to_move(wanted: Wanted, snapshots: t.Mapping[str, Snapshot]) -> list[str]:
+def _sure_to_move(request: Request, snapshots: t.Mapping[str, Snapshot]) -> list[str]:
     """UUIDs of guests that the goal wants elsewhere, wherever that is."""
-    if wanted.kind in EMPTYING:
-        return [domain["uuid"] for host in wanted.hosts for domain in snapshots.get(host, {}).get("domains") or []]
-    if wanted.kind == "restore":
-        return [wish.domain["uuid"] for wish in restore(wanted.hosts, snapshots, wanted.left)]
+    if request.kind in EMPTYING:
+        return [domain["uuid"] for host in request.hosts for domain in snapshots.get(host, {}).get("domains") or []]
+    if request.kind == "restore":
+        return [home_return.domain["uuid"] for home_return in home_returns(request.hosts, snapshots, request.left)]
     return []
 
 
-def _upgrade(wanted: Wanted, terms: Terms, window: Window) -> Made:
+def _upgrade(request: Request, constraints: Constraints, window: Window) -> PlanningResult:
     """All waves, each as a plan of its own; the whole has the steps of the first, and who stays in any of them."""
-    rolled = plan_upgrade(wanted.hosts, terms, at_once=wanted.at_once, window=window, spare=wanted.spare)
-    if rolled.thin and wanted.spare == "require":
-        raise PlanError(**rolled.thin[0])
+    ordered = plan_upgrade(request.hosts, constraints, at_once=request.at_once, window=window, spare=request.spare)
+    if ordered.n_plus_one_remarks and request.spare == "require":
+        raise PlanError(**ordered.n_plus_one_remarks[0])
     any_time = window._replace(window_s=None)
     waves = [
         Wave(
             wave.hosts,
-            Planned(Placement(wave.steps, wave.stays), expectation(wave.steps, terms.expected, any_time), [], {}),
+            Planned(Placement(wave.steps, wave.stays), expectation(wave.steps, constraints.expected, any_time), [], {}),
         )
-        for wave in rolled.waves
+        for wave in ordered.waves
     ]
     figures = {
-        "moves": rolled.moves,
-        "guests": rolled.guests,
-        "moves_per_guest": round(rolled.moves_per_guest, 4),
-        "seconds": round(rolled.seconds, 1),
+        "moves": ordered.moves,
+        "guests": ordered.guests,
+        "moves_per_guest": round(ordered.moves_per_guest, 4),
+        "seconds": round(ordered.seconds, 1),
     }
-    stays = [stay for wave in rolled.waves for stay in wave.stays]
+    stays = [stay for wave in ordered.waves for stay in wave.stays]
     first = waves[0].planned
-    remarks = [*rolled.thin, *_too_long(rolled, window)]
+    remarks = [*ordered.n_plus_one_remarks, *_too_long(ordered, window)]
     planned = Planned(Placement(first.placement.steps, stays), first.expected, remarks, figures)
-    return Made(planned, shut_off_guests.off(wanted.hosts, terms.snapshots), waves)
+    return PlanningResult(planned, shut_off_guests.shut_off(request.hosts, constraints.snapshots), waves)
 
 
-def _too_long(rolled: Upgrade, window: Window) -> list[Refusal]:
+def _too_long(ordered: Upgrade, window: Window) -> list[Refusal]:
     """Moves alone are known to take longer than there is time; what upgrades and reboots take, nobody forecasts."""
-    if window.window_s is None or rolled.seconds <= window.window_s:
+    if window.window_s is None or ordered.seconds <= window.window_s:
         return []
     return [
         refusal(
             "does_not_fit",
-            f"the moves alone take {human_seconds(rolled.seconds)}, and there are {human_seconds(window.window_s)}",
+            f"the moves alone take {human_seconds(ordered.seconds)}, and there are {human_seconds(window.window_s)}",
             "upgrade fewer hosts in this window; the next run goes on where this one ends",
         )
     ]

@@ -12,10 +12,17 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
+    NumberedCluster,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import covered, held
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import Left, Wish, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import n_plus_one_remarks, stays_of_pinned
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import (
+    HomeReturn,
+    LeftGuest,
+    home_returns,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
@@ -30,8 +37,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 
 def plan_restore(
     hosts: t.Sequence[str],
-    terms: Terms,
-    left: t.Iterable[Left] = (),
+    constraints: Constraints,
+    left: t.Iterable[LeftGuest] = (),
     *,
     window: Window = ANY_TIME,
     spare: str = "off",
@@ -43,93 +50,110 @@ def plan_restore(
 
     Args:
         hosts: homes.
-        terms: what the plan must keep to.
+        constraints: what the plan must keep to.
         left: guests that left these hosts earlier, for those whose metadata names no home (core/restore.py).
         window: the time there is.
         spare: N+1 after the plan: ``off``, ``warn`` (a remark) or ``require`` (who makes it worse stays away).
     """
-    made = SnapshotCluster(terms)
-    wishes = {wish.domain["uuid"]: wish for wish in restore(hosts, terms.snapshots, left)}
-    wanted = sorted({made.units[uuid] for uuid in wishes})
-    units = made.cluster.units
-    torn = [unit for unit in wanted if _home(made, unit, wishes) is None]
-    pinned = [unit for unit in wanted if unit not in torn and units[unit].is_pinned]
-    places = {unit: made.hosts[_home(made, unit, wishes) or ""] for unit in wanted if unit not in torn + pinned}
-    ordered = _ordered(made, places)
-    risky: dict[int, list[Refusal]] = {}
+    numbered = NumberedCluster(constraints)
+    returns = {
+        home_return.domain["uuid"]: home_return for home_return in home_returns(hosts, constraints.snapshots, left)
+    }
+    wanted = sorted({numbered.units[uuid] for uuid in returns})
+    units = numbered.cluster.units
+    split = [unit for unit in wanted if _home(numbered, unit, returns) is None]
+    pinned = [unit for unit in wanted if unit not in split and units[unit].is_pinned]
+    places = {
+        unit: numbered.hosts[_home(numbered, unit, returns) or ""] for unit in wanted if unit not in split + pinned
+    }
+    ordered = _ordered(numbered, places)
+    unprotecting: dict[int, list[Refusal]] = {}
     if spare == "require":
-        ordered, risky = _safe(made, ordered, places)
-    after = _after(made, ordered)
-    lost = [unit for unit in places if after.where[unit] != places[unit] and unit not in risky]
-    steps = steps_of(made, ordered.moves, functools.partial(_why, made, places, wishes))
+        ordered, unprotecting = _keep_n_plus_one(numbered, ordered, places)
+    after = _after(numbered, ordered)
+    lost = [unit for unit in places if after.where[unit] != places[unit] and unit not in unprotecting]
+    steps = steps_of(numbered, ordered.moves, functools.partial(_why, numbered, places, returns))
     stays: list[Stay] = []
     for unit in wanted:
-        if unit in torn:
-            stays += stays_of(made, unit, functools.partial(_torn, made, unit, wishes))
+        if unit in split:
+            stays += stays_of(numbered, unit, functools.partial(_split_home, numbered, unit, returns))
         elif unit in pinned:
-            stays += held(made, unit, [])
-        elif unit in risky:
-            stays += stays_of(made, unit, functools.partial(_risky, risky[unit]))
+            stays += stays_of_pinned(numbered, unit, [])
+        elif unit in unprotecting:
+            stays += stays_of(numbered, unit, functools.partial(_same_refusals, unprotecting[unit]))
         elif unit in lost:
-            stays += stays_of(made, unit, functools.partial(no_destination.at, made, after, unit, host=places[unit]))
-    stays = [stay for stay in stays if stay["guest"]["uuid"] in wishes]
-    return Planned(Placement(steps, stays), expectation(steps, terms.expected, window), covered(made, after, spare), {})
+            stays += stays_of(
+                numbered, unit, functools.partial(no_destination.at, numbered, after, unit, host=places[unit])
+            )
+    stays = [stay for stay in stays if stay["guest"]["uuid"] in returns]
+    return Planned(
+        Placement(steps, stays),
+        expectation(steps, constraints.expected, window),
+        n_plus_one_remarks(numbered, after, spare),
+        {},
+    )
 
 
-def _home(made: SnapshotCluster, unit: int, wishes: t.Mapping[str, Wish]) -> str | None:
+def _home(numbered: NumberedCluster, unit: int, returns: t.Mapping[str, HomeReturn]) -> str | None:
     """The one home of all members; None where they do not agree."""
-    homes = {wishes[domain["uuid"]].home if domain["uuid"] in wishes else None for domain in made.domains[unit]}
+    homes = {returns[domain["uuid"]].home if domain["uuid"] in returns else None for domain in numbered.domains[unit]}
     return homes.pop() if len(homes) == 1 else None
 
 
-def _ordered(made: SnapshotCluster, places: t.Mapping[int, int]) -> Ordered:
+def _ordered(numbered: NumberedCluster, places: t.Mapping[int, int]) -> Ordered:
     """The shortest first; without those for which there is no room, whatever the order."""
-    units = made.cluster.units
+    units = numbered.cluster.units
     while True:
-        ordered = order(State(made.cluster), places, lambda unit: (units[unit].cost, unit))
+        ordered = order(State(numbered.cluster), places, lambda unit: (units[unit].cost, unit))
         if not ordered.left:
             return ordered
         places = {unit: host for unit, host in places.items() if unit not in ordered.left}
 
 
-def _safe(
-    made: SnapshotCluster, ordered: Ordered, places: t.Mapping[int, int]
+def _keep_n_plus_one(
+    numbered: NumberedCluster, ordered: Ordered, places: t.Mapping[int, int]
 ) -> tuple[Ordered, dict[int, list[Refusal]]]:
     """Without those, the last one first, whose return leaves a host uncovered that is covered now; each with why."""
-    broken, risky = set(n_plus_one.uncovered(State(made.cluster))), dict[int, list[Refusal]]()
+    broken, unprotecting = set(n_plus_one.unprotected(State(numbered.cluster))), dict[int, list[Refusal]]()
     while ordered.moves:
-        after = _after(made, ordered)
-        if broken.issuperset(n_plus_one.uncovered(after)):
+        after = _after(numbered, ordered)
+        if broken.issuperset(n_plus_one.unprotected(after)):
             break
         unit = ordered.moves[-1].unit
-        risky[unit] = covered(made, after, "require")
+        unprotecting[unit] = n_plus_one_remarks(numbered, after, "require")
         going = {move.unit for move in ordered.moves}
-        ordered = _ordered(made, {one: host for one, host in places.items() if one in going and one not in risky})
-    return ordered, risky
+        ordered = _ordered(
+            numbered, {one: host for one, host in places.items() if one in going and one not in unprotecting}
+        )
+    return ordered, unprotecting
 
 
-def _risky(why: list[Refusal], dummy_member: int) -> list[Refusal]:
+def _same_refusals(why: list[Refusal], dummy_member: int) -> list[Refusal]:
     return why
 
 
-def _after(made: SnapshotCluster, ordered: Ordered) -> State:
-    state = State(made.cluster)
+def _after(numbered: NumberedCluster, ordered: Ordered) -> State:
+    state = State(numbered.cluster)
     for move in ordered.moves:
         state.move(move.unit, move.destination)
     return state
 
 
-def _why(made: SnapshotCluster, places: t.Mapping[int, int], wishes: t.Mapping[str, Wish], move: Move) -> str:
+def _why(
+    numbered: NumberedCluster, places: t.Mapping[int, int], returns: t.Mapping[str, HomeReturn], move: Move
+) -> str:
     if move.parks:
-        return f"waits on {made.names[move.destination]} until there is room on {made.names[places[move.unit]]}"
-    return wishes[made.domains[move.unit][0]["uuid"]].why
+        return f"waits on {numbered.names[move.destination]} until there is room on {numbered.names[places[move.unit]]}"
+    return returns[numbered.domains[move.unit][0]["uuid"]].why
 
 
-def _torn(made: SnapshotCluster, unit: int, wishes: t.Mapping[str, Wish], member: int) -> list[Refusal]:
-    names = [domain["name"] for number, domain in enumerate(made.domains[unit]) if number != member]
-    domain = made.domains[unit][member]
-    wish = wishes.get(domain["uuid"])
-    home = wish.home if wish else made.names[made.cluster.units[unit].host]
+def _split_home(
+    numbered: NumberedCluster, unit: int, returns: t.Mapping[str, HomeReturn], member: int
+) -> list[Refusal]:
+    names = [domain["name"] for number, domain in enumerate(numbered.domains[unit]) if number != member]
+    domain = numbered.domains[unit][member]
+    home_return = returns.get(domain["uuid"])
+    home = home_return.home if home_return else numbered.names[numbered.cluster.units[unit].host]
     return [
         refusal(
             "keep_together",

@@ -16,10 +16,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 )
 
 #: A guest that left, as its UUID alone or as a row of a report, a step of a plan or a step result.
-Left = t.Union[str, t.Mapping[str, t.Any]]
+LeftGuest = t.Union[str, t.Mapping[str, t.Any]]
 
 
-class Wish(t.NamedTuple):
+class HomeReturn(t.NamedTuple):
     """A guest that should leave its host for its home, and why."""
 
     domain: Domain
@@ -28,23 +28,29 @@ class Wish(t.NamedTuple):
     why: str
 
 
-def restore(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t.Iterable[Left] = ()) -> list[Wish]:
-    """Wishes that bring guests back to these hosts, by home host and by the host they are on.
+def home_returns(
+    hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t.Iterable[LeftGuest] = ()
+) -> list[HomeReturn]:
+    """Moves that bring guests back to these hosts, by home host and by the host they are on.
 
     A guest is wanted on a host when its metadata says that this is its home; when it says nothing, then if the guest
     is among those that left. A home elsewhere wins over having been here.
     """
     gone = list(left)
-    wishes: list[Wish] = []
+    returns: list[HomeReturn] = []
     for home in hosts:
         uuids = left_from(home, gone)
         for host in sorted(set(snapshots) - {home}):
             guests = sorted(snapshots[host].get("domains") or [], key=lambda domain: (domain["name"], domain["uuid"]))
-            wishes.extend(Wish(guest, host, home, _why(guest, home)) for guest in guests if _wanted(guest, home, uuids))
-    return wishes
+            returns.extend(
+                HomeReturn(guest, host, home, _why(guest, home))
+                for guest in guests
+                if _belongs_home(guest, home, uuids)
+            )
+    return returns
 
 
-def left_from(host: str, left: t.Iterable[Left]) -> set[str]:
+def left_from(host: str, left: t.Iterable[LeftGuest]) -> set[str]:
     """UUIDs of the guests that were moved away from a host.
 
     Rows of a report and step results count when they say so: their source is this host and they moved. A step of a
@@ -57,14 +63,14 @@ def _moved_from(host: str, row: t.Mapping[str, t.Any]) -> bool:
     return row.get("source", host) == host and row.get("outcome", "moved") in ("moved", "already_there", "unclear")
 
 
-def _uuid(row: Left) -> str:
+def _uuid(row: LeftGuest) -> str:
     if isinstance(row, str):
         return row
     guest = row.get("guest")
     return str(row.get("uuid") or (guest["uuid"] if isinstance(guest, t.Mapping) else guest))
 
 
-def _wanted(guest: Domain, home: str, left: t.Collection[str]) -> bool:
+def _belongs_home(guest: Domain, home: str, left: t.Collection[str]) -> bool:
     if is_off(guest):
         return False
     own = metadata_of(guest).get("home")

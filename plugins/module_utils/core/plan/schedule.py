@@ -122,7 +122,7 @@ def plain_seconds(move_bytes: int, bytes_per_s: float | None = None) -> float:
 
 def schedule(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> Schedule:
     """Play the jobs through. Those that wait for a job that is not among them do not wait for it."""
-    steps = (_SharedPlay if _share(jobs, slots) else _Play)(jobs, slots).run()
+    steps = (_SharedSimulation if _do_share(jobs, slots) else _Simulation)(jobs, slots).run()
     total = max((timing.end_s for timing in steps.values()), default=0.0)
     bound, why = lower_bound(jobs, slots)
     return Schedule(steps, total, bound, why, total / bound - 1 if bound > 0 else 0.0)
@@ -194,13 +194,13 @@ def _in_order(jobs: t.Sequence[Job]) -> list[Job]:
     return ordered
 
 
-def _share(jobs: t.Sequence[Job], slots: Slots) -> bool:
+def _do_share(jobs: t.Sequence[Job], slots: Slots) -> bool:
     """Whether any of them may share something with another one."""
     most = max([slots.per_source, slots.per_destination, *slots.per_link.values()])
     return most > 1 and any(job.flow_s > 0 for job in jobs)
 
 
-class _Play:
+class _Simulation:
     """What the executor will do, on a clock of its own. Of jobs that could start, the first in the plan does."""
 
     def __init__(self, jobs: t.Sequence[Job], slots: Slots) -> None:
@@ -229,7 +229,7 @@ class _Play:
                 self.steps[job.id] = Timing(now, now + job.seconds)
             awake = set()
             if not running:
-                awake = self._let_go()
+                awake = self._break_cycle()
                 if not awake:
                     return self.steps
                 continue
@@ -237,7 +237,7 @@ class _Play:
             while running and running[0][0] <= now:
                 awake |= self._end(heapq.heappop(running)[2])
 
-    def _let_go(self) -> set[str]:
+    def _break_cycle(self) -> set[str]:
         """Who may be able to start where nothing runs; nobody at the end."""
         rest = [job for queue in self.queues.values() for job in queue]
         if not rest:
@@ -279,7 +279,7 @@ class _Play:
         ]
 
 
-class _SharedPlay(_Play):
+class _SharedSimulation(_Simulation):
     """The same where jobs share sources, destinations or links: each gets on the slower the more there are on the
     busiest of those that it goes over.
     """
@@ -295,7 +295,7 @@ class _SharedPlay(_Play):
                 self.steps[job.id] = Timing(now, now)
             awake = set()
             if not left:
-                awake = self._let_go()
+                awake = self._break_cycle()
                 if not awake:
                     return self.steps
                 continue

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
     NOTHING_EXPECTED,
     Expected,
-    SnapshotCluster,
+    NumberedCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import value_of
@@ -79,7 +79,7 @@ class Window(t.NamedTuple):
 ANY_TIME = Window()
 
 
-def steps_of(made: SnapshotCluster, moves: t.Sequence[Move], why: t.Callable[[Move], str]) -> list[Step]:
+def steps_of(made: NumberedCluster, moves: t.Sequence[Move], why: t.Callable[[Move], str]) -> list[Step]:
     """A step for each guest of each move, in order; ``after`` names the steps of the moves that a move waits for."""
     steps: list[Step] = []
     ids: list[list[str]] = []
@@ -88,7 +88,9 @@ def steps_of(made: SnapshotCluster, moves: t.Sequence[Move], why: t.Callable[[Mo
         own = []
         source, destination = made.names[move.source], made.names[move.destination]
         for domain, intent in zip(made.domains[move.unit], made.intents[move.unit]):
-            choice = made.terms.appraise(domain, source, destination, intent) if made.terms.appraise else None
+            choice = (
+                made.constraints.appraise(domain, source, destination, intent) if made.constraints.appraise else None
+            )
             own.append(f"s{len(steps) + 1:03d}")
             steps.append({
                 "id": own[-1],
@@ -106,7 +108,7 @@ def steps_of(made: SnapshotCluster, moves: t.Sequence[Move], why: t.Callable[[Mo
     return steps
 
 
-def stays_of(made: SnapshotCluster, unit: int, refusals: t.Callable[[int], list[Refusal]]) -> list[Stay]:
+def stays_of(made: NumberedCluster, unit: int, refusals: t.Callable[[int], list[Refusal]]) -> list[Stay]:
     """A stay for each guest of a unit."""
     host = made.names[made.cluster.units[unit].host]
     return [

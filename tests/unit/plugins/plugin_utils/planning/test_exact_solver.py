@@ -8,7 +8,10 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
+    NumberedCluster,
+)
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import exact_solver
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import random_cluster
@@ -21,7 +24,7 @@ def test_without_the_library_there_is_no_solver(monkeypatch):
 
 def made(seed):
     seen = cluster(*random_cluster(seed))
-    made = SnapshotCluster(Terms(seen, vcpu_ratio=2.0), closing=["h0"])
+    made = NumberedCluster(Constraints(seen, vcpu_ratio=2.0), closing=["h0"])
     state = State(made.cluster)
     facts = made.cluster.units
     movers = [unit for unit in sorted(state.on[0]) if not facts[unit].is_pinned]
@@ -52,11 +55,11 @@ def test_what_it_finds_keeps_to_every_rule_and_costs_no_more_than_the_searches()
 
 
 def solved(state, movers, others):
-    reach = evacuation.Reaches(state, list(state.where))
+    candidates = evacuation.CandidateHosts(state, list(state.where))
     homes = {unit: state.where[unit] for unit in movers}
     for unit in movers:
         state.lift(unit)
-    places = exact_solver.solve(state, movers, others, reach)
+    places = exact_solver.solve(state, movers, others, candidates)
     for unit in movers:
         state.drop(unit, homes[unit])
     return places

@@ -13,13 +13,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NOWHERE,
     Cluster,
-    Fitting,
+    Compatibility,
     HostFacts,
     State,
     UnitFacts,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.ejection import eject
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Reaches, evacuate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import CandidateHosts, evacuate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.packing import pack
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.repacking import Repacking
 from bench.inputs import clusters
@@ -32,7 +32,7 @@ def cluster(capacities, units, closed=(), **options):
         UnitFacts((f"g{n}",), unit[0], unit[1], unit[1] << 20, **(unit[2] if len(unit) > 2 else {}))
         for n, unit in enumerate(units)
     ]
-    return Cluster(hosts, made, Fitting(**options))
+    return Cluster(hosts, made, Compatibility(**options))
 
 
 def drained(made, host=0, **options):
@@ -90,7 +90,7 @@ def test_a_solver_takes_the_seat_of_the_search(monkeypatch):
     )
     asked = []
 
-    def solver(state, movers, others, reach):
+    def solver(state, movers, others, candidates):
         asked.append((list(movers), list(others)))
         return {0: 2, 3: 1}
 
@@ -134,12 +134,12 @@ def test_the_least_extra_cost_is_found_or_that_there_is_no_place(seed):
     units = []
     free = [9, 9, 9]
     for number, size in enumerate(sizes):
-        fitting = [host for host in range(3) if free[host] >= size] or [0]
-        host = rng.choice(fitting)
+        compatibility = [host for host in range(3) if free[host] >= size] or [0]
+        host = rng.choice(compatibility)
         free[host] -= size
         units.append((host, size, {"vcpus": rng.randint(1, 3), "apart": (number,) if rng.random() < 0.5 else ()}))
     hosts = [HostFacts(f"h{n}", 9, 9, 8.0, vcpu_limit=14, is_open=n > 0) for n in range(3)]
-    made = Cluster(hosts, cluster([9, 9, 9], units).units, Fitting())
+    made = Cluster(hosts, cluster([9, 9, 9], units).units, Compatibility())
     state, found = drained(made)
     movers = [n for n, unit in enumerate(made.units) if unit.host == 0]
     others = [n for n, unit in enumerate(made.units) if unit.host]
@@ -155,21 +155,21 @@ def test_the_least_extra_cost_is_found_or_that_there_is_no_place(seed):
 def test_a_packing_that_is_given_up_is_no_proof():
     made = cluster([12, 9, 8], [(0, 5), (0, 4), (0, 3), (0, 3), (0, 2)], closed=[0])
     state = State(made)
-    reach = Reaches(state, list(state.where))
+    candidates = CandidateHosts(state, list(state.where))
     for unit in range(5):
         state.lift(unit)
-    assert pack(state, range(5), reach, 3)[:2] == (None, False)
-    assert pack(state, range(5), reach, 100).places is not None
+    assert pack(state, range(5), candidates, 3)[:2] == (None, False)
+    assert pack(state, range(5), candidates, 100).places is not None
     assert state.where == [NOWHERE] * 5
 
 
 def test_a_packing_may_be_of_more_units_than_python_calls_deep():
     units = [(0, 2), *[(0, 1)] * 1500]
     state = State(cluster([1502, 702, 800], units, closed=[0]))
-    reach = Reaches(state, list(state.where))
+    candidates = CandidateHosts(state, list(state.where))
     for unit in range(len(units)):
         state.lift(unit)
-    places = pack(state, range(len(units)), reach, 100_000).places
+    places = pack(state, range(len(units)), candidates, 100_000).places
     assert sorted(places.values()) == [1] * 701 + [2] * 800
     assert state.where == [NOWHERE] * len(units)
 
@@ -188,11 +188,11 @@ def test_the_search_that_proves_nothing_finds_what_the_exact_one_finds():
     state = State(made)
     movers = sorted(state.on[0])
     others = [unit for unit, facts in enumerate(made.units) if facts.host]
-    reach = Reaches(state, list(state.where))
+    candidates = CandidateHosts(state, list(state.where))
     for unit in movers:
         state.lift(unit)
-    exact = eject(state, movers, others, reach, 100_000)
-    search = Repacking(state.copy(), movers, others, reach)
+    exact = eject(state, movers, others, candidates, 100_000)
+    search = Repacking(state.copy(), movers, others, candidates)
     search.run(100_000, random.Random(1))
     assert search.best is not None
     assert search.best[0] <= 1.5 * exact.bound
@@ -244,22 +244,22 @@ def test_only_tries_that_were_made_are_told(monkeypatch):
 
 def test_n_plus_one():
     spare = State(cluster([8, 8, 8], [(0, 4), (1, 4), (2, 4)]))
-    assert n_plus_one.uncovered(spare) == []
+    assert n_plus_one.unprotected(spare) == []
     full = State(cluster([8, 8, 8], [(0, 4), (0, 2), (1, 6), (2, 6)]))
-    assert n_plus_one.uncovered(full) == [0, 1, 2]
+    assert n_plus_one.unprotected(full) == [0, 1, 2]
     assert full.where == [0, 0, 1, 2]
 
 
 def test_n_plus_one_needs_a_packing_that_the_plain_way_misses():
     """5, 4, 3, 3 and 2 fit into 9 and 8, but not the largest first to where most is free."""
     state = State(cluster([17, 9, 8], [(0, 5), (0, 4), (0, 3), (0, 3), (0, 2)]))
-    assert n_plus_one.uncovered(state) == []
+    assert n_plus_one.unprotected(state) == []
 
 
 def test_a_move_must_leave_covered_what_is_covered():
     state = State(cluster([8, 8, 2], [(0, 4), (1, 4), (2, 1)]))
-    cover = n_plus_one.Cover(state)
-    assert cover.broken == frozenset()
-    assert cover.allows(state, 0, 1)
-    assert not cover.allows(state, 2, 1)
+    guard = n_plus_one.NPlusOneGuard(state)
+    assert guard.broken == frozenset()
+    assert guard.allows(state, 0, 1)
+    assert not guard.allows(state, 2, 1)
     assert state.where == [0, 1, 2]

@@ -7,9 +7,9 @@ from __future__ import annotations
 import random
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
     Expected,
-    SnapshotCluster,
-    Terms,
+    NumberedCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
@@ -33,7 +33,7 @@ def test_the_order_in_which_hosts_answer_changes_no_figure():
     for dummy in range(20):
         rng.shuffle(guests)
         seen = cluster(*(snapshot(f"h{n}", *guests[n::4]) for n in rng.sample(range(4), 4)))
-        made = SnapshotCluster(Terms(seen, expected=expected))
+        made = NumberedCluster(Constraints(seen, expected=expected))
         unmeasured = made.cluster.units[made.units[uuid_of("g39")]]
         found.add((unmeasured.cpu, unmeasured.move_s))
     assert len(found) == 1
@@ -41,12 +41,15 @@ def test_the_order_in_which_hosts_answer_changes_no_figure():
 
 def test_two_guests_of_one_name_never_share_a_host():
     seen = cluster(snapshot("h1", web("h1")), snapshot("h2", web("h2")), snapshot("h3"), snapshot("h4"))
-    assert sorted(destination for dummy, dummy2, destination in moves(drain(["h1", "h2"], Terms(seen)))) == ["h3", "h4"]
+    assert sorted(destination for dummy, dummy2, destination in moves(drain(["h1", "h2"], Constraints(seen)))) == [
+        "h3",
+        "h4",
+    ]
 
 
 def test_the_second_of_a_name_stays_where_no_other_host_is_left():
     seen = cluster(snapshot("h1", web("h1")), snapshot("h2", web("h2")), snapshot("h3"))
-    planned = drain(["h1", "h2"], Terms(seen))
+    planned = drain(["h1", "h2"], Constraints(seen))
     ((dummy, source, destination),) = moves(planned)
     (stay,) = planned.placement.stays
     assert {source, stay["host"]} == {"h1", "h2"}
@@ -62,7 +65,7 @@ def test_a_name_tells_apart_beside_a_group():
         snapshot("h2", web("h2")),
         snapshot("h3", domain("c", apart="x")),
     )
-    planned = drain(["h1", "h2"], Terms(seen))
+    planned = drain(["h1", "h2"], Constraints(seen))
     codes = {stay["guest"]["name"]: [one["code"] for one in stay["refusals"]] for stay in planned.placement.stays}
     assert codes["b"][0] == "keep_apart"
     assert codes["web"][0] == "name_clash"
@@ -70,5 +73,5 @@ def test_a_name_tells_apart_beside_a_group():
 
 def test_a_guest_on_its_way_is_no_namesake_of_its_own():
     twin = domain(state="paused", state_reason="migration")
-    made = SnapshotCluster(Terms(cluster(snapshot("h1", domain()), snapshot("h2", twin))))
+    made = NumberedCluster(Constraints(cluster(snapshot("h1", domain()), snapshot("h2", twin))))
     assert [unit.apart for unit in made.cluster.units] == [(), ()]

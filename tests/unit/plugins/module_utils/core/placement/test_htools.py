@@ -12,7 +12,10 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import SnapshotCluster, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
+    NumberedCluster,
+)
 from bench.inputs import clusters
 
 #: Two groups, an offline node, an exclusion tag, DRBD fields left empty: as hscan writes it.
@@ -177,7 +180,7 @@ def test_generated_clusters_are_the_same_for_the_same_seed_and_fit():
 
 def test_generated_snapshots_are_the_same_cluster(tmp_path):
     made = clusters.cluster(clusters.Shape(hosts=4, guests=30, apart=0.3, seed=2))
-    again = SnapshotCluster(Terms(clusters.snapshots(made)))
+    again = NumberedCluster(Constraints(clusters.snapshots(made)))
     state = State(again.cluster)
     assert min(state.free) > 0
     names = again.cluster.names

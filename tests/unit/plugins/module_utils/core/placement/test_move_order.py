@@ -10,7 +10,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     Cluster,
-    Fitting,
+    Compatibility,
     HostFacts,
     State,
     UnitFacts,
@@ -24,7 +24,7 @@ def cluster(capacities, units, **options):
         UnitFacts((f"g{n}",), unit[0], unit[1], unit[1] << 20, **(unit[2] if len(unit) > 2 else {}))
         for n, unit in enumerate(units)
     ]
-    return Cluster(hosts, made, Fitting(**options))
+    return Cluster(hosts, made, Compatibility(**options))
 
 
 def by_cost(made):
@@ -92,12 +92,12 @@ def test_any_order_that_keeps_to_the_waits_is_sound(seed):
 
     def places(units):
         """A sound place for each, drawn at random, or None."""
-        trial = State(Cluster(hosts, units, Fitting()), [-1] * len(units))
+        trial = State(Cluster(hosts, units, Compatibility()), [-1] * len(units))
         for number in sorted(range(len(units)), key=lambda n: -units[n].need_bytes):
-            fitting = [h for h in range(len(hosts)) if trial.has_room(number, h) and trial.is_apart(number, h)]
-            if not fitting:
+            compatibility = [h for h in range(len(hosts)) if trial.has_room(number, h) and trial.is_apart(number, h)]
+            if not compatibility:
                 return None
-            trial.drop(number, rng.choice(fitting))
+            trial.drop(number, rng.choice(compatibility))
         return list(trial.where)
 
     units = [
@@ -108,7 +108,7 @@ def test_any_order_that_keeps_to_the_waits_is_sound(seed):
     while start is None or end is None:
         units.pop()
         start, end = places(units), places(units)
-    made = Cluster(hosts, [unit._replace(host=where) for unit, where in zip(units, start)], Fitting())
+    made = Cluster(hosts, [unit._replace(host=where) for unit, where in zip(units, start)], Compatibility())
     state = State(made)
     ordered = order(state, dict(enumerate(end)), by_cost(made))
     assert all(state.where[unit] == end[unit] for unit in range(len(units)) if unit not in ordered.left)
@@ -120,7 +120,7 @@ def test_any_order_that_keeps_to_the_waits_is_sound(seed):
             move = ordered.moves[number]
             assert where[move.unit] == move.source
             # A guest takes up room at both ends while it moves.
-            during = Cluster(hosts, [*made.units, made.units[move.unit]._replace(apart=())], Fitting())
+            during = Cluster(hosts, [*made.units, made.units[move.unit]._replace(apart=())], Compatibility())
             assert min(State(during, [*where, move.destination]).free) >= 0
             where[move.unit] = move.destination
             assert sound(made, where)

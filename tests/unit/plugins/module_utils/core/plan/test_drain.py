@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Expected, Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints, Expected
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import drain as drain_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import Slots
@@ -40,9 +40,9 @@ from bench.inputs import clusters
 
 
 def drained(hosts, *snapshots, window=None, **options):
-    terms = {key: options.pop(key) for key in list(options) if key in Terms._fields}
+    constraints = {key: options.pop(key) for key in list(options) if key in Constraints._fields}
     extra = {"window": window} if window else {}
-    return drain(hosts, Terms(cluster(*snapshots), **terms), **extra, **options)
+    return drain(hosts, Constraints(cluster(*snapshots), **constraints), **extra, **options)
 
 
 def moves(planned):
@@ -472,7 +472,7 @@ def test_a_drain_of_one_of_a_thousand_hosts_takes_a_second():
     """20,000 guests; process time, with three times as much allowed as it takes on a quiet machine."""
     seen = clusters.snapshots(clusters.cluster(clusters.Shape(hosts=1000, guests=20000, seed=3)))
     before = time.process_time()
-    planned = drain(["h0500"], Terms(seen))
+    planned = drain(["h0500"], Constraints(seen))
     assert time.process_time() - before < 3
     assert planned.placement.stays == []
 

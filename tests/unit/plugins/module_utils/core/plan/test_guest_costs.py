@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import Prospects
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import Foresight
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Wanted, make_foreseen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import GuestCosts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import PlanForecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Request, make_with_forecasts
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,
@@ -31,7 +31,7 @@ SLOW = {host: {"bandwidth_mib_s": 22.8} for host in ("h1", "h2", "h3")}
 NO = {"code": "cannot_keep_intent", "reason": "the link is too slow", "remedy": "give it a link of 1 GiB/s"}
 
 
-class Told(Foresight):
+class Told(PlanForecasts):
     """Forecasts as a test wants them: nothing does for a guest or a host that is called one of ``refusing``."""
 
     def choice(self, guest, source, destination, intent):
@@ -48,16 +48,16 @@ def told(seen, *refusing, connect=None, **changes):
     return made
 
 
-def foreseen(terms, foresight, *, closing=()):
+def foreseen(constraints, forecasts, *, closing=()):
     """The terms with forecasts of all guests that were measured."""
-    prospects = Prospects(terms, foresight, closing=closing)
-    prospects.ask_all()
-    return prospects.terms
+    guest_costs = GuestCosts(constraints, forecasts, closing=closing)
+    guest_costs.ask_all()
+    return guest_costs.constraints
 
 
-def drained(foresight, *, intent=None, **options):
-    terms = foreseen(Terms(foresight.snapshots, intent or {}), foresight, closing=["h1"])
-    return drain(["h1"], terms, **options)
+def drained(forecasts, *, intent=None, **options):
+    constraints = foreseen(Constraints(forecasts.snapshots, intent or {}), forecasts, closing=["h1"])
+    return drain(["h1"], constraints, **options)
 
 
 def stays(planned):
@@ -66,7 +66,7 @@ def stays(planned):
 
 def real(*guests, sets=None):
     seen = cluster(snapshot("h1", *guests), snapshot("h2"), snapshot("h3"))
-    return Foresight(seen, SLOW, SETS if sets is None else sets)
+    return PlanForecasts(seen, SLOW, SETS if sets is None else sets)
 
 
 def test_a_guest_whose_intent_cannot_be_kept_stays_with_what_would_permit_it():
@@ -79,9 +79,9 @@ def test_a_guest_whose_intent_cannot_be_kept_stays_with_what_would_permit_it():
 
 
 def test_a_guest_that_was_not_measured_stays_where_no_guest_keeps_its_intent():
-    foresight = real(QUIET, domain("new"), sets=[SETS[0]])
+    forecasts = real(QUIET, domain("new"), sets=[SETS[0]])
     plans = [
-        make_foreseen(Wanted("drain", ["h1"]), Terms(foresight.snapshots, intent), foresight).planned
+        make_with_forecasts(Request("drain", ["h1"]), Constraints(forecasts.snapshots, intent), forecasts).planned
         for intent in ({}, {"max_downtime_ms": 30})
     ]
     assert sorted(step["guest"]["name"] for step in plans[0].placement.steps) == ["new", "quiet"]
@@ -115,20 +115,20 @@ def test_another_destination_may_do_where_the_best_one_does_not():
 
 def test_a_guest_is_forecast_once_for_all_hosts_that_are_alike():
     seen = cluster(snapshot("h1", *map(domain, "abc")), *(snapshot(f"h{n}") for n in range(2, 9)))
-    foresight = told(seen)
-    foreseen(Terms(seen), foresight, closing=["h1"])
-    assert [name for name, _host in foresight.asked] == ["a", "b", "c"]
-    del foresight.asked[:]
+    forecasts = told(seen)
+    foreseen(Constraints(seen), forecasts, closing=["h1"])
+    assert [name for name, _host in forecasts.asked] == ["a", "b", "c"]
+    del forecasts.asked[:]
     seen["h5"]["migration"]["postcopy"]["usable"] = False
-    foreseen(Terms(seen), foresight, closing=["h1"])
-    assert [one for one in foresight.asked if one[0] == "a"] == [("a", "h2"), ("a", "h5")]
+    foreseen(Constraints(seen), forecasts, closing=["h1"])
+    assert [one for one in forecasts.asked if one[0] == "a"] == [("a", "h2"), ("a", "h5")]
 
 
 def test_a_step_has_the_forecast_that_found_its_place_unless_that_names_another_host():
     seen = cluster(snapshot("h1", domain("a")), snapshot("h2"), snapshot("h3", free_bytes=60 * GIB))
-    foresight = told(seen)
-    assert [step["destination"] for step in drained(foresight).placement.steps] == ["h3"]
-    assert foresight.asked == [("a", "h2")]
+    forecasts = told(seen)
+    assert [step["destination"] for step in drained(forecasts).placement.steps] == ["h3"]
+    assert forecasts.asked == [("a", "h2")]
     named = told(seen, why_not={"parallel-zstd": "libvirt and QEMU on h2 have no zstd"})
     drained(named)
     assert named.asked == [("a", "h2"), ("a", "h3")]
@@ -145,14 +145,14 @@ def test_a_group_is_not_torn_by_one_of_its_guests():
 def test_what_was_forecast_orders_the_plan():
     long, short, unsure = (domain(name) for name in ("long", "short", "unsure"))
     seen = cluster(snapshot("h1", long, short, unsure), snapshot("h2"))
-    foresight = told(seen)
+    forecasts = told(seen)
     figures = {
         "long": choice(total_s=band(50)),
         "short": choice(total_s=band(5)),
         "unsure": choice(total_s=band(60), verdict="marginal"),
     }
-    foresight.__dict__["choice"] = lambda guest, *dummy: figures[guest["name"]]
-    planned = drained(foresight)
+    forecasts.__dict__["choice"] = lambda guest, *dummy: figures[guest["name"]]
+    planned = drained(forecasts)
     assert [step["guest"]["name"] for step in planned.placement.steps] == ["unsure", "short", "long"]
     assert planned.expected["seconds"] == 115
 
@@ -167,9 +167,9 @@ def test_guests_that_were_not_measured_are_guessed_by_the_speed_of_their_way():
 
 
 def test_what_a_guest_uses_of_its_cpus_counts():
-    foresight = real(domain("quiet", vcpus=8))
-    terms = foreseen(Terms(foresight.snapshots), foresight)
-    assert terms.expected[uuid_of("quiet")].cpus == pytest.approx(8 * 0.04)
+    forecasts = real(domain("quiet", vcpus=8))
+    constraints = foreseen(Constraints(forecasts.snapshots), forecasts)
+    assert constraints.expected[uuid_of("quiet")].cpus == pytest.approx(8 * 0.04)
 
 
 def test_metadata_that_makes_no_sense_is_told_once_and_hinders_no_one():
@@ -183,15 +183,15 @@ def uneven(*names, **changes):
     return cluster(snapshot("h1", *(domain(name, memory_bytes=GIB, **changes) for name in names)), snapshot("h2"))
 
 
-def rebalanced(foresight):
-    return make_foreseen(Wanted("rebalance"), Terms(foresight.snapshots), foresight).planned
+def rebalanced(forecasts):
+    return make_with_forecasts(Request("rebalance"), Constraints(forecasts.snapshots), forecasts).planned
 
 
 def test_of_a_rebalance_only_those_that_it_moves_are_forecast():
-    foresight = told(uneven(*"abcdef"), connect=SLOW, total_s=band(1))
-    moved = [step["guest"]["name"] for step in rebalanced(foresight).placement.steps]
+    forecasts = told(uneven(*"abcdef"), connect=SLOW, total_s=band(1))
+    moved = [step["guest"]["name"] for step in rebalanced(forecasts).placement.steps]
     assert len(moved) == 3
-    assert sorted(name for name, _host in foresight.asked) == sorted(moved)
+    assert sorted(name for name, _host in forecasts.asked) == sorted(moved)
 
 
 def test_another_moves_in_place_of_one_that_turns_out_to_be_refused():
@@ -211,17 +211,17 @@ def test_when_all_are_refused_nobody_moves():
 
 
 def test_who_turns_out_to_take_far_longer_than_was_reckoned_is_not_chosen_again():
-    foresight = told(uneven(*"abcdef"), connect=SLOW, total_s=band(1))
-    slow = {step["guest"]["name"] for step in rebalanced(foresight).placement.steps}
-    foresight.__dict__["choice"] = lambda guest, *dummy: choice(total_s=band(900 if guest["name"] in slow else 1))
-    assert slow.isdisjoint(step["guest"]["name"] for step in rebalanced(foresight).placement.steps)
+    forecasts = told(uneven(*"abcdef"), connect=SLOW, total_s=band(1))
+    slow = {step["guest"]["name"] for step in rebalanced(forecasts).placement.steps}
+    forecasts.__dict__["choice"] = lambda guest, *dummy: choice(total_s=band(900 if guest["name"] in slow else 1))
+    assert slow.isdisjoint(step["guest"]["name"] for step in rebalanced(forecasts).placement.steps)
 
 
 def test_who_is_hot_is_left_where_another_does():
     """Before anything is forecast: 128 MiB within a second is more than the link takes, and more than one downtime."""
     guests = [domain(name, memory_bytes=GIB) for name in "abcdef"]
     sets = [working_set(guest, hot_bytes=128 * MIB if guest["name"] in "abc" else MIB, fill_s=1.0) for guest in guests]
-    foresight = Foresight(cluster(snapshot("h1", *guests), snapshot("h2")), SLOW, sets)
-    reckoned = Prospects(Terms(foresight.snapshots), foresight).terms.expected
+    forecasts = PlanForecasts(cluster(snapshot("h1", *guests), snapshot("h2")), SLOW, sets)
+    reckoned = GuestCosts(Constraints(forecasts.snapshots), forecasts).constraints.expected
     assert reckoned[uuid_of("a")].seconds > 5 * reckoned[uuid_of("d")].seconds
-    assert {step["guest"]["name"] for step in rebalanced(foresight).placement.steps} == set("def")
+    assert {step["guest"]["name"] for step in rebalanced(forecasts).placement.steps} == set("def")

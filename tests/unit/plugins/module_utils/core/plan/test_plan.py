@@ -10,7 +10,7 @@ import re
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, planning, shut_off_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
@@ -561,12 +561,12 @@ def test_goals_know_who_is_off():
 )
 def test_clusters_that_cannot_be_planned(seen, named, code, text):
     with pytest.raises(PlanError) as caught:
-        planning.make(planning.Wanted("drain", named), Terms(seen))
+        planning.make(planning.Request("drain", named), Constraints(seen))
     assert (caught.value.refusal["code"], str(caught.value)) == (code, text)
 
 
 def test_an_empty_host_needs_no_destination():
-    made = planning.make(planning.Wanted("drain", ["h1"]), Terms(cluster(snapshot("h1"))))
+    made = planning.make(planning.Request("drain", ["h1"]), Constraints(cluster(snapshot("h1"))))
     assert (made.planned.placement, made.off) == (([], []), [])
 
 
@@ -586,7 +586,7 @@ def test_an_empty_host_needs_no_destination():
 def test_a_guest_that_runs_on_after_a_failed_migration_is_no_guest_on_its_way(here, there, drained):
     seen = cluster(snapshot("h1", domain(**here)), snapshot("h2", domain(**there)), snapshot("h3"))
     with pytest.raises(PlanError) as caught:
-        planning.make(planning.Wanted("drain", [drained]), Terms(seen))
+        planning.make(planning.Request("drain", [drained]), Constraints(seen))
     assert caught.value.refusal["code"] == "duplicate_uuid"
 
 
@@ -594,7 +594,7 @@ def test_a_migration_explains_two_hosts_and_no_third():
     going, coming = domain(job={"operation": "migration_out"}), domain(state="paused", state_reason="migration")
     seen = cluster(snapshot("h1", going), snapshot("h2", coming), snapshot("h3", domain()), snapshot("h4"))
     with pytest.raises(PlanError, match="is active on 3 hosts: web1 on h1, web1 on h2 and web1 on h3"):
-        planning.make(planning.Wanted("drain", ["h4"]), Terms(seen))
+        planning.make(planning.Request("drain", ["h4"]), Constraints(seen))
 
 
 @pytest.mark.parametrize(
@@ -602,7 +602,7 @@ def test_a_migration_explains_two_hosts_and_no_third():
 )
 def test_no_guest_is_sent_to_a_host_where_it_is_active(there):
     seen = cluster(snapshot("h1", domain()), snapshot("h2", domain(**there)))
-    placement = planning.make(planning.Wanted("drain", ["h1"]), Terms(seen)).planned.placement
+    placement = planning.make(planning.Request("drain", ["h1"]), Constraints(seen)).planned.placement
     assert placement.steps == []
     assert "running_twice" in [refused["code"] for refused in placement.stays[0]["refusals"]]
 
@@ -621,7 +621,7 @@ def test_no_guest_is_sent_to_a_host_where_it_is_active(there):
 )
 def test_a_left_over_and_a_guest_on_its_way_are_no_duplicates(here, there):
     seen = cluster(snapshot("h1", domain(**here)), snapshot("h2", domain(**there)), snapshot("h3"))
-    placement = planning.make(planning.Wanted("drain", ["h1"]), Terms(seen)).planned.placement
+    placement = planning.make(planning.Request("drain", ["h1"]), Constraints(seen)).planned.placement
     assert len(placement.steps) + len(placement.stays) == 1
 
 

@@ -38,7 +38,7 @@ def seen(*guests, **hosts):
 
 def foreseen(**changes):
     known = {"snapshots": seen(), "connect": CONNECT, "working_sets": SETS, **changes}
-    return plan_forecasts.Foresight(**known)
+    return plan_forecasts.PlanForecasts(**known)
 
 
 def test_a_measured_guest_gets_a_method_figures_and_a_reason():

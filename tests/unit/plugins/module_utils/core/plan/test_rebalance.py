@@ -11,17 +11,17 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, rebalancing, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+    Constraints,
     Expected,
-    SnapshotCluster,
-    Terms,
+    NumberedCluster,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import AS_HBAL, Limits, even_out
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import AS_HBAL, Limits, greedy_search
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
     HBAL_RULES,
     Rules,
     rebalance,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import exchange
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import swap_search
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
@@ -46,7 +46,7 @@ def skewed(count=6, **changes):
 
 
 def test_guests_are_spread_over_hosts_that_are_alike():
-    planned = plan_rebalance(Terms(cluster(*skewed())))
+    planned = plan_rebalance(Constraints(cluster(*skewed())))
     assert sorted(destination for dummy, dummy2, destination in moves(planned)) == ["h2", "h2", "h3", "h3"]
     assert planned.figures["score_after"] < 1e-6 < planned.figures["score_before"]
     assert planned.figures["guests"] == 4
@@ -60,8 +60,8 @@ def test_cpu_that_is_used_counts_not_what_is_promised():
         uuid_of(f"{host}-{n}"): Expected(cpus=use) for host, use in (("h1", 1.9), ("h2", 0.1)) for n in range(4)
     }
     seen = cluster(*(host_with(host, 32, *own) for host, own in guests.items()))
-    assert moves(plan_rebalance(Terms(seen))) == []
-    planned = plan_rebalance(Terms(seen, expected=expected))
+    assert moves(plan_rebalance(Constraints(seen))) == []
+    planned = plan_rebalance(Constraints(seen, expected=expected))
     went = {destination for name, dummy, destination in moves(planned) if name.startswith("h1")}
     assert went == {"h2"}
     assert len(moves(planned)) == 4
@@ -70,7 +70,7 @@ def test_cpu_that_is_used_counts_not_what_is_promised():
 def test_pressure_counts():
     guests = {host: [domain(f"{host}-{n}", memory_bytes=GIB) for n in range(4)] for host in ("h1", "h2")}
     seen = cluster(*(host_with(host, 32, *own) for host, own in guests.items()))
-    planned = plan_rebalance(Terms(seen, pressure={"h1": 0.6, "h2": 0.0}))
+    planned = plan_rebalance(Constraints(seen, pressure={"h1": 0.6, "h2": 0.0}))
     assert planned.figures["score_after"] < planned.figures["score_before"]
     assert any(source == "h1" for dummy, source, dummy2 in moves(planned))
 
@@ -78,13 +78,13 @@ def test_pressure_counts():
 def test_the_cheaper_of_two_that_are_alike_moves():
     guests = [domain(name, memory_bytes=4 * GIB) for name in ("busy", "calm")]
     expected = {uuid_of("busy"): Expected(seconds=100), uuid_of("calm"): Expected(seconds=5)}
-    planned = plan_rebalance(Terms(cluster(host_with("h1", 32, *guests), host_with("h2", 32)), expected=expected))
+    planned = plan_rebalance(Constraints(cluster(host_with("h1", 32, *guests), host_with("h2", 32)), expected=expected))
     assert moves(planned) == [("calm", "h1", "h2")]
 
 
 def test_what_is_balanced_is_left_alone():
     seen = cluster(*(host_with(f"h{n}", 32, domain(f"g{n}", memory_bytes=GIB)) for n in range(3)))
-    planned = plan_rebalance(Terms(seen))
+    planned = plan_rebalance(Constraints(seen))
     assert moves(planned) == []
     assert [remark["code"] for remark in planned.remarks] == ["balanced"]
 
@@ -92,24 +92,24 @@ def test_what_is_balanced_is_left_alone():
 def test_hysteresis(monkeypatch):
     monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 500)
     seen = cluster(*skewed())
-    high = plan_rebalance(Terms(seen)).figures["score_before"]
-    assert moves(plan_rebalance(Terms(seen), Rules(act_above=high + 0.01))) == []
-    assert len(moves(plan_rebalance(Terms(seen), Rules(act_above=high - 0.01)))) == 4
-    assert moves(plan_rebalance(Terms(seen), Rules(least_improvement=1.01))) == []
+    high = plan_rebalance(Constraints(seen)).figures["score_before"]
+    assert moves(plan_rebalance(Constraints(seen), Rules(act_above=high + 0.01))) == []
+    assert len(moves(plan_rebalance(Constraints(seen), Rules(act_above=high - 0.01)))) == 4
+    assert moves(plan_rebalance(Constraints(seen), Rules(least_improvement=1.01))) == []
 
 
 @pytest.mark.parametrize(("limits", "most"), [(Limits(most_moves=2), 2), (Limits(most_bytes=GIB), 1), (Limits(), 4)])
 def test_limits(limits, most):
-    assert len(moves(plan_rebalance(Terms(cluster(*skewed())), Rules(limits)))) == most
+    assert len(moves(plan_rebalance(Constraints(cluster(*skewed())), Rules(limits)))) == most
 
 
 def test_a_move_must_be_worth_its_cost():
-    assert moves(plan_rebalance(Terms(cluster(*skewed())), Rules(Limits(least_rate=1.0)))) == []
+    assert moves(plan_rebalance(Constraints(cluster(*skewed())), Rules(Limits(least_rate=1.0)))) == []
 
 
 def test_guests_that_moved_lately_rest():
-    resting = [uuid_of("g0"), uuid_of("g1")]
-    planned = plan_rebalance(Terms(cluster(*skewed())), resting=resting)
+    in_cooldown = [uuid_of("g0"), uuid_of("g1")]
+    planned = plan_rebalance(Constraints(cluster(*skewed())), in_cooldown=in_cooldown)
     assert {"g0", "g1"}.isdisjoint({name for name, *dummy in moves(planned)})
     assert len(moves(planned)) == 4
 
@@ -117,26 +117,26 @@ def test_guests_that_moved_lately_rest():
 def test_nothing_while_something_moves():
     hosts = skewed()
     hosts[0]["domains"][0]["job"] = {"operation": "migration_out", "elapsed_s": 4.2}
-    planned = plan_rebalance(Terms(cluster(*hosts)))
+    planned = plan_rebalance(Constraints(cluster(*hosts)))
     assert moves(planned) == []
     assert planned.remarks[0]["reason"].startswith("g0 is being migrated")
 
 
 def test_closed_hosts_take_no_part():
     hosts = [*skewed(), host_with("h4", 32, domain("on4"), maintenance=record("cordoned"))]
-    planned = plan_rebalance(Terms(cluster(*hosts)))
+    planned = plan_rebalance(Constraints(cluster(*hosts)))
     assert {"h4"}.isdisjoint({host for dummy, *ends in moves(planned) for host in ends})
     assert planned.figures["score_after"] < 1e-6
 
 
-def uncovered_on_the_way(terms, planned, rng):
+def uncovered_on_the_way(constraints, planned, rng):
     """Hosts that are covered before the plan, and not after some of its steps, in any order that it permits.
 
     A step may also never take place: then those that wait for it do not either.
     """
-    made = SnapshotCluster(terms)
+    made = NumberedCluster(constraints)
     state = State(made.cluster)
-    broken, found = set(n_plus_one.uncovered(state)), set()
+    broken, found = set(n_plus_one.unprotected(state)), set()
     todo, done = list(planned.placement.steps), set()
     while todo:
         able = [step for step in todo if done.issuperset(step["after"])]
@@ -147,17 +147,17 @@ def uncovered_on_the_way(terms, planned, rng):
         if rng.random() < 0.9:
             done.add(step["id"])
             state.move(made.units[step["guest"]["uuid"]], made.hosts[step["destination"]])
-            found.update(made.names[host] for host in set(n_plus_one.uncovered(state)) - broken)
+            found.update(made.names[host] for host in set(n_plus_one.unprotected(state)) - broken)
     return found
 
 
 def test_n_plus_one_is_never_made_worse():
     made = clusters.cluster(clusters.Shape(hosts=5, guests=30, fill=0.68, seed=4))
-    terms = Terms(clusters.snapshots(made))
-    planned = plan_rebalance(terms, spare="require")
+    constraints = Constraints(clusters.snapshots(made))
+    planned = plan_rebalance(constraints, spare="require")
     assert moves(planned)
     for seed in range(5):
-        assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
+        assert uncovered_on_the_way(constraints, planned, random.Random(seed)) == set()
 
 
 def test_n_plus_one_holds_in_whatever_order_the_moves_end():
@@ -167,12 +167,12 @@ def test_n_plus_one_holds_in_whatever_order_the_moves_end():
         host_with("h1", 10, *sized("g1", 2, 3, 3)),
         host_with("h2", 10, *sized("g2", 1)),
     )
-    terms = Terms(seen)
-    planned = plan_rebalance(terms, spare="require")
+    constraints = Constraints(seen)
+    planned = plan_rebalance(constraints, spare="require")
     assert moves(planned) == [("g1-1", "h1", "h2"), ("g0-1", "h0", "h2")]
     assert [step["after"] for step in planned.placement.steps] == [[], ["s001"]]
     for seed in range(10):
-        assert uncovered_on_the_way(terms, planned, random.Random(seed)) == set()
+        assert uncovered_on_the_way(constraints, planned, random.Random(seed)) == set()
 
 
 class Watched(set):
@@ -194,7 +194,7 @@ class Watched(set):
 
 def test_whoever_is_asked_may_look_at_the_guests_by_moving_them():
     """N+1 takes guests from their hosts and puts them back; none of them may be passed over for it."""
-    made = SnapshotCluster(Terms(cluster(*skewed(count=12))))
+    made = NumberedCluster(Constraints(cluster(*skewed(count=12))))
     asked = []
 
     def handles_all(state, unit, dummy):
@@ -206,10 +206,10 @@ def test_whoever_is_asked_may_look_at_the_guests_by_moving_them():
         return True
 
     ends = []
-    for safe in (None, handles_all):
+    for is_allowed in (None, handles_all):
         state = State(made.cluster)
         state.on = [Watched(on) for on in state.on]
-        even_out(state, score.kvmops(state), Limits(), [False] * 12, list(state.where), safe)
+        greedy_search(state, score.kvmops(state), Limits(), [False] * 12, list(state.where), is_allowed)
         ends.append(state.where)
     assert asked
     assert ends[0] == ends[1]
@@ -231,14 +231,14 @@ def test_n_plus_one_holds_between_all_moves(seed):
         host_with(f"h{n}", rng.choice([8, 10, 12]), *sized(f"g{n}", *own, apart=[rng.choice([None, None, "x"])]))
         for n, own in enumerate(sizes)
     ]
-    terms = Terms(cluster(*hosts))
-    planned = plan_rebalance(terms, spare="require")
+    constraints = Constraints(cluster(*hosts))
+    planned = plan_rebalance(constraints, spare="require")
     for dice in range(5):
-        assert uncovered_on_the_way(terms, planned, random.Random(dice)) == set()
+        assert uncovered_on_the_way(constraints, planned, random.Random(dice)) == set()
 
 
 def test_moves_that_leave_enough_to_spare_do_not_wait_for_each_other():
-    planned = plan_rebalance(Terms(cluster(*skewed())), spare="require")
+    planned = plan_rebalance(Constraints(cluster(*skewed())), spare="require")
     assert len(moves(planned)) == 4
     assert all(step["after"] == [] for step in planned.placement.steps)
 
@@ -246,10 +246,10 @@ def test_moves_that_leave_enough_to_spare_do_not_wait_for_each_other():
 @pytest.mark.parametrize("spare", ["warn", "require"])
 def test_a_host_that_takes_no_part_can_still_take_the_guests_of_one_that_fails(spare):
     h1, h2 = host_with("h1", 10, *sized("a", *[1] * 8)), host_with("h2", 10, *sized("b", 1, 1, 1))
-    planned = plan_rebalance(Terms(cluster(h1, h2, host_with("h3", 64))), hosts=["h1", "h2"], spare=spare)
+    planned = plan_rebalance(Constraints(cluster(h1, h2, host_with("h3", 64))), hosts=["h1", "h2"], spare=spare)
     assert {host for dummy, *ends in moves(planned) for host in ends} == {"h1", "h2"}
     assert planned.remarks == []
-    alone = plan_rebalance(Terms(cluster(h1, h2)), spare=spare)
+    alone = plan_rebalance(Constraints(cluster(h1, h2)), spare=spare)
     assert [remark["code"] for remark in alone.remarks] == ["n_plus_one"]
 
 
@@ -260,9 +260,9 @@ def test_a_host_that_takes_no_part_is_left_covered():
         host_with("h2", 10, *sized("b", 0.5)),
         host_with("h3", 20, *sized("c", 8)),
     ]
-    terms = Terms(cluster(*hosts))
-    assert moves(plan_rebalance(terms, hosts=["h1", "h2"]))
-    planned = plan_rebalance(terms, hosts=["h1", "h2"], spare="require")
+    constraints = Constraints(cluster(*hosts))
+    assert moves(plan_rebalance(constraints, hosts=["h1", "h2"]))
+    planned = plan_rebalance(constraints, hosts=["h1", "h2"], spare="require")
     assert moves(planned) == []
     assert planned.remarks[0]["code"] == "balanced"
 
@@ -274,7 +274,7 @@ def test_every_state_between_keeps_every_rule(seed, monkeypatch):
     rng = random.Random(seed)
     seen = cluster(*random_cluster(seed))
     rules = {"reserve_bytes": rng.choice([0, GIB // 2]), "vcpu_ratio": rng.choice([None, 2.0])}
-    planned = plan_rebalance(Terms(seen, **rules))
+    planned = plan_rebalance(Constraints(seen, **rules))
     closed = [host for host, one in seen.items() if one["maintenance"]["state"] != "active"]
     for dice in (None, rng, rng):
         ended = play(Replay(seen, closed=closed, **rules), planned.placement.steps, dice)
@@ -287,7 +287,7 @@ def as_hbal(made):
     state = State(made)
     value = score.hbal(state)
     start = list(state.where)
-    even_out(state, value, AS_HBAL, [False] * len(start), start)
+    greedy_search(state, value, AS_HBAL, [False] * len(start), start)
     return value.value, sum(unit.move_bytes for unit, host in zip(made.units, state.where) if unit.host != host)
 
 
@@ -331,10 +331,10 @@ def test_exchanges_even_out_what_single_moves_cannot():
     """Four guests each, and all large ones on one host."""
     guests = [[domain(f"h{h}-{n}", memory_bytes=(3 if h == 1 else 1) * GIB) for n in range(4)] for h in (1, 2)]
     seen = cluster(host_with("h1", 16, *guests[0]), host_with("h2", 16, *guests[1]))
-    state = State(SnapshotCluster(Terms(seen)).cluster)
+    state = State(NumberedCluster(Constraints(seen)).cluster)
     made = score.hbal(state)
     before = made.value
-    exchange(state, made, [False] * 8, list(state.where), 0.0, 50, random.Random(1))
+    swap_search(state, made, [False] * 8, list(state.where), 0.0, 50, random.Random(1))
     assert [len(on) for on in state.on] == [4, 4]
     assert made.value < 0.1 * before
     assert made.value == pytest.approx(score.hbal(state).value, abs=1e-6)
@@ -343,11 +343,11 @@ def test_exchanges_even_out_what_single_moves_cannot():
 def test_a_large_cluster_is_evened_out_by_exchanges(monkeypatch):
     monkeypatch.setattr(rebalancing, "MOST_SEARCHED", 100)
     made = clusters.cluster(clusters.Shape(hosts=60, guests=600, fill=0.4, seed=2))
-    plain = rebalance(State(made), score.hbal, HBAL_RULES._replace(thrifty=False))
+    plain = rebalance(State(made), score.hbal, HBAL_RULES._replace(seek_cheaper=False))
     cheap = rebalance(State(made), score.hbal, HBAL_RULES)
     assert cheap.after <= 1.01 * plain.after
     assert cheap.cost < 0.7 * plain.cost
 
 
 def test_a_snapshot_of_one_host_has_nothing_to_even_out():
-    assert moves(plan_rebalance(Terms(cluster(snapshot("h1", domain("a")))))) == []
+    assert moves(plan_rebalance(Constraints(cluster(snapshot("h1", domain("a")))))) == []

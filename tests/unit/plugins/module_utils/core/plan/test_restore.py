@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Terms
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
@@ -23,7 +23,7 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.pla
 
 
 def restored(hosts, *snapshots, left=(), **rules):
-    return plan_restore(hosts, Terms(cluster(*snapshots), **rules), left)
+    return plan_restore(hosts, Constraints(cluster(*snapshots), **rules), left)
 
 
 def moves(planned):
@@ -81,7 +81,7 @@ def test_n_plus_one_after_the_return(spare, come, remarks):
     """If h1 failed with both at home, h2 could take only one: h3 is closed, and takes no one."""
     guests = [domain(name, home="h1", memory_bytes=2 * GIB) for name in "ab"]
     hosts = [host_with("h1", 8), host_with("h2", 2.5), host_with("h3", 8, *guests, maintenance=record("cordoned"))]
-    planned = plan_restore(["h1"], Terms(cluster(*hosts)), spare=spare)
+    planned = plan_restore(["h1"], Constraints(cluster(*hosts)), spare=spare)
     assert [name for name, *_ways in moves(planned)] == come
     assert [one["code"] for one in planned.remarks] == remarks
     assert stays(planned) == ({"b": ["n_plus_one"]} if spare == "require" else {})
@@ -123,7 +123,7 @@ def test_every_state_between_keeps_every_rule(seed):
         for guest in one["domains"]:
             guest["metadata"]["home"] = rng.choice(names)
     rules = {"reserve_bytes": rng.choice([0, GIB // 2]), "vcpu_ratio": rng.choice([None, 2.0])}
-    planned = plan_restore(names, Terms(seen, **rules))
+    planned = plan_restore(names, Constraints(seen, **rules))
     closed = [host for host, one in seen.items() if one["maintenance"]["state"] != "active"]
     for dice in (None, rng, rng):
         ended = play(Replay(seen, closed=closed, **rules), planned.placement.steps, dice)

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import left_from, restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import home_returns, left_from
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
 
 def wanted(seen, left=(), hosts=("h1",)):
-    return [(wish.domain["name"], wish.source, wish.home) for wish in restore(hosts, seen, left)]
+    return [(one.domain["name"], one.source, one.home) for one in home_returns(hosts, seen, left)]
 
 
 def test_guests_come_home():
