@@ -49,7 +49,7 @@ class Rules(t.NamedTuple):
         act_above: leave a cluster alone whose score is no higher.
         least_improvement: leave it alone unless the score gets lower by this share.
         slack: how far the score may be above what single moves reach, as a share, where that saves moves.
-        thrifty: look for cheaper moves at all. Not with ``most_bytes``: then the best moves for their cost are made
+        seek_cheaper: look for cheaper moves at all. Not with ``most_bytes``: then the best moves for their cost are made
             while there are bytes left.
     """
 
