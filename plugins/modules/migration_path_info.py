@@ -164,7 +164,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import path
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination, PathRequest
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.paths import paths
 
 DESTINATION = {
     "name": {"type": "str", "required": True},
@@ -187,7 +188,7 @@ def main() -> None:
 
     def body() -> dict[str, t.Any]:
         given = module.params
-        wanted = path.Wanted(
+        request = PathRequest(
             host_name(module),
             local_uri(module),
             given["encryption"],
@@ -195,10 +196,8 @@ def main() -> None:
             given["check_guests"],
             module.check_mode,
         )
-        destinations = [
-            path.Destination(d["name"], d["uri"], d["migration_address"] or None) for d in given["destinations"]
-        ]
-        return {"changed": False, "paths": path.paths(wanted, destinations)}
+        destinations = [Destination(d["name"], d["uri"], d["migration_address"] or None) for d in given["destinations"]]
+        return {"changed": False, "paths": paths(request, destinations)}
 
     run(module, body)
 

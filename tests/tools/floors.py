@@ -92,13 +92,16 @@ PLUGINS = House(
         (
             Room("plugin_utils/terminal", "Text for terminals: columns, progress lines, the progress of a module"),
             Room("module_utils/virt/measure", "Reads working sets: dirty rates and samples of memory"),
+            Room("module_utils/virt/paths", "Tries the paths from this host to others, a check after the other"),
             Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
-            Room("module_utils/virt/migration", "One migration of libvirt's under way: the call, its control, its lines"),
+            Room(
+                "module_utils/virt/migration", "One migration under way: libvirt's call, its control, its lines"
+            ),
         ),
         (
             Room("plugin_utils/files", "Documents in files on the controller"),
             Room("plugin_utils/play", "What the hosts of a play registered, and Ansible's values as plain JSON"),
-            Room("module_utils/virt/look", "Takes snapshots of hosts and guests, and tries paths between hosts"),
+            Room("module_utils/virt/look", "Takes snapshots of hosts and guests, and asks for a guest on both sides"),
         ),
         (Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),),
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),

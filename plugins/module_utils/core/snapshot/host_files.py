@@ -79,6 +79,9 @@ PSEUDO_PATHS = ("/proc", "/sys", "/dev", "/run")
 #: The first libvirt that reads shared_filesystems in qemu.conf.
 LIBVIRT_SHARED_FILESYSTEMS = (10, 10, 0)
 
+#: libvirt takes the ports of migrations from this range, lowest first (migration_port_min and _max in qemu.conf).
+FIRST_PORT, LAST_PORT = 49152, 49215
+
 Setting = t.Union[str, int, list[str]]
 
 _STRING = r'"((?:[^"\\]|\\.)*)"'

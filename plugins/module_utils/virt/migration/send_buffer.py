@@ -19,8 +19,8 @@ import threading
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.path import FIRST_PORT, LAST_PORT
 
 #: libvirt keeps the process id of each QEMU here.
 PID_FILES = Path("/run/libvirt/qemu")

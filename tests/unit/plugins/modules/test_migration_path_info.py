@@ -4,178 +4,31 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
-from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import path
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import paths, ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
-H2 = path.Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
+H2 = Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
 
 
 @pytest.fixture
 def hosts(cluster, monkeypatch):
-    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: dict.fromkeys(ports))
+    monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
     return cluster.add_host("h1"), cluster.add_host("h2")
-
-
-@pytest.fixture
-def ready(tmp_path):
-    """A host's files with encryption switched off in them, so that only what a test is about can fail."""
-    return tmp_path
-
-
-def probe(hosts, root, destination=H2, *, encryption="off", read_only=False):
-    with connection.connect("qemu:///system", read_only=True) as local:
-        source = path.look_at_source(local, check_guests=True)
-    wanted = path.Wanted("h1", "qemu:///system", encryption, 10, True, read_only)
-    said = list(path.Probe(wanted, source, destination, root).checks())
-    return path._path(wanted, destination, child_process.Ended(said, False, None))
 
 
 def check(found, name):
     return next(c for c in found["checks"] if c["check"] == name)
 
 
-def test_a_path_that_works(hosts, ready, cluster):
-    hosts[0].add_guest("web1")
-    hosts[0].add_guest("web2")
-    found = probe(hosts, ready)
-    assert found["ok"]
-    assert [(c["check"], c["ok"], c["code"]) for c in found["checks"]] == [
-        ("connect", True, "connected"),
-        ("identity", True, "another_host"),
-        ("versions", True, "fit"),
-        ("encryption", True, "off"),
-        ("ports", True, "reachable"),
-        ("cpu", True, "fits"),
-    ]
-    assert found["guests"] == []
-    # Two guests with the same CPU are one question.
-    assert len(hosts[1].compared) == 1
-
-
-def test_check_mode_opens_read_only_connections_only(hosts, ready, cluster):
-    hosts[0].add_guest("web1")
-    found = probe(hosts, ready, read_only=True)
-    assert found["ok"]
-    assert check(found, "cpu")["code"] == "not_asked"
-    assert {read_only for _uri, read_only in cluster.opened} == {True}
-    assert cluster.writes == []
-
-
-def test_the_same_host(hosts, ready):
-    found = probe(hosts, ready, path.Destination("h9", "qemu+ssh://root@h1/system", None))
-    assert not found["ok"]
-    failed = check(found, "identity")
-    assert failed["code"] == "same_host"
-    assert failed["reason"].startswith("qemu+ssh://root@h1/system leads to this host, or to one with the same UUID")
-    assert "host_uuid in /etc/libvirt/libvirtd.conf" in failed["remedy"]
-
-
-@pytest.mark.parametrize(
-    ("here", "there", "ok", "code", "reason"),
-    [
-        ((11003000, 10000002), (8000000, 7002000), False, "libvirt_too_old", "libvirt 8.0 on h2 is known to lose"),
-        ((11003000, 10000002), (9000000, 7002000), True, "qemu_older", "QEMU 7.2 on h2 is older than 10.0.2 on h1"),
-        ((11003000, 7002000), (9000000, 7002000), True, "libvirt_older", "libvirt 9.0 on h2 is older than 11.3 on h1"),
-        ((10000000, 8002000), (9000000, 8002000), True, "libvirt_vmx_features", "libvirt 10.0 adds vmx features"),
-        ((9000000, 7002000), (11003000, 10000002), True, "fit", "libvirt 11.3.0, QEMU 10.0.2 on h2"),
-    ],
-)
-def test_versions(hosts, ready, here, there, ok, code, reason):
-    for host, versions in zip(hosts, (here, there), strict=True):
-        host.libvirt_version, host.qemu_version = versions
-    found = check(probe(hosts, ready), "versions")
-    assert (found["ok"], found["code"]) == (ok, code)
-    assert found["reason"].startswith(reason)
-
-
-def test_an_unknown_name(hosts, ready):
-    found = probe(hosts, ready, path.Destination("h9", "qemu+ssh://root@h9/system", "198.18.0.19"))
-    assert not found["ok"]
-    failed = check(found, "connect")
-    assert failed["code"] == "name_unknown"
-    assert "Could not resolve hostname h9" in failed["reason"]
-    assert failed["remedy"] == "make the name resolvable on the source host, or use an address in the URI"
-
-
-def test_a_connection_in_the_clear(hosts, ready):
-    found = probe(hosts, ready, path.Destination("h2", "qemu+tcp://h2/system", None), encryption="required")
-    failed = check(found, "encryption")
-    assert (failed["ok"], failed["code"]) == (False, "control_unencrypted")
-    assert failed["remedy"] == "use qemu+ssh:// or qemu+tls://, or permit encryption: off"
-
-
-def test_no_certificates(hosts, ready):
-    failed = check(probe(hosts, ready, encryption="required"), "encryption")
-    assert (failed["ok"], failed["code"]) == (False, "no_certificates")
-    assert failed["reason"] == (
-        "h1 cannot encrypt a guest's memory: /etc/pki/qemu has no ca-cert.pem and no server-cert.pem"
-    )
-
-
-def test_filtered_ports(hosts, ready, monkeypatch):
-    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: dict.fromkeys(ports, "no answer"))
-    failed = check(probe(hosts, ready), "ports")
-    assert failed == {
-        "check": "ports",
-        "ok": False,
-        "code": "ports_filtered",
-        "reason": "no answer from 198.18.0.12 port 49215",
-        "remedy": "open TCP 49152-49215 from h1 to 198.18.0.12",
-    }
-
-
-def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch):
-    knocked = []
-    monkeypatch.setattr(path, "knock", lambda address, ports, timeout_s: knocked.extend(ports) or dict.fromkeys(ports))
-    hosts[1].add_guest("coming", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION))
-    probe(hosts, ready)
-    assert set(knocked) == {49215}
-
-
-def test_a_cpu_that_the_destination_cannot_be_stands_against_that_guest_only(hosts, ready):
-    hosts[0].add_guest("fine")
-    xml = libvirt.domain_xml("odd name", "4dea22b3-1d52-d8f3-2516-782e98ab3fa0").replace("qemu64", "Skylake-Server")
-    hosts[0].add_guest("odd name", uuid="4dea22b3-1d52-d8f3-2516-782e98ab3fa0", xml=xml)
-    hosts[1].incompatible_cpus["Skylake-Server"] = "Host CPU does not provide required features: avx512f"
-    found = probe(hosts, ready)
-    assert found["ok"]
-    assert check(found, "cpu")["code"] == "some_refused"
-    (refused,) = found["guests"]
-    assert refused["name"] == "odd name"
-    (why,) = refused["refusals"]
-    assert why["code"] == "cpu"
-    assert why["reason"] == (
-        "h2 cannot be the CPU of this guest: the CPU is incompatible with host CPU: Host CPU does not provide required "
-        "features: avx512f"
-    )
-
-
-def test_a_destination_that_breaks_off(hosts, ready, monkeypatch):
-    def broken(self):
-        raise libvirt.libvirtError("internal error: client socket is closed", 1)
-
-    monkeypatch.setattr(libvirt.Connection, "getLibVersion", broken)
-    with pytest.raises(libvirt.libvirtError):
-        probe(hosts, ready)
-    source = path.Source("u", (9, 0, 0), (7, 2, 0), [])
-    wanted = path.Wanted("h1", "qemu:///system", "off", 10, True, False)
-    said = list(path.Probe(wanted, source, H2, ready).checks())
-    failed = check(path._path(wanted, H2, child_process.Ended(said, False, None)), "connect")
-    assert (failed["ok"], failed["code"]) == (False, "connection_lost")
-
-
 def test_a_destination_that_never_answers_is_told_after_its_time(run_module, hosts, monkeypatch):
-    monkeypatch.setattr(path.os, "geteuid", lambda: 0)
-    monkeypatch.setattr(path, "GRACE_S", 0.0)
+    monkeypatch.setattr(paths.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(paths, "GRACE_S", 0.0)
     whole = libvirt.Cluster.resolve
 
     def resolve(self, uri):
@@ -205,53 +58,6 @@ def test_a_destination_that_never_answers_is_told_after_its_time(run_module, hos
 
 
 def test_only_root_can_try(run_module, hosts, monkeypatch):
-    monkeypatch.setattr(path.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(paths.os, "geteuid", lambda: 1000)
     result = run_module(migration_path_info, destinations=[])
     assert result["msg"] == "only root can try what libvirtd does as root: run as root (become: true)"
-
-
-def test_a_child_has_the_environment_of_the_daemon_and_no_other(monkeypatch):
-    monkeypatch.setenv("SSH_AUTH_SOCK", "/tmp/operators-agent")
-    (end,) = child_process.run_all(
-        [lambda say: say(dict(os.environ))], timeout_s=5, environment={"PATH": "/usr/bin", "HOME": "/root"}
-    )
-    assert end == child_process.Ended([{"PATH": "/usr/bin", "HOME": "/root"}], False, None)
-
-
-def test_a_child_that_starts_programs_is_ended_with_them(tmp_path):
-    mark = tmp_path / "pid"
-
-    def work(say):
-        say("first")
-        if os.fork() == 0:
-            mark.write_text(str(os.getpid()))
-            time.sleep(60)
-        time.sleep(60)
-
-    (end,) = child_process.run_all([work], timeout_s=1)
-    assert end == child_process.Ended(["first"], True, None)
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and _runs(int(mark.read_text())):
-        time.sleep(0.05)
-    assert not _runs(int(mark.read_text()))
-
-
-def test_a_child_that_fails_says_why():
-    (end,) = child_process.run_all([lambda say: 1 / 0], timeout_s=5)
-    assert "ZeroDivisionError" in end.error
-
-
-def test_knocking_tells_an_open_a_closed_and_an_unknown_address():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen()
-        port = listening.getsockname()[1]
-        assert path.knock("127.0.0.1", [port], 1) == {port: None}
-    assert path.knock("127.0.0.1", [port], 1) == {port: None}
-
-
-def _runs(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
-    except OSError:
-        return False

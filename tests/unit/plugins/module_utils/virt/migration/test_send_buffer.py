@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.path import FIRST_PORT, LAST_PORT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
 
 LIMIT = 65536

@@ -1,0 +1,97 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: whether this host reaches the ports of migrations at a destination.
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+import time
+import typing as t
+import urllib.parse
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Check, Destination, failed, passed
+
+#: It takes this long to tell a firewall that drops from a slow network.
+PORT_TIMEOUT_S = 2.5
+
+
+def check_ports(source: str, destination: Destination, *, busy: bool) -> Check:
+    """Whether this host reaches the ports of migrations at a destination.
+
+    Args:
+        source: this host's name.
+        destination: the other host.
+        busy: a guest may be coming in there. Its port must not be touched: QEMU takes one connection only.
+    """
+    address = destination.address or urllib.parse.urlsplit(destination.uri).hostname or ""
+    # The lowest ports are those in use while a guest comes in; the highest never is in practice.
+    ports = [LAST_PORT] if busy else [FIRST_PORT, FIRST_PORT + 1, LAST_PORT]
+    try:
+        answers = connect_ports(address, ports, PORT_TIMEOUT_S)
+    except OSError as error:
+        return failed(
+            "ports",
+            refusal(
+                "address_unknown",
+                f"{address} cannot be looked up on {source}: {error.strerror or error}",
+                f"give the migration_address of {destination.name} as an IP address, or make the name resolvable",
+            ),
+        )
+    silent = [port for port, answer in answers.items() if answer is not None]
+    if not silent:
+        return passed("ports", "reachable", f"{address} answers on port {listed([str(p) for p in ports])}")
+    why = answers[silent[0]]
+    return failed(
+        "ports",
+        refusal(
+            "ports_filtered" if why == "no answer" else "address_unreachable",
+            f"{why} from {address} port {listed([str(port) for port in silent])}",
+            f"open TCP {FIRST_PORT}-{LAST_PORT} from {source} to {address}"
+            if why == "no answer"
+            else f"look at the route from {source} to {address}",
+        ),
+    )
+
+
+def connect_ports(address: str, ports: t.Sequence[int], timeout_s: float) -> dict[int, str | None]:
+    """Try to connect to all ports at once.
+
+    Returns: for each port None if the host answers (a port where nobody listens answers too), or what is wrong.
+
+    Raises:
+        OSError: the address cannot be resolved.
+    """
+    family, _kind, _protocol, _name, where = socket.getaddrinfo(address, ports[0], type=socket.SOCK_STREAM)[0]
+    answers: dict[int, str | None] = dict.fromkeys(ports, "no answer")
+    waiting: dict[socket.socket, int] = {}
+    for port in ports:
+        probe = socket.socket(family, socket.SOCK_STREAM)
+        probe.setblocking(False)
+        waiting[probe] = port
+        answers[port] = _meaning(probe.connect_ex((where[0], port, *where[2:])))
+    deadline = time.monotonic() + timeout_s
+    pending = {probe for probe, port in waiting.items() if answers[port] == "no answer"}
+    while pending and time.monotonic() < deadline:
+        _readable, ready, _broken = select.select([], list(pending), [], max(0.0, deadline - time.monotonic()))
+        for probe in ready:
+            answers[waiting[probe]] = _meaning(probe.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+            pending.discard(probe)
+    for probe in waiting:
+        probe.close()
+    return answers
+
+
+def _meaning(number: int) -> str | None:
+    if number in (0, errno.ECONNREFUSED):
+        return None
+    if number in (errno.EINPROGRESS, errno.EAGAIN, errno.ETIMEDOUT):
+        return "no answer"
+    return os.strerror(number).lower()

@@ -1,0 +1,79 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: all checks of one path, in their order. Runs in a child process.
+
+from __future__ import annotations
+
+import time
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
+    Check,
+    Destination,
+    PathRequest,
+    SourceHost,
+    failed,
+    passed,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.encryption import check_encryption
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.guest_cpus import check_guest_cpus
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.host_checks import (
+    check_identity,
+    check_versions,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.ports import check_ports
+
+
+def checks_of_path(
+    request: PathRequest, source: SourceHost, destination: Destination, root: Path = Path("/")
+) -> t.Iterator[dict[str, t.Any]]:
+    """Check one path.
+
+    Args:
+        request: what the path is needed for.
+        source: what is known of this host.
+        destination: the other host.
+        root: of this host's files.
+
+    Yields: each check as soon as it is done, as ``{"check": ..., "guests": [...]}``. A check that comes twice was
+        overtaken by a later one.
+    """
+    # Those that need no connection come first: they are told even if the connection hangs.
+    yield {"check": check_encryption(request, destination, root)}
+    highest_port = check_ports(request.source, destination, busy=True)
+    yield {"check": highest_port}
+    read_only = request.read_only or not source.guests
+    started = time.monotonic()
+    try:
+        with connect(destination.uri, read_only=read_only) as connection:
+            yield {"check": _connected(destination, connection, time.monotonic() - started)}
+            yield {"check": check_identity(source, destination, connection)}
+            yield {"check": check_versions(request.source, source, destination, connection)}
+            if highest_port["ok"]:
+                yield {"check": check_ports(request.source, destination, busy=_is_busy(connection))}
+            yield check_guest_cpus(source, destination, connection, read_only=request.read_only)
+    except VirtError as error:
+        yield {"check": failed("connect", error.refusal)}
+    except virt.libvirt.libvirtError as error:
+        why = refusal(
+            "connection_lost",
+            f"{destination.uri} broke off while it was asked: {error}",
+            f"see journalctl -u libvirtd -u virtqemud on {destination.name}",
+        )
+        yield {"check": failed("connect", why)}
+
+
+def _connected(destination: Destination, connection: t.Any, seconds: float) -> Check:
+    connection.getHostname()
+    return passed("connect", "connected", f"{destination.uri} answers in {seconds * 1000:.0f} ms")
+
+
+def _is_busy(connection: t.Any) -> bool:
+    """Whether a guest comes in there now."""
+    return bool(connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED))

@@ -1,0 +1,176 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import paths, ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
+    Destination,
+    PathRequest,
+    SourceHost,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.paths import source_host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.probe import checks_of_path
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+
+H2 = Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
+
+
+@pytest.fixture
+def hosts(cluster, monkeypatch):
+    monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
+    return cluster.add_host("h1"), cluster.add_host("h2")
+
+
+@pytest.fixture
+def ready(tmp_path):
+    """A host's files with encryption switched off in them, so that only what a test is about can fail."""
+    return tmp_path
+
+
+def probe(hosts, root, destination=H2, *, encryption="off", read_only=False):
+    with connection.connect("qemu:///system", read_only=True) as local:
+        source = source_host(local, check_guests=True)
+    request = PathRequest("h1", "qemu:///system", encryption, 10, True, read_only)
+    said = list(checks_of_path(request, source, destination, root))
+    return paths._path(request, destination, child_process.Ended(said, False, None))
+
+
+def check(found, name):
+    return next(c for c in found["checks"] if c["check"] == name)
+
+
+def test_a_path_that_works(hosts, ready, cluster):
+    hosts[0].add_guest("web1")
+    hosts[0].add_guest("web2")
+    found = probe(hosts, ready)
+    assert found["ok"]
+    assert [(c["check"], c["ok"], c["code"]) for c in found["checks"]] == [
+        ("connect", True, "connected"),
+        ("identity", True, "another_host"),
+        ("versions", True, "fit"),
+        ("encryption", True, "off"),
+        ("ports", True, "reachable"),
+        ("cpu", True, "fits"),
+    ]
+    assert found["guests"] == []
+    # Two guests with the same CPU are one question.
+    assert len(hosts[1].compared) == 1
+
+
+def test_check_mode_opens_read_only_connections_only(hosts, ready, cluster):
+    hosts[0].add_guest("web1")
+    found = probe(hosts, ready, read_only=True)
+    assert found["ok"]
+    assert check(found, "cpu")["code"] == "not_asked"
+    assert {read_only for _uri, read_only in cluster.opened} == {True}
+    assert cluster.writes == []
+
+
+def test_the_same_host(hosts, ready):
+    found = probe(hosts, ready, Destination("h9", "qemu+ssh://root@h1/system", None))
+    assert not found["ok"]
+    failed = check(found, "identity")
+    assert failed["code"] == "same_host"
+    assert failed["reason"].startswith("qemu+ssh://root@h1/system leads to this host, or to one with the same UUID")
+    assert "host_uuid in /etc/libvirt/libvirtd.conf" in failed["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "ok", "code", "reason"),
+    [
+        ((11003000, 10000002), (8000000, 7002000), False, "libvirt_too_old", "libvirt 8.0 on h2 is known to lose"),
+        ((11003000, 10000002), (9000000, 7002000), True, "qemu_older", "QEMU 7.2 on h2 is older than 10.0.2 on h1"),
+        ((11003000, 7002000), (9000000, 7002000), True, "libvirt_older", "libvirt 9.0 on h2 is older than 11.3 on h1"),
+        ((10000000, 8002000), (9000000, 8002000), True, "libvirt_vmx_features", "libvirt 10.0 adds vmx features"),
+        ((9000000, 7002000), (11003000, 10000002), True, "fit", "libvirt 11.3.0, QEMU 10.0.2 on h2"),
+    ],
+)
+def test_versions(hosts, ready, here, there, ok, code, reason):
+    for host, versions in zip(hosts, (here, there), strict=True):
+        host.libvirt_version, host.qemu_version = versions
+    found = check(probe(hosts, ready), "versions")
+    assert (found["ok"], found["code"]) == (ok, code)
+    assert found["reason"].startswith(reason)
+
+
+def test_an_unknown_name(hosts, ready):
+    found = probe(hosts, ready, Destination("h9", "qemu+ssh://root@h9/system", "198.18.0.19"))
+    assert not found["ok"]
+    failed = check(found, "connect")
+    assert failed["code"] == "name_unknown"
+    assert "Could not resolve hostname h9" in failed["reason"]
+    assert failed["remedy"] == "make the name resolvable on the source host, or use an address in the URI"
+
+
+def test_a_connection_in_the_clear(hosts, ready):
+    found = probe(hosts, ready, Destination("h2", "qemu+tcp://h2/system", None), encryption="required")
+    failed = check(found, "encryption")
+    assert (failed["ok"], failed["code"]) == (False, "control_unencrypted")
+    assert failed["remedy"] == "use qemu+ssh:// or qemu+tls://, or permit encryption: off"
+
+
+def test_no_certificates(hosts, ready):
+    failed = check(probe(hosts, ready, encryption="required"), "encryption")
+    assert (failed["ok"], failed["code"]) == (False, "no_certificates")
+    assert failed["reason"] == (
+        "h1 cannot encrypt a guest's memory: /etc/pki/qemu has no ca-cert.pem and no server-cert.pem"
+    )
+
+
+def test_filtered_ports(hosts, ready, monkeypatch):
+    monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers, "no answer"))
+    failed = check(probe(hosts, ready), "ports")
+    assert failed == {
+        "check": "ports",
+        "ok": False,
+        "code": "ports_filtered",
+        "reason": "no answer from 198.18.0.12 port 49215",
+        "remedy": "open TCP 49152-49215 from h1 to 198.18.0.12",
+    }
+
+
+def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        ports, "connect_ports", lambda address, numbers, timeout_s: tried.extend(numbers) or dict.fromkeys(numbers)
+    )
+    hosts[1].add_guest("coming", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION))
+    probe(hosts, ready)
+    assert set(tried) == {49215}
+
+
+def test_a_cpu_that_the_destination_cannot_be_stands_against_that_guest_only(hosts, ready):
+    hosts[0].add_guest("fine")
+    xml = libvirt.domain_xml("odd name", "4dea22b3-1d52-d8f3-2516-782e98ab3fa0").replace("qemu64", "Skylake-Server")
+    hosts[0].add_guest("odd name", uuid="4dea22b3-1d52-d8f3-2516-782e98ab3fa0", xml=xml)
+    hosts[1].incompatible_cpus["Skylake-Server"] = "Host CPU does not provide required features: avx512f"
+    found = probe(hosts, ready)
+    assert found["ok"]
+    assert check(found, "cpu")["code"] == "some_refused"
+    (refused,) = found["guests"]
+    assert refused["name"] == "odd name"
+    (why,) = refused["refusals"]
+    assert why["code"] == "cpu"
+    assert why["reason"] == (
+        "h2 cannot be the CPU of this guest: the CPU is incompatible with host CPU: Host CPU does not provide required "
+        "features: avx512f"
+    )
+
+
+def test_a_destination_that_breaks_off(hosts, ready, monkeypatch):
+    def broken(self):
+        raise libvirt.libvirtError("internal error: client socket is closed", 1)
+
+    monkeypatch.setattr(libvirt.Connection, "getLibVersion", broken)
+    with pytest.raises(libvirt.libvirtError):
+        probe(hosts, ready)
+    source = SourceHost("u", (9, 0, 0), (7, 2, 0), [])
+    request = PathRequest("h1", "qemu:///system", "off", 10, True, False)
+    said = list(checks_of_path(request, source, H2, ready))
+    failed = check(paths._path(request, H2, child_process.Ended(said, False, None)), "connect")
+    assert (failed["ok"], failed["code"]) == (False, "connection_lost")
