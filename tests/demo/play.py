@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import environment, playbook_words, program
 from lab import Lab, Probe
 
@@ -35,14 +35,14 @@ def play(lab: Lab, host: str, folder: Path) -> dict[str, Any]:
     """Drain a host and bring its guests home, watching all of it; return the report."""
     leaving = [guest.name for guest in lab.guests.values() if guest.home == host]
     words.cluster(lab, host, leaving)
-    before = outside.verified(lab)
+    before = actual_state.verified(lab)
     with lab.probe(period_ms=PROBE_MS) as probe:
         words.watching(_baseline(probe))
         drained = _section(lab, probe, "drain_host", host, folder)
         words.after_drain(lab, host, drained)
         restored = _section(lab, probe, "restore_host", host, folder)
         words.after_restore(host, restored)
-    after = outside.verified(lab)
+    after = actual_state.verified(lab)
     return _report(host, leaving, drained, restored, before, after)
 
 
@@ -63,15 +63,15 @@ def _section(lab: Lab, probe: Probe, name: str, host: str, folder: Path) -> dict
     seconds = time.monotonic() - began
     seen = probe.records()
     words.checking()
-    memory = outside.verified(lab)
+    memory = actual_state.verified(lab)
     return {
         "playbook": name,
         "status": status,
         "seconds": round(seconds, 1),
         "seen": seen,
         "memory": memory,
-        "places": outside.places(lab),
-        "active_on_host": outside.active_on(lab, host),
+        "places": actual_state.places(lab),
+        "active_on_host": actual_state.active_on(lab, host),
         "reported": _reported(folder, name),
     }
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import outside
+from harness import actual_state
 from lab import Lab
 
 MIB = 1024 * 1024
@@ -109,14 +109,14 @@ def after_drain(lab: Lab, host: str, section: dict[str, Any]) -> None:
     empty = not section["active_on_host"]
     _held(empty, f"{host} runs no guest, by its own libvirtd" + ("" if empty else f": {section['active_on_host']}"))
     _guests_held(section)
-    print(f"       {outside.summary(section['places'])}")
+    print(f"       {actual_state.summary(section['places'])}")
 
 
 def after_restore(host: str, section: dict[str, Any]) -> None:
     """What outsiders say after the way home."""
     _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
     _guests_held(section)
-    print(f"       {outside.summary(section['places'])}")
+    print(f"       {actual_state.summary(section['places'])}")
 
 
 def _guests_held(section: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from lab import Lab, LabError, in_parallel
 
-from . import outside
+from . import actual_state
 
 if TYPE_CHECKING:
     from lab import Host
@@ -39,12 +39,12 @@ true
 def tidy(lab: Lab) -> Lab:
     """Mend all faults, forget all that the collection keeps on hosts, remove strangers, bring all guests home."""
     mend(lab)
-    known = outside.everywhere(lab)
+    known = actual_state.everywhere(lab)
     for name, where in known.items():
         if not _is_well(lab, name, where):
             _forget(lab, name, where)
     in_parallel(lambda host: _send_home(lab, host), lab.hosts.values())
-    if outside.places(lab) != {guest.name: guest.home for guest in lab.guests.values()}:
+    if actual_state.places(lab) != {guest.name: guest.home for guest in lab.guests.values()}:
         lab = Lab.up()
     return lab
 
@@ -69,7 +69,7 @@ def _forget(lab: Lab, name: str, where: dict[str, str]) -> None:
 
 def _send_home(lab: Lab, host: Host) -> None:
     """Send away what is not at home here, one after the other; what does not go is started anew at home."""
-    for name, state in outside.domains(host).items():
+    for name, state in actual_state.domains(host).items():
         home = lab.guest(name).home
         if home == host.name:
             continue

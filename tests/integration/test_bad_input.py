@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Outcome
 from harness.operator import Operator
 from lab import Lab
@@ -31,9 +31,9 @@ def shared(cluster: Lab) -> Lab:
 @pytest.fixture
 def lab(shared: Lab) -> Iterator[Lab]:
     """The shared lab; proves afterwards that every guest is still where it was."""
-    before = outside.everywhere(shared)
+    before = actual_state.everywhere(shared)
     yield shared
-    assert outside.everywhere(shared) == before
+    assert actual_state.everywhere(shared) == before
 
 
 def move(operator: Operator, guest: str, *words: str, to: str = "h2", **more: Any) -> Outcome:

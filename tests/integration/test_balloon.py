@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Host, Lab, agent_protocol
@@ -86,7 +86,7 @@ def spare(lab: Lab) -> Iterator[Spare]:
     h1.ssh_with("cat > /root/spare.xml && virsh define /root/spare.xml", definition(lab, made.uuid, address))
     h1.ssh(f"virsh start {GUEST}", check=True)
     assert agent_protocol.wait_ready(address, 120.0) is not None
-    outside.wait_until("it reports its memory", lambda: "usable" in made.balloon())
+    actual_state.wait_until("it reports its memory", lambda: "usable" in made.balloon())
     yield made
     for name in ("h1", "h2"):
         lab.host(name).ssh(f"virsh -q destroy {GUEST}; virsh -q undefine {GUEST}")
@@ -174,10 +174,10 @@ def test_what_a_guest_does_not_need_stays_behind(lab: Lab, operator: Operator, s
 def test_a_guest_gets_its_memory_back_after_its_run_was_killed(lab: Lab, operator: Operator, spare: Spare) -> None:
     h1 = lab.host("h1")
     taking = start(operator, plan(lab, GUEST, spare.uuid, 3), free_memory="auto")
-    outside.wait_until("memory is taken", lambda: spare.balloon()["actual"] < MEMORY_KIB * 0.9, period=0.1)
+    actual_state.wait_until("memory is taken", lambda: spare.balloon()["actual"] < MEMORY_KIB * 0.9, period=0.1)
     taking.kill()
     h1.ssh("""kill -KILL "$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/' /var/lib/kvmops/apply.lease)" """, check=True)
-    outside.wait_until("nobody gives it back", lambda: spare.balloon()["actual"] < MEMORY_KIB * 0.6)
+    actual_state.wait_until("nobody gives it back", lambda: spare.balloon()["actual"] < MEMORY_KIB * 0.6)
     outcome = start(operator, plan(lab, GUEST, spare.uuid, 4)).finish()
     assert outcome.status == 0, outcome.text
     assert journal(lab, 4)["memory.returned"]["outcome"] == "returned"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
@@ -27,7 +27,7 @@ def blocked(lab: Lab) -> Lab:
 
 
 def test_stop_names_them_and_leaves_all_as_it_was(blocked: Lab, operator: Operator) -> None:
-    places = outside.everywhere(blocked)
+    places = actual_state.everywhere(blocked)
     drain = operator.run("drain_host", drain_host_name="h1")
     assert drain.status == 2, drain.text
     assert WHY in drain.words
@@ -35,7 +35,7 @@ def test_stop_names_them_and_leaves_all_as_it_was(blocked: Lab, operator: Operat
     assert "shy cannot leave h1; why, and what to do, is said above." in drain.words
     assert "run again with -e drain_host_on_blocked=skip" in drain.words
     assert "No guest was moved, and the host is open as before." in drain.words
-    assert outside.everywhere(blocked) == places
+    assert actual_state.everywhere(blocked) == places
     assert "kvmops" not in blocked.host("h1").ssh("virsh -q secret-list").stdout
     assert '"state": "active"' in blocked.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
 
@@ -45,7 +45,7 @@ def test_skip_moves_the_others_and_the_remedy_works(blocked: Lab, operator: Oper
     assert drain.status == 0, drain.text
     told, started = drain.text.index(WHY), drain.text.index(" | setup ")
     assert told < started, "told only after the first guest was on its way"
-    assert outside.active_on(blocked, "h1") == ["shy"]
+    assert actual_state.active_on(blocked, "h1") == ["shy"]
     assert "h1 still runs shy, and stays cordoned." in drain.words
     assert '"state": "cordoned"' in blocked.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
     [report] = operator.reports()
@@ -55,7 +55,7 @@ def test_skip_moves_the_others_and_the_remedy_works(blocked: Lab, operator: Oper
     blocked.host("h1").ssh("virsh -q snapshot-delete shy before-upgrade --metadata", check=True)
     again = operator.run("drain_host", drain_host_name="h1")
     assert again.status == 0, again.text
-    assert outside.active_on(blocked, "h1") == []
+    assert actual_state.active_on(blocked, "h1") == []
     assert '"state": "maintenance"' in blocked.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab, in_parallel
 
@@ -25,14 +25,14 @@ def traces(lab: Lab) -> list[str]:
 
 
 def test_check_shows_the_plan_and_touches_nothing(lab: Lab, operator: Operator) -> None:
-    before, places = traces(lab), outside.everywhere(lab)
+    before, places = traces(lab), actual_state.everywhere(lab)
     check = operator.run("drain_host", "--check", drain_host_name="h1")
     assert check.status == 0, check.text
     assert "4 guests (512 MiB) leave h1" in check.words
     assert "STEP GUEST MEMORY FROM TO START END TIME SENT DOWNTIME HOW" in check.words
     assert re.search(r"s\d+ web-one 128 MiB h1 h3 ", check.words)
     assert "web-one h3 is the only host that can take it; " in check.words
-    assert outside.everywhere(lab) == places
+    assert actual_state.everywhere(lab) == places
     assert traces(lab) == before
     assert operator.reports() == []
 
@@ -45,11 +45,11 @@ def test_check_needs_no_way_to_write(lab: Lab, operator: Operator) -> None:
     assert "4 guests (512 MiB) leave h1" in check.words
     drain = operator.run("drain_host", drain_host_name="h1")
     assert drain.status != 0, "the writable socket was not hidden after all"
-    assert outside.running_processes(lab, "h1") == 4
+    assert actual_state.running_processes(lab, "h1") == 4
 
 
 def test_check_of_a_restore_and_of_one_move(lab: Lab, operator: Operator) -> None:
-    before, places = traces(lab), outside.everywhere(lab)
+    before, places = traces(lab), actual_state.everywhere(lab)
     move = operator.run_module(
         "h1",
         "domain_migrate",
@@ -63,5 +63,5 @@ def test_check_of_a_restore_and_of_one_move(lab: Lab, operator: Operator) -> Non
     home = operator.run("restore_host", "--check", restore_host_name="h2")
     assert home.status == 0, home.text
     assert "no guest has to come home to h2" in home.words
-    assert outside.everywhere(lab) == places
+    assert actual_state.everywhere(lab) == places
     assert traces(lab) == before

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Outcome
 from harness.operator import Operator
 from harness.tidy import tidy
@@ -41,7 +41,7 @@ def drained(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """Drain h1 once, with a prober watching."""
     lab = tidy(cluster)
     operator = Operator(lab, tmp_path_factory.mktemp("drained"), without=("h4",))
-    boots = outside.boot_ids(lab)
+    boots = actual_state.boot_ids(lab)
     with lab.probe() as probe:
         outcome = operator.run("drain_host", drain_host_name="h1", drain_host_reason="new fans, ticket 4711")
         seen = probe.records()
@@ -51,13 +51,13 @@ def drained(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 def test_it_succeeds_and_leaves_the_host_empty(drained: Drained) -> None:
     assert drained.outcome.status == 0, drained.outcome.text
-    assert outside.active_on(drained.lab, "h1") == []
+    assert actual_state.active_on(drained.lab, "h1") == []
     assert "Drain of h1: done, 4 guests moved" in drained.outcome.words
     assert "h1 runs no guest." in drained.outcome.words
 
 
 def test_every_guest_runs_on_exactly_one_host(drained: Drained) -> None:
-    where = outside.everywhere(drained.lab)
+    where = actual_state.everywhere(drained.lab)
     assert {name: len(hosts) for name, hosts in where.items()} == dict.fromkeys(drained.lab.guests, 1)
     assert {state for hosts in where.values() for state in hosts.values()} == {"running"}
 
@@ -65,13 +65,13 @@ def test_every_guest_runs_on_exactly_one_host(drained: Drained) -> None:
 def test_no_guest_noticed(drained: Drained) -> None:
     silent = {name: seen["gaps"][:3] for name, seen in drained.seen.items() if not seen["alive"]}
     assert silent == {}
-    assert outside.boot_ids(drained.lab) == drained.boots, "a guest was started again"
-    damaged = {name: result for name, result in outside.verified(drained.lab).items() if not result["memory_ok"]}
+    assert actual_state.boot_ids(drained.lab) == drained.boots, "a guest was started again"
+    damaged = {name: result for name, result in actual_state.verified(drained.lab).items() if not result["memory_ok"]}
     assert damaged == {}
 
 
 def test_guests_that_are_to_be_kept_apart_still_are(drained: Drained) -> None:
-    where = outside.places(drained.lab)
+    where = actual_state.places(drained.lab)
     assert where["web-two"] == "h2", "a bystander was moved"
     assert where["web-one"] == "h3"
     assert "h3 is the only host that can take it" in drained.outcome.words
@@ -91,7 +91,7 @@ def test_the_report_says_what_happened(drained: Drained) -> None:
     assert report["goal"] == {"kind": "drain", "hosts": ["h1"]}
     assert report["todo"] == []
     assert sorted(drained.rows) == LEAVING
-    where = outside.places(drained.lab)
+    where = actual_state.places(drained.lab)
     for guest, row in drained.rows.items():
         assert (row["source"], row["destination"], row["outcome"]) == ("h1", where[guest], "moved")
         assert row["bytes"] > 1024 * 1024
@@ -115,21 +115,21 @@ def test_the_host_is_in_maintenance_and_says_so(drained: Drained) -> None:
 
 
 def test_the_same_drain_again_changes_nothing(drained: Drained) -> None:
-    before = outside.everywhere(drained.lab)
+    before = actual_state.everywhere(drained.lab)
     again = drained.operator.run("drain_host", drain_host_name="h1", drain_host_reason="new fans, ticket 4711")
     assert again.status == 0, again.text
     assert again.total("changed") == 0, again.text
     assert "no guest has to leave h1" in again.words
-    assert outside.everywhere(drained.lab) == before
+    assert actual_state.everywhere(drained.lab) == before
 
 
 def test_the_guests_come_home(drained: Drained) -> None:
     home = drained.operator.run("restore_host", restore_host_name="h1")
     assert home.status == 0, home.text
     assert "Restore of h1: done, 4 guests moved" in home.words
-    assert outside.places(drained.lab) == {guest.name: guest.home for guest in drained.lab.guests.values()}
-    assert outside.boot_ids(drained.lab) == drained.boots, "a guest was started again"
-    assert all(result["memory_ok"] for result in outside.verified(drained.lab).values())
+    assert actual_state.places(drained.lab) == {guest.name: guest.home for guest in drained.lab.guests.values()}
+    assert actual_state.boot_ids(drained.lab) == drained.boots, "a guest was started again"
+    assert all(result["memory_ok"] for result in actual_state.verified(drained.lab).values())
 
 
 def test_coming_home_again_changes_nothing(drained: Drained) -> None:

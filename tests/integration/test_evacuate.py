@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
@@ -22,21 +22,21 @@ def maintenance(operator: Operator, *hosts: str) -> list[str]:
 
 def test_two_of_four_hosts_are_emptied_and_nobody_notices(lab: Lab, rack_operator: Operator) -> None:
     """With C(-l) they ask the others; once more without, when there is nothing left to do."""
-    operator, boots = rack_operator, outside.boot_ids(lab)
+    operator, boots = rack_operator, actual_state.boot_ids(lab)
     check = operator.run("evacuate", "--check", evacuate_hosts=["h1", "h2"], **QUICKLY)
     assert check.status == 0, check.text
     assert "5 guests (640 MiB) leave h1 and h2" in check.words
-    assert outside.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
+    assert actual_state.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
 
     evacuation = operator.run("evacuate", "-l", "h1,h2", evacuate_window_s=3600, **QUICKLY)
     assert evacuation.status == 0, evacuation.text
     assert set(evacuation.recap()) == {"h1", "h2"}
-    where = outside.everywhere(lab)
+    where = actual_state.everywhere(lab)
     assert sorted(where) == sorted(lab.guests)
     assert all(set(hosts.values()) == {"running"} and len(hosts) == 1 for hosts in where.values())
     assert {host for hosts in where.values() for host in hosts} == {"h3", "h4"}
     assert where["web-one"] != where["web-two"], "guests that are kept apart were put together"
-    assert outside.boot_ids(lab) == boots, "a guest was started again"
+    assert actual_state.boot_ids(lab) == boots, "a guest was started again"
     assert "Evacuation of h1 and h2: done, 5 guests moved" in evacuation.words
     assert maintenance(operator, "h1", "h2", "h3") == ["maintenance", "maintenance", "active"]
     [report] = operator.reports()
@@ -47,11 +47,11 @@ def test_two_of_four_hosts_are_emptied_and_nobody_notices(lab: Lab, rack_operato
     assert again.status == 0, again.text
     assert again.total("changed") == 0, again.text
     assert "h1 runs no guest." in again.words
-    assert outside.everywhere(lab) == where
+    assert actual_state.everywhere(lab) == where
 
 
 def test_all_hosts_are_cordoned_or_none(lab: Lab, rack_operator: Operator) -> None:
-    before = outside.everywhere(lab)
+    before = actual_state.everywhere(lab)
     close = {"name": "h2", "state": "cordoned", "owner": "bob", "reason": "new disks"}
     assert rack_operator.run_module("h2", "host_maintenance", **close).status == 0
     evacuation = rack_operator.run("evacuate", "-l", "h1,h2", **QUICKLY)
@@ -59,7 +59,7 @@ def test_all_hosts_are_cordoned_or_none(lab: Lab, rack_operator: Operator) -> No
     assert "h1, h2 were not emptied: h2 could not be cordoned: h2 is cordoned by bob since" in evacuation.words
     assert "No guest was moved, and all hosts are as before." in evacuation.words
     assert maintenance(rack_operator, "h1", "h2") == ["active", "cordoned"]
-    assert outside.everywhere(lab) == before
+    assert actual_state.everywhere(lab) == before
 
 
 def test_nothing_is_emptied_that_was_not_named(lab: Lab, rack_operator: Operator) -> None:

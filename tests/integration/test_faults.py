@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Lab
@@ -57,7 +57,7 @@ def moving_guest(running: Running) -> tuple[str, str]:
     ids=lambda fault: fault.__name__,
 )
 def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fault: Fault) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
     guest, destination = moving_guest(drain)
     fault(slowly, destination)
@@ -67,7 +67,7 @@ def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fau
 
     check_nobody_lost(slowly, boots)
     # What failed is told with what to do; what could go has gone.
-    still_there = outside.active_on(slowly, "h1")
+    still_there = actual_state.active_on(slowly, "h1")
     assert guest in still_there
     assert outcome.status == 2, outcome.text
     assert "The drain of h1 is not complete" in outcome.words
@@ -86,14 +86,14 @@ def test_a_fault_in_the_middle_loses_nobody(slowly: Lab, operator: Operator, fau
         slowly.fault.mend(host)
     again = operator.run("drain_host", drain_host_name="h1")
     assert again.status == 0, again.text
-    assert outside.active_on(slowly, "h1") == []
+    assert actual_state.active_on(slowly, "h1") == []
     check_nobody_lost(slowly, boots)
 
 
 def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:
     """Every guest runs at exactly one host, is the one it was, and has its memory."""
-    outside.wait_until("every libvirtd answers", lambda: bool(outside.everywhere(lab)))
-    where = outside.everywhere(lab)
+    actual_state.wait_until("every libvirtd answers", lambda: bool(actual_state.everywhere(lab)))
+    where = actual_state.everywhere(lab)
     assert {name: list(hosts.values()) for name, hosts in where.items()} == {name: ["running"] for name in lab.guests}
-    assert outside.boot_ids(lab) == boots
-    assert all(result["memory_ok"] for result in outside.verified(lab).values())
+    assert actual_state.boot_ids(lab) == boots
+    assert all(result["memory_ok"] for result in actual_state.verified(lab).values())

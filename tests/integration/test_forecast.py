@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
@@ -27,7 +27,7 @@ def unwrapped(text: str) -> str:
 
 
 def test_a_check_forecasts_from_what_was_measured_and_moves_nothing(lab: Lab, operator: Operator) -> None:
-    places = outside.everywhere(lab)
+    places = actual_state.everywhere(lab)
     measure = operator.run("measure", measure_s=8)
     assert measure.status == 0, measure.text
     assert measure.total("changed") == 0
@@ -48,7 +48,7 @@ def test_a_check_forecasts_from_what_was_measured_and_moves_nothing(lab: Lab, op
         assert re.search(rf"^h1: {guest} -> h\d \| would move \| ", check.text, re.MULTILINE), check.text
     assert re.search(r"Expected: \S+ s and \S+ MiB in all", check.words)
     assert "Not measured" not in check.words
-    assert outside.everywhere(lab) == places
+    assert actual_state.everywhere(lab) == places
 
 
 def test_a_check_without_a_measurement_says_so_and_how_to_get_one(lab: Lab, operator: Operator) -> None:
@@ -80,11 +80,11 @@ def test_a_report_holds_the_forecast_against_what_came_true(lab: Lab, operator: 
     home = operator.run("restore_host", restore_host_name="h1")
     assert home.status == 0, home.text
     assert all(row["forecast"]["measured_at"] for row in operator.reports()[-1]["guests"])
-    assert outside.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
+    assert actual_state.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
 
 
 def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: Lab, operator: Operator) -> None:
-    places = outside.everywhere(lab)
+    places = actual_state.everywhere(lab)
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_intent={"deadline_s": 1, "bandwidth_mib_s": 8})
     assert drain.status == 2, drain.text
     assert "no guest can leave h1" in drain.words
@@ -92,7 +92,7 @@ def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: La
     assert re.search(r"-> permit deadline_s of at least \d+, or raise bandwidth_mib_s to \d+", drain.words), drain.text
     assert " | setup " not in drain.text
     assert "No guest was moved, and the host is open as before." in drain.words
-    assert outside.everywhere(lab) == places
+    assert actual_state.everywhere(lab) == places
 
 
 def test_a_guest_that_cannot_be_measured_is_moved_all_the_same(lab: Lab, operator: Operator) -> None:
@@ -100,7 +100,7 @@ def test_a_guest_that_cannot_be_measured_is_moved_all_the_same(lab: Lab, operato
     assert drain.status == 0, drain.text
     assert "[WARNING]: Not measured on h1: budget_s is -1.0, which leaves no time to measure" in drain.words
     assert NOT_MEASURED.search(drain.words), drain.text
-    assert outside.active_on(lab, "h1") == []
+    assert actual_state.active_on(lab, "h1") == []
     [report] = operator.reports()
     assert [row["forecast"]["measured_at"] for row in report["guests"]] == [None] * len(LEAVING)
 

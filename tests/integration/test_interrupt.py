@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Lab
@@ -43,7 +43,7 @@ def moving_guest(running: Running) -> str:
 
 def left(lab: Lab, guest: str) -> bool:
     """Whether a guest runs at exactly one host, which is not h1."""
-    where = outside.everywhere(lab)[guest]
+    where = actual_state.everywhere(lab)[guest]
     return len(where) == 1 and "h1" not in where and list(where.values()) == ["running"]
 
 
@@ -51,11 +51,12 @@ def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:
     """Every guest runs at exactly one host, is the one it was, and has its memory."""
     # A guest on its way shows at its destination as well, where it does not run.
     running = {
-        name: sum(state == "running" for state in hosts.values()) for name, hosts in outside.everywhere(lab).items()
+        name: sum(state == "running" for state in hosts.values())
+        for name, hosts in actual_state.everywhere(lab).items()
     }
     assert running == dict.fromkeys(lab.guests, 1)
-    assert outside.boot_ids(lab) == boots
-    assert all(result["memory_ok"] for result in outside.verified(lab).values())
+    assert actual_state.boot_ids(lab) == boots
+    assert all(result["memory_ok"] for result in actual_state.verified(lab).values())
 
 
 def finish_the_drain(operator: Operator, lab: Lab) -> None:
@@ -63,16 +64,16 @@ def finish_the_drain(operator: Operator, lab: Lab) -> None:
     lab.fault.mend("h1")
     again = operator.run("drain_host", drain_host_name="h1")
     assert again.status == 0, again.text
-    assert outside.active_on(lab, "h1") == []
+    assert actual_state.active_on(lab, "h1") == []
     assert "h1 runs no guest." in again.words
 
 
 def test_a_killed_controller_loses_nothing(slowly: Lab, operator: Operator) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
     guest = moving_guest(drain)
     drain.kill()
-    outside.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
+    actual_state.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
     check_nobody_lost(slowly, boots)
     finish_the_drain(operator, slowly)
     check_nobody_lost(slowly, boots)
@@ -88,11 +89,11 @@ def test_a_run_after_a_kill_joins_the_one_that_is_still_at_work(slowly: Lab, ope
     slowly.fault.mend("h1")
     outcome = again.finish()
     assert outcome.status == 0, outcome.text
-    assert outside.active_on(slowly, "h1") == []
+    assert actual_state.active_on(slowly, "h1") == []
 
 
 def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, operator: Operator) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
     guest = moving_guest(drain)
     drain.press_ctrl_c()
@@ -103,10 +104,10 @@ def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, op
     )
     assert "Run the same playbook again to carry on." in outcome.words
 
-    outside.wait_until(f"{guest} arrives", lambda: left(slowly, guest))
-    outside.wait_until("the job on h1 ends", lambda: lease_is_free(slowly))
+    actual_state.wait_until(f"{guest} arrives", lambda: left(slowly, guest))
+    actual_state.wait_until("the job on h1 ends", lambda: lease_is_free(slowly))
     others = [name for name in ("busy", "idle", "shy", "web-one") if name != guest]
-    assert outside.active_on(slowly, "h1") == others, "another guest was started after Ctrl-C"
+    assert actual_state.active_on(slowly, "h1") == others, "another guest was started after Ctrl-C"
     check_nobody_lost(slowly, boots)
     assert maintenance_of(operator, "h1") == "cordoned"
     finish_the_drain(operator, slowly)
@@ -114,7 +115,7 @@ def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, op
 
 
 def test_a_killed_job_on_the_host_leaves_the_move_to_libvirt(slowly: Lab, operator: Operator) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
     guest = moving_guest(drain)
     slowly.host("h1").ssh(
@@ -122,14 +123,14 @@ def test_a_killed_job_on_the_host_leaves_the_move_to_libvirt(slowly: Lab, operat
     )
     outcome = drain.finish()
     assert outcome.status != 0, outcome.text
-    outside.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
+    actual_state.wait_until(f"{guest} arrives by itself", lambda: left(slowly, guest))
     check_nobody_lost(slowly, boots)
     finish_the_drain(operator, slowly)
     check_nobody_lost(slowly, boots)
 
 
 def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operator) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     move = operator.start_module(
         "h1", "domain_migrate", guest="busy", destination="h2", destination_uri="qemu+ssh://root@h2/system"
     )
@@ -138,24 +139,26 @@ def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operato
     outcome = move.finish()
     assert outcome.status != 0, outcome.text
     assert "h1: interrupted. The move is being aborted; the guest stays where it is." in outcome.words
-    outside.wait_until("the move is over", lambda: outside.everywhere(slowly)["busy"] == {"h1": "running"})
-    outside.wait_until("no job is left", lambda: "None" in slowly.host("h1").ssh("virsh domjobinfo busy").stdout)
+    actual_state.wait_until("the move is over", lambda: actual_state.everywhere(slowly)["busy"] == {"h1": "running"})
+    actual_state.wait_until("no job is left", lambda: "None" in slowly.host("h1").ssh("virsh domjobinfo busy").stdout)
     check_nobody_lost(slowly, boots)
-    assert outside.places(slowly)["busy"] == "h1"
+    assert actual_state.places(slowly)["busy"] == "h1"
 
 
 def test_a_guest_that_is_migrating_already_is_awaited(slowly: Lab, operator: Operator) -> None:
-    boots = outside.boot_ids(slowly)
+    boots = actual_state.boot_ids(slowly)
     by_hand = "virsh migrate --live --p2p --persistent --undefinesource shy qemu+ssh://root@h2/system"
     slowly.host("h1").ssh(f"nohup {by_hand} >/run/by-hand.log 2>&1 </dev/null &", check=True)
-    outside.wait_until("it is on its way", lambda: "Unbounded" in slowly.host("h1").ssh("virsh domjobinfo shy").stdout)
+    actual_state.wait_until(
+        "it is on its way", lambda: "Unbounded" in slowly.host("h1").ssh("virsh domjobinfo shy").stdout
+    )
     move = operator.run_module(
         "h1", "domain_migrate", guest="shy", destination="h2", destination_uri="qemu+ssh://root@h2/system"
     )
     assert move.status == 0, move.text
     assert "a migration is under way already; waiting for its end" in move.words
     assert '"outcome": "moved"' in move.text
-    assert outside.everywhere(slowly)["shy"] == {"h2": "running"}
+    assert actual_state.everywhere(slowly)["shy"] == {"h2": "running"}
     check_nobody_lost(slowly, boots)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Running, environment, program
 from harness.operator import Operator
 from lab import Lab
@@ -170,12 +170,12 @@ ONLY_IDLE = {"drain_host_name": "h1", "drain_host_exclude": ["busy", "shy", "web
 
 def test_a_drain_of_hosts_that_another_run_has_leaves_all_as_it_was(lab: Lab, operator: Operator) -> None:
     assert operator.run_module("h3", "host_lease", **NIGHTLY, purpose="nightly").status == 0
-    held, before = lease(lab, "h3"), outside.everywhere(lab)
+    held, before = lease(lab, "h3"), actual_state.everywhere(lab)
     drain = operator.run("drain_host", **{**ONLY_IDLE, "drain_host_exclude": ["busy"]})
     assert drain.status == 2, drain.text
     assert f"h3 is taken by bob for run rebalance-7 (nightly) since {held['since']}" in drain.words
     assert "No guest was moved, and the host is open as before." in drain.words
-    assert outside.everywhere(lab) == before
+    assert actual_state.everywhere(lab) == before
     assert [lease(lab, host)["owner"] for host in ("h1", "h2", "h3")] == [None, None, "bob"]
     home = operator.run("restore_host", restore_host_name="h3")
     assert home.status == 2, home.text
@@ -196,5 +196,5 @@ def test_a_drain_waits_for_another_run_and_plans_anew_after_it(lab: Lab, operato
     outcome = drain.finish()
     assert outcome.status == 0, outcome.text
     assert outcome.text.count("1 guest (128 MiB) leaves h1") == 2, "it did not plan again"
-    assert outside.everywhere(lab)["idle"] == {"h3": "running"}
+    assert actual_state.everywhere(lab)["idle"] == {"h3": "running"}
     assert [lease(lab, host)["owner"] for host in ("h1", "h3")] == [None, None]

@@ -9,7 +9,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
@@ -54,7 +54,7 @@ def oddly_named(lab: Lab) -> Lab:
         place = f"/run/odd-{number}.xml"
         lab.host("h1").ssh_with(f"cat > {place} && virsh -q define {place}", definition(lab, name))
     lab.host("h1").ssh("for name in $(virsh -q list --inactive --uuid); do virsh -q start $name; done", check=True)
-    assert sorted(set(outside.active_on(lab, "h1")) - set(lab.guests)) == sorted(NAMES)
+    assert sorted(set(actual_state.active_on(lab, "h1")) - set(lab.guests)) == sorted(NAMES)
     return lab
 
 
@@ -64,14 +64,14 @@ def test_they_move_and_come_home(oddly_named: Lab, operator: Operator) -> None:
         order = {"destination": "h3", "destination_uri": "qemu+ssh://root@h3/system"}
         move = operator.run_module("h1", "domain_migrate", guest=name, **order)
         assert move.status == 0, move.text
-        assert list(outside.everywhere(oddly_named)[name]) == ["h3"]
+        assert list(actual_state.everywhere(oddly_named)[name]) == ["h3"]
 
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_exclude=ordinary)
     assert drain.status == 0, drain.text
-    assert outside.active_on(oddly_named, "h1") == sorted(ordinary)
+    assert actual_state.active_on(oddly_named, "h1") == sorted(ordinary)
     [report] = operator.reports()
     rows = {row["guest"]: row["destination"] for row in report["guests"]}
-    where = outside.everywhere(oddly_named)
+    where = actual_state.everywhere(oddly_named)
     drained = [name for name in NAMES if name not in BY_NAME]
     assert {name: list(where[name].items()) for name in drained} == {
         name: [(rows[name], "running")] for name in drained
@@ -83,4 +83,4 @@ def test_they_move_and_come_home(oddly_named: Lab, operator: Operator) -> None:
 
     home = operator.run("restore_host", restore_host_name="h1")
     assert home.status == 0, home.text
-    assert outside.active_on(oddly_named, "h1") == sorted([*ordinary, *drained])
+    assert actual_state.active_on(oddly_named, "h1") == sorted([*ordinary, *drained])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
@@ -25,30 +25,30 @@ def plans(folder: Path) -> tuple[dict[str, Any], ElementTree.Element, str]:
 
 
 def test_a_skewed_cluster_is_evened_out_by_a_plan_that_was_agreed_to(lab: Lab, rack_operator: Operator) -> None:
-    operator, boots, before = rack_operator, outside.boot_ids(lab), outside.everywhere(lab)
+    operator, boots, before = rack_operator, actual_state.boot_ids(lab), actual_state.everywhere(lab)
     check = operator.run("rebalance", "--check", **WEIGHED)
     assert check.status == 0, check.text
     assert check.text.count("would move") > 0
-    assert outside.everywhere(lab) == before
+    assert actual_state.everywhere(lab) == before
 
     pipeline = operator.run("rebalance", rebalance_mode="ci", rebalance_report_dir="plans", **WEIGHED)
     assert pipeline.status == 2, pipeline.text
     assert "A plan was made: " in pipeline.words
-    assert outside.everywhere(lab) == before
+    assert actual_state.everywhere(lab) == before
     plan, junit, markdown = plans(operator.folder / "plans")
     assert int(junit.get("failures", 0)) == len(plan["steps"]) + 1
     assert all(f"| {step['id']} | {step['guest']['name']} |" in markdown for step in plan["steps"])
 
     done = operator.run("rebalance", rebalance_plan=str(operator.folder / "plans" / "rebalance.json"), **WEIGHED)
     assert done.status == 0, done.text
-    where = outside.places(lab)
+    where = actual_state.places(lab)
     assert {step["guest"]["name"]: where[step["guest"]["name"]] for step in plan["steps"]} == {
         step["guest"]["name"]: step["destination"] for step in plan["steps"]
     }
     counts = [list(where.values()).count(host) for host in lab.hosts]
     assert max(counts) - min(counts) <= 1, where
     assert where["web-one"] != where["web-two"]
-    assert outside.boot_ids(lab) == boots, "a guest was started again"
+    assert actual_state.boot_ids(lab) == boots, "a guest was started again"
     [report] = operator.reports()
     assert report["figures"]["score_after"] < report["figures"]["score_before"]
     assert (

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Outcome
 from harness.operator import Operator
 from harness.session import lab_beside
@@ -99,8 +99,8 @@ class State:
         record = "cat /var/lib/kvmops/maintenance.json 2>/dev/null || echo '{}'"
         records = {host: json.loads(lab.host(host).ssh(record, check=True).stdout) for host in lab.hosts}
         return State(
-            places=outside.places(lab),
-            boots=outside.boot_ids(lab),
+            places=actual_state.places(lab),
+            boots=actual_state.boot_ids(lab),
             versions={host: qemu(lab, host) for host in lab.hosts},
             host_boots={name: host.boot_id() for name, host in lab.hosts.items()},
             maintenance={host: found.get("state", "active") for host, found in records.items()},
@@ -216,7 +216,7 @@ def test_no_guest_that_could_move_noticed(upgraded: Upgraded) -> None:
     assert silent == {}
     before, after = upgraded.states["before"], upgraded.states["resumed"]
     assert {name: after.boots[name] for name in MOVING} == {name: before.boots[name] for name in MOVING}
-    damaged = {name: found for name, found in outside.verified(upgraded.lab).items() if not found["memory_ok"]}
+    damaged = {name: found for name, found in actual_state.verified(upgraded.lab).items() if not found["memory_ok"]}
     assert damaged == {}
 
 
@@ -237,4 +237,4 @@ def test_a_guest_that_cannot_move_was_shut_down_with_its_consent_and_is_back(upg
 def test_once_more_there_is_nothing_to_upgrade(upgraded: Upgraded) -> None:
     assert upgraded.again.status == 0, upgraded.again.text
     assert "nothing to upgrade: h1, h2, h3" in upgraded.again.words
-    assert outside.places(upgraded.lab) == upgraded.states["resumed"].places
+    assert actual_state.places(upgraded.lab) == upgraded.states["resumed"].places

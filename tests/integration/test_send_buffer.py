@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import Running
 from harness.operator import Operator
 from lab import Host, Lab
@@ -78,7 +78,7 @@ def test_with_consent_little_waits_unsent_and_the_host_stays_as_it_was(
     moving = start_move(lab, operator, tune_network=True, encryption=encryption)
     moving.await_text(BOUNDED)
     # What the guest wrote before the bound has to leave first.
-    outside.wait_until("what waited before has left", lambda: (most_unsent(h1) or FEW_BYTES) < FEW_BYTES)
+    actual_state.wait_until("what waited before has left", lambda: (most_unsent(h1) or FEW_BYTES) < FEW_BYTES)
     seen = watch(h1)
     during = settings_of(h1)
     outcome = moving.finish()
@@ -92,7 +92,7 @@ def test_with_consent_little_waits_unsent_and_the_host_stays_as_it_was(
 
 def test_without_consent_nothing_is_touched(lab: Lab, operator: Operator) -> None:
     moving = start_move(lab, operator, encryption="off")
-    outside.wait_until("the buffer has filled", lambda: (most_unsent(lab.host("h1")) or 0) > FEW_BYTES)
+    actual_state.wait_until("the buffer has filled", lambda: (most_unsent(lab.host("h1")) or 0) > FEW_BYTES)
     outcome = moving.finish()
     assert outcome.status == 0, outcome.text
     assert BOUNDED not in outcome.words
@@ -106,7 +106,7 @@ def test_a_killed_run_leaves_nothing_to_give_back(lab: Lab, operator: Operator) 
     moving.kill()
     h1.ssh("kill -KILL $(pgrep -f domain_migrat[e])")
     assert most_unsent(h1) is not None
-    outside.wait_until("the guest has moved", lambda: lab.where("idle") == ["h2"])
+    actual_state.wait_until("the guest has moved", lambda: lab.where("idle") == ["h2"])
     assert settings_of(h1) == before
     assert most_unsent(h1) is None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import outside
+from harness import actual_state
 from harness.operator import Operator
 from harness.session import lab_beside
 from lab import Lab
@@ -39,7 +39,7 @@ def qemu(lab: Lab, host: str) -> str:
 
 def test_one_host_is_upgraded_and_its_guests_come_home(pair: Lab, tmp_path: Path) -> None:
     operator = Operator(pair, tmp_path)
-    boots, host_boots = outside.boot_ids(pair), {name: host.boot_id() for name, host in pair.hosts.items()}
+    boots, host_boots = actual_state.boot_ids(pair), {name: host.boot_id() for name, host in pair.hosts.items()}
     assert {host: qemu(pair, host) for host in pair.hosts} == {"h1": BEFORE, "h2": BEFORE}
     with pair.probe(period_ms=25) as probe:
         running = operator.start(
@@ -61,7 +61,7 @@ def test_one_host_is_upgraded_and_its_guests_come_home(pair: Lab, tmp_path: Path
     assert [name for name, host in pair.hosts.items() if host.boot_id() != host_boots[name]] == ["h2"]
     record = pair.host("h2").ssh("cat /var/lib/kvmops/maintenance.json", check=True).stdout
     assert json.loads(record)["state"] == "active"
-    assert outside.places(pair) == {"busy": "h2", "idle": "h2"}
+    assert actual_state.places(pair) == {"busy": "h2", "idle": "h2"}
     assert {name: found["gaps"][:3] for name, found in seen.items() if not found["alive"]} == {}
-    assert outside.boot_ids(pair) == boots, "a guest was started again"
-    assert all(found["memory_ok"] for found in outside.verified(pair).values())
+    assert actual_state.boot_ids(pair) == boots, "a guest was started again"
+    assert all(found["memory_ok"] for found in actual_state.verified(pair).values())

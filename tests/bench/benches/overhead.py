@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import CHECKOUT
 from harness.operator import Operator
 from harness.tidy import tidy
@@ -75,7 +75,7 @@ def _by_playbook(lab: Lab, folder: Path, repeat: int) -> dict[str, Any]:
     before = len(operator.reports())
     outcome = operator.run("drain_host", drain_host_name=HOST)
     (place / "ansible.log").write_text(outcome.text, encoding="utf-8")
-    if outcome.status or outside.active_on(lab, HOST):
+    if outcome.status or actual_state.active_on(lab, HOST):
         raise LabError(f"the drain failed with status {outcome.status}", f"See {place / 'ansible.log'}.")
     report = operator.reports()[before:][-1]
     return {
@@ -95,7 +95,7 @@ def _by_hand(lab: Lab, moves: Moves) -> dict[str, Any]:
     began = time.monotonic()
     done = lab.host(HOST).ssh_with("bash -s", "\n".join(lines) + "\n", timeout=600)
     seconds = time.monotonic() - began
-    if outside.active_on(lab, HOST):
+    if actual_state.active_on(lab, HOST):
         raise LabError("the loop of virsh migrate left guests behind", "Run the bench again.")
     spans = [[float(word) for word in line.split()] for line in done.stdout.splitlines()]
     return {

@@ -16,7 +16,7 @@ from bench.drains.observation import Observation
 from bench.drains.policies import FLOOR, LEAST, POLICIES
 from bench.inputs import bench_options, lower_bound
 from bench.results import comparison
-from harness import outside
+from harness import actual_state
 from lab import Lab, LabError
 
 #: How much longer than the lower bound a drain may take, and how much on top, before what is left is given up.
@@ -83,7 +83,7 @@ def _one(lab: Lab, name: str, way: DrainRequest, guests: Sequence[str], folder: 
         else:
             drained = policy_drain.drain(lab, LEAST if name == FLOOR else POLICIES[name], way, guests)
         seen = watch.ended(drained)
-    places = outside.places(lab, guests)
+    places = actual_state.places(lab, guests)
     for guest, row in seen["guests"].items():
         row["arrived"] = places[guest] == way.destination
     return {**seen, "measured_s": drained.measured_s, "playbook_s": drained.playbook_s}

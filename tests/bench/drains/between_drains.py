@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import time
 
-from harness import outside
+from harness import actual_state
 from harness.tidy import CORDON_UUID, tidy
 from lab import Lab, LabError
 
@@ -40,7 +40,7 @@ def bring_home(lab: Lab) -> Lab:
         lab.fault.slow_link(host.name, 0)
     for name in lab.hosts:
         _send_home(lab, name)
-    if outside.places(lab) != {guest.name: guest.home for guest in lab.guests.values()}:
+    if actual_state.places(lab) != {guest.name: guest.home for guest in lab.guests.values()}:
         lab = tidy(lab)
     limit(lab, None)
     time.sleep(SETTLE_S)
@@ -54,7 +54,7 @@ def limit(lab: Lab, mbit: float | None) -> None:
 
 
 def _send_home(lab: Lab, host: str) -> None:
-    for guest in outside.active_on(lab, host):
+    for guest in actual_state.active_on(lab, host):
         home = lab.guests[guest].home if guest in lab.guests else host
         if home == host:
             continue

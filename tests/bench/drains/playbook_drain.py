@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness import outside
+from harness import actual_state
 from harness.ansible import CHECKOUT, Outcome
 from harness.operator import Operator
 from lab import Lab, LabError
@@ -58,7 +58,7 @@ def drain(lab: Lab, way: DrainRequest, folder: Path, *, stated_mib_s: float | No
 def _all_stay(lab: Lab, source: str) -> list[dict[str, Any]]:
     """A plan of no steps is not reported on; why each guest stays is in what the playbook printed."""
     why = [{"reason": "no way of moving it keeps the intent"}]
-    return [{"guest": {"name": name}, "refusals": why} for name in outside.active_on(lab, source)]
+    return [{"guest": {"name": name}, "refusals": why} for name in actual_state.active_on(lab, source)]
 
 
 def _operator(lab: Lab, folder: Path, timings: Path) -> Operator:

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, kvmops.cluster contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is so, asked from outside: of every libvirtd itself and of the guests themselves, never of the collection."""
+"""Where guests are and how they are: asked of every libvirtd and of the guests, never of the collection."""
 
 from __future__ import annotations
 
