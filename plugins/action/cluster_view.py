@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 
 ARGUMENTS = {
     "snapshots_from": {"type": "list", "elements": "str", "required": True},
@@ -35,8 +35,8 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         hostvars = variables["hostvars"]
-        results = of_hosts.registered(hostvars, hosts, *arguments["snapshots_from"])
-        absent = of_hosts.absent(results)
+        results = registered_results.results_of(hostvars, hosts, *arguments["snapshots_from"])
+        absent = registered_results.absent(results)
         for host in absent:
             if host["host"] in arguments["required"]:
                 raise AnsibleActionFail(
@@ -44,14 +44,14 @@ class ActionModule(ActionBase):
                     f" Mend that (try: ansible -m ping {host['host']}), then run this again."
                 )
             Display().warning(f"{host['host']} is left out and gets no guests: {host['reason']}", formatted=True)
-        snapshots = of_hosts.snapshots(results)
-        connect = {host: of_hosts.connection(host, hostvars[host]) for host in snapshots}
+        snapshots = registered_results.snapshots(results)
+        connect = {host: registered_results.connection(host, hostvars[host]) for host in snapshots}
         return {
             "changed": False,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "snapshots": snapshots,
             "absent": absent,
-            "open": of_hosts.open_hosts(snapshots),
+            "open": registered_results.open_hosts(snapshots),
             "connect": connect,
             "endpoints": [
                 {"name": host, "uri": how["connect_uri"], "migration_address": how["migration_address"]}

@@ -9,7 +9,7 @@ import typing as t
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 
 ARGUMENTS = {
     "measured_from": {"type": "str", "required": True},
@@ -33,7 +33,9 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
-        found = of_hosts.measurements(of_hosts.registered(variables["hostvars"], hosts, arguments["measured_from"]))
+        found = registered_results.measurements(
+            registered_results.results_of(variables["hostvars"], hosts, arguments["measured_from"])
+        )
         for missing in found["unmeasured"]:
             if missing["code"] != TOLD_BY_THE_PLAN:
                 why = f"{missing['reason']}: {missing['remedy']}" if missing["remedy"] else missing["reason"]

@@ -98,7 +98,7 @@ class ActionModule(ActionBase):
             self._put("cluster_dest", arguments["cluster_dest"], document, result)
 
     def _put(self, option: str, path: str, document: t.Mapping[str, t.Any], result: dict[str, t.Any]) -> None:
-        written = atomic_write.put(option, Path(path), document, write=not self._task.check_mode)
+        written = atomic_write.save(option, Path(path), document, write=not self._task.check_mode)
         result.update({"changed": True, option: path})
         if self._task.diff:
             header = {"before_header": path, "after_header": path}

@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.report_table import report_lines
 
@@ -53,9 +53,9 @@ class ActionModule(ActionBase):
         plan = _plan(arguments["plan"])
         variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
-        applied = of_hosts.registered(variables["hostvars"], hosts, arguments["results_from"])
-        seen = of_hosts.registered(variables["hostvars"], hosts, *arguments["snapshots_from"])
-        snapshots = of_hosts.snapshots(seen)
+        applied = registered_results.results_of(variables["hostvars"], hosts, arguments["results_from"])
+        seen = registered_results.results_of(variables["hostvars"], hosts, *arguments["snapshots_from"])
+        snapshots = registered_results.snapshots(seen)
 
         report = report_of(plan, applied, snapshots)
         if arguments["figures"]:
@@ -86,7 +86,7 @@ def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot])
         finished_at=max((r["finished_at"] for r in results if r.get("finished_at")), default=_now()),
     )
     troubles = [
-        f"The run on {host} did not end as it should: {of_hosts.why(result)}."
+        f"The run on {host} did not end as it should: {registered_results.why(result)}."
         for host, result in applied.items()
         if "results" not in result and "msg" in result
     ]

@@ -66,7 +66,7 @@ class ActionModule(LiveAction):
             return None
         try:
             document = plans.read(plain(plan))
-            found = plan_freshness.stale(document, planning.by_host(given), f"plan {document['id']}")
+            found = plan_freshness.stale_result(document, planning.by_host(given), f"plan {document['id']}")
         except plans.PlanError as error:
             raise AnsibleError(f"The plan cannot be used: {error}") from error
         return {**found, "results": [], "run": {"plan": document["id"], "attached": False}} if found else None

@@ -43,7 +43,7 @@ class ActionModule(ActionBase):
         try:
             plan = plans.read(path.read_bytes())
             _check_goal(plan, arguments["goal"], arguments["hosts"])
-            stale = None if snapshots is None else plan_freshness.stale(plan, snapshots, str(path))
+            stale = None if snapshots is None else plan_freshness.stale_result(plan, snapshots, str(path))
         except OSError as error:
             raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from None
         except plans.PlanError as error:

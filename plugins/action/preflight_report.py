@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import Finding
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results as of_hosts
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.path_matrix import matrix_lines
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
         _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         variables = task_vars or {}
         view = arguments["view"]
-        tried = of_hosts.registered(variables["hostvars"], view["snapshots"], arguments["paths_from"])
+        tried = registered_results.results_of(variables["hostvars"], view["snapshots"], arguments["paths_from"])
         paths = [path for result in tried.values() for path in result.get("paths") or []]
         findings = [
             *_absent(view["absent"], arguments),
@@ -83,7 +83,11 @@ def _absent(absent: t.Sequence[t.Mapping[str, str]], arguments: t.Mapping[str, t
 def _untried(tried: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[Finding]:
     """Sources from which no path could be tried."""
     return [
-        {"host": host, "bad": True, "refusal": refusal("untried", of_hosts.why(result), "mend that, then try again")}
+        {
+            "host": host,
+            "bad": True,
+            "refusal": refusal("untried", registered_results.why(result), "mend that, then try again"),
+        }
         for host, result in tried.items()
         if "paths" not in result
     ]

@@ -53,14 +53,14 @@ _value:
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, standing
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, upgrade_status
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
 def upgrade_standing(hosts: t.Any, records: t.Any, snapshots: t.Any, fresh: str, wanted: str = "") -> dict[str, t.Any]:
     """Where a run stands, with lines for people."""
     seen = plain(snapshots)
-    found = standing(plain(hosts), plain(records), seen, wanted=str(wanted), fresh=str(fresh))
+    found = upgrade_status(plain(hosts), plain(records), seen, wanted=str(wanted), fresh=str(fresh))
     return {**found._asdict(), "lines": lines(found, seen)}
 
 

@@ -143,7 +143,10 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries i
     entries,
     strays,
 )
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import (
+    HypervisorQuery,
+    QueryError,
+)
 
 ENDINGS = ("hypervisors.yml", "hypervisors.yaml", "kvmops.yml", "kvmops.yaml")
 
@@ -186,25 +189,27 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if not uris:
             return []
         if not self.get_option("cache"):
-            return self._looked_at(uris)
+            return self._ask_all(uris)
         key = self.get_cache_key(path)
         kept = self._cache.get(key) if cache else None
         if kept and kept["uris"] == uris:
             return t.cast("list[Hypervisor]", kept["hypervisors"])
-        found = self._looked_at(uris)
+        found = self._ask_all(uris)
         if len(found) == len(uris):
             self._cache[key] = {"uris": uris, "hypervisors": found}
         return found
 
-    def _looked_at(self, uris: dict[str, str]) -> list[Hypervisor]:
-        looking = Looking(self.get_option("via"), tuple(self.get_option("ssh_args")), self.get_option("timeout_s"))
+    def _ask_all(self, uris: dict[str, str]) -> list[Hypervisor]:
+        query = HypervisorQuery(
+            self.get_option("via"), tuple(self.get_option("ssh_args")), self.get_option("timeout_s")
+        )
         found: list[Hypervisor] = []
         with concurrent.futures.ThreadPoolExecutor(max(1, self.get_option("forks"))) as pool:
-            asked = {name: pool.submit(looking.at, name, uri) for name, uri in uris.items()}
+            asked = {name: pool.submit(query.snapshot, name, uri) for name, uri in uris.items()}
         for name, answer in asked.items():
             try:
                 found.append(answer.result())
-            except LookError as error:
+            except QueryError as error:
                 self._trouble(f"{name} cannot be looked at: {error}")
         return found
 

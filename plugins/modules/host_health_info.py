@@ -95,7 +95,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost_features
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -118,7 +118,7 @@ def main() -> None:
         with connected(local_uri(module), read_only=True) as connection:
             taken = host.snapshot(connection, name=name, state_dir=Path(module.params["state_dir"]))
             now = health(connection, taken)
-        missing = lost(module.params["expected"], now)
+        missing = lost_features(module.params["expected"], now)
         if missing:
             remedy = "see systemctl --failed, virsh pool-list --all and virsh net-list --all there"
             fail(module, refusal("not_healthy", f"on {name}, {', '.join(missing)}", remedy), health=now)

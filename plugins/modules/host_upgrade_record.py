@@ -112,7 +112,11 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import PHASES, Wish, advanced
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import (
+    PHASES,
+    RecordUpdate,
+    advanced,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import upgrade_record
 
 
@@ -137,8 +141,8 @@ def main() -> None:
         before = upgrade_record.load(state_dir)
         after = before
         if module.params["run"]:
-            wish = Wish(**{name: module.params[name] for name in Wish._fields})
-            after = advanced(before, wish, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}")
+            update = RecordUpdate(**{name: module.params[name] for name in RecordUpdate._fields})
+            after = advanced(before, update, f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}")
         if after != before and not module.check_mode:
             upgrade_record.store(after, state_dir)
     except upgrade_record.UpgradeRecordError as error:

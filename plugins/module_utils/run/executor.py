@@ -12,7 +12,7 @@ import traceback
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
@@ -175,7 +175,7 @@ class Executor:
 
 
 def _broken(step: Step, error: Exception) -> str:
-    look = f"virsh domstate --reason {shown(step['guest']['name'])}"
+    look = f"virsh domstate --reason {quoted(step['guest']['name'])}"
     return (
         f"this program made a mistake ({type(error).__name__}: {error}), so it is not known what became of the guest:"
         f" start and destroy nothing, and compare {look} on {step['source']} and {step['destination']}"

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layou
 MAKE_NEW = "make a new plan"
 
 
-def stale(plan: Plan, snapshots: t.Mapping[str, Snapshot], what: str) -> dict[str, t.Any] | None:
+def stale_result(plan: Plan, snapshots: t.Mapping[str, Snapshot], what: str) -> dict[str, t.Any] | None:
     """A failed result that says what has changed since the plan was made; None if nothing has that matters.
 
     Args:

@@ -16,14 +16,14 @@ from pathlib import Path
 from ansible.errors import AnsibleError
 
 
-class Written(t.NamedTuple):
+class FileChange(t.NamedTuple):
     """What the file was and is; ``before`` is empty where there was none."""
 
     before: str
     after: str
 
 
-def put(option: str, path: Path, document: t.Mapping[str, t.Any], *, write: bool) -> Written:
+def save(option: str, path: Path, document: t.Mapping[str, t.Any], *, write: bool) -> FileChange:
     """Put a document into a file.
 
     Args:
@@ -44,7 +44,7 @@ def put(option: str, path: Path, document: t.Mapping[str, t.Any], *, write: bool
             _replace(path, after)
     except OSError as error:
         raise AnsibleError(f"{option}: {path} cannot be written: {error.strerror}") from error
-    return Written(before, after)
+    return FileChange(before, after)
 
 
 def _replace(path: Path, text: str) -> None:

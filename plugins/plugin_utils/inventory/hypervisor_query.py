@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory import libvirt_probe
 
-WAYS = ("binding", "virsh", "ssh")
+ACCESS = ("binding", "virsh", "ssh")
 
 #: On a hypervisor the binding is the distribution's, for the distribution's interpreter.
 HOST_PYTHON = "/usr/bin/python3"
@@ -37,12 +37,12 @@ GUESTS_A_CALL = 500
 Answer = dict[str, t.Any]
 
 
-class LookError(Exception):
+class QueryError(Exception):
     """A libvirtd that gave no answer; says why and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Looking:
+class HypervisorQuery:
     """How hypervisors are looked at.
 
     Attributes:
@@ -55,28 +55,28 @@ class Looking:
     ssh_args: tuple[str, ...] = ()
     timeout_s: float = 20.0
 
-    def at(self, name: str, uri: str) -> dict[str, t.Any]:
+    def snapshot(self, name: str, uri: str) -> dict[str, t.Any]:
         """The hypervisor behind a URI, in the words of a snapshot, as far as they are known over this connection.
 
         Raises:
-            LookError: it gave no answer.
+            QueryError: it gave no answer.
         """
-        answer = {"binding": self._binding, "virsh": self._virsh, "ssh": self._ssh}[self.way(uri)](uri)
+        answer = {"binding": self._binding, "virsh": self._virsh, "ssh": self._ssh}[self.access(uri)](uri)
         if "error" in answer:
-            raise LookError(f"{uri}: {answer['error']}; try it: virsh -r -c {shlex.quote(uri)} list")
+            raise QueryError(f"{uri}: {answer['error']}; try it: virsh -r -c {shlex.quote(uri)} list")
         return hypervisor(name, uri, answer)
 
-    def way(self, uri: str) -> str:
+    def access(self, uri: str) -> str:
         """The way that is taken to a URI.
 
         Raises:
-            LookError: there is none.
+            QueryError: there is none.
         """
         can = {"binding": interpreter() is not None, "virsh": shutil.which("virsh") is not None, "ssh": _is_ssh(uri)}
-        for way in WAYS if self.via == "auto" else (self.via,):
-            if can[way]:
-                return way
-        raise LookError(
+        for access in ACCESS if self.via == "auto" else (self.via,):
+            if can[access]:
+                return access
+        raise QueryError(
             f"{uri}: there is no way to it from here: "
             + {
                 "binding": "no Python on this controller has the libvirt binding; install python3-libvirt",
@@ -103,7 +103,7 @@ class Looking:
         try:
             return t.cast(Answer, json.loads(done.stdout))
         except ValueError as error:
-            raise LookError(f"{uri}: {_said(done)}") from error
+            raise QueryError(f"{uri}: {_said(done)}") from error
 
     def _virsh(self, uri: str) -> Answer:
         uuids = self._call(uri, "list --all --uuid").split()
@@ -122,7 +122,7 @@ class Looking:
         """What virsh writes; ``whole`` says that it must have done all of it."""
         done = self._run(["virsh", "--readonly", "--quiet", "--connect", uri, commands], uri)
         if whole and done.returncode:
-            raise LookError(f"{uri}: {_said(done)}; try it: virsh -r -c {shlex.quote(uri)} list")
+            raise QueryError(f"{uri}: {_said(done)}; try it: virsh -r -c {shlex.quote(uri)} list")
         return done.stdout
 
     def _run(self, command: list[str], uri: str, source: str = "") -> subprocess.CompletedProcess[str]:
@@ -139,11 +139,11 @@ class Looking:
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise LookError(
+            raise QueryError(
                 f"{uri}: no answer within {self.timeout_s:g} s; see whether the host is up, or raise timeout_s"
             ) from error
         except OSError as error:
-            raise LookError(
+            raise QueryError(
                 f"{uri}: {command[0]} cannot be run: {error.strerror}; install it on this controller"
             ) from error
 
@@ -170,7 +170,7 @@ def _maintenance(secret: str | None) -> dict[str, t.Any]:
 
 
 def _guest(told: t.Mapping[str, str]) -> dict[str, t.Any]:
-    described = guest_xml.described(guest_xml.parse(told["xml"]))
+    described = guest_xml.describe(guest_xml.parse(told["xml"]))
     wanted = ("name", "uuid", "vcpus", "memory_bytes", "metadata")
     return {**{key: described[key] for key in wanted}, "state": plain_state(told)}
 

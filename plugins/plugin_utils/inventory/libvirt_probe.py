@@ -16,7 +16,7 @@ import typing as t
 STATES = ("unknown", "running", "running", "paused", "shutdown", "shutoff", "crashed", "pmsuspended")
 
 
-def look(libvirt: t.Any, uri: str, record_uuid: str) -> dict[str, t.Any]:
+def probe(libvirt: t.Any, uri: str, record_uuid: str) -> dict[str, t.Any]:
     """What one libvirtd says of its host and its guests.
 
     Args:
@@ -70,7 +70,7 @@ def main(uri: str, record_uuid: str) -> None:
         # libvirt would write each error to the terminal too.
         libvirt.registerErrorHandler(lambda _context, _error: None, None)
         try:
-            answer = look(libvirt, uri, record_uuid)
+            answer = probe(libvirt, uri, record_uuid)
         except libvirt.libvirtError as error:
             answer = {"error": str(error)}
     sys.stdout.write(json.dumps(answer))

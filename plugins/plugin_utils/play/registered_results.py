@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 HostVars = t.Mapping[str, t.Mapping[str, t.Any]]
 
 
-def registered(hostvars: HostVars, hosts: t.Iterable[str], *names: str) -> dict[str, t.Mapping[str, t.Any]]:
+def results_of(hostvars: HostVars, hosts: t.Iterable[str], *names: str) -> dict[str, t.Mapping[str, t.Any]]:
     """What each host registered under these names; hosts that registered nothing, or skipped the task, are missing.
 
     A task that a host did in a loop, for other hosts by C(delegate_to), counts as theirs.

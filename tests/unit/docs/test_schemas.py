@@ -199,6 +199,8 @@ def test_upgrade_records_that_are_kept():
     check("upgrade", upgrade_record.NONE)
     guests = [{"name": "web1", "uuid": "0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11", "source": "h1"}]
     ways = [["h1", "h9"]]
-    begun = upgrade_record.Wish("r1", "begun", "alice", "10.0.13", guests=guests, stopped=guests, broken_ways=ways)
+    begun = upgrade_record.RecordUpdate(
+        "r1", "begun", "alice", "10.0.13", guests=guests, stopped=guests, broken_ways=ways
+    )
     check("upgrade", upgrade_record.advanced(upgrade_record.NONE, begun, "2026-11-24T02:00:00Z"))
     assert wrong("upgrade", {**upgrade_record.NONE, "phase": "paused"}) == ["$.phase"]

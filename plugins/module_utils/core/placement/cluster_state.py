@@ -43,7 +43,7 @@ class HostFacts(t.NamedTuple):
     cpus: float
     vcpu_limit: int = NO_LIMIT
     is_open: bool = True
-    kind: int = 0
+    host_class: int = 0
     level: int = 0
     pages: t.Mapping[int, int] = {}
     pressure: float = 0.0
@@ -77,7 +77,7 @@ class UnitFacts(t.NamedTuple):
     move_s: float = 0.0
     vcpus: int = 0
     cpu: float = 0.0
-    traits: int = 0
+    guest_class: int = 0
     apart: tuple[int, ...] = ()
     pages: tuple[tuple[int, int], ...] = ()
     together: int | None = None
@@ -94,7 +94,7 @@ class UnitFacts(t.NamedTuple):
 Rows = t.Callable[[int, int], t.Sequence[bool]]
 
 
-def all_alike(dummy_traits: int, dummy_kind: int) -> t.Sequence[bool]:
+def all_alike(dummy_guest_class: int, dummy_host_class: int) -> t.Sequence[bool]:
     """Rows of a cluster in which every host can run every guest."""
     return (True,)
 
@@ -123,11 +123,11 @@ class Compatibility:
         self.barred_paths = frozenset(barred_paths)
         self.may_downgrade = may_downgrade
 
-    def row(self, traits: int, kind: int) -> t.Sequence[bool]:
+    def row(self, guest_class: int, host_class: int) -> t.Sequence[bool]:
         """For each kind of host, whether such a guest may go there from a host of that kind."""
-        found = self._known.get((traits, kind))
+        found = self._known.get((guest_class, host_class))
         if found is None:
-            found = self._known[traits, kind] = self._rows(traits, kind)
+            found = self._known[guest_class, host_class] = self._rows(guest_class, host_class)
         return found
 
 
@@ -157,7 +157,7 @@ class State:
         self.free_vcpus = [host.vcpu_limit for host in hosts]
         self.is_open = [host.is_open for host in hosts]
         self.level = [host.level for host in hosts]
-        self.kind = [host.kind for host in hosts]
+        self.host_class = [host.host_class for host in hosts]
         self.on: list[set[int]] = [set() for dummy in hosts]
         self.free_pages = {(h, size): count for h, host in enumerate(hosts) for size, count in host.pages.items()}
         self._apart: dict[tuple[int, int], int] = {}
@@ -212,7 +212,7 @@ class State:
         return (
             self.is_open[host]
             and host != source
-            and compatibility.row(facts.traits, self.kind[source])[self.kind[host]]
+            and compatibility.row(facts.guest_class, self.host_class[source])[self.host_class[host]]
             and (compatibility.may_downgrade or self.level[host] >= self.level[source])
             and (unit, host) not in compatibility.barred_guests
             and (source, host) not in compatibility.barred_paths

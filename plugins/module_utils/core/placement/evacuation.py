@@ -67,7 +67,7 @@ class CandidateHosts:
         """Numbers of hosts, in order."""
         home = self._homes[unit]
         # Units of one kind and one home differ in nothing that is asked here, unless one of them is barred somewhere.
-        key = (home, self._state.cluster.units[unit].traits, unit if unit in self._barred else -1)
+        key = (home, self._state.cluster.units[unit].guest_class, unit if unit in self._barred else -1)
         found = self._known.get(key)
         if found is None:
             found = self._known[key] = tuple(h for h in self._hosts if self._state.may_go(unit, h, home))

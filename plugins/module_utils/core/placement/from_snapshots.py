@@ -29,7 +29,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import Kinds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import EquivalenceClasses
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import PathRefusals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
@@ -99,7 +99,7 @@ class NumberedCluster:
         self.constraints = constraints
         self.names = sorted(constraints.snapshots)
         self.hosts = {name: number for number, name in enumerate(self.names)}
-        self.kinds = Kinds(constraints.snapshots.values())
+        self.classes = EquivalenceClasses(constraints.snapshots.values())
         self.domains: list[list[Domain]] = []
         self.intents: list[list[dict[str, t.Any]]] = []
         self.units: dict[str, int] = {}
@@ -112,14 +112,14 @@ class NumberedCluster:
         self._wrong_intent: dict[str, Refusal] = {}
         self._usual_use = _usual_use(constraints)
         self._usual_rate = _usual_rate(constraints)
-        kinds = [self.kinds.of_host(constraints.snapshots[name]) for name in self.names]
+        classes = [self.classes.host_class(constraints.snapshots[name]) for name in self.names]
         units = [
             self._unit(number, members)
             for number, name in enumerate(self.names)
             for members in _together(constraints.snapshots[name])
         ]
         self.cluster = Cluster(
-            self._host_facts(units, kinds, closing),
+            self._host_facts(units, classes, closing),
             units,
             self._compatibility(),
             {domain["uuid"]: domain["name"] for members in self.domains for domain in members},
@@ -146,7 +146,7 @@ class NumberedCluster:
         # A host has a name but once, whatever else is there when the guest comes.
         groups |= {("name", domain["name"]) for domain in members if domain["name"] in self._shared_names}
         together = group_of(members[0], "together")
-        traits = {self.kinds.of_guest(domain, intent) for domain, intent in zip(members, merged)}
+        guest_class = {self.classes.guest_class(domain, intent) for domain, intent in zip(members, merged)}
         pages: dict[int, int] = {}
         for domain in members:
             if domain.get("hugepage_bytes"):
@@ -163,7 +163,7 @@ class NumberedCluster:
             move_s=math.fsum(self._seconds(domain, one) for domain, one in zip(members, expected)),
             vcpus=sum(int(domain.get("vcpus") or 1) for domain in members),
             cpu=math.fsum(self._cpus(domain, one) for domain, one in zip(members, expected)),
-            traits=self._traits(sorted(traits)),
+            guest_class=self._guest_class(sorted(guest_class)),
             apart=tuple(sorted(self._groups.setdefault(group, len(self._groups)) for group in groups)),
             pages=tuple(sorted(pages.items())),
             together=self._together.setdefault(together, len(self._together)) if together else None,
@@ -172,11 +172,11 @@ class NumberedCluster:
             is_risky=any(one.is_risky for one in expected),
         )
 
-    def _traits(self, kinds: list[int]) -> int:
+    def _guest_class(self, classes: list[int]) -> int:
         """Members of several kinds go where each of them may: only asked for where there are several."""
-        if len(kinds) == 1:
-            return kinds[0]
-        return self._several.setdefault(tuple(kinds), -1 - len(self._several))
+        if len(classes) == 1:
+            return classes[0]
+        return self._several.setdefault(tuple(classes), -1 - len(self._several))
 
     def _seconds(self, domain: Domain, expected: Expected) -> float:
         """What was forecast; where only others were, as long as these take for so much memory."""
@@ -214,11 +214,11 @@ class NumberedCluster:
             return list(self.constraints.refused_guests[domain["uuid"]])
         intent, source = self._intent(domain), self.constraints.snapshots[self.names[host]]
         if not _is_plain(domain):
-            return evacuability.leaving(domain, source, intent)
+            return evacuability.refusals(domain, source, intent)
         # Only its host can keep such a guest, and then it keeps them all: asked once.
         found = self._of_host.get((host, id(intent)))
         if found is None:
-            found = self._of_host[host, id(intent)] = evacuability.leaving(domain, source, intent)
+            found = self._of_host[host, id(intent)] = evacuability.refusals(domain, source, intent)
         return found
 
     def _contradiction(self, members: t.Sequence[Domain]) -> list[Refusal]:
@@ -236,7 +236,7 @@ class NumberedCluster:
         ]
 
     def _host_facts(
-        self, units: t.Sequence[UnitFacts], kinds: t.Sequence[int], closing: t.Collection[str]
+        self, units: t.Sequence[UnitFacts], classes: t.Sequence[int], closing: t.Collection[str]
     ) -> list[HostFacts]:
         need, pages = [0] * len(self.names), [dict[int, int]() for dummy in self.names]
         for unit in units:
@@ -245,16 +245,22 @@ class NumberedCluster:
                 pages[unit.host][size] = pages[unit.host].get(size, 0) + count
         levels = _levels([self.constraints.snapshots[name] for name in self.names])
         return [
-            self._one_host(number, kinds[number], levels[number], need[number], pages[number], closing)
+            self._one_host(number, classes[number], levels[number], need[number], pages[number], closing)
             for number in range(len(self.names))
         ]
 
     def _one_host(
-        self, number: int, kind: int, level: int, need: int, pages: t.Mapping[int, int], closing: t.Collection[str]
+        self,
+        number: int,
+        host_class: int,
+        level: int,
+        need: int,
+        pages: t.Mapping[int, int],
+        closing: t.Collection[str],
     ) -> HostFacts:
         name = self.names[number]
         snapshot, constraints = self.constraints.snapshots[name], self.constraints
-        left = memory_demand.room_of(snapshot)
+        left = memory_demand.free_memory(snapshot)
         capacity = snapshot.get("capacity") or {}
         cpus = float(capacity.get("cpus") or 0)
         return HostFacts(
@@ -267,17 +273,17 @@ class NumberedCluster:
             and name not in closing
             and left.memory_bytes is not None
             and bool(capacity.get("memory_bytes")),
-            kind=kind,
+            host_class=host_class,
             level=level,
             pages={size: left.huge_pages.get(size, 0) + pages.get(size, 0) for size in {*left.huge_pages, *pages}},
             pressure=float(constraints.pressure.get(name, 0.0)),
         )
 
     def _compatibility(self) -> Compatibility:
-        several = {number: kinds for kinds, number in self._several.items()}
+        several = {number: classes for classes, number in self._several.items()}
 
-        def row(traits: int, kind: int) -> t.Sequence[bool]:
-            rows = [self.kinds.row(one, kind) for one in several.get(traits, (traits,))]
+        def row(guest_class: int, host_class: int) -> t.Sequence[bool]:
+            rows = [self.classes.row(one, host_class) for one in several.get(guest_class, (guest_class,))]
             return [all(answers) for answers in zip(*rows)]
 
         hosts, paths = self.hosts, self.constraints.paths

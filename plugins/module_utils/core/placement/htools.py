@@ -53,7 +53,9 @@ def read(text: str) -> Cluster:
     units = [_unit(row, index, prefixes, apart) for row in _rows(sections["instances"], 7, "instance")]
     hosts = _with_what_is_theirs(hosts, units, nodes)
     count = max([*groups.values(), 0]) + 1
-    return Cluster(hosts, units, Compatibility(lambda dummy, kind: [kind == other for other in range(count)]))
+    return Cluster(
+        hosts, units, Compatibility(lambda dummy, host_class: [host_class == other for other in range(count)])
+    )
 
 
 def write(cluster: Cluster, where: t.Sequence[int] | None = None) -> str:
@@ -123,7 +125,7 @@ def _host(row: t.Sequence[str], groups: t.Mapping[str, int], ratio: float | None
         cpus=cpus,
         vcpu_limit=int(cpus * ratio) if ratio and cpus else NO_LIMIT,
         is_open=row[7] == "N" or row[7] == "M",
-        kind=groups.get(row[8], 0),
+        host_class=groups.get(row[8], 0),
         base_bytes=own * MIB,
         base_vcpus=_number(row[13], f"node_cpu of {row[0]}") if len(row) > 13 and row[13] else 0,
     )

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evac
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import against
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
 #: What others on a host keep a guest from, so that it may help if they can leave.
@@ -86,8 +86,8 @@ def _refusals_of(
     if cause in ("closed", "kind"):
         source = numbered.constraints.snapshots[numbered.names[numbered.cluster.units[unit].host]]
         there = numbered.constraints.snapshots[name]
-        found = compatibility.arriving(domain, source, there, numbered.intents[unit][member])
-        found = found or against(numbered.constraints.paths, source["host"], name, domain["uuid"])
+        found = compatibility.destination_refusals(domain, source, there, numbered.intents[unit][member])
+        found = found or refusals_for(numbered.constraints.paths, source["host"], name, domain["uuid"])
         companions = [one["name"] for one in numbered.domains[unit] if one is not domain]
         found = found or [_not_said(name, domain["name"], companions)]
         return [refusal(one["code"], one["reason"] + more, one["remedy"]) for one in found]

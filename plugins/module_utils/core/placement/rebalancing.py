@@ -49,8 +49,8 @@ class Rules(t.NamedTuple):
         act_above: leave a cluster alone whose score is no higher.
         least_improvement: leave it alone unless the score gets lower by this share.
         slack: how far the score may be above what single moves reach, as a share, where that saves moves.
-        seek_cheaper: look for cheaper moves at all. Not with ``most_bytes``: then the best moves for their cost are made
-            while there are bytes left.
+        seek_cheaper: search for cheaper moves to the same score. Not done where ``limits.most_bytes`` is set: then the
+            best moves for their cost are made while bytes are left.
     """
 
     limits: Limits = Limits()

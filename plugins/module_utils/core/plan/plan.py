@@ -405,7 +405,7 @@ def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
     """A destination of the plan that has been cordoned since."""
     if all(step["destination"] != snapshot["host"] for step in plan["steps"]):
         return []
-    refused = compatibility.closed(snapshot)
+    refused = compatibility.cordon_refusal(snapshot)
     return [refused] if refused else []
 
 

@@ -316,7 +316,7 @@ def _check_somewhere_to_go(hosts: t.Sequence[str], snapshots: t.Mapping[str, Sna
     active = any(not is_off(domain) for host in hosts for domain in snapshots[host].get("domains") or [])
     if not active or any(is_open(snapshot) for snapshot in others):
         return
-    closed: list[Refusal] = [refused for refused in map(compatibility.closed, others) if refused]
+    closed: list[Refusal] = [refused for refused in map(compatibility.cordon_refusal, others) if refused]
     why = ", and ".join(refused["reason"] for refused in closed) or "there is no other host"
     raise PlanError(
         "no_destination",

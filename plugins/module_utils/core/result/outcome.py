@@ -36,7 +36,7 @@ class Side:
         """Whether a QEMU process holds the guest there."""
         return self.state not in ("absent", "shutoff")
 
-    def words(self) -> str:
+    def describe(self) -> str:
         """The side in words, for a message."""
         if not self.reachable:
             return f"in an unknown state on {self.host}, which does not answer ({self.error})"
@@ -79,13 +79,13 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     C(ended): the guest runs on neither side, and neither side holds its memory.
     C(unclear): only a person can tell; touch nothing.
     """
-    seen = f"{name} is {source.words()} and {destination.words()}"
-    look = f"virsh domstate --reason {shown(name)}"
+    seen = f"{name} is {source.describe()} and {destination.describe()}"
+    look = f"virsh domstate --reason {quoted(name)}"
     # A post-copy that broke off keeps its job on both sides for ever, so this comes before what is still at work.
     if "postcopy_failed" in (source.state_reason, destination.state_reason):
         return _broken_postcopy(seen, look)
     if not source.reachable or not destination.reachable:
-        return _half_blind(source, destination, seen, look)
+        return _one_host_silent(source, destination, seen, look)
     if source.migrating or destination.migrating:
         return _in_flight(seen, look)
     if "postcopy" in source.state_reason or "postcopy" in destination.state_reason:
@@ -111,7 +111,7 @@ def _broken_postcopy(seen: str, look: str) -> Verdict:
     )
 
 
-def _half_blind(source: Side, destination: Side, seen: str, look: str) -> Verdict:
+def _one_host_silent(source: Side, destination: Side, seen: str, look: str) -> Verdict:
     if source.reachable and source.migrating:
         return _in_flight(seen, look)
     # A guest that runs at the source untouched by a migration cannot run elsewhere: QEMU stops it before handing over.
@@ -146,7 +146,7 @@ def _at_source(source: Side, destination: Side, seen: str, look: str, suspended_
     return Verdict("resume_source", seen)
 
 
-def shown(name: str) -> str:
+def quoted(name: str) -> str:
     """A guest's name as it can be typed in a shell.
 
     >>> shown("web 1")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, quoted
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ def may_be_elsewhere(step: t.Mapping[str, t.Any], verdict: Verdict) -> Verdict:
         "unclear",
         f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
         f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
-        f" virsh resume {shown(guest)} on {source}",
+        f" virsh resume {quoted(guest)} on {source}",
     )
 
 
@@ -71,5 +71,5 @@ def may_be_forgotten(step: t.Mapping[str, t.Any], verdict: Verdict) -> Verdict:
         f"{verdict.reason}, which keeps no definition of it, was out of sight meanwhile, and would have forgotten it in"
         f" a reboot; if it ran there, its memory on {source} is older than its disks",
         f"see how it ended on {target} (/var/log/libvirt/qemu/{guest}.log there); only after 'shutting down,"
-        f" reason=failed' it never ran there, and may go on: virsh resume {shown(guest)} on {source}",
+        f" reason=failed' it never ran there, and may go on: virsh resume {quoted(guest)} on {source}",
     )

@@ -29,7 +29,7 @@ NONE: Record = {
 }
 
 
-class Wish(t.NamedTuple):
+class RecordUpdate(t.NamedTuple):
     """What is to be recorded. None leaves a value of the same run as it is.
 
     Attributes:
@@ -53,7 +53,7 @@ class Wish(t.NamedTuple):
     broken_ways: list[list[str]] | None = None
 
 
-def advanced(current: Record, wish: Wish, now: str) -> Record:
+def advanced(current: Record, update: RecordUpdate, now: str) -> Record:
     """The record that a host should have.
 
     A new run forgets all of an earlier one but the guests that still wait to be started, and that the host was begun:
@@ -65,12 +65,12 @@ def advanced(current: Record, wish: Wish, now: str) -> Record:
         wish: what is to be recorded.
         now: the time, should something change.
     """
-    same = current["run"] == wish.run
-    if same and wish.phase == "waiting":
+    same = current["run"] == update.run
+    if same and update.phase == "waiting":
         return current
     before = current if same else {**NONE, "stopped": current["stopped"]}
-    said = {name: value for name, value in wish._asdict().items() if value is not None}
-    begun = current["phase"] == "begun" and wish.phase == "waiting"
+    said = {name: value for name, value in update._asdict().items() if value is not None}
+    begun = current["phase"] == "begun" and update.phase == "waiting"
     after = {**before, **said}
     if begun:
         after.update(phase="begun", broken_ways=current["broken_ways"])

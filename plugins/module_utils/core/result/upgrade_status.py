@@ -15,7 +15,7 @@ Records = t.Mapping[str, Record]
 Snapshots = t.Mapping[str, Snapshot]
 
 
-class Standing(t.NamedTuple):
+class UpgradeStatus(t.NamedTuple):
     """A run, and the hosts by how far it has come.
 
     ``begun`` hosts may be half upgraded, and are closed, or guests of them wait to be started, whichever run has left
@@ -29,7 +29,9 @@ class Standing(t.NamedTuple):
     left: list[str]
 
 
-def standing(hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, wanted: str, fresh: str) -> Standing:
+def upgrade_status(
+    hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, wanted: str, fresh: str
+) -> UpgradeStatus:
     """Find the run to go on with, or begin a new one.
 
     A host counts as done only if it still has the QEMU that it was upgraded to.
@@ -46,7 +48,7 @@ def standing(hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, 
     mine = {host: record for host, record in known.items() if record["run"] == run}
     begun = [host for host, record in known.items() if record["phase"] == "begun" or record["stopped"]]
     done = [host for host, record in mine.items() if host not in begun and _is_done(record, snapshots.get(host))]
-    return Standing(run, bool(mine), done, begun, [host for host in hosts if host not in done])
+    return UpgradeStatus(run, bool(mine), done, begun, [host for host in hosts if host not in done])
 
 
 def _unfinished(records: t.Collection[Record]) -> str | None:
@@ -71,10 +73,10 @@ def qemu_of(snapshot: Snapshot | None) -> str | None:
     return None if snapshot is None else (snapshot.get("versions") or {}).get("qemu")
 
 
-def lines(found: Standing, snapshots: Snapshots) -> list[str]:
+def lines(found: UpgradeStatus, snapshots: Snapshots) -> list[str]:
     """Where a run stands, for people.
 
-    >>> lines(Standing("r1", False, [], [], ["h1"]), {"h1": {"versions": {"qemu": "10.0.13"}}})
+    >>> lines(UpgradeStatus("r1", False, [], [], ["h1"]), {"h1": {"versions": {"qemu": "10.0.13"}}})
     ['Rolling upgrade r1', '  to do: h1 (QEMU 10.0.13)']
     """
 

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 Path = t.Mapping[str, t.Any]
 
 
-def lost(before: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> list[str]:
+def lost_features(before: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> list[str]:
     """Sentences about what a host had before its upgrade and does not have now.
 
     Args:
@@ -39,7 +39,7 @@ def lost(before: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> list[str]
     return said
 
 
-def troubles(
+def reasons_to_stay_closed(
     hosts: t.Sequence[str],
     *,
     well: t.Collection[str],
@@ -59,7 +59,7 @@ def troubles(
         before: the ways, from which host to which, that did not work before either: no upgrade has broken them.
     """
     tried = {(path["source"], path["destination"]): path for path in paths}
-    excused = {tuple(way) for way in before}
+    excused = {tuple(pair) for pair in before}
     others = [other for other in snapshots if other not in hosts]
     found: dict[str, list[str]] = {}
     for host in hosts:
@@ -67,16 +67,16 @@ def troubles(
         if host not in snapshots:
             against.append("its libvirtd does not answer")
         else:
-            ways = [way for other in others for way in ((host, other), (other, host))]
-            against += [why for why in (_broken(way, tried.get(way)) for way in ways if way not in excused) if why]
+            pairs = [pair for other in others for pair in ((host, other), (other, host)) if pair not in excused]
+            against += [why for why in (_broken(pair, tried.get(pair)) for pair in pairs) if why]
         if against:
             found[host] = against
     return found
 
 
-def _broken(way: tuple[str, str], path: Path | None) -> str | None:
+def _broken(pair: tuple[str, str], path: Path | None) -> str | None:
     """Why a guest could not go this way; None if it is proven that it could."""
     if path is not None and path["ok"]:
         return None
     why = "; ".join(check["reason"] for check in path["checks"] if not check["ok"]) if path else "it could not be tried"
-    return f"the way from {way[0]} to {way[1]} does not work: {why}"
+    return f"the way from {pair[0]} to {pair[1]} does not work: {why}"

@@ -40,8 +40,8 @@ class Facts(t.NamedTuple):
     swtpm_shared: bool | None = None
 
 
-Found = t.Iterator[Refusal]
-Rule = t.Callable[[ET.Element, Facts], Found]
+Refusals = t.Iterator[Refusal]
+Rule = t.Callable[[ET.Element, Facts], Refusals]
 
 
 def blockers(root: ET.Element, facts: Facts) -> list[Refusal]:
@@ -53,13 +53,13 @@ def _quoted(root: ET.Element) -> str:
     return shlex.quote(root.findtext("name") or "")
 
 
-def _hypervisor(root: ET.Element, facts: Facts) -> Found:
+def _hypervisor(root: ET.Element, facts: Facts) -> Refusals:
     kind = root.get("type")
     if kind not in ("kvm", "qemu"):
         yield refusal("hypervisor", f"the guest is of type {kind}, not kvm or qemu", "shut it down to move it")
 
 
-def _host_devices(root: ET.Element, facts: Facts) -> Found:
+def _host_devices(root: ET.Element, facts: Facts) -> Refusals:
     for element in root.findall("devices/hostdev"):
         if _unplugged_by_libvirt(element):
             continue
@@ -86,7 +86,7 @@ def _host_devices(root: ET.Element, facts: Facts) -> Found:
         )
 
 
-def _host_interfaces(root: ET.Element, facts: Facts) -> Found:
+def _host_interfaces(root: ET.Element, facts: Facts) -> Refusals:
     for element in root.findall("devices/interface"):
         described = guest_xml.interface(element)
         mac = described["mac"] or "?"
@@ -104,7 +104,7 @@ def _host_interfaces(root: ET.Element, facts: Facts) -> Found:
             )
 
 
-def _filesystems(root: ET.Element, facts: Facts) -> Found:
+def _filesystems(root: ET.Element, facts: Facts) -> Refusals:
     for element in root.findall("devices/filesystem"):
         driver, where = element.find("driver"), element.find("source")
         directory = (where.get("dir") or where.get("socket") if where is not None else None) or "?"
@@ -124,7 +124,7 @@ def _filesystems(root: ET.Element, facts: Facts) -> Found:
             )
 
 
-def _snapshots(root: ET.Element, facts: Facts) -> Found:
+def _snapshots(root: ET.Element, facts: Facts) -> Refusals:
     if facts.snapshots:
         name = _quoted(root)
         yield refusal(
@@ -135,7 +135,7 @@ def _snapshots(root: ET.Element, facts: Facts) -> Found:
         )
 
 
-def _disks(root: ET.Element, facts: Facts) -> Found:
+def _disks(root: ET.Element, facts: Facts) -> Refusals:
     for element in root.findall("devices/disk"):
         disk = guest_xml.disk(element)
         target, where = disk["target"], disk["source"]
@@ -166,7 +166,7 @@ def _disks(root: ET.Element, facts: Facts) -> Found:
         yield from _format(disk, element)
 
 
-def _format(disk: dict[str, t.Any], element: ET.Element) -> Found:
+def _format(disk: dict[str, t.Any], element: ET.Element) -> Refusals:
     formats = [disk["format"], *(layer.get("type") for layer in element.iter("format"))]
     bad = next((name for name in formats if name in UNMIGRATABLE_FORMATS), None)
     if bad:
@@ -184,7 +184,7 @@ def _format(disk: dict[str, t.Any], element: ET.Element) -> Found:
         )
 
 
-def _block_jobs(root: ET.Element, facts: Facts) -> Found:
+def _block_jobs(root: ET.Element, facts: Facts) -> Refusals:
     busy = list(facts.block_jobs)
     for element in root.findall("devices/disk"):
         target = guest_xml.disk(element)["target"]
@@ -200,7 +200,7 @@ def _block_jobs(root: ET.Element, facts: Facts) -> Found:
         )
 
 
-def _autodestroy(root: ET.Element, facts: Facts) -> Found:
+def _autodestroy(root: ET.Element, facts: Facts) -> Refusals:
     if facts.autodestroy:
         yield refusal(
             "autodestroy",
@@ -209,7 +209,7 @@ def _autodestroy(root: ET.Element, facts: Facts) -> Found:
         )
 
 
-def _cpu(root: ET.Element, facts: Facts) -> Found:
+def _cpu(root: ET.Element, facts: Facts) -> Refusals:
     element = root.find("cpu")
     if element is None:
         return
@@ -230,7 +230,7 @@ def _cpu(root: ET.Element, facts: Facts) -> Found:
         )
 
 
-def _tpm(root: ET.Element, facts: Facts) -> Found:
+def _tpm(root: ET.Element, facts: Facts) -> Refusals:
     for backend in root.findall("devices/tpm/backend"):
         if backend.get("type") == "passthrough":
             device = backend.find("device")
@@ -248,7 +248,7 @@ def _tpm(root: ET.Element, facts: Facts) -> Found:
             )
 
 
-def _shared_memory(root: ET.Element, facts: Facts) -> Found:
+def _shared_memory(root: ET.Element, facts: Facts) -> Refusals:
     for element in root.findall("devices/shmem"):
         model = element.find("model")
         kind = (model.get("type") if model is not None else None) or "ivshmem"
@@ -323,7 +323,7 @@ _SIMPLE: tuple[_Simple, ...] = (
 )
 
 
-def _simple(root: ET.Element, facts: Facts) -> Found:
+def _simple(root: ET.Element, facts: Facts) -> Refusals:
     for rule in _SIMPLE:
         for element in root.findall(rule.path):
             value = element.get(rule.attribute)

@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import amount
 
 
-class Kind(t.NamedTuple):
+class Emulator(t.NamedTuple):
     """One way to run guests: what domain capabilities are asked with."""
 
     type: str
@@ -72,14 +72,14 @@ def live(capabilities: ET.Element) -> bool:
     return capabilities.find("host/migration_features/live") is not None
 
 
-def kinds(capabilities: ET.Element) -> list[Kind]:
+def emulators(capabilities: ET.Element) -> list[Emulator]:
     """Every emulator that full virtualisation can use here, hardware-assisted ones first."""
-    result: list[Kind] = []
+    result: list[Emulator] = []
     for guest in capabilities.findall("guest"):
         if guest.findtext("os_type") != "hvm":
             continue
         for arch in guest.findall("arch"):
-            result.extend(_kind(arch, domain) for domain in arch.findall("domain"))
+            result.extend(_emulator(arch, domain) for domain in arch.findall("domain"))
     return sorted(result, key=lambda kind: (kind.type != "kvm", kind.arch, kind.type))
 
 
@@ -89,12 +89,12 @@ def usable_models(domain_capabilities: ET.Element) -> list[str]:
     return [model.text for model in models if model.text and model.get("usable") == "yes"]
 
 
-def _kind(arch: ET.Element, domain: ET.Element) -> Kind:
+def _emulator(arch: ET.Element, domain: ET.Element) -> Emulator:
     # What a type says for itself goes before what its architecture says.
     emulator = domain.findtext("emulator") or arch.findtext("emulator") or ""
     machines = domain.findall("machine") or arch.findall("machine")
     names = [machine.text for machine in machines if machine.text]
-    return Kind(domain.get("type", ""), arch.get("name", ""), emulator, list(dict.fromkeys(names)))
+    return Emulator(domain.get("type", ""), arch.get("name", ""), emulator, list(dict.fromkeys(names)))
 
 
 def _page_size(page: ET.Element) -> int:

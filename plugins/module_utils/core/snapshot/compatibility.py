@@ -23,8 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability as _leaving
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
@@ -41,22 +40,24 @@ def refusals(
     ``intent`` is complete (``intent.merge``). ``reserve_bytes`` is what must stay free at the destination.
     """
     return [
-        *_leaving.leaving(domain, source, intent),
-        *arriving(domain, source, destination, intent),
-        *memory_demand.no_room(destination["host"], memory_demand.room_of(destination), domain, reserve_bytes),
+        *evacuability.refusals(domain, source, intent),
+        *destination_refusals(domain, source, destination, intent),
+        *memory_demand.memory_refusals(
+            destination["host"], memory_demand.free_memory(destination), domain, reserve_bytes
+        ),
     ]
 
 
-def arriving(domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent) -> list[Refusal]:
+def destination_refusals(domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent) -> list[Refusal]:
     """What the destination has against this guest, room apart."""
     same = _same_host(source, destination)
     if same:
         return [same]
     found = [
-        closed(destination),
-        _leaving.old_libvirt(destination),
-        _leaving.not_live(destination),
-        _leaving.no_tls(destination, intent),
+        cordon_refusal(destination),
+        evacuability.old_libvirt(destination),
+        evacuability.not_live(destination),
+        evacuability.no_tls(destination, intent),
         _clash(domain, destination),
         _machine(domain, source, destination) or _cpu(domain, source, destination),
     ]
@@ -64,7 +65,7 @@ def arriving(domain: Domain, source: Snapshot, destination: Snapshot, intent: In
     return [refused for refused in found if refused]
 
 
-def closed(destination: Snapshot) -> Refusal | None:
+def cordon_refusal(destination: Snapshot) -> Refusal | None:
     """The destination is cordoned or in maintenance."""
     if is_open(destination):
         return None

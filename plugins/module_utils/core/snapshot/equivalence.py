@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 
 
-class Kinds:
+class EquivalenceClasses:
     """Numbers for kinds, with one of each kept to ask about."""
 
     def __init__(self, snapshots: t.Iterable[Snapshot]) -> None:
@@ -30,7 +30,7 @@ class Kinds:
         self._mounts = sorted(mounts, key=len, reverse=True)
         self._places: dict[str, str | None] = {}
 
-    def of_host(self, snapshot: Snapshot) -> int:
+    def host_class(self, snapshot: Snapshot) -> int:
         """The number of this host's kind."""
         migration, versions = snapshot.get("migration") or {}, snapshot.get("versions") or {}
         key = repr((
@@ -44,7 +44,7 @@ class Kinds:
             self.hosts.append(snapshot)
         return found
 
-    def of_guest(self, domain: Domain, intent: Intent) -> int:
+    def guest_class(self, domain: Domain, intent: Intent) -> int:
         """The number of this guest's kind, under this intent."""
         cpu = domain.get("cpu") or {}
         disks = domain.get("disks") or ()
@@ -71,11 +71,14 @@ class Kinds:
             self._places[folder] = next(above, None)
         return self._places[folder]
 
-    def row(self, traits: int, kind: int) -> t.Sequence[bool]:
+    def row(self, guest_class: int, host_class: int) -> t.Sequence[bool]:
         """For each kind of host, whether a guest of this kind may go there from a host of that kind."""
-        domain, intent = self.guests[traits]
-        source = _bare(self.hosts[kind], "source")
-        return [not compatibility.arriving(domain, source, _bare(host, "destination"), intent) for host in self.hosts]
+        domain, intent = self.guests[guest_class]
+        source = _bare(self.hosts[host_class], "source")
+        return [
+            not compatibility.destination_refusals(domain, source, _bare(host, "destination"), intent)
+            for host in self.hosts
+        ]
 
 
 def _bare(snapshot: Snapshot, name: str) -> Snapshot:

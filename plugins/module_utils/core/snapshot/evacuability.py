@@ -60,7 +60,7 @@ _PAUSED: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def leaving(domain: Domain, source: Snapshot, intent: Intent) -> list[Refusal]:
+def refusals(domain: Domain, source: Snapshot, intent: Intent) -> list[Refusal]:
     """Everything that keeps this guest on its host."""
     state = _state(domain)
     if state:

@@ -54,7 +54,7 @@ def parse(xml: str) -> ET.Element:
     return ET.fromstring(xml)
 
 
-def described(root: ET.Element, *, default_hugepage_bytes: int = DEFAULT_HUGEPAGE_BYTES) -> dict[str, t.Any]:
+def describe(root: ET.Element, *, default_hugepage_bytes: int = DEFAULT_HUGEPAGE_BYTES) -> dict[str, t.Any]:
     """What the XML alone says about a guest.
 
     What needs the host (state, sizes, whether a disk is shared) is null here and filled in by the caller.

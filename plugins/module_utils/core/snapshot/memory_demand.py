@@ -24,7 +24,7 @@ OVERHEAD_PER_VCPU_BYTES = 8 * MIB
 PAGE_TABLES_SHARE = 256
 
 
-class Room(t.NamedTuple):
+class FreeMemory(t.NamedTuple):
     """What one host can still take. ``memory_bytes`` is None when the host could not say."""
 
     memory_bytes: int | None
@@ -49,7 +49,7 @@ def need_pages(domain: Domain) -> int:
     return -(-int(domain["memory_bytes"]) // int(size)) if size else 0
 
 
-def room_of(snapshot: Snapshot) -> Room:
+def free_memory(snapshot: Snapshot) -> FreeMemory:
     """What a host can still take, by its snapshot."""
     capacity = snapshot.get("capacity") or {}
     pages: dict[int, int] = {}
@@ -58,30 +58,14 @@ def room_of(snapshot: Snapshot) -> Room:
             pages[page["size_bytes"]] = pages.get(page["size_bytes"], 0) + int(page.get("free") or 0)
     available = capacity.get("available_bytes")
     if available is None:
-        return Room(None, pages)
+        return FreeMemory(None, pages)
     running = [domain for domain in snapshot.get("domains") or [] if not is_off(domain)]
-    return Room(int(available) - sum(_untouched_bytes(domain) for domain in running), pages)
+    return FreeMemory(int(available) - sum(_untouched_bytes(domain) for domain in running), pages)
 
 
-def after_taking(room: Room, domain: Domain) -> Room:
-    """The room left once a guest has come."""
-    memory = None if room.memory_bytes is None else room.memory_bytes - need_bytes(domain)
-    pages = dict(room.huge_pages)
-    size = domain.get("hugepage_bytes")
-    if size:
-        pages[size] = pages.get(size, 0) - need_pages(domain)
-    return Room(memory, pages)
-
-
-def free_in_pool(room: Room, domain: Domain) -> int:
-    """Free bytes of the kind of memory this guest lives in."""
-    size = domain.get("hugepage_bytes")
-    return room.huge_pages.get(size, 0) * size if size else (room.memory_bytes or 0)
-
-
-def no_room(host: str, room: Room, domain: Domain, reserve_bytes: int = 0) -> list[Refusal]:
+def memory_refusals(host: str, free: FreeMemory, domain: Domain, reserve_bytes: int = 0) -> list[Refusal]:
     """Why a guest does not fit on a host with this much room; empty when it does."""
-    if room.memory_bytes is None:
+    if free.memory_bytes is None:
         return [
             refusal(
                 "memory_unknown",
@@ -90,11 +74,11 @@ def no_room(host: str, room: Room, domain: Domain, reserve_bytes: int = 0) -> li
             )
         ]
     refused = []
-    if room.memory_bytes - need_bytes(domain) < reserve_bytes:
-        refused.append(_no_memory(host, room.memory_bytes, domain, reserve_bytes))
+    if free.memory_bytes - need_bytes(domain) < reserve_bytes:
+        refused.append(_no_memory(host, free.memory_bytes, domain, reserve_bytes))
     size = domain.get("hugepage_bytes")
-    if size and room.huge_pages.get(size, 0) < need_pages(domain):
-        refused.append(_no_huge_pages(host, room.huge_pages.get(size, 0), domain, size))
+    if size and free.huge_pages.get(size, 0) < need_pages(domain):
+        refused.append(_no_huge_pages(host, free.huge_pages.get(size, 0), domain, size))
     return refused
 
 

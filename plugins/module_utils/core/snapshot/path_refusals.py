@@ -30,6 +30,6 @@ def refusals_by_path(paths: t.Iterable[t.Mapping[str, t.Any]]) -> dict[tuple[str
     return found
 
 
-def against(paths: PathRefusals, source: str, destination: str, uuid: str) -> list[Refusal]:
+def refusals_for(paths: PathRefusals, source: str, destination: str, uuid: str) -> list[Refusal]:
     """What stands against this guest on this path."""
     return [*paths.get((source, destination, ""), ()), *paths.get((source, destination, uuid), ())]

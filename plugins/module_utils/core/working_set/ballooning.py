@@ -111,7 +111,7 @@ def least_bytes(memory: Memory) -> int:
     return int(need + max(LEAST_MARGIN_BYTES, need * MARGIN_SHARE))
 
 
-def is_pressed(memory: Memory) -> bool:
+def is_short_of_memory(memory: Memory) -> bool:
     """Whether a guest has begun to suffer: it swaps, or has next to nothing left of the margin."""
     usable = memory.usable_bytes if memory.usable_bytes is not None else memory.unused_bytes
     return bool(memory.swapped_bytes) or (usable is not None and usable < LEAST_MARGIN_BYTES // 4)

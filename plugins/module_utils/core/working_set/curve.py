@@ -10,7 +10,7 @@ import dataclasses
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import Fit
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import monotone_concave
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Point
 
 #: A fit with a larger misfit (chi-square per point) is no description of the guest: the points speak for themselves.
@@ -115,5 +115,5 @@ def curve(points: t.Sequence[Point], touched_bytes: float, fitted: Fit | None = 
     ordered = sorted(points, key=lambda point: point.window_s)
     windows = [point.window_s for point in ordered]
     sds = [point.sd_bytes for point in ordered]
-    values = concave(windows, [point.dirtied_bytes for point in ordered], sds)
+    values = monotone_concave(windows, [point.dirtied_bytes for point in ordered], sds)
     return Curve(tuple(windows), tuple(values), tuple(sds), float(touched_bytes), fitted)

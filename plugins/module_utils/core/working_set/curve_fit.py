@@ -75,7 +75,7 @@ class Fit:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Try:
+class _Candidate:
     shape: str
     fill_s: float
     chi2: float
@@ -92,11 +92,11 @@ def fit(points: t.Sequence[Point]) -> Fit | None:
     """
     if len({point.window_s for point in points}) < 2:
         return None
-    tries = [_try(points, shape, fill_s) for shape in SHAPES for fill_s in _grid(points)]
-    best = min(tries, key=lambda one: one.score)
+    candidates = [_best_amounts(points, shape, fill_s) for shape in SHAPES for fill_s in _grid(points)]
+    best = min(candidates, key=lambda one: one.score)
     # Not over fits of other populations: between a knee and none lies a fill time that needs a cold stream to fit.
-    fill_s, fill_sd_s = _average([one for one in tries if one.shape == best.shape and one.active == best.active])
-    best = _try(points, best.shape, fill_s)
+    fill_s, fill_sd_s = _average([one for one in candidates if one.shape == best.shape and one.active == best.active])
+    best = _best_amounts(points, best.shape, fill_s)
     base, hot, cold = best.amounts
     return Fit(
         hot_bytes=hot,
@@ -111,13 +111,13 @@ def fit(points: t.Sequence[Point]) -> Fit | None:
     )
 
 
-def _average(tries: t.Sequence[_Try]) -> tuple[float, float]:
+def _average(candidates: t.Sequence[_Candidate]) -> tuple[float, float]:
     """Mean and standard deviation of the fill time over its likelihood (the grid is logarithmic, hence the factor)."""
-    best = min(one.score for one in tries)
-    weights = [one.fill_s * math.exp((best - one.score) / 2) for one in tries]
+    best = min(one.score for one in candidates)
+    weights = [one.fill_s * math.exp((best - one.score) / 2) for one in candidates]
     total = sum(weights)
-    mean = sum(weight * one.fill_s for weight, one in zip(weights, tries)) / total
-    square = sum(weight * (one.fill_s - mean) ** 2 for weight, one in zip(weights, tries)) / total
+    mean = sum(weight * one.fill_s for weight, one in zip(weights, candidates)) / total
+    square = sum(weight * (one.fill_s - mean) ** 2 for weight, one in zip(weights, candidates)) / total
     return mean, math.sqrt(square)
 
 
@@ -139,10 +139,10 @@ def _grid(points: t.Sequence[Point]) -> list[float]:
     return [min(windows) / 10 * ratio**number for number in range(GRID)]
 
 
-def _try(points: t.Sequence[Point], shape: str, fill_s: float) -> _Try:
+def _best_amounts(points: t.Sequence[Point], shape: str, fill_s: float) -> _Candidate:
     """Non-negative least squares for one shape and fill time: every subset of the three amounts, the best one kept."""
     rows = [_parts(point.window_s, shape, fill_s) for point in points]
-    best = _Try(shape, fill_s, math.inf, math.inf, (), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
+    best = _Candidate(shape, fill_s, math.inf, math.inf, (), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0))
     for active in _subsets():  # the empty one always solves
         solved = _solve(points, rows, active)
         if solved is None:
@@ -158,7 +158,7 @@ def _try(points: t.Sequence[Point], shape: str, fill_s: float) -> _Try:
         # A hot set also costs its fill time; the base is always there.
         score = chi2 + WORTH * (2 * (1 in active) + (2 in active))
         if score < best.score - 1e-9:
-            best = _Try(shape, fill_s, chi2, score, active, amounts, sds)
+            best = _Candidate(shape, fill_s, chi2, score, active, amounts, sds)
     return best
 
 

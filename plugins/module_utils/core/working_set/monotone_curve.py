@@ -22,7 +22,7 @@ ENOUGH_BYTES = 1e-3
 _Constraint = list[tuple[int, float]]
 
 
-def concave(windows: t.Sequence[float], values: t.Sequence[float], sds: t.Sequence[float]) -> list[float]:
+def monotone_concave(windows: t.Sequence[float], values: t.Sequence[float], sds: t.Sequence[float]) -> list[float]:
     """The values moved as little as needed to be non-negative, non-decreasing and concave.
 
     Args:

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.wo
 SCALED = ("hot_bytes", "hot_sd_bytes", "cold_bytes_per_s", "cold_sd_bytes_per_s", "base_bytes")
 
 
-def as_seen(working_set: t.Mapping[str, t.Any], left_bytes: float, bytes_per_s: float) -> t.Mapping[str, t.Any]:
+def rescaled(working_set: t.Mapping[str, t.Any], left_bytes: float, bytes_per_s: float) -> t.Mapping[str, t.Any]:
     """The document with so much more dirtying that a guest which left so many bytes round after round is explained.
 
     A round that sends V at rate B lasts V/B, and leaves W(V/B) again where it gains nothing: so that is W of now.

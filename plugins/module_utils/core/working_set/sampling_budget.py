@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 
-class Round(t.NamedTuple):
+class RepeatedWindow(t.NamedTuple):
     """So many measurements of one window, of all guests at once."""
 
     window_s: float
@@ -17,30 +17,44 @@ class Round(t.NamedTuple):
 
 
 #: libvirt's call knows whole seconds only. Two short windows and a longer one show whether the curve still rises.
-COARSE = (Round(1, 2), Round(2, 1), Round(4, 1))
+COARSE = (RepeatedWindow(1, 2), RepeatedWindow(2, 1), RepeatedWindow(4, 1))
 #: QEMU's own call sees what happens within a round of a fast link as well.
-FINE = (Round(0.1, 2), Round(0.3, 2), Round(1, 1), Round(3, 1))
+FINE = (RepeatedWindow(0.1, 2), RepeatedWindow(0.3, 2), RepeatedWindow(1, 1), RepeatedWindow(3, 1))
 #: Closer looks at what is doubtful: repeats of what the verdict hangs on, the length of a round near convergence.
-COARSE_MORE = (Round(1, 1), Round(2, 1), Round(1, 1), Round(1, 1), Round(2, 1), Round(1, 1))
-FINE_MORE = (Round(0.3, 1), Round(1, 1), Round(0.5, 1), Round(0.3, 1), Round(2, 1), Round(1, 1))
+COARSE_MORE = (
+    RepeatedWindow(1, 1),
+    RepeatedWindow(2, 1),
+    RepeatedWindow(1, 1),
+    RepeatedWindow(1, 1),
+    RepeatedWindow(2, 1),
+    RepeatedWindow(1, 1),
+)
+FINE_MORE = (
+    RepeatedWindow(0.3, 1),
+    RepeatedWindow(1, 1),
+    RepeatedWindow(0.5, 1),
+    RepeatedWindow(0.3, 1),
+    RepeatedWindow(2, 1),
+    RepeatedWindow(1, 1),
+)
 
 
-def first_rounds(*, fine: bool, budget_s: float) -> list[Round]:
+def first_windows(*, fine: bool, budget_s: float) -> list[RepeatedWindow]:
     """The look at all guests: as much of it as two thirds of the budget take, and one measurement at the least.
 
-    >>> first_rounds(fine=False, budget_s=3)
-    [Round(window_s=1, repeats=2)]
+    >>> first_windows(fine=False, budget_s=3)
+    [RepeatedWindow(window_s=1, repeats=2)]
     """
     left = budget_s * 2 / 3
-    chosen: list[Round] = []
-    for round_ in FINE if fine else COARSE:
-        if chosen and round_.window_s * round_.repeats > left:
+    chosen: list[RepeatedWindow] = []
+    for window in FINE if fine else COARSE:
+        if chosen and window.window_s * window.repeats > left:
             break
-        chosen.append(round_)
-        left -= round_.window_s * round_.repeats
+        chosen.append(window)
+        left -= window.window_s * window.repeats
     return chosen
 
 
-def more_rounds(*, fine: bool) -> tuple[Round, ...]:
+def more_windows(*, fine: bool) -> tuple[RepeatedWindow, ...]:
     """Closer looks, one after the other, for guests whose verdict hangs on them."""
     return FINE_MORE if fine else COARSE_MORE

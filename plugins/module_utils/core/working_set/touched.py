@@ -21,7 +21,7 @@ RSS_SPREAD_BYTES = 50 * 1024 * 1024
 #: Nothing known: anything from a quarter to all of it.
 MEMORY_ERROR = 0.5
 #: A guest's memory changes from the look to the move, too.
-LOOK_ERROR = 0.02
+SAMPLES_ERROR = 0.02
 #: A look at fewer pieces of memory than this tells less than the guest's own figures.
 LEAST_PIECES = 64
 #: Scatter of evenly spread pieces beside that of random ones (measured on four guests, 96 and 192 pieces: 0.2 to 0.45).
@@ -65,7 +65,7 @@ def touched(balloon: t.Mapping[str, t.Any] | None, memory_bytes: int) -> Touched
     return Touched(int(current), "memory", MEMORY_ERROR)
 
 
-def looked_at(zero_share: float, pieces: int, memory_bytes: int, otherwise: Touched) -> Touched:
+def from_samples(zero_share: float, pieces: int, memory_bytes: int, otherwise: Touched) -> Touched:
     """What a look at evenly spread pieces of all the memory says, where there were enough of them.
 
     Pages in use that hold nothing but zeros cost nothing to send, and free ones that hold something do; only a look
@@ -81,4 +81,4 @@ def looked_at(zero_share: float, pieces: int, memory_bytes: int, otherwise: Touc
     if pieces < LEAST_PIECES or full <= 0:
         return otherwise
     sd = EVEN_SPREAD * math.sqrt(full * zero_share / pieces)
-    return Touched(int(full * memory_bytes), "look", min(otherwise.error, max(LOOK_ERROR, sd / full)))
+    return Touched(int(full * memory_bytes), "look", min(otherwise.error, max(SAMPLES_ERROR, sd / full)))

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import curve_fit
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve, curve
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import monotone_concave
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     MeasurementError,
     Point,
@@ -29,11 +29,11 @@ METHODS = ("libvirt", "qmp")
 IDLE_BYTES = 4 * MIB
 IDLE_S = 10.0
 #: So many standard deviations, and such a factor, make a guest unlike usual: neither noise nor a trifle.
-UNLIKE_DEVIATIONS = 3.0
-UNLIKE_FACTOR = 1.5
-UNLIKE_BYTES = 4 * MIB
+UNUSUAL_DEVIATIONS = 3.0
+UNUSUAL_FACTOR = 1.5
+UNUSUAL_BYTES = 4 * MIB
 #: A usual needs at least so many looks.
-USUAL_LOOKS = 3
+USUAL_MEASUREMENTS = 3
 
 
 def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
@@ -155,25 +155,25 @@ def unusual(now: t.Mapping[str, t.Any], history: t.Sequence[t.Mapping[str, t.Any
     Its usual is the median of earlier looks. A difference counts when it is beyond what the errors of both and the
     guest's own changes (median deviation) explain, and is no trifle.
     """
-    looks = [curve_of(document) for document in history if document["points"]]
+    earlier_curves = [curve_of(document) for document in history if document["points"]]
     present = curve_of(now)
-    if len(looks) < USUAL_LOOKS:
+    if len(earlier_curves) < USUAL_MEASUREMENTS:
         return None
     worst: tuple[float, str] | None = None
     for window_s, sd in zip(present.windows, present.sds):
-        earlier = sorted(look.value(window_s) for look in looks)
+        earlier = sorted(one.value(window_s) for one in earlier_curves)
         usual = _median(earlier)
         wander = 1.4826 * _median(sorted(abs(value - usual) for value in earlier))
         value = present.value(window_s)
-        error = math.sqrt(sd**2 + wander**2 + sd**2 / len(looks))
+        error = math.sqrt(sd**2 + wander**2 + sd**2 / len(earlier_curves))
         high, low = max(value, usual), min(value, usual)
-        if high - low < max(UNLIKE_BYTES, UNLIKE_DEVIATIONS * error) or high < UNLIKE_FACTOR * low:
+        if high - low < max(UNUSUAL_BYTES, UNUSUAL_DEVIATIONS * error) or high < UNUSUAL_FACTOR * low:
             continue
         deviations = (high - low) / max(error, 1.0)
         more = "more" if value > usual else "less"
         text = (
             f"dirties {more} than usual: {human_bytes(_round(value))} in {human_seconds(window_s)}, where"
-            f" {human_bytes(_round(usual))} is the median of {len(looks)} earlier looks"
+            f" {human_bytes(_round(usual))} is the median of {len(earlier_curves)} earlier looks"
         )
         if worst is None or deviations > worst[0]:
             worst = (deviations, text)
@@ -183,7 +183,9 @@ def unusual(now: t.Mapping[str, t.Any], history: t.Sequence[t.Mapping[str, t.Any
 def _points(measured: t.Sequence[Point]) -> list[dict[str, t.Any]]:
     """Points as plain data, made into a possible curve."""
     windows = [point.window_s for point in measured]
-    values = concave(windows, [point.dirtied_bytes for point in measured], [point.sd_bytes for point in measured])
+    values = monotone_concave(
+        windows, [point.dirtied_bytes for point in measured], [point.sd_bytes for point in measured]
+    )
     return [
         {
             "window_s": point.window_s,

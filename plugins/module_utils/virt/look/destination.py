@@ -103,7 +103,7 @@ def _emulators(connection: t.Any, described: t.Any) -> list[dict[str, t.Any]]:
             # The destination is asked about the guest's whole CPU instead, which says more than its model.
             "cpu_models_usable": None,
         }
-        for kind in capabilities.kinds(described)
+        for kind in capabilities.emulators(described)
     ]
 
 

@@ -235,7 +235,7 @@ class _Guest:
     def description(self, surroundings: Surroundings) -> dict[str, t.Any]:
         """The guest as the contract has it."""
         root = self._root if self._root is not None else ET.Element("domain")
-        described = guest_xml.described(root, default_hugepage_bytes=surroundings.default_hugepage_bytes)
+        described = guest_xml.describe(root, default_hugepage_bytes=surroundings.default_hugepage_bytes)
         described["name"], described["uuid"] = self._domain.name(), self.uuid
         if described["memory_bytes"] is None:
             described["memory_bytes"] = self._bytes("balloon.maximum") or 0

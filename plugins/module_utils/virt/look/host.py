@@ -98,7 +98,7 @@ class _Host:
         self._root = root
         self.now = datetime.datetime.now(datetime.timezone.utc)
         self.capabilities = capabilities.parse(connection.getCapabilities())
-        self._kinds = capabilities.kinds(self.capabilities)
+        self._kinds = capabilities.emulators(self.capabilities)
         self._libvirt = _version(connection.getLibVersion())
         self._qemu = _version(connection.getVersion())
         self._settings = host_files.qemu_conf(self._text("etc/libvirt/qemu.conf") or "")
@@ -159,7 +159,7 @@ class _Host:
             if kind.arch == arch or kind.arch in self._architectures
         ]
 
-    def _usable_models(self, kind: capabilities.Kind) -> list[str] | None:
+    def _usable_models(self, kind: capabilities.Emulator) -> list[str] | None:
         """None over a read-only connection, to which libvirt does not tell (CVE-2019-10167); what matters of a CPU is
         asked over the path.
         """

@@ -14,9 +14,9 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sampling_budget import (
-    Round,
-    first_rounds,
-    more_rounds,
+    RepeatedWindow,
+    first_windows,
+    more_windows,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
@@ -88,12 +88,12 @@ def measure_all(
     fine = isinstance(sampler, dirty_rate.MonitorSampler)
     guests = [GuestMeasurement(domain) for domain in domains]
     before, begun = _counters(connection), time.monotonic()
-    for number, window_s in enumerate(_windows(first_rounds(fine=fine, budget_s=budget_s))):
+    for number, window_s in enumerate(_windows(first_windows(fine=fine, budget_s=budget_s))):
         if number == 0 or budget.allows(window_s, len(guests)):
             _run(guests, sampler, window_s, budget)
     if sample_memory:
         _sample(guests, min(SAMPLE_SHARE * budget_s, budget.left_s))
-    for window_s in _windows(more_rounds(fine=fine)):
+    for window_s in _windows(more_windows(fine=fine)):
         doubtful = [guest for guest in guests if guest.refused is None and needs_more(guest)]
         if not doubtful or not budget.allows(window_s, len(doubtful)):
             break
@@ -122,8 +122,8 @@ class _Budget:
         self._asking_s = max(0.0, seconds - window_s) / max(1, guests)
 
 
-def _windows(rounds: t.Iterable[Round]) -> list[float]:
-    return [round_.window_s for round_ in rounds for _repeat in range(round_.repeats)]
+def _windows(windows: t.Iterable[RepeatedWindow]) -> list[float]:
+    return [window.window_s for window in windows for _repeat in range(window.repeats)]
 
 
 def _run(guests: t.Sequence[GuestMeasurement], sampler: dirty_rate.Sampler, window_s: float, budget: _Budget) -> None:

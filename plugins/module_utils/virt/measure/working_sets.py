@@ -20,7 +20,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set im
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     LIBVIRT_SAMPLES_PER_GIB,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at, touched
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import (
+    Touched,
+    from_samples,
+    touched,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
@@ -179,7 +183,9 @@ def _touched(sample: memory_sample.MemorySample | None, balloon: t.Mapping[str, 
     known = touched(balloon, memory_bytes)
     if sample is None or memory_bytes > memory_sample.HOLE:
         return known
-    return looked_at(sample.zero_share, sample.pages * memory_sample.PAGE // memory_sample.CHUNK, memory_bytes, known)
+    return from_samples(
+        sample.zero_share, sample.pages * memory_sample.PAGE // memory_sample.CHUNK, memory_bytes, known
+    )
 
 
 def _steady(share: float | None, kept: t.Sequence[t.Mapping[str, t.Any]]) -> float | None:

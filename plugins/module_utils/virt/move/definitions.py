@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, definition_faults, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, definition_faults, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
@@ -48,7 +48,7 @@ def repair_definitions(
         # It runs where it should; nothing of this is worth calling the move anything but done.
         fault = f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
         if here.persistent and (there.persistent or definition is None):
-            by_hand = f"virsh undefine --keep-nvram {shown(guest['name'])}"
+            by_hand = f"virsh undefine --keep-nvram {quoted(guest['name'])}"
             fault += f"; remove it there before {source.host} is rebooted, which might start it again: {by_hand}"
         return [], fault
 

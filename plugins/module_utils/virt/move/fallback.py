@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import rescaled
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
 
@@ -78,7 +78,7 @@ class FallbackHistory:
             return known
         working_set = known.working_set
         if working_set is not None and self.left_bytes is not None:
-            working_set = as_seen(working_set, self.left_bytes, self.bytes_per_s)
+            working_set = rescaled(working_set, self.left_bytes, self.bytes_per_s)
         # Whoever shares the link did so while that was seen.
         return dataclasses.replace(known, working_set=working_set, stated_bytes_per_s=self.bytes_per_s, at_once=1)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections, Link
@@ -57,7 +57,7 @@ class Hosts:
                     refusal(
                         "not_answering",
                         f"{side.host} does not say how {step['guest']['name']} is: {side.error}",
-                        f"see what it is busy with on {side.host}: virsh domjobinfo {shown(step['guest']['name'])}",
+                        f"see what it is busy with on {side.host}: virsh domjobinfo {quoted(step['guest']['name'])}",
                     )
                 )
         return here, there

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
@@ -92,8 +92,8 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
     if here.state == "absent":
         why = refusal(
             "not_here",
-            f"{guest} is not on {here.host}: it is {there.words()}",
-            f"see why it does not run there: virsh domstate --reason {shown(guest)} on {there.host}",
+            f"{guest} is not on {here.host}: it is {there.describe()}",
+            f"see why it does not run there: virsh domstate --reason {quoted(guest)} on {there.host}",
         )
         return step_result(step, "refused", refusals=[why])
     return None

@@ -10,7 +10,7 @@ import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import (
     DestinationEvidence,
     confirm_resume,
@@ -168,6 +168,6 @@ class Verification:
             move.log.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
         verdict, here, there = self._await_agreement(move)
         if verdict.kind == "resume_source":
-            by_hand = f"let it go on by hand (virsh resume {shown(step['guest']['name'])} on {source.host})"
+            by_hand = f"let it go on by hand (virsh resume {quoted(step['guest']['name'])} on {source.host})"
             verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
         return verdict, here, there

@@ -88,7 +88,7 @@ def source_host(connection: t.Any, *, check_guests: bool) -> SourceHost:
         active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         for xml in each(active, lambda domain: domain.XMLDesc(0)):
             if isinstance(xml, str):
-                described = guest_xml.described(guest_xml.parse(xml))
+                described = guest_xml.describe(guest_xml.parse(xml))
                 keys = ("name", "uuid", "type", "arch", "machine")
                 guests.append({**{key: described[key] for key in keys}, "cpu": described["cpu"]["xml"]})
     uuid = capabilities.host_uuid(capabilities.parse(connection.getCapabilities()))

@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ba
     BYTES_PER_S,
     Freeing,
     Memory,
-    is_pressed,
+    is_short_of_memory,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
@@ -204,7 +204,7 @@ class Balloon:
         while True:
             seen, now = report(domain, None), self._clock()
             size = (seen.memory.current_bytes or 0) // _KIB
-            if seen.at_s > before.at_s and is_pressed(seen.since(before)):
+            if seen.at_s > before.at_s and is_short_of_memory(seen.since(before)):
                 return "the guest came under pressure"
             if size <= taken["target_kib"] + SLACK_KIB:
                 return None

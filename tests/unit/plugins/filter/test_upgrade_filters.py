@@ -12,7 +12,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_consent import FilterModule as Consent
-from ansible_collections.kvmops.cluster.plugins.filter.upgrade_standing import FilterModule as Standing
+from ansible_collections.kvmops.cluster.plugins.filter.upgrade_standing import FilterModule as UpgradeStatus
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_troubles import FilterModule as Troubles
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import NONE
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, path, snapshot, uuid_of
@@ -26,7 +26,7 @@ def applied(module, name, *arguments, **options):
 
 def test_upgrade_standing():
     records = {"h1": {**NONE, "run": "r1", "phase": "begun", "at": "2026-11-24T02:00:00Z"}, "h2": NONE}
-    found = applied(Standing, "upgrade_standing", ["h1", "h2"], records, cluster(snapshot("h1")), "new")
+    found = applied(UpgradeStatus, "upgrade_standing", ["h1", "h2"], records, cluster(snapshot("h1")), "new")
     assert (found["run"], found["resumed"], found["begun"], found["left"]) == ("r1", True, ["h1"], ["h1", "h2"])
     assert found["lines"][-1] == "  to do: h2 (QEMU unknown)"
 

@@ -15,7 +15,10 @@ from ansible.plugins.loader import inventory_loader
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.inventory import hypervisors
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import (
+    HypervisorQuery,
+    QueryError,
+)
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
 NAME = "kvmops.cluster.hypervisors"
@@ -39,10 +42,10 @@ class World:
         self.asked = []
         self.warnings = []
 
-    def look(self, looking, name, uri):
-        self.asked.append((name, uri, looking))
+    def look(self, query, name, uri):
+        self.asked.append((name, uri, query))
         if name not in self.live:
-            raise LookError(f"{uri}: Connection refused")
+            raise QueryError(f"{uri}: Connection refused")
         return {**self.live[name], "host": name, "connect_uri": uri}
 
     def save(self, *snapshots):
@@ -69,7 +72,7 @@ class World:
 @pytest.fixture
 def world(tmp_path, monkeypatch):
     made = World(tmp_path)
-    monkeypatch.setattr(Looking, "at", lambda looking, name, uri: World.look(made, looking, name, uri))
+    monkeypatch.setattr(HypervisorQuery, "snapshot", lambda query, name, uri: World.look(made, query, name, uri))
     monkeypatch.setattr(Display, "warning", lambda _self, text, **_more: made.warnings.append(text))
     return made
 
@@ -183,7 +186,7 @@ def test_what_is_said_goes_to_those_who_look(world):
     world.live = {"h1": snapshot("h1")}
     world.parse(uris=["qemu+ssh://root@h1/system"], via="ssh", ssh_args=["-F", "none"], timeout_s=3)
     assert world.asked == [
-        ("h1", "qemu+ssh://root@h1/system", Looking(via="ssh", ssh_args=("-F", "none"), timeout_s=3.0))
+        ("h1", "qemu+ssh://root@h1/system", HypervisorQuery(via="ssh", ssh_args=("-F", "none"), timeout_s=3.0))
     ]
 
 

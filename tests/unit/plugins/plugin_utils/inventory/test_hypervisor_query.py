@@ -14,7 +14,10 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory import hypervisor_query, libvirt_probe
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import LookError, Looking
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import (
+    HypervisorQuery,
+    QueryError,
+)
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 
@@ -35,7 +38,7 @@ def host(cluster):
 
 def seen(uri=URI):
     """What the probe writes, as it comes out at the other end."""
-    return json.loads(json.dumps(libvirt_probe.look(libvirt, uri, maintenance.PUBLISHED_AS)))
+    return json.loads(json.dumps(libvirt_probe.probe(libvirt, uri, maintenance.PUBLISHED_AS)))
 
 
 def test_what_a_libvirtd_says_is_told_in_the_words_of_a_snapshot(host, cluster):
@@ -86,12 +89,12 @@ def ways(monkeypatch):
 
 def test_the_first_way_that_is_there_is_taken(ways):
     ways("virsh", binding="/usr/bin/python3")
-    assert Looking().way(URI) == "binding"
+    assert HypervisorQuery().access(URI) == "binding"
     ways("virsh")
-    assert Looking().way(URI) == "virsh"
+    assert HypervisorQuery().access(URI) == "virsh"
     ways()
-    assert Looking().way(URI) == "ssh"
-    assert Looking(via="ssh").way("qemu+libssh2+ssh://h1/system") == "ssh"
+    assert HypervisorQuery().access(URI) == "ssh"
+    assert HypervisorQuery(via="ssh").access("qemu+libssh2+ssh://h1/system") == "ssh"
 
 
 @pytest.mark.parametrize(
@@ -106,8 +109,8 @@ def test_the_first_way_that_is_there_is_taken(ways):
 )
 def test_where_there_is_no_way_it_is_said_what_to_install(ways, via, uri, words):
     ways()
-    with pytest.raises(LookError) as refused:
-        Looking(via=via).at("h1", uri)
+    with pytest.raises(QueryError) as refused:
+        HypervisorQuery(via=via).snapshot("h1", uri)
     assert words in str(refused.value)
     assert str(refused.value).endswith("or use snapshots that host_info took")
 
@@ -134,7 +137,9 @@ def test_ssh_alone_runs_the_probe_on_the_host(ways, program, host, tmp_path):
     answer = tmp_path / "answer.json"
     answer.write_text(json.dumps(seen()))
     calls = program("ssh", f"compile(sys.stdin.read(), 'probe', 'exec')\nprint(open({str(answer)!r}).read())")
-    found = Looking(ssh_args=("-F", "none")).at("h1", "qemu+ssh://root@h1:2222/system?keyfile=/k&no_verify=1")
+    found = HypervisorQuery(ssh_args=("-F", "none")).snapshot(
+        "h1", "qemu+ssh://root@h1:2222/system?keyfile=/k&no_verify=1"
+    )
     assert [domain["name"] for domain in found["domains"]] == ["web1"]
     (call,) = calls()
     assert call[4:] == [
@@ -147,23 +152,23 @@ def test_ssh_alone_runs_the_probe_on_the_host(ways, program, host, tmp_path):
 def test_nothing_of_a_uri_reaches_the_shell_of_the_host(ways, program):
     ways()
     calls = program("ssh", "print(json.dumps({'error': 'no'}))")
-    with pytest.raises(LookError, match="no; try it"):
-        Looking(via="ssh").at("h1", "qemu+ssh://h1/system;reboot")
+    with pytest.raises(QueryError, match="no; try it"):
+        HypervisorQuery(via="ssh").snapshot("h1", "qemu+ssh://h1/system;reboot")
     assert calls()[0][-1].startswith("/usr/bin/python3 -I - 'qemu:///system;reboot' ")
 
 
 def test_what_ssh_complains_of_is_told(ways, program):
     ways()
     program("ssh", "sys.stderr.write('Host key verification failed.\\n')\nsys.exit(255)")
-    with pytest.raises(LookError, match=r"qemu\+ssh://root@h1/system: Host key verification failed"):
-        Looking().at("h1", URI)
+    with pytest.raises(QueryError, match=r"qemu\+ssh://root@h1/system: Host key verification failed"):
+        HypervisorQuery().snapshot("h1", URI)
 
 
 def test_a_host_that_hangs_is_given_up(ways, program):
     ways()
     program("ssh", "import time\ntime.sleep(60)")
-    with pytest.raises(LookError, match=r"no answer within 0.5 s; see whether the host is up, or raise timeout_s"):
-        Looking(timeout_s=0.5).at("h1", URI)
+    with pytest.raises(QueryError, match=r"no answer within 0.5 s; see whether the host is up, or raise timeout_s"):
+        HypervisorQuery(timeout_s=0.5).snapshot("h1", URI)
 
 
 def test_the_binding_looks_in_a_process_of_its_own(ways, program, host, tmp_path):
@@ -172,7 +177,7 @@ def test_the_binding_looks_in_a_process_of_its_own(ways, program, host, tmp_path
     answer.write_text(json.dumps(seen()))
     calls = program("python-with-libvirt", f"print(open({str(answer)!r}).read())")
     ways(binding="python-with-libvirt")
-    assert Looking().at("h1", URI)["hostname"] == "h1.example.org"
+    assert HypervisorQuery().snapshot("h1", URI)["hostname"] == "h1.example.org"
     assert calls() == [["-I", libvirt_probe.__file__, URI, maintenance.PUBLISHED_AS]]
 
 
@@ -206,7 +211,7 @@ else:
 def test_virsh_is_asked_for_all_guests_at_once_and_one_that_went_is_left_out(ways, program):
     calls = program("virsh", VIRSH)
     ways("virsh")
-    found = Looking(via="virsh").at("h1", "qemu+tls://h1/system")
+    found = HypervisorQuery(via="virsh").snapshot("h1", "qemu+tls://h1/system")
     assert (found["hostname"], found["host_uuid"]) == ("h1.example.org", "host-uuid")
     assert found["maintenance"] == maintenance.ACTIVE
     assert [(one["name"], one["state"], one["memory_bytes"]) for one in found["domains"]] == [
@@ -220,5 +225,5 @@ def test_virsh_is_asked_for_all_guests_at_once_and_one_that_went_is_left_out(way
 def test_what_virsh_complains_of_is_told(ways, program):
     program("virsh", "sys.stderr.write('error: failed to connect\\nerror: Connection refused\\n')\nsys.exit(1)")
     ways("virsh")
-    with pytest.raises(LookError, match=r"Connection refused; try it: virsh -r -c qemu\+tls://h1/system list"):
-        Looking(via="virsh").at("h1", "qemu+tls://h1/system")
+    with pytest.raises(QueryError, match=r"Connection refused; try it: virsh -r -c qemu\+tls://h1/system list"):
+        HypervisorQuery(via="virsh").snapshot("h1", "qemu+tls://h1/system")

@@ -20,11 +20,11 @@ SEEN = {
 
 
 def test_only_hosts_that_ran_the_task_count():
-    assert list(registered_results.registered(SEEN, SEEN, "seen")) == ["h1", "h2", "h3"]
+    assert list(registered_results.results_of(SEEN, SEEN, "seen")) == ["h1", "h2", "h3"]
 
 
 def test_hosts_without_a_snapshot_are_named_with_the_reason():
-    results = registered_results.registered(SEEN, SEEN, "seen")
+    results = registered_results.results_of(SEEN, SEEN, "seen")
 
     assert list(registered_results.snapshots(results)) == ["h1"]
     assert registered_results.absent(results) == [

@@ -47,7 +47,7 @@ def test_a_cluster_is_read():
     assert n1.capacity_bytes == 15360 * MIB
     assert [host.is_open for host in made.hosts] == [True, True, False, True]
     assert (n1.vcpu_limit, n4.vcpu_limit) == (16, 32)
-    assert n2.kind == n3.kind != n4.kind
+    assert n2.host_class == n3.host_class != n4.host_class
     web1, web2, db1 = made.units
     assert (web1.guests, web1.host, web1.need_bytes, web1.vcpus) == (("web1",), 0, 2048 * MIB, 2)
     assert web1.apart == web2.apart != ()

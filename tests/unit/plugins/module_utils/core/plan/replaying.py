@@ -36,8 +36,8 @@ class Replay:
         self.reserve_bytes, self.vcpu_ratio, self.closed = reserve_bytes, vcpu_ratio, set(closed)
         self.guests = {d["uuid"]: d for s in snapshots.values() for d in s["domains"] if not is_off(d)}
         self.where = {d["uuid"]: host for host, s in snapshots.items() for d in s["domains"] if not is_off(d)}
-        self.free = {host: memory_demand.room_of(s).memory_bytes for host, s in snapshots.items()}
-        self.pages = {host: dict(memory_demand.room_of(s).huge_pages) for host, s in snapshots.items()}
+        self.free = {host: memory_demand.free_memory(s).memory_bytes for host, s in snapshots.items()}
+        self.pages = {host: dict(memory_demand.free_memory(s).huge_pages) for host, s in snapshots.items()}
         self.qemu = qemu or {host: s["versions"]["qemu"] for host, s in snapshots.items()}
 
     def on(self, host: str) -> list[t.Any]:
@@ -51,8 +51,8 @@ class Replay:
         assert source != destination
         assert destination not in self.closed
         here, there = self.snapshots[source], {**self.snapshots[destination], "domains": []}
-        assert evacuability.leaving(guest, here, step["intent"]) == []
-        assert compatibility.arriving(guest, here, there, step["intent"]) == []
+        assert evacuability.refusals(guest, here, step["intent"]) == []
+        assert compatibility.destination_refusals(guest, here, there, step["intent"]) == []
         assert _release(self.qemu[destination]) >= _release(self.qemu[source])
         self._arrive(guest, destination)
         self._leave(guest, source)

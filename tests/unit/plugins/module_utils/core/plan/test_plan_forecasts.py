@@ -135,7 +135,7 @@ def test_a_disk_that_is_not_thin_is_copied_whole():
 
 def described(**changes):
     """A guest of 255 vCPUs in four NUMA cells on huge pages and without a balloon, as a host's snapshot tells it."""
-    told = guest_xml.described(guest_xml.parse((FIXTURES / "domain_large.xml").read_text("utf-8")))
+    told = guest_xml.describe(guest_xml.parse((FIXTURES / "domain_large.xml").read_text("utf-8")))
     rss = {"current_bytes": 512 * GIB, "unused_bytes": None, "rss_bytes": None, "age_s": None}
     return domain(**{**told, "balloon": rss, **changes})
 

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
     Side,
     definition_faults,
     judge,
-    shown,
+    quoted,
 )
 
 KINDS = ("moved", "stayed", "in_flight", "resume_source", "ended", "unclear")
@@ -264,7 +264,7 @@ def test_a_guest_that_may_have_run_there_comes_with_how_to_tell():
 
 @pytest.mark.parametrize("name", ["web1", "two words", "it's", 'a"b', "$(reboot)", "größe", "-x", "a;b", "", "n" * 200])
 def test_a_name_can_be_pasted_into_a_shell(name):
-    assert shlex.split(shown(name)) == [name]
+    assert shlex.split(quoted(name)) == [name]
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,16 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import NONE, Wish, advanced
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, standing
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import lost, troubles
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import (
+    NONE,
+    RecordUpdate,
+    advanced,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, upgrade_status
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import (
+    lost_features,
+    reasons_to_stay_closed,
+)
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, path, snapshot, uuid_of
 
 NEW = {"libvirt": "11.3.0", "qemu": "11.1.3"}
@@ -22,7 +29,7 @@ def kept(run="r1", phase="upgraded", at="2026-11-24T02:00:00Z", qemu="11.1.3"):
 
 def found(records, wanted="", upgraded=("h1",)):
     seen = cluster(*(snapshot(host, **({"versions": NEW} if host in upgraded else {})) for host in HOSTS))
-    return standing(HOSTS, {**dict.fromkeys(HOSTS, NONE), **records}, seen, wanted=wanted, fresh="new")
+    return upgrade_status(HOSTS, {**dict.fromkeys(HOSTS, NONE), **records}, seen, wanted=wanted, fresh="new")
 
 
 # ---- what is on record -----------------------------------------------------------------------------------------------
@@ -30,16 +37,16 @@ def found(records, wanted="", upgraded=("h1",)):
 
 def test_a_record_goes_through_a_run():
     guests = [{"name": "web1", "uuid": "u1", "source": "h1"}]
-    waiting = advanced(NONE, Wish("r1", "waiting", owner="alice", qemu="10.0.13", guests=guests), "t1")
-    begun = advanced(waiting, Wish("r1", "begun", stopped=[{"name": "gpu1", "uuid": "u2"}]), "t2")
+    waiting = advanced(NONE, RecordUpdate("r1", "waiting", owner="alice", qemu="10.0.13", guests=guests), "t1")
+    begun = advanced(waiting, RecordUpdate("r1", "begun", stopped=[{"name": "gpu1", "uuid": "u2"}]), "t2")
     assert (begun["phase"], begun["at"], begun["owner"], begun["guests"]) == ("begun", "t2", "alice", guests)
-    done = advanced(begun, Wish("r1", "upgraded", qemu="11.1.3", stopped=[]), "t3")
+    done = advanced(begun, RecordUpdate("r1", "upgraded", qemu="11.1.3", stopped=[]), "t3")
     assert (done["phase"], done["qemu"], done["stopped"], done["guests"]) == ("upgraded", "11.1.3", [], guests)
 
 
 def test_a_run_that_goes_on_keeps_what_it_knew_when_it_began():
     begun = {**kept(phase="begun", qemu="10.0.13"), "guests": [{"name": "web1", "uuid": "u1", "source": "h1"}]}
-    assert advanced(begun, Wish("r1", "waiting", qemu="11.1.3", guests=[]), "later") == begun
+    assert advanced(begun, RecordUpdate("r1", "waiting", qemu="11.1.3", guests=[]), "later") == begun
 
 
 def test_another_run_forgets_all_but_guests_that_wait_to_be_started_and_that_the_host_was_begun():
@@ -51,15 +58,15 @@ def test_another_run_forgets_all_but_guests_that_wait_to_be_started_and_that_the
         "health": {"qemu": "1"},
         "broken_ways": [["h1", "h9"]],
     }
-    after = advanced(before, Wish("r2", "waiting", owner="bob", broken_ways=[["h1", "h3"]]), "later")
+    after = advanced(before, RecordUpdate("r2", "waiting", owner="bob", broken_ways=[["h1", "h3"]]), "later")
     assert (after["run"], after["guests"], after["health"], after["stopped"]) == ("r2", [], None, stopped)
     assert (after["phase"], after["broken_ways"]) == ("begun", [["h1", "h9"]])
-    assert advanced(kept(phase="upgraded"), Wish("r2", "waiting"), "later")["phase"] == "waiting"
+    assert advanced(kept(phase="upgraded"), RecordUpdate("r2", "waiting"), "later")["phase"] == "waiting"
 
 
 def test_the_same_again_changes_nothing_not_even_the_time():
-    record = advanced(NONE, Wish("r1", "begun"), "t1")
-    assert advanced(record, Wish("r1", "begun"), "t2") == record
+    record = advanced(NONE, RecordUpdate("r1", "begun"), "t1")
+    assert advanced(record, RecordUpdate("r1", "begun"), "t2") == record
 
 
 # ---- where a run stands ----------------------------------------------------------------------------------------------
@@ -189,8 +196,10 @@ def test_without_consent_it_is_said_how_to_give_it():
 
 def test_what_a_host_had_and_has_no_more():
     before = {**NEW, "pools": ["images", "iso"], "networks": ["default"], "mounts": ["/shared"]}
-    assert lost(before, {**before, "qemu": "11.2.0", "pools": ["images", "iso", "more"]}) == []
-    assert lost(before, {"libvirt": "9.0.0", "qemu": "11.1.3", "pools": ["iso"], "networks": [], "mounts": []}) == [
+    assert lost_features(before, {**before, "qemu": "11.2.0", "pools": ["images", "iso", "more"]}) == []
+    assert lost_features(
+        before, {"libvirt": "9.0.0", "qemu": "11.1.3", "pools": ["iso"], "networks": [], "mounts": []}
+    ) == [
         "libvirt is 9.0.0, and was 11.3.0 before",
         "the storage pool images is not active",
         "the network default is not active",
@@ -207,7 +216,7 @@ ALL = [("h1", "h2"), ("h2", "h1"), ("h1", "h3"), ("h3", "h1")]
 
 def judged(paths, hosts=("h1",), well=("h1",), said=None, answering=("h1", "h2", "h3"), before=()):
     seen = cluster(*(snapshot(host) for host in answering))
-    return troubles(hosts, well=well, said=said or {}, snapshots=seen, paths=paths, before=before)
+    return reasons_to_stay_closed(hosts, well=well, said=said or {}, snapshots=seen, paths=paths, before=before)
 
 
 def test_a_host_that_is_proven_well_may_be_opened():

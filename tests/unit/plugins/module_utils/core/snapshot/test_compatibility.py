@@ -465,10 +465,13 @@ def test_memory_that_guests_have_not_touched_yet_is_not_free():
 def test_a_guest_that_is_arriving_counts_in_full_where_nobody_can_say_how_much_of_it_is_there():
     job = {"operation": "migration_in", "elapsed_s": None}
     told = {rss: {"current_bytes": 4 * GIB, "unused_bytes": None, "rss_bytes": rss} for rss in (None, GIB)}
-    arriving = [domain("new", memory_bytes=4 * GIB, state="paused", job=job, balloon=told[rss]) for rss in (None, GIB)]
+    destination_refusals = [
+        domain("new", memory_bytes=4 * GIB, state="paused", job=job, balloon=told[rss]) for rss in (None, GIB)
+    ]
     silent = domain("silent", memory_bytes=4 * GIB, balloon=told[None])
     free = [
-        memory_demand.room_of(snapshot("h2", guest, free_bytes=20 * GIB)).memory_bytes for guest in (*arriving, silent)
+        memory_demand.free_memory(snapshot("h2", guest, free_bytes=20 * GIB)).memory_bytes
+        for guest in (*destination_refusals, silent)
     ]
     assert free == [16 * GIB, 17 * GIB, 20 * GIB]
 

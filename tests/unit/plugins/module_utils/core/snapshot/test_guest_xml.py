@@ -21,7 +21,7 @@ def domain(inner="", **attributes):
 
 
 def test_a_real_guest():
-    described = guest_xml.described(guest_xml.parse((FIXTURES / "domain_with_disk.xml").read_text()))
+    described = guest_xml.describe(guest_xml.parse((FIXTURES / "domain_with_disk.xml").read_text()))
     assert described == {
         "name": "g4",
         "uuid": "26d8ddbe-c00e-5c6d-809f-35436c59af5b",
@@ -171,6 +171,6 @@ def test_an_attribute_cannot_take_the_place_of_the_intent():
 
 
 def test_an_empty_domain_is_described_with_nulls():
-    described = guest_xml.described(ET.Element("domain"))
+    described = guest_xml.describe(ET.Element("domain"))
     assert described["memory_bytes"] is None
     assert described["cpu"] == {"mode": None, "model": None, "xml": None}

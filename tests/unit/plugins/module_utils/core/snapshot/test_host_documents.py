@@ -34,15 +34,15 @@ def test_real_capabilities(real):
     assert capabilities.live(real)
     (cell,) = capabilities.cells(real)
     assert [page["size_bytes"] for page in cell["pages"]] == [4096, 2 << 20, 1 << 30]
-    kinds = capabilities.kinds(real)
-    assert [(kind.type, kind.arch) for kind in kinds] == [
+    emulators = capabilities.emulators(real)
+    assert [(kind.type, kind.arch) for kind in emulators] == [
         ("kvm", "i686"),
         ("kvm", "x86_64"),
         ("qemu", "i686"),
         ("qemu", "x86_64"),
     ]
     # Guests carry the real name, operators may also know the alias.
-    assert {"pc-q35-10.0", "q35", "pc-q35-7.2"} <= set(kinds[1].machines)
+    assert {"pc-q35-10.0", "q35", "pc-q35-7.2"} <= set(emulators[1].machines)
 
 
 def test_usable_models():

@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import (
     Memory,
     decide,
-    is_pressed,
+    is_short_of_memory,
     least_bytes,
 )
 
@@ -100,7 +100,7 @@ def test_where_the_driver_does_not_tell_what_is_usable_only_free_memory_counts()
 
 
 def test_a_guest_is_pressed_when_it_swaps_or_has_next_to_nothing_left():
-    assert is_pressed(but(swapped_bytes=4096))
-    assert is_pressed(but(usable_bytes=15 * MIB))
-    assert not is_pressed(but(usable_bytes=64 * MIB))
-    assert not is_pressed(but(usable_bytes=None, unused_bytes=None))
+    assert is_short_of_memory(but(swapped_bytes=4096))
+    assert is_short_of_memory(but(usable_bytes=15 * MIB))
+    assert not is_short_of_memory(but(usable_bytes=64 * MIB))
+    assert not is_short_of_memory(but(usable_bytes=None, unused_bytes=None))

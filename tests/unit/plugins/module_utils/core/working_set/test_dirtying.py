@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import curve
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve_fit import Fit, fit
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import concave
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.monotone_curve import monotone_concave
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     MeasurementError,
     Point,
@@ -110,22 +110,22 @@ class TestConcave:
     @given(NOISY)
     def test_is_a_possible_curve(self, noisy):
         windows = [sum(step for step, dummy, dummy2 in noisy[: place + 1]) for place in range(len(noisy))]
-        found = concave(windows, [one[1] for one in noisy], [one[2] for one in noisy])
+        found = monotone_concave(windows, [one[1] for one in noisy], [one[2] for one in noisy])
         spans = [b - a for a, b in zip([0.0, *windows], windows)]
         slopes = [(b - a) / span for a, b, span in zip([0.0, *found], found, spans)]
         assert all(slope >= -1e-6 for slope in slopes)
         assert all(b <= a * (1 + 1e-6) + 1e-3 for a, b in zip(slopes, slopes[1:]))
 
     def test_leaves_a_possible_curve_alone(self):
-        assert concave([1, 2, 4], [10, 15, 20], [1, 1, 1]) == pytest.approx([10, 15, 20])
+        assert monotone_concave([1, 2, 4], [10, 15, 20], [1, 1, 1]) == pytest.approx([10, 15, 20])
 
     def test_the_less_sure_point_gives_way(self):
-        found = concave([1, 2], [10, 4], [0.1, 5])
+        found = monotone_concave([1, 2], [10, 4], [0.1, 5])
         assert found == pytest.approx([10, 10], abs=0.01)
 
     def test_windows_must_increase(self):
         with pytest.raises(ValueError, match="increasing"):
-            concave([1, 1], [1, 1], [1, 1])
+            monotone_concave([1, 1], [1, 1], [1, 1])
 
 
 def sampled(truth, windows, share=0.03):

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import as_seen
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import rescaled
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
@@ -22,14 +22,14 @@ def verdict(working_set):
 
 @pytest.mark.parametrize("fit", [CALM["fit"], None])
 def test_a_guest_that_left_more_than_it_was_measured_to_dirty_is_hotter(fit):
-    hot = as_seen({**CALM, "fit": fit}, 64 * MIB, B)
+    hot = rescaled({**CALM, "fit": fit}, 64 * MIB, B)
     assert curve_of(hot).value(64 * MIB / B) == pytest.approx(64 * MIB, rel=0.01)
     assert (verdict(CALM), verdict(hot)) == ("converges", "never")
     assert curve_of(CALM).value(2.0) == pytest.approx(16.25 * MIB, rel=0.01)
 
 
 def test_no_more_is_dirtied_than_was_touched():
-    assert curve_of(as_seen(CALM, 400 * MIB, B)).value(60) == CALM["touched_bytes"]
+    assert curve_of(rescaled(CALM, 400 * MIB, B)).value(60) == CALM["touched_bytes"]
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_no_more_is_dirtied_than_was_touched():
     ],
 )
 def test_what_explains_the_rounds_is_left_as_it_is(working_set, left, rate):
-    assert as_seen(working_set, left, rate) is working_set
+    assert rescaled(working_set, left, rate) is working_set

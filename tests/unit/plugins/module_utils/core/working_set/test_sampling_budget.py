@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sampling_budget import (
-    first_rounds,
-    more_rounds,
+    first_windows,
+    more_windows,
 )
 
 
@@ -19,20 +19,20 @@ def seconds(rounds):
 @pytest.mark.parametrize("fine", [False, True])
 @pytest.mark.parametrize("budget_s", [2, 3, 5, 10, 60])
 def test_the_first_look_leaves_a_third_of_the_budget(fine, budget_s):
-    rounds = first_rounds(fine=fine, budget_s=budget_s)
+    rounds = first_windows(fine=fine, budget_s=budget_s)
     assert rounds
     assert seconds(rounds) <= max(budget_s * 2 / 3, 2)
 
 
 def test_a_tiny_budget_still_buys_one_look():
-    assert len(first_rounds(fine=False, budget_s=0.1)) == 1
+    assert len(first_windows(fine=False, budget_s=0.1)) == 1
 
 
 def test_libvirts_own_call_is_asked_for_whole_seconds_only():
-    rounds = [*first_rounds(fine=False, budget_s=60), *more_rounds(fine=False)]
+    rounds = [*first_windows(fine=False, budget_s=60), *more_windows(fine=False)]
     assert all(float(one.window_s).is_integer() for one in rounds)
 
 
 def test_several_windows_show_whether_the_curve_still_rises():
-    assert len({one.window_s for one in first_rounds(fine=False, budget_s=15)}) >= 3
-    assert min(one.window_s for one in first_rounds(fine=True, budget_s=15)) == 0.1
+    assert len({one.window_s for one in first_windows(fine=False, budget_s=15)}) >= 3
+    assert min(one.window_s for one in first_windows(fine=True, budget_s=15)) == 0.1

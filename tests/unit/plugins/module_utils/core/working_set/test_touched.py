@@ -7,26 +7,26 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, is_nearly_over
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, looked_at
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import Touched, from_samples
 
 MIB = 1024 * 1024
 SAID = Touched(131 * MIB, "balloon", 0.10)
 
 
 def test_a_look_at_enough_pieces_is_believed_before_the_guest():
-    found = looked_at(0.5, 100, 256 * MIB, SAID)
+    found = from_samples(0.5, 100, 256 * MIB, SAID)
     assert (found.bytes, found.how) == (128 * MIB, "look")
     assert found.error == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize(("zero_share", "pieces"), [(0.5, 63), (1.0, 500), (0.0, 0)])
 def test_a_look_that_tells_too_little_is_not(zero_share, pieces):
-    assert looked_at(zero_share, pieces, 256 * MIB, SAID) == SAID
+    assert from_samples(zero_share, pieces, 256 * MIB, SAID) == SAID
 
 
 def test_a_look_is_never_thought_perfect_nor_worse_than_what_it_replaces():
-    assert looked_at(0.0, 10_000, 256 * MIB, SAID).error == 0.02
-    assert looked_at(0.99, 64, 256 * MIB, SAID).error == SAID.error
+    assert from_samples(0.0, 10_000, 256 * MIB, SAID).error == 0.02
+    assert from_samples(0.99, 64, 256 * MIB, SAID).error == SAID.error
 
 
 def sample(iteration=1, left=0, sent=1, rate=MIB, at_s=1.0, disk=0):
