@@ -304,8 +304,8 @@ remarks:
   elements: dict
   sample:
     - code: balanced
-      reason: the score is 0.0312, and no move that is allowed makes it enough better
-      remedy: nothing is to be done; lower act_above or least_improvement to have more done
+      reason: the score is 0.0312, and no allowed move improves it enough
+      remedy: there is nothing to do; to do more, lower act_above or least_improvement
 figures:
   description:
     - What else a goal has to tell. Of a rebalance C(score_before), C(score_after), C(guests) and C(bytes); of an

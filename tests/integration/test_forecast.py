@@ -88,7 +88,7 @@ def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: La
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_intent={"deadline_s": 1, "bandwidth_mib_s": 8})
     assert drain.status == 2, drain.text
     assert "no guest can leave h1" in drain.words
-    assert "no way of moving it keeps the intent: " in drain.words
+    assert "no method keeps the intent: " in drain.words
     assert re.search(r"-> permit deadline_s of at least \d+, or raise bandwidth_mib_s to \d+", drain.words), drain.text
     assert " | setup " not in drain.text
     assert "No guest was moved, and the host is open as before." in drain.words

@@ -148,8 +148,8 @@ def test_a_killed_controllers_lease_ends_and_its_late_move_is_refused(lab: Lab, 
     refused = operator.run_module("h1", "plan_apply", plan=plan, name="h1", fence=late)
     assert refused.status == 2, refused.text
     assert (
-        f"the lease with fence {late} does not count any more: h1 was taken over by bob for run rebalance (nightly)"
-        in (refused.words)
+        f"the lease with fencing number {late} is no longer valid: h1 was taken over by bob for run rebalance (nightly)"
+        in refused.words
     )
 
 

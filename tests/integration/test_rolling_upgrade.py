@@ -199,7 +199,7 @@ def test_a_killed_run_has_its_hosts_until_somebody_says_that_it_is_dead(upgraded
 def test_it_goes_on_with_that_host_and_does_none_twice(upgraded: Upgraded) -> None:
     assert upgraded.resumed.status == 0, upgraded.resumed.text
     assert f"done: h1 (QEMU {AFTER})" in upgraded.resumed.words
-    assert f"begun before, comes first: h2 (QEMU {BEFORE})" in upgraded.resumed.words
+    assert f"begun earlier, comes first: h2 (QEMU {BEFORE})" in upgraded.resumed.words
     state, stopped = upgraded.states["resumed"], upgraded.states["stopped"]
     assert set(state.versions.values()) == {AFTER}
     assert set(state.maintenance.values()) == {"active"}

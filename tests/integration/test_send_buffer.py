@@ -115,6 +115,6 @@ def test_what_it_would_bring_is_told_before(lab: Lab, operator: Operator) -> Non
     operator.set_host("h1", kvmops_cluster_bandwidth_mib_s=22.8)
     proof = operator.run("preflight")
     assert proof.status == 0, proof.text
-    assert "1.6 MiB wait in the send buffer of a migration when its guest is stopped" in proof.words
+    assert "1.6 MiB are unsent in the send buffer when a guest is stopped" in proof.words
     assert "with at most 128 KiB unsent it would be about 16 ms" in proof.words
     assert "drain_host_tune_network=true" in proof.words

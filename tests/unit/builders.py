@@ -196,7 +196,7 @@ def choice(**changes: t.Any) -> dict[str, t.Any]:
         "schema": "kvmops.choice/1",
         "method": "pre-copy",
         "verdict": "converges",
-        "reason": "pre-copy: in 30 ms the guest dirties 402 KiB and the link takes 700 KiB",
+        "reason": "pre-copy: in 30 ms the guest dirties 402 KiB and the link carries 700 KiB",
         "why_not": {"post-copy": "allow_postcopy is off", "suspend": "allow_suspend is off"},
         "settings": {"limit_ms": 30},
         "rounds": band(3),

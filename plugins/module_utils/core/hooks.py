@@ -82,7 +82,7 @@ def of_guest(root: ET.Element) -> tuple[Hook, ...]:
 
 def _hook(stated: t.Any, name: str) -> Hook:
     if not isinstance(stated, t.Mapping):
-        raise _error(name, "is no dictionary", "state command, when and what else it needs")
+        raise _error(name, "is not a dictionary", "give it command, when and the other keys that it needs")
     given = {key: value for key, value in stated.items() if value is not None}
     unknown = sorted(str(word) for word in given if word not in _WORDS)
     if unknown:
@@ -92,7 +92,7 @@ def _hook(stated: t.Any, name: str) -> Hook:
             raise _error(name, f"has {word} {given[word]!r}", f"{word} is {' or '.join(choices)}")
     when = given.get("when", "before")
     if when == "after" and given.get("on_failure") == "refuse":
-        raise _error(name, "comes after the move and cannot refuse it", "set on_failure to go_on, or leave it out")
+        raise _error(name, "runs after the move, so it cannot refuse it", "set on_failure to go_on, or leave it out")
     return Hook(
         command=_command(given.get("command"), name),
         when=when,
@@ -107,9 +107,9 @@ def _command(stated: t.Any, name: str) -> tuple[str, ...]:
     if isinstance(stated, str) or not isinstance(stated, t.Sequence) or not stated:
         raise _error(name, "has no command", "state it as a list: program and arguments, which no shell reads")
     if not all(isinstance(part, str) and "\0" not in part for part in stated):
-        raise _error(name, "has an argument that is no text", "put numbers in quotes")
+        raise _error(name, "has an argument that is not a string", "put numbers in quotes")
     if not stated[0].startswith("/"):
-        raise _error(name, f"has the program {stated[0]!r}", "state its whole path, from / on")
+        raise _error(name, f"has the program {stated[0]!r}", "state its whole path, beginning with /")
     return tuple(stated)
 
 

@@ -55,7 +55,7 @@ class IntentError(ValueError):
 
     @property
     def refusal(self) -> Refusal:
-        return refusal("intent", str(self), "correct it; docs/contracts.md lists the words and what they take")
+        return refusal("intent", str(self), "correct it; docs/contracts.md lists the words and their values")
 
 
 def stated(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:

@@ -251,8 +251,8 @@ def _lost(lease: Lease, host: str, fence: int) -> Refusal:
         what = f"there is no such lease on {host}"
     return refusal(
         "lease_lost",
-        f"the lease with fence {fence} does not count any more: {what}",
-        "begin nothing with it; run the playbook again, which takes the host anew and plans from what is there then",
+        f"the lease with fencing number {fence} is no longer valid: {what}",
+        "start nothing with it; run the playbook again: it takes the host again and makes a new plan",
     )
 
 

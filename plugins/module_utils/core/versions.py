@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 #: 8.5 to 8.10 cannot recover a post-copy that was cut, 8.8.0 dies when restarted during a migration, 8.7.0 loses disks
-#: that are copied along; 9.0 (Debian 12, EL 9.2) is the first without all three.
+#: that are copied too; 9.0 (Debian 12, EL 9.2) is the first without all three.
 LIBVIRT_FLOOR = (9, 0, 0)
 
 #: Up to here the source's QEMU may die once some 64 GB went over one TLS channel (QEMU issue 1937: GnuTLS renews its

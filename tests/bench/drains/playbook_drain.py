@@ -57,7 +57,7 @@ def drain(lab: Lab, way: DrainRequest, folder: Path, *, stated_mib_s: float | No
 
 def _all_stay(lab: Lab, source: str) -> list[dict[str, Any]]:
     """A plan of no steps is not reported on; why each guest stays is in what the playbook printed."""
-    why = [{"reason": "no way of moving it keeps the intent"}]
+    why = [{"reason": "no method keeps the intent"}]
     return [{"guest": {"name": name}, "refusals": why} for name in actual_state.active_on(lab, source)]
 
 

@@ -181,7 +181,7 @@ def test_a_host_that_another_run_has_taken_is_not_upgraded(hosts):
 
     outcome = upgrade_one(hosts, lease(run="rolling_upgrade-2", force=True))
 
-    assert "does not count any more: b was taken over by alice for run rolling_upgrade-2" in outcome.words, outcome.text
+    assert "is no longer valid: b was taken over by alice for run rolling_upgrade-2" in outcome.words, outcome.text
     assert hosts.kept("upgraded.json") == {}
     assert hosts.kept("told.json") == {}, "the host of another run was closed"
 

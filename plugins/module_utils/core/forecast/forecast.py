@@ -155,7 +155,7 @@ def known_of(
 
 def _check(cap_ms: int, limit_ms: int, chosen: t.Sequence[str], guest_factor: float) -> None:
     if cap_ms < 1:
-        raise ForecastError(f"a downtime of {cap_ms} ms cannot be asked for: it must be 1 ms or more")
+        raise ForecastError(f"the accepted downtime must be 1 ms or more, not {cap_ms}")
     if limit_ms < 1:
         raise ForecastError(f"a downtime limit must be 1 ms or more, not {limit_ms}")
     if not (0 < guest_factor < 10):
@@ -190,18 +190,18 @@ def _in_reach(known: Known, method: _Limited, limit_ms: int, cap_ms: int) -> tup
 
 def _precopy_reason(known: Known, outcome: t.Mapping[str, t.Any], limit_ms: int, cap_ms: int) -> str:
     if not known.curve.windows:
-        return "the working set was not measured, so anything may happen"
+        return "the working set was not measured, so no forecast is possible"
     likely = known.likely()
     fits = human_bytes(likely.link.bandwidth_bytes_per_s * limit_ms / 1000)
     again = human_bytes(likely.window(limit_ms / 1000))
     if outcome["verdict"] == "converges":
-        return f"in {limit_ms} ms the guest dirties {again} and the link takes {fits}"
+        return f"in {limit_ms} ms the guest dirties {again} and the link carries {fits}"
     if outcome["verdict"] == "marginal":
-        return f"in {limit_ms} ms the guest dirties {again} and the link takes {fits}: too close to promise"
+        return f"in {limit_ms} ms the guest dirties {again} and the link carries {fits}: too close for a forecast"
     if outcome["downtime_ms"]["value"] is not None:
         return f"it ends, but keeps the guest down for {_shown_ms(outcome)}; {cap_ms} ms are accepted"
     return (
-        f"in {limit_ms} ms the guest dirties {again} and the link takes {fits}; what remains round after round would"
+        f"in {limit_ms} ms the guest dirties {again} and the link carries {fits}; what is left after each round would"
         f" keep it down for {human_seconds(floor_s(likely))}"
     )
 
@@ -210,7 +210,7 @@ def _raised(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
     outcome = play(known, lambda one: methods.raised(one, limit_ms / 1000), cap_ms)
     likely = methods.raised(known.likely(), limit_ms / 1000)
     raise_to = math.ceil(max(limit_ms, likely.more["raise_to_s"] * 1000)) if likely else None
-    reason = f"raising the limit once, after two rounds, keeps the guest down for {_shown_ms(outcome)}"
+    reason = f"raising the downtime limit once, after two rounds, keeps the guest down for {_shown_ms(outcome)}"
     return _with(outcome, _against(reason, outcome, cap_ms), limit_ms=limit_ms, raise_to_ms=raise_to, after_rounds=2)
 
 
@@ -219,9 +219,9 @@ def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t
     outcome, limit_ms = _in_reach(known, method, limit_ms, cap_ms)
     if known.sparse is None:
         if outcome["verdict"] == "converges":
-            reason = "converges however much of each page changes"
+            reason = "converges, whatever share of each page changes"
         else:
-            reason = "how much of each page changes is not known: it may help greatly or not at all"
+            reason = "the share of each page that changes is not known: xbzrle may help a lot or not at all"
             outcome = {**outcome, "verdict": "marginal"}
     else:
         share = f"{100 * known.sparse:.{0 if known.sparse > 0.1 else 1}f} %"
@@ -232,11 +232,11 @@ def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t
 def _zstd(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
     outcome, limit_ms = _in_reach(known, methods.parallel_zstd, limit_ms, cap_ms)
     if known.compressed_share is None:
-        reason = "how well the guest's memory compresses is not known; counted as not at all"
+        reason = "it is not known how well the guest's memory compresses; no compression is assumed"
     else:
         reason = f"the guest's memory {_compresses(known.compressed_share)}"
         if known.hot_compressed_share is not None and known.hot_compressed_share != known.compressed_share:
-            reason = f"{reason}, what it rewrites {_compresses(known.hot_compressed_share)}"
+            reason = f"{reason}, its hot set {_compresses(known.hot_compressed_share)}"
     return _with(outcome, reason, limit_ms=limit_ms)
 
 
@@ -249,7 +249,7 @@ def _throttle(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
     pct = methods.least_throttle(likely, limit_ms / 1000)
     if known.vcpu_utilisation is None or pct is None:
         why = (
-            "how busy the guest's CPUs are is not known, and a throttle takes CPU time"
+            "the guest's CPU use is not known, and a throttle takes CPU time"
             if known.vcpu_utilisation is None
             else f"even {methods.HIGHEST_THROTTLE_PCT} % throttle would not slow the guest enough"
         )
@@ -268,7 +268,9 @@ def _throttle(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
 def _postcopy(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
     outcome = play(known, lambda one: methods.postcopy(one, limit_ms / 1000), cap_ms)
     lost = outcome["work_lost_s"]["value"]
-    reason = f"runs there after one pass and loses about {human_seconds(lost)} of work to page faults"
+    reason = (
+        f"the guest runs at the destination after one pass and loses about {human_seconds(lost)} of work to page faults"
+    )
     return _with(outcome, _against(reason, outcome, cap_ms), limit_ms=limit_ms, after_rounds=1)
 
 

@@ -83,15 +83,15 @@ def advise(
     now = queue_bytes(tcp_wmem, learned_bytes=learned_bytes, limit=host_limit(tcp_notsent_lowat), **path)
     if bandwidth_bytes_per_s is None:
         unknown = (
-            f"up to {human_bytes(now)} wait in the send buffer of a migration when its guest is stopped; what that"
-            " costs depends on the bandwidth of the migration network, which is not known"
+            f"up to {human_bytes(now)} may be unsent in the send buffer when a guest is stopped; the bandwidth of the"
+            " migration network is not known, so neither is the time that this costs"
         )
         return Advice(round(now), None, None, None, unknown)
     limit = limit_bytes(bandwidth_bytes_per_s)
     then = min(now, queue_bytes(tcp_wmem, learned_bytes=learned_bytes, limit=limit, **path))
     now_ms, then_ms = _floor_ms(now, bandwidth_bytes_per_s), _floor_ms(then, bandwidth_bytes_per_s)
     costs = (
-        f"{human_bytes(now)} wait in the send buffer of a migration when its guest is stopped, so no guest is down for"
+        f"{human_bytes(now)} are unsent in the send buffer when a guest is stopped, so no guest is down for"
         f" less than about {now_ms:.0f} ms at {_rate(bandwidth_bytes_per_s)}"
     )
     if now_ms - then_ms < WORTH_MS:

@@ -205,9 +205,7 @@ class NumberedCluster:
 
     def _against_leaving(self, domain: Domain, host: int) -> list[Refusal]:
         if domain["uuid"] in self.constraints.excluded:
-            return [
-                refusal("excluded", f"{domain['name']} is left out on request", "drop it from the exclusion to move it")
-            ]
+            return [refusal("excluded", f"{domain['name']} is excluded", "to move it, do not exclude it")]
         if domain["uuid"] in self._wrong_intent:
             return [self._wrong_intent[domain["uuid"]]]
         if domain["uuid"] in self.constraints.refused_guests:

@@ -82,7 +82,7 @@ def _refusals_of(
     host = max(hosts, key=lambda one: (state.free[one], -one))
     name, domain = numbered.names[host], numbered.domains[unit][member]
     others = [numbered.names[one] for one in hosts if one != host]
-    more = f"; much the same for {listed(others)}" if others else ""
+    more = f"; likewise for {listed(others)}" if others else ""
     if cause in ("closed", "kind"):
         source = numbered.constraints.snapshots[numbered.names[numbered.cluster.units[unit].host]]
         there = numbered.constraints.snapshots[name]
@@ -105,7 +105,7 @@ def _not_said(host: str, guest: str, companions: t.Sequence[str]) -> Refusal:
         )
     return refusal(
         "memory_unknown",
-        f"{host} did not say how much memory it has available",
+        f"{host} did not report its available memory",
         f"take a new snapshot of {host}, and look at /proc/meminfo there if that does not help",
     )
 
@@ -120,7 +120,7 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
         if there is None:
             return (
                 "older_hypervisor",
-                f"{name} did not say which QEMU it runs, so it may be older than the {here or 'QEMU'} on {home}",
+                f"{name} did not report its QEMU version, so it may be older than the {here or 'QEMU'} on {home}",
                 f"take a new snapshot of {name}, or permit an older QEMU (may_downgrade)",
             )
         return (
@@ -138,7 +138,7 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
     if cause == "ring":
         return (
             "waits_in_a_ring",
-            f"{guest} and guests on {name} wait for each other's room, and no third host has room meanwhile",
+            f"{guest} and guests on {name} wait for each other to leave, and no third host has room for one of them",
             "free memory on another host, then plan again",
         )
     if cause == "pages":
@@ -149,7 +149,7 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
         )
     need, free = state.need[unit], state.free[host]
     reserve = numbered.constraints.reserve_bytes
-    kept = f" beside the {human_bytes(reserve)} that stay free" if reserve else ""
+    kept = f" in addition to the {human_bytes(reserve)} that stay free" if reserve else ""
     return (
         "memory",
         f"{name} will have room for {human_bytes(max(0, free))} of guests{kept}, but {guest} needs {human_bytes(need)}",
@@ -209,20 +209,20 @@ def _answer(
     if unit in found.stuck:
         code = "waits_in_a_ring"
         reason = (
-            f"a place was found for {numbered.cluster.name_of(unit)}, but guests wait for each other's room on the way "
-            "to it, and no third host has room meanwhile"
+            f"there is a place for {numbered.cluster.name_of(unit)}, but guests wait for each other to leave, and no "
+            "third host has room for one of them"
         )
     elif found.is_proven:
         code = "no_placement"
         reason = "there is no placement for all guests at once, " + (
-            "whatever moves where" if may_move_others else "as long as no others move to make room"
+            "whichever guest moves where" if may_move_others else "unless other guests move to make room"
         )
     else:
         code = "none_found"
         reason = f"no placement for all guests at once was found in {found.tries} tries; there may be one"
     ways = list(_ways_out(numbered, state, unit, causes))
     if not may_move_others and MOVING_HELPS.intersection(causes):
-        ways.insert(0, "permit others to move (may_move_others)")
+        ways.insert(0, "permit other guests to move (may_move_others)")
     return refusal(code, reason, ", or ".join(ways) or "leave the guest where it is, or shut it down")
 
 

@@ -168,7 +168,7 @@ def n_plus_one_remarks(numbered: NumberedCluster, after: State, spare: str) -> l
     return [
         refusal(
             "n_plus_one",
-            f"after this plan the others could not take the guests of {listed(names)} if it failed "
+            f"after this plan, the other hosts could not take the guests of {listed(names)} if it failed "
             f"({numbered.names[worst]} needs {human_bytes(need[worst])}; {human_bytes(free)} are free elsewhere)",
             "move fewer guests, open another host, or permit it (warn or off)",
         )

@@ -70,7 +70,7 @@ def slots(stated: Stated, links: t.Iterable[str] = ()) -> Slots:
     """
     said = _numbers(stated, _SLOTS, "slots")
     if any(value < 1 for value in said.values()):
-        raise PlanError("slots", "slots: a number is below 1, and nothing could ever move", "give 1 or more")
+        raise PlanError("slots", "slots: a number is below 1, so no guest could move", "give 1 or more")
     return Slots(
         int(said.get("source", ONE_AT_A_TIME.per_source)),
         int(said.get("destination", ONE_AT_A_TIME.per_destination)),

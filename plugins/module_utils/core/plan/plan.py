@@ -34,7 +34,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
 
 
-_GIVE = "give the file migration_plan wrote"
+_GIVE = "give the file that migration_plan wrote"
 
 
 class PlanError(ValueError):
@@ -116,7 +116,7 @@ def read(document: str | bytes | t.Mapping[str, t.Any]) -> Plan:
     mapping = _parsed(document) if isinstance(document, (str, bytes)) else document
     if not isinstance(mapping, t.Mapping) or not str(mapping.get("schema", "")).startswith("kvmops."):
         raise PlanError(
-            "not_a_plan", f"this is not a plan: it has no schema {PLAN}", "give the file migration_plan wrote"
+            "not_a_plan", f"this is not a plan: it has no schema {PLAN}", "give the file that migration_plan wrote"
         )
     schema = str(mapping["schema"])
     if schema != PLAN:
@@ -272,7 +272,7 @@ def _parsed(text: str | bytes) -> t.Any:
         raise PlanError(
             "not_json",
             f"the plan is not JSON: {exc.msg} (line {exc.lineno}, column {exc.colno})",
-            "give the file migration_plan wrote, unedited or edited with care",
+            "give the file that migration_plan wrote, unedited or edited with care",
         ) from None
 
 
@@ -419,7 +419,7 @@ def _silent(plan: Plan, now: _CurrentCluster) -> list[Refusal]:
     return [
         refusal(
             "host_silent",
-            f"{host} gives no answer, and {_in_step(host, step)}",
+            f"{host} does not answer, and {_in_step(host, step)}",
             "look at that host, then make a new plan",
         )
         for host, step in missing.items()
@@ -441,10 +441,10 @@ def _step_changed(plan: Plan, step: Step, now: _CurrentCluster) -> list[Refusal]
     here = now.at(uuid, source)
     if here is None:
         elsewhere = sorted(host for host in now.snapshots if now.is_active_at(uuid, host))
-        where = f"it runs on {elsewhere[0]} now" if elsewhere else "none of the hosts looked at has it"
+        where = f"it runs on {elsewhere[0]} now" if elsewhere else "no host in the snapshots has it"
         return [refusal("guest_gone", f"{guest} is no longer on {source}: {where}", "make a new plan")]
     if is_off(here):
-        return [refusal("guest_off", f"{guest} has been shut off on {source} since", "make a new plan")]
+        return [refusal("guest_off", f"{guest} is now shut off on {source}", "make a new plan")]
     if int(here["memory_bytes"]) > step["memory_bytes"]:
         return [refusal("guest_grew", f"{guest} has more memory now than when the plan was made", "make a new plan")]
     held = [
@@ -500,7 +500,7 @@ def _not_apart(here: Domain, last: Step, now: _CurrentCluster) -> list[Refusal]:
             reason = f"{what}, from which {here['name']} is kept apart (group {group})"
             return [refusal("keep_apart", reason, "make a new plan")]
         if other["name"] == here["name"]:
-            reason = f"{host} has or is to have another guest called {here['name']} (UUID {other['uuid']})"
+            reason = f"{host} has, or will have, another guest called {here['name']} (UUID {other['uuid']})"
             return [refusal("name_clash", reason, "make a new plan")]
     return []
 

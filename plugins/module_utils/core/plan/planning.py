@@ -285,8 +285,8 @@ def _too_long(ordered: Upgrade, window: Window) -> list[Refusal]:
     return [
         refusal(
             "does_not_fit",
-            f"the moves alone take {human_seconds(ordered.seconds)}, and there are {human_seconds(window.window_s)}",
-            "upgrade fewer hosts in this window; the next run goes on where this one ends",
+            f"the moves alone take {human_seconds(ordered.seconds)} of {human_seconds(window.window_s)}",
+            "upgrade fewer hosts in this window; the next run continues where this one ends",
         )
     ]
 

@@ -135,7 +135,7 @@ def _why(numbered: NumberedCluster, before: score.Score, places: t.Mapping[int, 
     size = human_bytes(numbered.cluster.units[move.unit].move_bytes)
     if gain > 0:
         return f"lowers the score by {gain:.4f} for {size}"
-    return f"makes an exchange with {numbered.names[move.destination]} possible, for {size}"
+    return f"makes a swap with {numbered.names[move.destination]} possible, for {size}"
 
 
 def _moving(constraints: Constraints) -> list[str]:
@@ -150,17 +150,17 @@ def _moving(constraints: Constraints) -> list[str]:
 def _in_motion(moving: list[str]) -> Refusal:
     return refusal(
         IN_MOTION,
-        f"{listed(moving)} {'is' if len(moving) == 1 else 'are'} being migrated, and nobody knows what will be then",
+        f"{listed(moving)} {'is' if len(moving) == 1 else 'are'} being migrated, so the cluster is about to change",
         "wait until that is over, then plan again",
     )
 
 
 def _balanced(value: float, count: int) -> Refusal:
-    lately = f" ({count} that moved a short while ago {'rests' if count == 1 else 'rest'})" if count else ""
+    lately = f" ({count} in {'its' if count == 1 else 'their'} cool-down)" if count else ""
     return refusal(
         BALANCED,
-        f"the score is {value:.4f}, and no move that is allowed makes it enough better{lately}",
-        "nothing is to be done; lower act_above or least_improvement to have more done",
+        f"the score is {value:.4f}, and no allowed move improves it enough{lately}",
+        "there is nothing to do; to do more, lower act_above or least_improvement",
     )
 
 

@@ -137,17 +137,19 @@ def verdict(jobs: t.Sequence[Job], window_s: float, slots: Slots = ONE_AT_A_TIME
     whole = schedule(jobs, slots)
     took, has = human_seconds(whole.total_s), human_seconds(window_s)
     if whole.total_s <= window_s:
-        return Verdict("fits", (), f"it takes {took} of the {has} there are")
+        return Verdict("fits", (), f"it takes {took} of the {has} available")
     out = _left_out(jobs, window_s, slots)
     guests = tuple(sorted({job.guest for job in jobs if job.id in out}))
     everyone = len({job.guest for job in jobs})
     if out and len(guests) * 2 <= everyone:
         rest = schedule([job for job in jobs if job.id not in out], slots).total_s
-        reason = f"it takes {took} and there are {has}; without {listed(list(guests))} it takes {human_seconds(rest)}"
+        reason = (
+            f"it takes {took} and {has} are available; without {listed(list(guests))} it takes {human_seconds(rest)}"
+        )
         return Verdict("fits_without", guests, reason)
-    why = f"{whole.bound_why}, and there are {has}"
+    why = f"{whole.bound_why}, and {has} are available"
     if whole.bound_s <= window_s:
-        why = f"it takes {took} and there are {has}; {whole.bound_why} at the least"
+        why = f"it takes {took} and {has} are available; {whole.bound_why} at the least"
     return Verdict("does_not_fit", guests, why)
 
 
@@ -164,7 +166,7 @@ def lower_bound(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> tuple[fl
     for (way, name), seconds in busy.items():
         limited = way != "over" or name in slots.per_link
         least = seconds / width.get(way, slots.per_link.get(name, len(jobs)))
-        found.append((max(least, carried[way, name] if limited else 0.0), f"what goes {way} {name} takes"))
+        found.append((max(least, carried[way, name] if limited else 0.0), f"the moves {way} {name} take"))
     found += [(job.slowed(1), f"{job.guest} alone takes") for job in jobs]
     found += [(_chain(jobs), "steps that wait for each other take")]
     seconds, what = max(found, key=lambda item: item[0])

@@ -56,12 +56,14 @@ def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any
     """Why a guest may not be shut down."""
     name = stay["guest"]["name"]
     if domain is None:
-        return refusal("unknown_guest", f"{name} is on no host that answers", "look where it is, then run this again")
+        return refusal(
+            "unknown_guest", f"{name} is on no host that answers", "find out where it is, then run the same again"
+        )
     own = metadata_of(domain).get("intent")
     if not intents.merge(run_intent, own, whose=f"guest {name}")["allow_shutdown"]:
         return refusal(
             "no_consent",
-            f"nobody has permitted to shut {name} down while its host is away",
+            f"it is not permitted to shut {name} down while its host is away",
             "permit it: allow_shutdown in its own intent, or -e rolling_upgrade_allow_shutdown=true for all",
         )
     if not domain.get("persistent", True):
@@ -74,6 +76,6 @@ def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any
         return refusal(
             "does_not_run",
             f"{name} is {plain_state(domain)}, so it cannot shut itself down",
-            "let it go on, or end it, if nobody needs what it holds",
+            "resume it, or end it if nobody needs what it holds",
         )
     return None

@@ -185,6 +185,6 @@ def _refusals(
             "no_placement",
             f"when it is the turn of {' and '.join(hosts)}, no other host has room for "
             f"{numbered.domains[unit][member]['name']}",
-            "free memory or add a host, or let it be stopped while its host is upgraded",
+            "free memory or add a host, or permit to shut it down while its host is upgraded",
         )
     ]

@@ -106,7 +106,7 @@ def _in_flight(seen: str, look: str) -> Verdict:
 def _broken_postcopy(seen: str, look: str) -> Verdict:
     return Verdict(
         "unclear",
-        f"post-copy broke off: {seen}, and each side holds a part of its memory",
+        f"post-copy was interrupted: {seen}, and each side holds a part of its memory",
         f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
     )
 

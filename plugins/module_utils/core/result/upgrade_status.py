@@ -85,6 +85,6 @@ def lines(found: UpgradeStatus, snapshots: Snapshots) -> list[str]:
 
     told = [f"Rolling upgrade {found.run}{' goes on' if found.resumed else ''}"]
     waiting = [host for host in found.left if host not in found.begun]
-    for what, hosts in (("done", found.done), ("begun before, comes first", found.begun), ("to do", waiting)):
+    for what, hosts in (("done", found.done), ("begun earlier, comes first", found.begun), ("to do", waiting)):
         told += [f"  {what}: {shown(hosts)}"] if hosts else []
     return told

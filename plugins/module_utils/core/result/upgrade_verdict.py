@@ -63,7 +63,7 @@ def reasons_to_stay_closed(
     others = [other for other in snapshots if other not in hosts]
     found: dict[str, list[str]] = {}
     for host in hosts:
-        against = [] if host in well else [said.get(host) or "it could not be reached any more"]
+        against = [] if host in well else [said.get(host) or "it does not answer any more"]
         if host not in snapshots:
             against.append("its libvirtd does not answer")
         else:
@@ -79,4 +79,4 @@ def _broken(pair: tuple[str, str], path: Path | None) -> str | None:
     if path is not None and path["ok"]:
         return None
     why = "; ".join(check["reason"] for check in path["checks"] if not check["ok"]) if path else "it could not be tried"
-    return f"the way from {pair[0]} to {pair[1]} does not work: {why}"
+    return f"the path from {pair[0]} to {pair[1]} does not work: {why}"

@@ -172,14 +172,14 @@ def _format(disk: dict[str, t.Any], element: ET.Element) -> Refusals:
     if bad:
         yield refusal(
             "image_format",
-            f"disk {disk['target']} ({disk['source'] or '?'}) is a {bad} image, which QEMU cannot hand over",
+            f"disk {disk['target']} ({disk['source'] or '?'}) is a {bad} image, which QEMU cannot migrate",
             "convert it to qcow2 or raw while the guest is off: qemu-img convert -O qcow2",
         )
     target = element.find("target")
     if target is not None and target.get("bus") == "nvme":
         yield refusal(
             "nvme_emulation",
-            f"disk {disk['target']} is on an emulated NVMe controller, which QEMU cannot hand over",
+            f"disk {disk['target']} is on an emulated NVMe controller, which QEMU cannot migrate",
             "put it on virtio or SCSI while the guest is off",
         )
 
@@ -243,7 +243,7 @@ def _tpm(root: ET.Element, facts: Facts) -> Refusals:
         elif backend.get("type") == "emulator" and facts.tpm_shared and facts.swtpm_shared is False:
             yield refusal(
                 "tpm_shared_state",
-                "the state of the guest's TPM is on shared storage, and this host's swtpm cannot hand it over",
+                "the state of the guest's TPM is on shared storage, and this host's swtpm cannot migrate it",
                 "upgrade swtpm to 0.8 or later and restart the guest, or keep the TPM's state on local storage",
             )
 

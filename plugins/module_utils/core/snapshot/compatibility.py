@@ -141,7 +141,7 @@ def _machine(domain: Domain, source: Snapshot, destination: Snapshot) -> Refusal
         return refusal(
             "emulator",
             f"{host} offers no {'KVM' if kvm else domain.get('type')} for {domain.get('arch')}",
-            f"load the KVM module on {host} and look that virtualisation is on in its firmware (virt-host-validate)"
+            f"load the KVM module on {host} and check that virtualisation is on in its firmware (virt-host-validate)"
             if kvm
             else f"install QEMU for {domain.get('arch')} on {host}",
         )
@@ -192,7 +192,7 @@ def _host_cpu(domain: Domain, mode: str, source: Snapshot, destination: Snapshot
     if not here.get("model") or (here.get("model"), here.get("vendor")) != (there.get("model"), there.get("vendor")):
         return refusal(
             "cpu_host_differs",
-            f"{domain['name']} has the very CPU of {source['host']} ({mode}, {here.get('model') or 'unknown'}), but "
+            f"{domain['name']} has exactly the CPU of {source['host']} ({mode}, {here.get('model') or 'unknown'}), but "
             f"{destination['host']} has another ({there.get('model') or 'unknown'})",
             remedy,
         )
@@ -200,7 +200,7 @@ def _host_cpu(domain: Domain, mode: str, source: Snapshot, destination: Snapshot
     if lacking and there.get("features"):
         return refusal(
             "cpu_host_differs",
-            f"{domain['name']} has the very CPU of {source['host']} ({mode}), but {destination['host']} lacks "
+            f"{domain['name']} has exactly the CPU of {source['host']} ({mode}), but {destination['host']} lacks "
             f"{listed(lacking)}",
             remedy,
         )

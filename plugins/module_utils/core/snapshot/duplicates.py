@@ -56,6 +56,6 @@ def _duplicate(uuid: str, copies: t.Sequence[tuple[str, Domain]]) -> Refusal:
     return refusal(
         "duplicate_uuid",
         f"UUID {uuid} is active on {count} hosts: {told}",
-        "move nothing until that is cleared up: if it is one guest that runs twice, its disk is in danger; "
+        "move nothing until this is resolved: if it is one guest that runs twice, its disk is in danger; "
         "if it is a copy, give the copy a UUID of its own",
     )

@@ -27,8 +27,8 @@ _STATES: dict[str, tuple[str, str, str]] = {
         "has crashed",
         "read /var/log/libvirt/qemu on its host, then restart it (virsh destroy {guest}, virsh start {guest})",
     ),
-    "pmsuspended": ("suspended", "has put itself to sleep", "wake it up (virsh dompmwakeup {guest})"),
-    "unknown": ("state_unknown", "is in a state its host could not tell", "look at it with virsh domstate {guest}"),
+    "pmsuspended": ("suspended", "is asleep (suspended by itself)", "wake it up (virsh dompmwakeup {guest})"),
+    "unknown": ("state_unknown", "is in a state that its host does not know", "look at it with virsh domstate {guest}"),
 }
 
 #: Reasons why a guest is paused that need another remedy than resuming it; the first that is in the reason counts.

@@ -171,7 +171,7 @@ def postcopy(
         return {
             "usable": None,
             "reason": "this kernel does not say whether QEMU may use userfaultfd",
-            "remedy": "look whether the kernel has CONFIG_USERFAULTFD",
+            "remedy": "check whether the kernel has CONFIG_USERFAULTFD",
         }
     if unprivileged_userfaultfd.strip() == "1":
         return _yes()

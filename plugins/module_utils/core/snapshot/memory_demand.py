@@ -69,7 +69,7 @@ def memory_refusals(host: str, free: FreeMemory, domain: Domain, reserve_bytes: 
         return [
             refusal(
                 "memory_unknown",
-                f"{host} did not say how much memory it has available",
+                f"{host} did not report its available memory",
                 f"take a new snapshot of {host}, and look at /proc/meminfo there if that does not help",
             )
         ]

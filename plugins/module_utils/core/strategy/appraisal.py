@@ -111,7 +111,7 @@ def appraise(
     shut = {**dict.fromkeys(without, choice.TRIED), **closed}
     link = _link(known, intent, source)
     if link is None:
-        blind = _simple("nobody knows yet how fast this path is; that shows in flight, and is remembered", shut, intent)
+        blind = _simple("the speed of this path is not known yet; this move measures it", shut, intent)
         blind["measured_at"], blind["at_once"] = working_set["taken_at"] or None, known.at_once
         return Appraisal(blind, working_set, None, factor, _unsent_limit(known, None))
     forecast_of = functools.partial(
@@ -140,7 +140,9 @@ def appraise(
     if chosen["refusal"] and known.at_once > 1:
         alone = dataclasses.replace(known, at_once=1)
         if not appraise(domain, source, destination, intent, alone, disks=disks, without=without).choice["refusal"]:
-            chosen["refusal"]["remedy"] += f"; alone on the link it can: move fewer than {known.at_once} guests at once"
+            chosen["refusal"]["remedy"] += (
+                f"; alone on the link it would work: move fewer than {known.at_once} guests at once"
+            )
     return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
 
 
@@ -230,7 +232,7 @@ def _unmeasured_choice(
     forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, str], intent: Intent, *, knows_link: bool
 ) -> Choice:
     """What a guest dirties is not known, so nothing but the least that its move can take is forecast."""
-    chosen = _simple("it was not measured, so what it dirties shows in flight", closed, intent)
+    chosen = _simple("it was not measured, so its dirty rate shows only while it moves", closed, intent)
     # Where pre-copy may never end, the least is one pass and a stop.
     outcomes = [forecast_["outcomes"][name] for name in ("pre-copy", "suspend")]
     least = {}
@@ -242,7 +244,7 @@ def _unmeasured_choice(
     down_ms, cap_ms = least["downtime_ms"]["low"], int(intent["max_downtime_ms"])
     if down_ms is None or down_ms <= cap_ms or not knows_link or "suspend" not in closed:
         return chosen
-    reason = f"no way of moving it keeps the intent: over this link every guest is down for {down_ms} ms or more"
+    reason = f"no method keeps the intent: over this link every guest is down for {down_ms} ms or more"
     enough = math.ceil(ROOM * down_ms / 10) * 10
     refused = refusal(
         "cannot_keep_intent",

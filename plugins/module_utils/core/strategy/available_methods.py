@@ -34,8 +34,10 @@ def closed(
     found: Closed = {}
     if needs_channels(intent, in_use_bytes):
         # One encrypted channel is not safe for so much; several are, but they go with neither of these (QEMU < 10.1).
-        found["xbzrle"] = "so much memory goes encrypted over several channels, and xbzrle knows one only"
-        found["post-copy"] = "so much memory goes encrypted over several channels, and post-copy knows one only"
+        found["xbzrle"] = "so much memory needs several channels when it is encrypted, and xbzrle supports only one"
+        found["post-copy"] = (
+            "so much memory needs several channels when it is encrypted, and post-copy supports only one"
+        )
     _close(found, "post-copy", _no_postcopy(source, destination))
     for name, side in (("xbzrle", source), ("parallel-zstd", source), ("parallel-zstd", destination)):
         _close(found, name, _no_compression(name, side))

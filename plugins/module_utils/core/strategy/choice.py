@@ -33,8 +33,8 @@ RISK = {"post-copy": 1.25, "throttle": 1.5, "suspend": 2.0}
 RISK_WITHOUT_RECOVERY = 3.0
 #: A verdict that is not sure costs more by this much: some of such moves end by their fallback, some rounds later.
 RISK_WHEN_MARGINAL = 1.3
-TRIED = "it was tried and did not do"
-OUTRUN = "its disks are written to faster than the link can copy them"
+TRIED = "it was tried and was not enough"
+OUTRUN = "it writes its disks faster than the link can copy them"
 FIGURES = ("rounds", "bytes", "total_s", "downtime_ms", "work_lost_s")
 
 Outcomes = t.Mapping[str, Outcome]
@@ -177,7 +177,7 @@ def _dearer(name: str, method: str, outcomes: Outcomes, costs: t.Mapping[str, fl
     seconds, other_seconds = (human_seconds(one["total_s"]["value"]) for one in (mine, taken))
     lost, other_lost = (human_seconds(one["work_lost_s"]["value"]) for one in (mine, taken))
     if costs[name] < costs[method] / WORTH_IT or (seconds, lost) == (other_seconds, other_lost):
-        return f"it would save nothing over {method}"
+        return f"it saves nothing compared with {method}"
     if seconds == other_seconds:
         return f"it costs the guest {lost} of work, {method} only {other_lost}"
     if lost == other_lost:
@@ -199,7 +199,7 @@ def _plain_precopy(forecast: t.Mapping[str, t.Any], why: str) -> str:
     if why == outcome["reason"]:
         return f"plain pre-copy would never get below {human_milliseconds(forecast['floor_ms'])} of downtime"
     if not why.startswith("it "):
-        return f"plain pre-copy cannot be taken: {why}"
+        return f"plain pre-copy cannot be used: {why}"
     return f"plain pre-copy {why[len('it ') :].split(':', maxsplit=1)[0]}"
 
 
@@ -212,7 +212,7 @@ def _none(
         why = _plain_precopy(forecast, why_not["pre-copy"])
     if why_not.get("pre-copy") == OUTRUN:
         why = OUTRUN
-    reason = f"no way of moving it keeps the intent: {why}"
+    reason = f"no method keeps the intent: {why}"
     refused = refusal("cannot_keep_intent", reason, remedy(forecast, intent, shut))
     order = [name for name in SIMPLEST_FIRST if name in why_not]
     return {

@@ -45,7 +45,7 @@ def exceeds(outcome: Outcome, intent: Intent) -> str | None:
         return f"it takes {_exact(seconds)}{at_worst}, and the deadline is {deadline} s"
     slowdown, lost_pct = intent["max_slowdown_pct"], slowdown_pct(outcome)
     if slowdown is not None and lost_pct is not None and lost_pct > slowdown:
-        return f"it takes {lost_pct:.0f} % of the guest's work while it moves, and {slowdown} % are accepted"
+        return f"it costs the guest {lost_pct:.0f} % of its work while it moves, and {slowdown} % are accepted"
     freeze_ms = outcome["settings"].get("freeze_ms")
     if freeze_ms and freeze_ms > FREEZE_SHARE * intent["max_downtime_ms"]:
         return f"the throttle it needs freezes the guest for {freeze_ms} ms at a time"

@@ -135,8 +135,8 @@ def decide(
 
 def _reason(choice: Choice | None, disks: t.Sequence[str]) -> str:
     if choice is None:
-        return "steered as it is: somebody else has started it"
-    return f"{choice['reason']}; disks {', '.join(disks)} are copied along" if disks else choice["reason"]
+        return "somebody else has started it, so its method stays as it is"
+    return f"{choice['reason']}; disks {', '.join(disks)} are copied too" if disks else choice["reason"]
 
 
 def _flags(

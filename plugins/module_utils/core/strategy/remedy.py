@@ -45,7 +45,7 @@ def remedy(forecast: t.Mapping[str, t.Any], intent: Intent, closed: t.Mapping[st
         closed: the methods that cannot be taken, each with the reason; those that were tried are among them.
     """
     if outrun_by_disks(forecast):
-        return "put its disks on shared storage, or give it a link that is faster than they are written to"
+        return "put its disks on shared storage, or give it a link that is faster than it writes them"
     outcomes = forecast["outcomes"]
     able = {name: outcome for name, outcome in outcomes.items() if name not in closed}
     options = [

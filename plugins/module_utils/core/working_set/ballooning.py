@@ -90,11 +90,11 @@ def decide(memory: Memory, intent: t.Mapping[str, t.Any], bytes_per_s: float | N
     freed = max(0, min(current, resident - RSS_OVERHEAD_BYTES) - target)
     rate = _rate(intent, bytes_per_s)
     if not freed:
-        return Freeing(None, "little_to_free", "nearly all that it holds of the host's memory it needs")
+        return Freeing(None, "little_to_free", "it needs nearly all the memory that it holds on the host")
     if rate is None:
-        return Freeing(None, "rate_unknown", "nobody knows yet what the link gives, so it may not pay", freed)
+        return Freeing(None, "rate_unknown", "the speed of the link is not known yet, so it may not pay", freed)
     saves, costs = freed / rate, FIXED_S + (current - target) / BYTES_PER_S
-    about = f"{human_bytes(freed)} less to send spare {human_seconds(saves)} and take {human_seconds(costs)} to free"
+    about = f"{human_bytes(freed)} less to send save {human_seconds(saves)}, and take {human_seconds(costs)} to free"
     if saves < CLEARLY * costs:
         return Freeing(None, "does_not_pay", about, freed, saves, costs)
     return Freeing(target, "pays", about, freed, saves, costs)
@@ -133,7 +133,7 @@ def _rate(intent: t.Mapping[str, t.Any], bytes_per_s: float | None) -> float | N
 def _why_not(memory: Memory, intent: t.Mapping[str, t.Any]) -> tuple[str, str] | None:
     """Why the guest is left alone whatever it would save, as code and sentence."""
     if memory.hugepage_bytes:
-        return "huge_pages", "its memory is in huge pages, of which a balloon gives none back"
+        return "huge_pages", "its memory is in huge pages, and a balloon gives none of them back"
     if intent.get("max_slowdown_pct") == 0:
         return "must_not_slow", "its intent permits no slowdown"
     return _not_known(memory) or _in_need(memory)
@@ -146,16 +146,16 @@ def _not_known(memory: Memory) -> tuple[str, str] | None:
     if memory.age_s is None or memory.age_s > FRESH_S:
         return "stale", "its memory statistics are too old: set a period with virsh dommemstat --period 5 --live"
     if memory.swapped_bytes is None:
-        return "stale", "it reported its memory only once, so nobody knows whether it swaps"
+        return "stale", "it reported its memory only once, so it is not known whether it swaps"
     return None
 
 
 def _in_need(memory: Memory) -> tuple[str, str] | None:
     current, usable = memory.current_bytes or 0, _usable(memory)
     if memory.swapped_bytes:
-        return "swapping", f"it swaps ({human_bytes(memory.swapped_bytes)} since its report before)"
+        return "swapping", f"it swaps ({human_bytes(memory.swapped_bytes)} since its previous report)"
     if usable < LOW_USABLE_SHARE * current:
         return "short_of_memory", f"it is short of memory: {human_bytes(usable)} of {human_bytes(current)} are usable"
     if least_bytes(memory) >= current:
-        return "little_to_free", "what it needs and a margin are all that it has"
+        return "little_to_free", "it needs all the memory that it has, with a margin"
     return None

@@ -136,12 +136,12 @@ def sentence(document: t.Mapping[str, t.Any]) -> str:
     if not found.windows:
         return "not measured"
     if found.value(IDLE_S) < IDLE_BYTES:
-        return f"all but idle: {human_bytes(_round(found.value(IDLE_S)))} in {IDLE_S:.0f} s"
+        return f"nearly idle: {human_bytes(_round(found.value(IDLE_S)))} in {IDLE_S:.0f} s"
     fitted = found.fit
     if fitted is None or fitted.hot_bytes < MIB:
         longest = found.windows[-1]
         rate = _round(found.value(longest) / longest)
-        return f"writes {human_bytes(rate)}/s to ever new pages"
+        return f"writes {human_bytes(rate)}/s to new pages"
     # An exponential hot set is nine tenths dirty after 2.3 fill times.
     within = fitted.fill_s * (1.0 if fitted.shape == "linear" else 2.3)
     beyond = f", {human_bytes(_round(fitted.cold_bytes_per_s))}/s beyond" if fitted.cold_bytes_per_s >= MIB / 10 else ""

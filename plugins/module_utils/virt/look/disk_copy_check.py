@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: disks that are copied along because the destination cannot see them.
+# PRIVATE to the collection: disks that are copied too because the destination cannot see them.
 
 from __future__ import annotations
 

@@ -78,6 +78,6 @@ def _compare(connection: t.Any, name: str, arch: str, machine: str, kind: str, c
     return refusal(
         "cpu",
         f"{name} cannot be the CPU of this guest: {text}",
-        "choose a host with such a CPU, or restart the guest with a CPU model that all hosts can be (virsh "
+        "choose a host with such a CPU, or restart the guest with a CPU model that all hosts can provide (virsh "
         "hypervisor-cpu-baseline)",
     )

@@ -305,7 +305,7 @@ def test_a_send_buffer_that_costs_much_is_only_noted_and_only_of_sources(run):
 
     assert [(found["host"], found["bad"]) for found in result["findings"]] == [("h1", False)]
     assert "failed" not in result
-    assert any(line.startswith("h1: note: 1.6 MiB wait in the send buffer") for line in shown)
+    assert any(line.startswith("h1: note: 1.6 MiB are unsent in the send buffer") for line in shown)
     assert shown[-1].endswith("drain_host_tune_network=true")
 
 

@@ -128,7 +128,7 @@ def test_a_rebalance_keeps_to_its_hosts_rules_and_resting_guests():
     assert "g0" not in dict(moved(resting=[uuid_of("g0")]))
     everyone = [uuid_of(f"g{number}") for number in range(6)]
     [told] = run(goal="rebalance", snapshots=uneven(), resting=everyone)["remarks"]
-    assert told["reason"].endswith("makes it enough better (6 that moved a short while ago rest)")
+    assert told["reason"].endswith("improves it enough (6 in their cool-down)")
     assert moved(weights={"memory": 0, "cpu": 0, "count": 0, "pressure": 0}) == []
 
 
@@ -179,18 +179,18 @@ def test_several_hosts_may_be_away_at_once():
 @pytest.mark.parametrize(
     ("window_s", "verdict", "headline", "line"),
     [
-        (600, "fits", ", which fits into 10 min 00 s", "Fits: it takes 26 s of the 10 min 00 s there are."),
+        (600, "fits", ", which fits into 10 min 00 s", "Fits: it takes 26 s of the 10 min 00 s available."),
         (
             20,
             "fits_without",
             ", which does NOT fit into 20 s",
-            "Does NOT fit with web1: it takes 26 s and there are 20 s; ",
+            "Does NOT fit with web1: it takes 26 s and 20 s are available; ",
         ),
         (
             5,
             "does_not_fit",
             ", which does NOT fit into 5.0 s",
-            "Does NOT fit: what goes from h1 takes 26 s, and there ",
+            "Does NOT fit: the moves from h1 take 26 s, and 5.0 s ",
         ),
     ],
 )
@@ -209,7 +209,7 @@ def test_n_plus_one_is_remarked_or_required():
     told = run(goal="drain", hosts=["h1"], snapshots=seen, spare="warn")
     assert ([one["code"] for one in told["remarks"]], len(told["plan"]["steps"])) == (["n_plus_one"], 1)
     assert any(
-        line.startswith("Note: after this plan the others could not take the guests of") for line in told["table"]
+        line.startswith("Note: after this plan, the other hosts could not take the guests of") for line in told["table"]
     )
     required = run(goal="drain", hosts=["h1"], snapshots=seen, spare="require")
     assert [one["code"] for stay in required["blocked"] for one in stay["refusals"]] == ["n_plus_one"]
@@ -355,7 +355,7 @@ def test_the_reserve():
             "intent",
             (
                 "intent: max_downtime_ms must be a whole number from 1 to 2000000 (milliseconds), not 0: "
-                "correct it; docs/contracts.md lists the words and what they take"
+                "correct it; docs/contracts.md lists the words and their values"
             ),
         ),
         ({"reserve_mib": -1}, "reserve", "reserve_mib is -1: give 0 or more"),
@@ -383,7 +383,7 @@ def test_the_reserve():
         (
             {"slots": {"source": 0}},
             "slots",
-            "slots: a number is below 1, and nothing could ever move: give 1 or more",
+            "slots: a number is below 1, so no guest could move: give 1 or more",
         ),
         (
             {"connect": {"h1": {"bandwidth_mib_s": "fast"}}},

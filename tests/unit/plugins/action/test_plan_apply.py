@@ -93,7 +93,7 @@ def test_the_operator_reads_what_changed_and_nothing_starts():
     assert result["msg"] == (
         "The cluster is not as it was when plan drain-h1-20261124T020000Z-3f9a was made, so no guest was moved: "
         "h3 is cordoned (bob) (open h3 again (host_maintenance with state: active), or choose another host); "
-        "web1 is no longer on h1: none of the hosts looked at has it; "
+        "web1 is no longer on h1: no host in the snapshots has it; "
         "web2 cannot leave h1 any more: it has snapshots (delete them). Make a new plan."
     )
     assert [one["code"] for one in result["changes"]] == ["cordoned", "guest_gone", "snapshots"]
@@ -115,7 +115,7 @@ def test_a_destination_that_died_is_named_once():
 
     result, _reached = changed(dies)
     assert [one["code"] for one in result["changes"]] == ["host_silent", "host_silent"]
-    assert "h2 gives no answer, and web" in result["msg"]
+    assert "h2 does not answer, and web" in result["msg"]
     assert "(look at that host, then make a new plan)" in result["msg"]
 
 

@@ -46,8 +46,6 @@ def test_upgrade_troubles():
     ways = [path("h1", "h2"), path("h2", "h1")]
     options = {"said": {}, "snapshots": seen, "paths": ways}
     assert applied(Troubles, "upgrade_troubles", ["h1"], well=["h1"], **options) == {}
-    assert applied(Troubles, "upgrade_troubles", ["h1"], well=[], **options) == {
-        "h1": ["it could not be reached any more"]
-    }
+    assert applied(Troubles, "upgrade_troubles", ["h1"], well=[], **options) == {"h1": ["it does not answer any more"]}
     options["paths"] = [path("h1", "h2", ok=False, checks=[]), path("h2", "h1")]
     assert applied(Troubles, "upgrade_troubles", ["h1"], well=["h1"], **options, before=[("h1", "h2")]) == {}

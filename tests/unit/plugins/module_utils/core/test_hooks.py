@@ -39,14 +39,14 @@ def test_all_that_is_said_is_kept():
 @pytest.mark.parametrize(
     ("stated", "words"),
     [
-        ("reboot", "no dictionary"),
+        ("reboot", "not a dictionary"),
         ({}, "no command"),
         ({"command": []}, "no command"),
         ({"command": "/bin/rm -rf /tmp/x"}, "no command"),
         ({"command": ["rm"]}, "'rm'"),
         ({"command": [""]}, "''"),
-        ({"command": ["/bin/sleep", 5]}, "no text"),
-        ({"command": ["/bin/a\0b"]}, "no text"),
+        ({"command": ["/bin/sleep", 5]}, "not a string"),
+        ({"command": ["/bin/a\0b"]}, "not a string"),
         ({"command": ["/bin/a"], "when": "during"}, "when 'during'"),
         ({"command": ["/bin/a"], "where": "moon"}, "where 'moon'"),
         ({"command": ["/bin/a"], "on_failure": "explode"}, "on_failure 'explode'"),

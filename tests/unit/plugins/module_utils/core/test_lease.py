@@ -89,10 +89,9 @@ def test_force_takes_it_over_and_fences_the_other_off():
     assert leases.start_refusal(taken, taken["fence"], "h1") is None
     assert leases.start_refusal(taken, held["fence"], "h1") == {
         "code": "lease_lost",
-        "reason": f"the lease with fence {held['fence']} does not count any more: h1 was taken over by bob@admin2 for"
-        " run rebalance-7 since 2026-11-24T12:00:01.000Z",
-        "remedy": "begin nothing with it; run the playbook again, which takes the host anew and plans from what is"
-        " there then",
+        "reason": f"the lease with fencing number {held['fence']} is no longer valid: h1 was taken over by bob@admin2"
+        " for run rebalance-7 since 2026-11-24T12:00:01.000Z",
+        "remedy": "start nothing with it; run the playbook again: it takes the host again and makes a new plan",
     }
 
 

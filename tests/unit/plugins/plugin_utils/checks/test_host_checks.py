@@ -124,7 +124,7 @@ def test_a_send_buffer_is_noted_with_its_cost_and_the_way_to_shorten_it():
     assert (finding["host"], finding["bad"]) == ("h1", False)
     assert finding["refusal"]["code"] == "send_buffer"
     assert finding["refusal"]["reason"] == (
-        "1.6 MiB wait in the send buffer of a migration when its guest is stopped, so no guest is down for less than"
+        "1.6 MiB are unsent in the send buffer when a guest is stopped, so no guest is down for less than"
         " about 81 ms at 191 Mbit/s; with at most 128 KiB unsent it would be about 16 ms"
     )
     assert finding["refusal"]["remedy"].endswith("drain_host_tune_network=true")

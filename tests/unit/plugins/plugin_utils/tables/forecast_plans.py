@@ -19,8 +19,9 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
 NOT_SURE = choice(
     method="raise-downtime",
     verdict="marginal",
-    reason="raise-downtime: raising the limit once, after two rounds, keeps the guest down for 0.7 s; plain pre-copy "
-    "not, because it is not sure: in 108 ms the guest dirties 2.4 MiB and the link takes 2.5 MiB: too close to promise",
+    reason="raise-downtime: raising the downtime limit once, after two rounds, keeps the guest down for 0.7 s; "
+    "plain pre-copy not, because it is not sure: in 108 ms the guest dirties 2.4 MiB and the link carries 2.5 MiB: "
+    "too close for a forecast",
     total_s=band(9.3, 7.1, 12.4),
     downtime_ms={"value": 665, "low": 414, "high": None},
     fallbacks=["throttle", "post-copy", "suspend"],

@@ -29,12 +29,12 @@ s001  web1   512 MiB  h1    h2   0:00  0:04     4.1 s  83.9 MiB           85 ms 
 s002  web2   512 MiB  h1    h2   0:04  0:13  7.1-12 s  83.9 MiB  414 ms or more  raise-downtime, not sure
 
 Why:
-  web1  h2 is the only host that can take it; pre-copy: in 30 ms the guest dirties 402 KiB and the link takes 700 KiB
-  web2  h2 is the only host that can take it; raise-downtime: raising the limit once, after two rounds, keeps the guest
-        down for 0.7 s; plain pre-copy not, because it is not sure: in 108 ms the guest dirties 2.4 MiB and the link
-        takes 2.5 MiB: too close to promise; should that fail: throttle, post-copy and 1 more
+  web1  h2 is the only host that can take it; pre-copy: in 30 ms the guest dirties 402 KiB and the link carries 700 KiB
+  web2  h2 is the only host that can take it; raise-downtime: raising the downtime limit once, after two rounds, keeps
+        the guest down for 0.7 s; plain pre-copy not, because it is not sure: in 108 ms the guest dirties 2.4 MiB and
+        the link carries 2.5 MiB: too close for a forecast; should that fail: throttle, post-copy and 1 more
 
-Expected: 13 s and 168 MiB in all, if what is not sure goes well. No order is faster: what goes from h1 takes 13 s.
+Expected: 13 s and 168 MiB in all, if what is not sure goes well. No order is faster: the moves from h1 take 13 s.
 """
 
 
@@ -110,7 +110,7 @@ def test_a_plan_says_what_its_forecasts_do_not_rest_on():
     ]
     assert " ".join(lines[-8:-6]).replace("   ", " ") == (
         "Expected: about 11 s in all, of which web3 is guessed by memory and link. "
-        "No order is faster: what goes from h1 takes 11 s."
+        "No order is faster: the moves from h1 take 11 s."
     )
 
 

@@ -130,7 +130,7 @@ class TestVerdicts:
         assert value(alike, "bytes") < value(worse, "bytes")
         # At worst nothing of it compresses, whatever was seen of a few pages.
         assert alike["bytes"]["high"] == worse["bytes"]["high"]
-        assert worse["reason"] == "the guest's memory compresses to 20 %, what it rewrites compresses to 90 %"
+        assert worse["reason"] == "the guest's memory compresses to 20 %, its hot set compresses to 90 %"
 
     @pytest.mark.parametrize(("rate", "pays"), [(B, True), (300e6, True), (1.2e9, False), (3e9, False)])
     def test_compressing_is_no_faster_than_the_cores_that_do_it(self, rate, pays):
@@ -144,7 +144,7 @@ class TestVerdicts:
             assert value(packed, "total_s") == pytest.approx(seconds, rel=0.02)
 
     def test_a_guest_that_the_link_outruns_is_not_outrun_by_slow_cores(self):
-        # 800 MB/s of new pages: the link takes 3 GB/s, two cores compress 660 MB/s
+        # 800 MB/s of new pages: the link carries 3 GB/s, two cores compress 660 MB/s
         guest = measured(fitted(3000, 760), memory=16384, touched=8000)
         assert outcome(guest, link=Link(3e9))["verdict"] == "converges"
         assert outcome(guest, "parallel-zstd", link=Link(3e9))["verdict"] == "never"

@@ -225,8 +225,8 @@ def test_others_stay_where_they_are_unless_they_may_move():
     assert moves(planned) == []
     assert stays(planned) == {"big": ["memory", "no_placement"]}
     answer = planned.placement.stays[0]["refusals"][-1]
-    assert answer["reason"].endswith("as long as no others move to make room")
-    assert answer["remedy"].startswith("permit others to move (may_move_others), or shut small down on h2")
+    assert answer["reason"].endswith("unless other guests move to make room")
+    assert answer["remedy"].startswith("permit other guests to move (may_move_others), or shut small down on h2")
 
 
 def test_no_host_is_to_be_opened_again_that_could_not_take_the_guest_then():
@@ -248,7 +248,7 @@ def test_releases_are_named_and_an_unknown_one_is_not_called_older():
     hosts = [here, snapshot("h2", versions=release(None)), snapshot("h3", versions=release("9.2.0"))]
     unknown = drained(["h1"], *hosts).placement.stays[0]["refusals"][0]
     assert unknown["code"] == "older_hypervisor"
-    assert unknown["reason"].startswith("h2 did not say which QEMU it runs, so it may be older than the 10.0.13 on h1")
+    assert unknown["reason"].startswith("h2 did not report its QEMU version, so it may be older than the 10.0.13 on h1")
     older = drained(["h1"], here, hosts[2]).placement.stays[0]["refusals"][0]
     assert older["reason"] == "h3 runs an older QEMU than the host of a (9.2.0; h1 runs 10.0.13)"
 
@@ -263,7 +263,7 @@ def test_the_binding_constraint_and_what_would_free_it():
     )
     (stay,) = planned.placement.stays
     memory, cordoned, answer = stay["refusals"]
-    assert memory["reason"] == ("h2 will have room for 4.3 GiB of guests, but big needs 8.1 GiB; much the same for h3")
+    assert memory["reason"] == ("h2 will have room for 4.3 GiB of guests, but big needs 8.1 GiB; likewise for h3")
     assert cordoned["code"] == "cordoned"
     assert answer["code"] == "no_placement"
     assert answer["remedy"].startswith("open h4 again (it has room for it), or shut mid down on h2, or give h2 3.")

@@ -130,7 +130,7 @@ TEXT = json.dumps(made(), indent=2)
             "not_json",
             (
                 "the plan is not JSON: Expecting value (line 1, column 1): "
-                "give the file migration_plan wrote, unedited or edited with care"
+                "give the file that migration_plan wrote, unedited or edited with care"
             ),
         ),
         (
@@ -138,16 +138,24 @@ TEXT = json.dumps(made(), indent=2)
             "not_json",
             (
                 r"the plan is not JSON: .* (line 1, column \d+): "
-                "give the file migration_plan wrote, unedited or edited with care"
+                "give the file that migration_plan wrote, unedited or edited with care"
             ),
         ),
-        (b"\xff\xfe\x00", "not_json", "the plan is not a text file: give the file migration_plan wrote"),
-        ("[]", "not_a_plan", "this is not a plan: it has no schema kvmops.plan/1: give the file migration_plan wrote"),
-        ("{}", "not_a_plan", "this is not a plan: it has no schema kvmops.plan/1: give the file migration_plan wrote"),
+        (b"\xff\xfe\x00", "not_json", "the plan is not a text file: give the file that migration_plan wrote"),
+        (
+            "[]",
+            "not_a_plan",
+            "this is not a plan: it has no schema kvmops.plan/1: give the file that migration_plan wrote",
+        ),
+        (
+            "{}",
+            "not_a_plan",
+            "this is not a plan: it has no schema kvmops.plan/1: give the file that migration_plan wrote",
+        ),
         (
             {"schema": "kvmops.report/1"},
             "not_a_plan",
-            "this is not a plan but a kvmops.report/1: give the file migration_plan wrote",
+            "this is not a plan but a kvmops.report/1: give the file that migration_plan wrote",
         ),
         (
             {"schema": "kvmops.plan/2"},
@@ -388,10 +396,10 @@ def test_what_has_changed_is_told():
         ("guest_gone", f"{guest} is no longer on h1: it runs on {elsewhere} now")
     ]
     assert changed(lambda seen: seen["h1"]["domains"].pop(0)) == [
-        ("guest_gone", "web1 is no longer on h1: none of the hosts looked at has it")
+        ("guest_gone", "web1 is no longer on h1: no host in the snapshots has it")
     ]
     assert changed(lambda seen: seen["h1"]["domains"][0].update(state="shutoff")) == [
-        ("guest_off", "web1 has been shut off on h1 since")
+        ("guest_off", "web1 is now shut off on h1")
     ]
     assert changed(lambda seen: seen["h1"]["domains"][0].update(memory_bytes=8 * GIB)) == [
         ("guest_grew", "web1 has more memory now than when the plan was made")
@@ -459,7 +467,7 @@ def test_a_namesake_at_the_destination_is_told():
     seen, document = same_destination()
     seen["h2"]["domains"].append(domain("web1", uuid=uuid_of("other")))
     assert codes(document, seen) == [
-        ("name_clash", f"h2 has or is to have another guest called web1 (UUID {uuid_of('other')})")
+        ("name_clash", f"h2 has, or will have, another guest called web1 (UUID {uuid_of('other')})")
     ]
 
 
@@ -553,7 +561,7 @@ def test_goals_know_who_is_off():
             "duplicate_uuid",
             (
                 f"UUID {uuid_of('web1')} is active on two hosts: web1 on h1 and copy on h2: "
-                "move nothing until that is cleared up: if it is one guest that runs twice, its disk is in danger; "
+                "move nothing until this is resolved: if it is one guest that runs twice, its disk is in danger; "
                 "if it is a copy, give the copy a UUID of its own"
             ),
         ),

@@ -25,7 +25,7 @@ def test_one_source_sends_one_at_a_time():
     made = schedule([job("a", 3), job("b", 5, destination="h3")])
     assert made.steps == {"a": (0, 3), "b": (3, 8)}
     assert (made.total_s, made.bound_s, made.distance) == (8, 8, 0)
-    assert made.bound_why == "what goes from h1 takes 8.0 s"
+    assert made.bound_why == "the moves from h1 take 8.0 s"
 
 
 def test_two_sources_share_a_destination_by_turns():
@@ -44,7 +44,7 @@ def test_a_shared_link_takes_only_so_many():
     jobs = [job("a", 3, links=("core",)), job("b", 5, source="h4", destination="h5", links=("core",))]
     assert schedule(jobs).total_s == 5
     made = schedule(jobs, Slots(per_link={"core": 1}))
-    assert (made.total_s, made.bound_why) == (8, "what goes over core takes 8.0 s")
+    assert (made.total_s, made.bound_why) == (8, "the moves over core take 8.0 s")
 
 
 def test_a_ring_that_was_edited_in_by_hand_does_not_hang():
@@ -56,7 +56,7 @@ def test_steps_that_wait_for_what_is_not_there_do_not_wait():
 
 
 def test_a_plan_fits():
-    assert verdict([job("a", 30), job("b", 50)], 90) == ("fits", (), "it takes 1 min 20 s of the 1 min 30 s there are")
+    assert verdict([job("a", 30), job("b", 50)], 90) == ("fits", (), "it takes 1 min 20 s of the 1 min 30 s available")
 
 
 def test_a_plan_fits_without_the_guest_that_is_just_long_enough():
@@ -64,7 +64,7 @@ def test_a_plan_fits_without_the_guest_that_is_just_long_enough():
     assert verdict(jobs, 345) == (
         "fits_without",
         ("guest b",),
-        "it takes 6 min 20 s and there are 5 min 45 s; without guest b it takes 5 min 30 s",
+        "it takes 6 min 20 s and 5 min 45 s are available; without guest b it takes 5 min 30 s",
     )
 
 
@@ -77,7 +77,7 @@ def test_guests_that_others_wait_for_go_with_those():
 def test_a_plan_that_does_not_fit_says_why():
     assert verdict([job("a", 60), job("b", 60)], 30)[::2] == (
         "does_not_fit",
-        "what goes from h1 takes 2 min 00 s, and there are 30 s",
+        "the moves from h1 take 2 min 00 s, and 30 s are available",
     )
 
 
@@ -86,7 +86,7 @@ def test_a_plan_that_only_waiting_makes_too_long():
     jobs = [jobs[0], jobs[1]._replace(after=("a",)), jobs[2]._replace(after=("b",))]
     found = verdict(jobs, 15)
     assert found.code == "does_not_fit"
-    assert found.reason == "steps that wait for each other take 30 s, and there are 15 s"
+    assert found.reason == "steps that wait for each other take 30 s, and 15 s are available"
 
 
 @pytest.mark.parametrize("seed", range(100))

@@ -78,7 +78,7 @@ def test_what_is_to_do():
             "free 69.6 GiB on h2, or add a host."
         ),
         (
-            "stuck stays on h1: there is no placement for all guests at once, whatever moves where: "
+            "stuck stays on h1: there is no placement for all guests at once, whichever guest moves where: "
             "give h2 69.6 GiB more."
         ),
         "Then run the drain of h1 again: 3 guests have not moved.",
@@ -102,7 +102,7 @@ def test_a_guest_left_out_on_purpose_is_no_failure():
         {
             "guest": {"name": "x", "uuid": "x"},
             "host": "h1",
-            "refusals": [{"code": "excluded", "reason": "x is left out on request", "remedy": "drop it"}],
+            "refusals": [{"code": "excluded", "reason": "x is excluded", "remedy": "drop it"}],
         }
     )
     joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)

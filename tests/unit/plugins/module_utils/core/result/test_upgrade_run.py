@@ -89,7 +89,7 @@ def test_where_it_stands_is_told():
     assert lines(stands, seen) == [
         "Rolling upgrade r1 goes on",
         "  done: h1 (QEMU 11.1.3)",
-        "  begun before, comes first: h2 (QEMU 10.0.13)",
+        "  begun earlier, comes first: h2 (QEMU 10.0.13)",
         "  to do: h3 (QEMU 10.0.13)",
     ]
 
@@ -186,7 +186,7 @@ def test_without_consent_it_is_said_how_to_give_it():
     consent = sorted_out(domain("gpu1"), {})
     assert consent.blocked[0]["refusals"][-1] == {
         "code": "no_consent",
-        "reason": "nobody has permitted to shut gpu1 down while its host is away",
+        "reason": "it is not permitted to shut gpu1 down while its host is away",
         "remedy": "permit it: allow_shutdown in its own intent, or -e rolling_upgrade_allow_shutdown=true for all",
     }
 
@@ -224,7 +224,7 @@ def test_a_host_that_is_proven_well_may_be_opened():
 
 
 def test_a_way_that_was_not_tried_is_no_proof():
-    assert judged(ways(*ALL[:3])) == {"h1": ["the way from h3 to h1 does not work: it could not be tried"]}
+    assert judged(ways(*ALL[:3])) == {"h1": ["the path from h3 to h1 does not work: it could not be tried"]}
 
 
 def test_a_way_that_does_not_work_says_why():
@@ -232,7 +232,7 @@ def test_a_way_that_does_not_work_says_why():
         {"check": "connect", "ok": False, "code": "x", "reason": "Host key verification failed", "remedy": "add it"}
     ]
     broken = ways(*ALL[:3]) + ways(ALL[3], ok=False, checks=checks)
-    assert judged(broken) == {"h1": ["the way from h3 to h1 does not work: Host key verification failed"]}
+    assert judged(broken) == {"h1": ["the path from h3 to h1 does not work: Host key verification failed"]}
 
 
 def test_a_way_that_did_not_work_before_either_is_no_fault_of_the_upgrade():
@@ -244,7 +244,7 @@ def test_a_way_that_did_not_work_before_either_is_no_fault_of_the_upgrade():
 def test_a_host_that_failed_says_what_failed_and_one_that_says_nothing_is_not_well():
     both = ways(*ALL, ("h2", "h3"), ("h3", "h2"))
     found_out = judged(both, hosts=("h1", "h2"), well=(), said={"h1": "host | Upgrade: no space left"})
-    assert found_out == {"h1": ["host | Upgrade: no space left"], "h2": ["it could not be reached any more"]}
+    assert found_out == {"h1": ["host | Upgrade: no space left"], "h2": ["it does not answer any more"]}
 
 
 def test_a_host_that_does_not_answer_is_not_well_and_does_not_spoil_the_other():

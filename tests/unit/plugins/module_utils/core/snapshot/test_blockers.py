@@ -87,7 +87,7 @@ def test_a_plain_guest_has_none():
         (
             "<disk type='file'><driver type='vmdk'/><source file='/a.vmdk'/><target dev='vda'/></disk>",
             "image_format",
-            "disk vda (/a.vmdk) is a vmdk image, which QEMU cannot hand over",
+            "disk vda (/a.vmdk) is a vmdk image, which QEMU cannot migrate",
         ),
         (
             (
@@ -95,12 +95,12 @@ def test_a_plain_guest_has_none():
                 "<format type='vdi'/><source file='/b'/></backingStore><target dev='vda'/></disk>"
             ),
             "image_format",
-            "disk vda (/a) is a vdi image, which QEMU cannot hand over",
+            "disk vda (/a) is a vdi image, which QEMU cannot migrate",
         ),
         (
             "<disk type='file'><source file='/a'/><target dev='nvme0' bus='nvme'/></disk>",
             "nvme_emulation",
-            "disk nvme0 is on an emulated NVMe controller, which QEMU cannot hand over",
+            "disk nvme0 is on an emulated NVMe controller, which QEMU cannot migrate",
         ),
         (
             "<disk type='file'><source file='/a'/><mirror type='file' job='copy'/><target dev='vda'/></disk>",

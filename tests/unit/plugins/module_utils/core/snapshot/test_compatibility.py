@@ -139,14 +139,14 @@ def test_names_in_remedies_are_safe_to_paste():
             "pmsuspended",
             None,
             "suspended",
-            "web1 has put itself to sleep",
+            "web1 is asleep (suspended by itself)",
             "wake it up (virsh dompmwakeup web1)",
         ),
         (
             None,
             None,
             "state_unknown",
-            "web1 is in a state its host could not tell",
+            "web1 is in a state that its host does not know",
             "look at it with virsh domstate web1",
         ),
     ],
@@ -216,7 +216,7 @@ def test_its_own_blockers_are_passed_on():
             (
                 "emulator",
                 "h2 offers no KVM for x86_64",
-                "load the KVM module on h2 and look that virtualisation is on in its firmware (virt-host-validate)",
+                "load the KVM module on h2 and check that virtualisation is on in its firmware (virt-host-validate)",
             ),
         ),
         (
@@ -329,11 +329,11 @@ def test_the_very_cpu_of_the_host(mode):
     assert judged(guest) == []
     other = without(snapshot("h2"), "cpu", model="EPYC", vendor="AMD")
     assert [r["reason"] for r in judged(guest, destination=other)] == [
-        f"web1 has the very CPU of h1 ({mode}, Skylake-Server), but h2 has another (EPYC)"
+        f"web1 has exactly the CPU of h1 ({mode}, Skylake-Server), but h2 has another (EPYC)"
     ]
     lesser = without(snapshot("h2"), "cpu", features=["aes"])
     assert [r["reason"] for r in judged(guest, destination=lesser)] == [
-        f"web1 has the very CPU of h1 ({mode}), but h2 lacks avx512f"
+        f"web1 has exactly the CPU of h1 ({mode}), but h2 lacks avx512f"
     ]
     unknown = without(snapshot("h1", guest), "cpu", model=None)
     nameless = without(snapshot("h2"), "cpu", model=None)
@@ -497,7 +497,7 @@ def test_a_host_that_reports_no_memory():
     zero = without(snapshot("h2"), "capacity", available_bytes=0)
     assert [r["code"] for r in judged(destination=zero)] == ["memory"]
     unknown = without(snapshot("h2"), "capacity", available_bytes=None)
-    assert [r["reason"] for r in judged(destination=unknown)] == ["h2 did not say how much memory it has available"]
+    assert [r["reason"] for r in judged(destination=unknown)] == ["h2 did not report its available memory"]
 
 
 def test_huge_pages():

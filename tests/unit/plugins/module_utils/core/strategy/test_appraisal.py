@@ -133,7 +133,7 @@ class TestKnown:
         longer = appraised(IDLE, **easy, disks=disks).choice["total_s"]["value"]
         assert longer - appraised(IDLE, **easy).choice["total_s"]["value"] == pytest.approx(10**9 / 10 / MIB, rel=0.02)
         written = {**IDLE, "disk_write_bytes_per_s": 20.0 * MIB}
-        assert "written to faster" in appraised(written, **easy, disks=disks).choice["refusal"]["reason"]
+        assert "writes its disks faster" in appraised(written, **easy, disks=disks).choice["refusal"]["reason"]
 
     def test_disks_that_go_along_cost_their_time(self):
         with_disk = appraised(IDLE, disks=[{"target": "vda", "copy_bytes": 10**9}]).choice
@@ -160,7 +160,7 @@ class TestShared:
         assert appraised(warm).choice["refusal"] is None
         refused = appraised(warm, at_once=4).choice["refusal"]
         assert refused["code"] == "cannot_keep_intent"
-        assert refused["remedy"].endswith("; alone on the link it can: move fewer than 4 guests at once")
+        assert refused["remedy"].endswith("; alone on the link it would work: move fewer than 4 guests at once")
         assert "fewer" not in appraised(HOT, at_once=4).choice["refusal"]["remedy"]
 
     def test_a_cap_below_the_share_is_what_counts(self):
@@ -177,7 +177,7 @@ class TestUnknown:
         assert (choice["total_s"], choice["bandwidth_bytes_per_s"]) == (None, None)
         assert choice["fallbacks"] == ["suspend"]
         assert choice["why_not"] == {"post-copy": "allow_postcopy is off"}
-        assert "nobody knows yet how fast this path is" in choice["reason"]
+        assert "the speed of this path is not known yet" in choice["reason"]
         assert choice["measured_at"] == HOT["taken_at"]
 
     def test_a_cap_is_what_a_path_has_that_nobody_knows(self):
@@ -204,8 +204,7 @@ class TestUnknown:
         found = appraised(max_downtime_ms=5).choice
         assert (found["method"], found["refusal"]["code"]) == (None, "cannot_keep_intent")
         assert found["refusal"]["reason"] == (
-            "no way of moving it keeps the intent: over this link every guest is down for 80 ms or more, and 5 ms are"
-            " accepted"
+            "no method keeps the intent: over this link every guest is down for 80 ms or more, and 5 ms are accepted"
         )
         assert found["refusal"]["remedy"] == (
             "permit max_downtime_ms of at least 90 or allow_suspend, or give it a faster link"

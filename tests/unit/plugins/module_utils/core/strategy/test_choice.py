@@ -152,7 +152,7 @@ class TestDoubt:
     def test_a_marginal_guest_that_nothing_helps_is_tried(self):
         alone = chosen({**EDGE, "vcpu_utilisation": None})
         assert (alone["method"], alone["verdict"]) == ("pre-copy", "marginal")
-        assert alone["reason"].endswith("too close to promise")
+        assert alone["reason"].endswith("too close for a forecast")
 
     def test_several_channels_cannot_fall_back_on_post_copy(self):
         guest = measured(fitted(16, 19.5), **{**WHOLE, "compressed_share": 0.3, "hot_compressed_share": 0.9})
@@ -180,7 +180,7 @@ class TestIntent:
         found = chosen(IDLE, max_downtime_ms=60)
         assert found["refusal"] == {
             "code": "cannot_keep_intent",
-            "reason": "no way of moving it keeps the intent: plain pre-copy keeps the guest down for 81 ms, and 60 ms"
+            "reason": "no method keeps the intent: plain pre-copy keeps the guest down for 81 ms, and 60 ms"
             " are accepted",
             "remedy": "permit allow_suspend (about 14 s, down 81 ms) or max_downtime_ms of at least 100, or give it a"
             " link of 32.4 MiB/s",
@@ -197,7 +197,9 @@ class TestIntent:
         assert chosen(HOT, allow_postcopy=True, max_slowdown_pct=30)["method"] == "post-copy"
         found = chosen(HOT, allow_postcopy=True, max_slowdown_pct=5)
         assert found["method"] is None
-        assert found["why_not"]["post-copy"] == "it takes 15 % of the guest's work while it moves, and 5 % are accepted"
+        assert (
+            found["why_not"]["post-copy"] == "it costs the guest 15 % of its work while it moves, and 5 % are accepted"
+        )
 
     def test_a_throttle_that_freezes_the_guest_for_long_again_and_again_is_none(self):
         lazy = measured(fitted(64, 40), **{**WHOLE, "vcpu_utilisation": 0.045})
@@ -273,7 +275,7 @@ class TestTexts:
         for text in (found["reason"], refused["reason"], *found["why_not"].values()):
             assert len(text) <= 180
             assert not re.search(r"None|nan|inf\b|\?|  |;.*;|\.$", text), text
-        assert found["reason"].startswith(f"{found['method']}: " if found["method"] else "no way of moving it")
+        assert found["reason"].startswith(f"{found['method']}: " if found["method"] else "no method keeps")
         if found["method"] not in (None, "pre-copy"):
             assert "; plain pre-copy " in found["reason"]
         assert len(refused["remedy"]) <= 220

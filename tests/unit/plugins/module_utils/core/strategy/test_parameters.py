@@ -204,9 +204,9 @@ def test_the_limit_is_the_one_that_was_forecast():
     ("made", "disks", "name", "reason"),
     [
         (choice(), [], "pre-copy", "pre-copy: because"),
-        (choice(), ["vda", "vdb"], "pre-copy+disks", "pre-copy: because; disks vda, vdb are copied along"),
+        (choice(), ["vda", "vdb"], "pre-copy+disks", "pre-copy: because; disks vda, vdb are copied too"),
         (choice("post-copy"), [], "post-copy", "post-copy: because"),
-        (None, [], "pre-copy", "steered as it is: somebody else has started it"),
+        (None, [], "pre-copy", "somebody else has started it, so its method stays as it is"),
     ],
 )
 def test_it_says_why(made, disks, name, reason):

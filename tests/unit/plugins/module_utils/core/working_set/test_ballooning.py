@@ -33,7 +33,7 @@ def test_a_guest_with_much_to_free_is_taken_to_its_need_and_a_margin():
     assert 140 * MIB < freeing.freed_bytes <= 212 * MIB
     assert freeing.saves_s == pytest.approx(freeing.freed_bytes / SLOW)
     assert freeing.costs_s == pytest.approx(0.5 + ((524288 << 10) - freeing.target_bytes) / (100 * MIB))
-    assert "154 MiB less to send spare 6.8 s and take 4.1 s" in freeing.reason
+    assert "154 MiB less to send save 6.8 s, and take 4.1 s" in freeing.reason
 
 
 def test_a_large_guest_keeps_a_quarter_of_its_need_as_margin():

@@ -43,7 +43,7 @@ class TestSentence:
         [
             (hot(64, 0.4), "rewrites 64 MiB within 0.4 s"),
             (hot(64, 0.4, 8), "rewrites 6"),
-            (lambda window: 0.3, "all but idle"),
+            (lambda window: 0.3, "nearly idle"),
             (lambda window: 40 * window, "writes 40"),
         ],
     )

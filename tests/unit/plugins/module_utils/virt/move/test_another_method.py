@@ -94,7 +94,7 @@ def test_a_way_that_the_destination_does_not_offer_is_left_for_the_next_one(rig,
     refuses(rig, libvirt.VIR_MIGRATE_COMPRESSED, code, text)
     result = rig.move(guest, allow_suspend=True)
     assert (result["outcome"], result["error"], result["strategy"]) == ("moved", None, "suspend")
-    assert result["forecast"]["why_not"]["xbzrle"] == "it was tried and did not do"
+    assert result["forecast"]["why_not"]["xbzrle"] == "it was tried and was not enough"
     assert ways(rig) == ["xbzrle", "suspend"]
     assert anew(rig) == [f"one of the hosts does not offer that: {text}"]
     assert runs_at(guest, rig.h2, rig.h1)

@@ -1688,7 +1688,7 @@ def test_check_mode_says_what_would_be_done_and_opens_nothing_that_could_write(c
     guest = rig.h1.add_guest("web1")
     result = rig.mover.check(rig.step(guest, max_downtime_ms=200))
     assert (result["outcome"], result["strategy"]) == ("would_move", "pre-copy")
-    assert result["reason"].startswith("pre-copy: nobody knows yet how fast this path is")
+    assert result["reason"].startswith("pre-copy: the speed of this path is not known yet")
     assert rig.cluster.opened
     assert all(read_only for _uri, read_only in rig.cluster.opened)
     assert rig.cluster.writes == []

@@ -140,7 +140,7 @@ def test_memory_is_freed_and_given_back_before_the_move(rig):
         (lambda rig: None, {"hugepage_bytes": 2 * MIB}, "huge pages"),
         (lambda rig: None, {"max_slowdown_pct": 0}, "permits no slowdown"),
         (lambda rig: setattr(rig.balloon, "driver", False), {}, "is its balloon driver loaded"),
-        (lambda rig: setattr(rig.balloon, "swaps_kib", 8), {}, "it swaps (8 KiB since its report before)"),
+        (lambda rig: setattr(rig.balloon, "swaps_kib", 8), {}, "it swaps (8 KiB since its previous report)"),
         (lambda rig: setattr(rig.balloon, "need_kib", 480 << 10), {}, "short of memory"),
         (lambda rig: rig.guest.host.guests.pop(rig.guest.uuid), {}, "no domain with matching uuid"),
     ],
