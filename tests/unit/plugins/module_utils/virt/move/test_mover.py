@@ -521,7 +521,7 @@ def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postco
     result = move.result()
     assert result["outcome"] == "unclear"
     assert result["error"].startswith(
-        "operation failed: job 'migration in' failed in post-copy phase. post-copy broke off"
+        "operation failed: job 'migration in' failed in post-copy phase. post-copy was interrupted"
     )
     assert "destroy neither side" in result["error"]
     # But for the downtime limit, which is given back.

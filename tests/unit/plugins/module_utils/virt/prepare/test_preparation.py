@@ -136,7 +136,7 @@ def test_memory_is_freed_and_given_back_before_the_move(rig):
     ("arrange", "options", "words"),
     [
         (lambda rig: None, {"bytes_per_s": 1000.0 * MIB}, "and take 4.4 s to free"),
-        (lambda rig: None, {"bytes_per_s": None}, "nobody knows yet what the link gives"),
+        (lambda rig: None, {"bytes_per_s": None}, "the speed of the link is not known yet"),
         (lambda rig: None, {"hugepage_bytes": 2 * MIB}, "huge pages"),
         (lambda rig: None, {"max_slowdown_pct": 0}, "permits no slowdown"),
         (lambda rig: setattr(rig.balloon, "driver", False), {}, "is its balloon driver loaded"),
