@@ -8,31 +8,23 @@ import datetime
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
-
-ARGUMENTS = {
-    "snapshots_from": {"type": "list", "elements": "str", "required": True},
-    "hosts": {"type": "list", "elements": "str"},
-    "required": {"type": "list", "elements": "str", "default": []},
-}
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Puts the snapshots that the hosts of a play took into one view, and names the hosts that gave none."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "snapshots_from": {"type": "list", "elements": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str"},
+        "required": {"type": "list", "elements": "str", "default": []},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Collect what was registered; change nothing."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         hostvars = variables["hostvars"]
         results = registered_results.results_of(hostvars, hosts, *arguments["snapshots_from"])

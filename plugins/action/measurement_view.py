@@ -6,32 +6,25 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
-ARGUMENTS = {
-    "measured_from": {"type": "str", "required": True},
-    "hosts": {"type": "list", "elements": "str"},
-}
 #: A guest without a measurement to remember, in check mode: the plan says so itself, for all such guests in one line.
 TOLD_BY_THE_PLAN = "never_measured"
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Puts what the hosts of a play have measured into one view, and warns of what they could not measure."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "measured_from": {"type": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str"},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Collect what was registered; change nothing."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         found = registered_results.measurements(
             registered_results.results_of(variables["hostvars"], hosts, arguments["measured_from"])

@@ -9,64 +9,53 @@ import secrets
 import typing as t
 from pathlib import Path
 
-from ansible.plugins.action import ActionBase
-
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write, saved_cluster
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import planner
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
-# Must be kept in sync with plugins/modules/migration_plan.py.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "goal": {"type": "str", "required": True, "choices": list(plans.GOALS)},
-    "hosts": {"type": "list", "elements": "str", "default": []},
-    "snapshots": {"type": "raw"},
-    "paths": {"type": "list", "elements": "dict", "default": []},
-    "connect": {"type": "dict", "default": {}},
-    "intent": {"type": "dict", "default": {}},
-    "exclude": {"type": "raw"},
-    "reserve_mib": {"type": "int", "default": 256},
-    "vcpu_ratio": {"type": "float"},
-    "may_downgrade": {"type": "bool", "default": False},
-    "spare": {"type": "str", "choices": ["off", "warn", "require"], "default": "off"},
-    "may_move_others": {"type": "bool", "default": True},
-    "window_s": {"type": "float"},
-    "slots": {"type": "dict", "default": {}},
-    "solver": {"type": "str", "choices": ["auto", "none"], "default": "auto"},
-    "left": {"type": "list", "elements": "raw", "default": []},
-    "at_once": {"type": "int", "default": 1},
-    "rules": {"type": "dict", "default": {}},
-    "weights": {"type": "dict", "default": {}},
-    "resting": {"type": "list", "elements": "str", "default": []},
-    "working_sets": {"type": "list", "elements": "dict"},
-    "calibration": {"type": "dict"},
-    "tune_network": {"type": "bool", "default": False},
-    "cluster": {"type": "path"},
-    "cluster_dest": {"type": "path"},
-    "dest": {"type": "path"},
-}
 
-ONE_OF = [("snapshots", "cluster")]
-
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Makes a plan on the controller, out of documents only."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "goal": {"type": "str", "required": True, "choices": list(plans.GOALS)},
+        "hosts": {"type": "list", "elements": "str", "default": []},
+        "snapshots": {"type": "raw"},
+        "paths": {"type": "list", "elements": "dict", "default": []},
+        "connect": {"type": "dict", "default": {}},
+        "intent": {"type": "dict", "default": {}},
+        "exclude": {"type": "raw"},
+        "reserve_mib": {"type": "int", "default": 256},
+        "vcpu_ratio": {"type": "float"},
+        "may_downgrade": {"type": "bool", "default": False},
+        "spare": {"type": "str", "choices": ["off", "warn", "require"], "default": "off"},
+        "may_move_others": {"type": "bool", "default": True},
+        "window_s": {"type": "float"},
+        "slots": {"type": "dict", "default": {}},
+        "solver": {"type": "str", "choices": ["auto", "none"], "default": "auto"},
+        "left": {"type": "list", "elements": "raw", "default": []},
+        "at_once": {"type": "int", "default": 1},
+        "rules": {"type": "dict", "default": {}},
+        "weights": {"type": "dict", "default": {}},
+        "resting": {"type": "list", "elements": "str", "default": []},
+        "working_sets": {"type": "list", "elements": "dict"},
+        "calibration": {"type": "dict"},
+        "tune_network": {"type": "bool", "default": False},
+        "cluster": {"type": "path"},
+        "cluster_dest": {"type": "path"},
+        "dest": {"type": "path"},
+    }
+    RULES = {"required_one_of": [("snapshots", "cluster")], "mutually_exclusive": [("snapshots", "cluster")]}
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Plan, and write plan and cluster to files where that is asked for."""
-        result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _validation, validated = self.validate_argument_spec(
-            argument_spec=ARGUMENTS, required_one_of=ONE_OF, mutually_exclusive=ONE_OF
-        )
-        arguments = plain(validated)
+        result: dict[str, t.Any] = {}
+        arguments = plain(arguments)
         now = datetime.datetime.now(datetime.UTC)
         # Before the plan is made: a cluster for which none can be made is the one to look at.
         self._save_cluster(arguments, now, result)

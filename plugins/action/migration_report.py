@@ -11,7 +11,6 @@ import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
@@ -19,18 +18,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.report_table import report_lines
-
-ARGUMENTS = {
-    "plan": {"type": "dict", "required": True},
-    "results_from": {"type": "str", "required": True},
-    "snapshots_from": {"type": "list", "elements": "str", "required": True},
-    "hosts": {"type": "list", "elements": "str"},
-    "directory": {"type": "path"},
-    "figures": {"type": "dict", "default": {}},
-    "tolerant": {"type": "bool", "default": False},
-}
 
 #: Goals after which the hosts that they name are to run no guest.
 TO_BE_EMPTY = ("drain", "evacuate")
@@ -38,20 +28,22 @@ TO_BE_EMPTY = ("drain", "evacuate")
 Results = t.Mapping[str, t.Mapping[str, t.Any]]
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Holds what a run says against what the hosts show, and reports: a table, what to do now, and a file."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "plan": {"type": "dict", "required": True},
+        "results_from": {"type": "str", "required": True},
+        "snapshots_from": {"type": "list", "elements": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str"},
+        "directory": {"type": "path"},
+        "figures": {"type": "dict", "default": {}},
+        "tolerant": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Verify, join, write and show; fail when a guest is not where the plan wants it."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         plan = _plan(arguments["plan"])
-        variables = task_vars or {}
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         applied = registered_results.results_of(variables["hostvars"], hosts, arguments["results_from"])
         seen = registered_results.results_of(variables["hostvars"], hosts, *arguments["snapshots_from"])

@@ -8,37 +8,29 @@ import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
 
-# Must be kept in sync with plugins/modules/plan_info.py.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "path": {"type": "path", "required": True},
-    "snapshots": {"type": "dict"},
-    "goal": {"type": "str", "choices": list(plans.GOALS)},
-    "hosts": {"type": "list", "elements": "str"},
-}
 
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Reads a plan from a file, and refuses one that is not for this cluster as it is now."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "path": {"type": "path", "required": True},
+        "snapshots": {"type": "dict"},
+        "goal": {"type": "str", "choices": list(plans.GOALS)},
+        "hosts": {"type": "list", "elements": "str"},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Read, check, and return what migration_plan returned when the plan was made."""
-        super().run(tmp, task_vars)
-        _validation, validated = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        arguments = plain(validated)
+        arguments = plain(arguments)
         path, snapshots = Path(arguments["path"]), arguments["snapshots"]
         try:
             plan = plans.read(path.read_bytes())

@@ -9,34 +9,26 @@ import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
 
-# Must be kept in sync with plugins/modules/plan_review.py.
-ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "plan": {"type": "dict", "required": True},
-    "directory": {"type": "path", "required": True},
-    "name": {"type": "str"},
-    "apply": {"type": "str", "required": True},
-}
 
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Writes a plan for review: the plan itself, JUnit XML and Markdown."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "plan": {"type": "dict", "required": True},
+        "directory": {"type": "path", "required": True},
+        "name": {"type": "str"},
+        "apply": {"type": "str", "required": True},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Write the three files, and say where they are."""
-        super().run(tmp, task_vars)
-        _validation, validated = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        arguments = plain(validated)
+        arguments = plain(arguments)
         try:
             plan = plans.read(arguments["plan"])
         except plans.PlanError as error:

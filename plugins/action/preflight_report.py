@@ -7,7 +7,6 @@ from __future__ import annotations
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
@@ -16,34 +15,27 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import Finding
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.path_matrix import matrix_lines
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
-ARGUMENTS = {
-    "view": {"type": "dict", "required": True},
-    "paths_from": {"type": "str", "required": True},
-    "started_at": {"type": "str", "required": True},
-    "sources": {"type": "list", "elements": "str", "default": []},
-    "destinations": {"type": "list", "elements": "str", "default": []},
-    "intent": {"type": "dict", "default": {}},
-    "max_skew_s": {"type": "float", "default": 5.0},
-    "tolerant": {"type": "bool", "default": False},
-}
 
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Shows what stands in the way of moves between the hosts of a play, and fails if anything does."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "view": {"type": "dict", "required": True},
+        "paths_from": {"type": "str", "required": True},
+        "started_at": {"type": "str", "required": True},
+        "sources": {"type": "list", "elements": "str", "default": []},
+        "destinations": {"type": "list", "elements": "str", "default": []},
+        "intent": {"type": "dict", "default": {}},
+        "max_skew_s": {"type": "float", "default": 5.0},
+        "tolerant": {"type": "bool", "default": False},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Check the hosts, show the matrix of paths and every failure with its remedy."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        variables = task_vars or {}
         view = arguments["view"]
         tried = registered_results.results_of(variables["hostvars"], view["snapshots"], arguments["paths_from"])
         paths = [path for result in tried.values() for path in result.get("paths") or []]

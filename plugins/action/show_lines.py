@@ -6,31 +6,25 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
 #: The mood of a text and the colour it is shown in on a terminal; a log file gets the bare text.
 COLOURS: dict[str, str | None] = {"plain": None, "good": "green", "warning": "bright purple", "bad": "red"}
 
-ARGUMENTS = {
-    "lines": {"type": "list", "elements": "str", "required": True},
-    "failure": {"type": "str", "default": ""},
-    "mood": {"type": "str", "choices": list(COLOURS), "default": "plain"},
-}
 
-
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Shows lines of text as they are, where the debug module would show them as quoted JSON."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "lines": {"type": "list", "elements": "str", "required": True},
+        "failure": {"type": "str", "default": ""},
+        "mood": {"type": "str", "choices": list(COLOURS), "default": "plain"},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Show the lines, then fail if that is asked for."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
         display = Display()
         for line in arguments["lines"]:
             display.display(line, color=COLOURS[arguments["mood"]])

@@ -8,31 +8,24 @@ import typing as t
 from pathlib import Path
 
 import yaml
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import variable_names as names
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
-ARGUMENTS = {
-    "roles": {"type": "list", "elements": "str", "required": True},
-    "hosts": {"type": "list", "elements": "str", "default": []},
-    "others": {"type": "list", "elements": "str", "default": []},
-}
 ROLES = Path(__file__).parents[2] / "roles"
 
 
-class ActionModule(ActionBase):
+class ActionModule(ControllerAction):
     """Refuses variables that begin like an option of a role and are none."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_async = False
+    ARGUMENTS = {
+        "roles": {"type": "list", "elements": "str", "required": True},
+        "hosts": {"type": "list", "elements": "str", "default": []},
+        "others": {"type": "list", "elements": "str", "default": []},
+    }
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
+    def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Check the names of all variables of the play and of its hosts."""
-        super().run(tmp, task_vars)
-        _validation, arguments = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        variables = task_vars or {}
         owners = [names.inventory_owner(), *(names.role_owner(role, _options(role)) for role in arguments["roles"])]
         said = _Said(variables, arguments["hosts"] or variables["ansible_play_hosts_all"])
         roles = {

@@ -12,9 +12,8 @@ from ansible.errors import AnsibleError
 from ansible.playbook.task import Task
 from ansible.template import Templar
 
-from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ARGUMENTS, ONE_OF, ActionModule
+from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ActionModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.modules import migration_plan as module
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -539,12 +538,3 @@ def test_what_is_no_saved_cluster(tmp_path, text, why):
 def test_either_snapshots_or_a_saved_cluster(given):
     with pytest.raises(AnsibleError, match="snapshots"):
         run(goal="drain", hosts=["h1"], **given)
-
-
-def test_the_module_takes_the_same_arguments_and_points_to_the_action():
-    with mock.patch.object(module, "AnsibleModule") as ansible_module:
-        module.main()
-    assert ansible_module.call_args.kwargs["argument_spec"] == ARGUMENTS
-    assert ansible_module.call_args.kwargs["required_one_of"] == ONE_OF
-    assert ansible_module.call_args.kwargs["mutually_exclusive"] == ONE_OF
-    assert "as an action plugin" in ansible_module.return_value.fail_json.call_args.kwargs["msg"]
