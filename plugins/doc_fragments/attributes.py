@@ -61,3 +61,20 @@ attributes:
     details:
       - It is an asynchronous job already.
 """
+
+    # For modules whose work is done by the action plugin of the same name.
+    CONTROLLER = r"""
+options: {}
+attributes:
+  action:
+    description: Runs on the controller.
+    support: full
+  check_mode:
+    description: Can run in check mode; changes nothing.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+notes:
+  - This module is an action plugin. It runs on the controller only and opens no connection.
+"""

@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - Collects what M(kvmops.cluster.host_info) returned on each host of a play, and says which hosts gave no answer
     and why.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -34,16 +34,8 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 notes:
   - The inventory variables C(kvmops_cluster_connect_uri) and C(kvmops_cluster_migration_address) of a host say how the
     other hosts reach its libvirtd and where they send guests to. Without the first, it is C(qemu+ssh://root@HOST/system).

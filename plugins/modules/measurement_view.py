@@ -14,7 +14,7 @@ description:
     M(kvmops.cluster.migration_plan) takes it.
   - Warns of hosts and guests that could not be measured, with the reason. That is no failure, since such a guest can be
     moved all the same.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -26,16 +26,8 @@ options:
     description: The hosts to look at; all hosts of the play by default. Those that skipped the task are left out.
     type: list
     elements: str
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 seealso:
   - module: kvmops.cluster.working_set_info
   - module: kvmops.cluster.migration_plan

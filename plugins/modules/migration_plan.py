@@ -14,7 +14,7 @@ description:
     snapshots of all hosts. M(kvmops.cluster.plan_apply) carries it out.
   - The plan is a document to review. It tells for each guest where it goes, when and why, and for each guest that has
     to stay, why and what to do about it; and when all is over, and whether that fits the time there is.
-  - It is an action plugin and runs on the controller only. It opens no connection and changes no host.
+  - It changes no host.
   - Capacity, groups and every other rule hold in every intermediate state. A step that needs room which another guest
     leaves behind waits for that guest.
 author:
@@ -191,10 +191,9 @@ options:
   dest:
     description: A file on the controller to write the plan to. Its directory must exist.
     type: path
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 attributes:
-  action:
-    description: Runs on the controller.
-    support: full
   async:
     description: Supports the C(async) keyword.
     support: none

@@ -14,7 +14,7 @@ description:
     snapshots of all hosts. Where a record and the hosts disagree, the hosts are right.
   - Shows the report as a table, says what an operator must do now, and writes the report to a file.
   - Fails when a guest is not where the plan wants it, or has come to a host meanwhile that should be empty.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -54,16 +54,12 @@ options:
     description: Only fail when it is unclear where a guest is, not when one has stayed where it was.
     type: bool
     default: false
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 attributes:
-  action:
-    description: Runs on the controller.
-    support: full
   check_mode:
     description: Reports, and writes no file.
     support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
 seealso:
   - module: kvmops.cluster.plan_apply
   - plugin: kvmops.cluster.report_table

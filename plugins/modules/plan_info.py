@@ -13,7 +13,7 @@ description:
   - Reads a plan that M(kvmops.cluster.migration_plan) wrote, and that somebody may have reviewed since.
   - Fails if the plan is damaged, was made for other hosts or another goal, or if the cluster has changed since in a way
     that matters for its steps, and says what changed. Free memory is not looked at; each move asks its destination.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -34,16 +34,8 @@ options:
     description: The hosts that the plan must be for. By default any.
     type: list
     elements: str
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 seealso:
   - module: kvmops.cluster.migration_plan
   - module: kvmops.cluster.plan_apply

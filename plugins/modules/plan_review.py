@@ -13,7 +13,7 @@ description:
   - Writes three files on the controller. The plan itself (C(NAME.json)) can be carried out later, with
     M(kvmops.cluster.plan_info). JUnit XML (C(NAME.xml)) has a failed test for each move, so that a pipeline shows what
     there is to do. Markdown (C(NAME.md)) is for the merge request.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -32,10 +32,9 @@ options:
     description: The command that carries the plan out, to be told in the Markdown. C(PLAN) becomes the path of it.
     type: str
     required: true
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 attributes:
-  action:
-    description: Runs on the controller.
-    support: full
   check_mode:
     description: Writes nothing.
     support: full

@@ -13,7 +13,7 @@ description:
   - Checks the hosts themselves (versions, known bugs, clocks, shared storage, post-copy and encryption where they are
     wanted) and puts what M(kvmops.cluster.migration_path_info) found on each source into a matrix.
   - Shows all of it, each failure with its remedy, and then fails if anything stands in the way.
-  - It is an action plugin and runs on the controller only. It opens no connection. Run it with C(run_once).
+  - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -53,16 +53,8 @@ options:
         their plan needs what does not work.
     type: bool
     default: false
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 seealso:
   - module: kvmops.cluster.cluster_view
   - module: kvmops.cluster.migration_path_info

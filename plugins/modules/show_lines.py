@@ -11,7 +11,6 @@ short_description: Show lines of text as they are
 version_added: 0.1.0
 description:
   - Shows lines on the terminal, and in the log of a job, exactly as they are, so that a table stays a table.
-  - It is an action plugin and runs on the controller only. It opens no connection.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -29,16 +28,8 @@ options:
     type: str
     choices: [plain, good, warning, bad]
     default: plain
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 seealso:
   - plugin: kvmops.cluster.plan_table
     plugin_type: filter

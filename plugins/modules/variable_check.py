@@ -14,7 +14,6 @@ description:
   - Does the same for variables that begin with C(kvmops_cluster_), which all roles share.
   - Looks at the names of extra variables, and of variables of the inventory, groups, hosts, the play, blocks and roles.
     Facts and registered results may have any name. Variables of other roles of the play are not refused.
-  - It is an action plugin and runs on the controller only. It opens no connection.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -33,16 +32,8 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  action:
-    description: Runs on the controller.
-    support: full
-  check_mode:
-    description: Can run in check mode; changes nothing.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment:
+  - kvmops.cluster.attributes.controller
 seealso:
   - module: kvmops.cluster.show_lines
 """
