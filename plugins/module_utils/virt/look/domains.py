@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import time
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -17,17 +16,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     ANSWER_TIMEOUT_S,
-    MAX_HANGING,
     NotAskedError,
     UnansweredError,
     each,
-    within,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.domain_list import DomainList
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
-
-#: All bulk statistics together; they come from every QEMU in turn.
-BULK_TIMEOUT_S = 3.0
 
 _OPERATIONS = {
     0: "unknown",
@@ -60,81 +55,12 @@ def describe_all(connection: t.Any, surroundings: Surroundings, *, only: str | N
     knows without it, with the blocker C(not_answering).
     """
     with contextlib.ExitStack() as stack:
-        listing = _Listing(connection, only, stack)
+        listing = DomainList(connection, only, stack)
         found = [_Guest(domain, listing) for domain in listing.domains]
         _ask_each(found, _Guest.look, _Guest.seen)
         _ask_each([guest for guest in found if guest.state not in _INACTIVE], _Guest.ask, _Guest.answered)
         described = [guest.description(surroundings) for guest in found if not guest.vanished]
     return sorted(described, key=lambda guest: guest["name"])
-
-
-class _Listing:
-    """The bulk calls: the guests, what sets of them have in common, and their statistics."""
-
-    def __init__(self, connection: t.Any, only: str | None, stack: contextlib.ExitStack) -> None:
-        lib = virt.libvirt
-        self.domains = _listed(connection, only)
-        self.persistent = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_PERSISTENT))
-        self.autostart = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_AUTOSTART))
-        self.snapshots = _uuids(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_HAS_SNAPSHOT))
-        self.statistics, hung = _statistics(connection, self.domains if only else None)
-        self.taken_at_s = time.time()
-        if hung:
-            # Calls that hang have used up what libvirtd grants to one connection.
-            connection = stack.enter_context(virt.connect(connection.getURI(), read_only=True))
-            self.domains = _listed(connection, only)
-        #: UUIDs of guests that have kept others waiting for too long
-        self.silent = {domain.UUIDString() for domain in self.domains if _occupied(domain)}
-
-
-def _listed(connection: t.Any, only: str | None) -> list[t.Any]:
-    return [domain for domain in connection.listAllDomains(0) if only in (None, domain.UUIDString())]
-
-
-def _uuids(domains: t.Iterable[t.Any]) -> set[str]:
-    return {domain.UUIDString() for domain in domains}
-
-
-def _occupied(domain: t.Any) -> bool:
-    """Has QEMU been owing an answer for longer than it ever needs? Asking this never waits for QEMU."""
-    try:
-        state, _details, for_ms = domain.controlInfo()
-    except virt.libvirt.libvirtError:
-        return False
-    return bool(state != virt.libvirt.VIR_DOMAIN_CONTROL_OK and for_ms > ANSWER_TIMEOUT_S * 1000)
-
-
-def _statistics(connection: t.Any, domains: list[t.Any] | None) -> tuple[dict[str, dict[str, t.Any]], int]:
-    """Statistics by UUID, of all domains or of these, and how many calls hang.
-
-    A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the next call (NOWAIT)
-    passes it over.
-    """
-    lib = virt.libvirt
-    groups = (
-        lib.VIR_DOMAIN_STATS_STATE
-        | lib.VIR_DOMAIN_STATS_BALLOON
-        | lib.VIR_DOMAIN_STATS_VCPU
-        | lib.VIR_DOMAIN_STATS_BLOCK
-    )
-    flags = lib.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT
-    if domains is not None and not domains:
-        return {}, 0
-
-    def ask(wanted: int) -> t.Any:
-        if domains is None:
-            return connection.getAllDomainStats(wanted, flags)
-        return connection.domainListGetStats(domains, wanted, flags)
-
-    for hung in range(MAX_HANGING - 1):
-        with contextlib.suppress(UnansweredError):
-            return _by_uuid(within(BULK_TIMEOUT_S, lambda: ask(groups))), hung
-    # The states alone need no QEMU.
-    return _by_uuid(within(BULK_TIMEOUT_S, lambda: ask(lib.VIR_DOMAIN_STATS_STATE))), MAX_HANGING - 1
-
-
-def _by_uuid(answer: t.Iterable[tuple[t.Any, dict[str, t.Any]]]) -> dict[str, dict[str, t.Any]]:
-    return {domain.UUIDString(): statistics for domain, statistics in answer}
 
 
 def _ask_each(guests: list[_Guest], call: t.Callable[[_Guest], t.Any], take: t.Callable[[_Guest, t.Any], None]) -> None:
@@ -156,7 +82,7 @@ def _reason(state: int, reason: int) -> str:
 class _Guest:
     """One guest while its description is put together."""
 
-    def __init__(self, domain: t.Any, listing: _Listing) -> None:
+    def __init__(self, domain: t.Any, listing: DomainList) -> None:
         self._domain = domain
         self.uuid: str = domain.UUIDString()
         self._listing = listing

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import queue
 import threading
 import time
@@ -15,11 +14,11 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop, Watcher
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 
 #: Between events the statistics are read this often.
 POLL_S = 0.25
@@ -27,80 +26,6 @@ POLL_S = 0.25
 ABORT_TIMEOUT_S = 60.0
 #: The final statistics travel apart from the call's answer, and may come a moment later.
 LATE_STATISTICS_S = 1.0
-
-
-@dataclasses.dataclass
-class Switchover:
-    """When the guest stopped here and went on there, in monotonic seconds; None while not seen."""
-
-    stopped_at: float | None = None
-    resumed_at: float | None = None
-
-    @property
-    def downtime_ms(self) -> int | None:
-        """The gap as both sides saw it, or None. In post-copy this is the true figure, libvirt's is not."""
-        if self.stopped_at is None or self.resumed_at is None:
-            return None
-        return max(0, round(1000 * (self.resumed_at - self.stopped_at)))
-
-
-@dataclasses.dataclass
-class MigrationEnding:
-    """How a migration call ended.
-
-    Attributes:
-        error: what libvirt said, or None when it reports success.
-        error_code: libvirt's error number.
-        abort_reaction: the reaction that aborted it, if it was aborted on purpose.
-        suspended: whether the guest was stopped to finish.
-        postcopy: whether it switched to post-copy.
-        maybe_postcopy: whether it did, or may have.
-        statistics: libvirt's final job statistics, empty when there are none.
-        switchover: when the guest stopped and went on.
-        reached: whether the guest was seen coming in at the destination.
-        iterations: rounds seen.
-        memory_bytes: the last figure seen of memory sent.
-        disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
-        elapsed_s: seconds from the start of the call to its end.
-        after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
-        observation: what its samples teach.
-        shared_link: whether other moves used the link at the same time.
-    """
-
-    error: str | None = None
-    error_code: int | None = None
-    abort_reaction: Reaction | None = None
-    suspended: bool = False
-    postcopy: bool = False
-    maybe_postcopy: bool = False
-    statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
-    switchover: Switchover = dataclasses.field(default_factory=Switchover)
-    reached: bool = False
-    iterations: int = 0
-    memory_bytes: int = 0
-    disk_bytes: int = 0
-    elapsed_s: float = 0.0
-    after_s: float | None = None
-    observation: Observation = dataclasses.field(default_factory=Observation)
-    shared_link: bool = False
-
-    @property
-    def bytes(self) -> int:
-        """Bytes on the wire, as libvirt counted them."""
-        return max(int(self.statistics.get("memory_processed", 0)), self.memory_bytes) + self.disk_bytes
-
-    @property
-    def downtime_ms(self) -> int | None:
-        """How long the guest stood still, or None when nobody saw it.
-
-        In pre-copy libvirt's own figure, which agrees with an outside probe within 10 ms; in post-copy libvirt counts
-        only to the hand-over and reports 2-4 ms for 70-80, so there it is the gap between both sides' events.
-        """
-        reported, seen = self.statistics.get("downtime"), self.switchover.downtime_ms
-        if self.postcopy or reported is None:
-            return seen
-        # A guest that was stopped to finish stood still before the hand-over as well.
-        return max(int(reported), seen or 0) if self.suspended else int(reported)
 
 
 class MigrationJob:

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import DestinationEvidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
     persistent_definition,

@@ -16,7 +16,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.refore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding, MigrationJob
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers

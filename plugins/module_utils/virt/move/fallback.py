@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.rescale import rescaled
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 
 #: Tries beyond the first; each has cost time and bytes already.
 MAX_FALLBACKS = 2

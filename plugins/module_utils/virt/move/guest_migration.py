@@ -10,7 +10,7 @@ import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext

@@ -25,7 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.repo
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import give_back_all
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 
@@ -127,7 +127,7 @@ def give_back_memory(
                 journal.write(event, **data)
         progress.write(phase, message, level=level)
 
-    balloon.give_back_all(shared.state_dir, connection.lookupByUUIDString, told)
+    give_back_all(shared.state_dir, connection.lookupByUUIDString, told)
 
 
 def diff(results: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

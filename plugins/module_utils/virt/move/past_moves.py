@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 
 #: Methods whose first pass sends each touched page as it is.

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import QemuInstance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import (
     LinkSignals,

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import MigrationLimits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits

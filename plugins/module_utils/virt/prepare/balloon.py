@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import threading
 import time
 import typing as t
@@ -17,12 +16,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import (
     BYTES_PER_S,
     Freeing,
-    Memory,
     is_short_of_memory,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report
 
 POLL_S = 0.25
 #: A guest that has given nothing for so long gives nothing more.
@@ -37,52 +36,6 @@ RETURN_TIMEOUT_S = 30.0
 _KIB = 1024
 
 FindDomain = t.Callable[[], t.Any]
-Tell = t.Callable[..., None]
-
-
-@dataclasses.dataclass(frozen=True)
-class MemoryReport:
-    """A guest's memory as it reported it, and when.
-
-    Attributes:
-        memory: the figures, without what only two reports tell.
-        at_s: when the guest said so (seconds since 1970, in whole ones); 0 for never.
-        swapped_bytes: written to swap since the guest was started, or None.
-    """
-
-    memory: Memory
-    at_s: int
-    swapped_bytes: int | None
-
-    def since(self, earlier: MemoryReport) -> Memory:
-        """The figures, and what was swapped between two reports; None where they are one and the same."""
-        if self.at_s == earlier.at_s:
-            return self.memory
-        swapped = max(0, (self.swapped_bytes or 0) - (earlier.swapped_bytes or 0))
-        return dataclasses.replace(self.memory, swapped_bytes=swapped)
-
-
-def report(domain: t.Any, hugepage_bytes: int | None, now: t.Callable[[], float] = time.time) -> MemoryReport:
-    """What a guest reports of its memory.
-
-    Raises: libvirtError.
-    """
-    figures = domain.memoryStats()
-
-    def size(key: str) -> int | None:
-        value = figures.get(key)
-        return None if value is None else int(value) * _KIB
-
-    at_s = int(figures.get("last_update", 0))
-    memory = Memory(
-        current_bytes=size("actual"),
-        usable_bytes=size("usable"),
-        unused_bytes=size("unused"),
-        rss_bytes=size("rss"),
-        age_s=max(0.0, now() - at_s) if at_s else None,
-        hugepage_bytes=hugepage_bytes,
-    )
-    return MemoryReport(memory, at_s, size("swap_out"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,83 +168,6 @@ class Balloon:
             if now >= moved_at + STANDSTILL_S or now >= end:
                 return f"the guest gave {human_bytes((taken['before_kib'] - least) * _KIB)} and no more"
             self._sleep(POLL_S)
-
-
-def give_back_left(
-    state_dir: str,
-    uuid: str,
-    find: FindDomain,
-    interrupted: threading.Event,
-    clock: t.Callable[[], float] = time.monotonic,
-    sleep: t.Callable[[float], None] = time.sleep,
-) -> tuple[Taken, str] | None:
-    """Give a guest back what a run that died has taken of it.
-
-    Args:
-        state_dir: where this host keeps its records.
-        uuid: the guest's.
-        find: the guest, on a writable connection that lives.
-        interrupted: when set, nobody waits for a guest that takes long.
-
-    Returns: what was taken, and what came of it: one of C(Balloon.give_back), or C(busy) when a living run is at its
-        memory, whose affair it is. None where nothing was taken.
-
-    Raises: OSError when the record cannot be held, or not be dropped.
-    """
-    taken = taken_memory.read(state_dir, uuid)
-    if taken is None:
-        return None
-    with taken_memory.held(state_dir, uuid) as alone:
-        if not alone:
-            return taken, "busy"
-        # Whoever held it until now may have given it back.
-        taken = taken_memory.read(state_dir, uuid)
-        if taken is None:
-            return None
-        return taken, Balloon(find, state_dir, interrupted, clock, sleep).give_back(taken)
-
-
-def give_back_all(
-    state_dir: str,
-    domain_by_uuid: t.Callable[[str], t.Any],
-    told: Tell,
-    clock: t.Callable[[], float] = time.monotonic,
-    sleep: t.Callable[[float], None] = time.sleep,
-) -> None:
-    """Give back what runs that died have taken. What a living one has taken is that one's affair.
-
-    Args:
-        state_dir: where this host keeps its records.
-        domain_by_uuid: a guest of this host, on a writable connection.
-        told: called with event, phase, message, and what else is known.
-    """
-    for uuid in taken_memory.guests(state_dir):
-        find = functools.partial(domain_by_uuid, uuid)
-        left = give_back_left(state_dir, uuid, find, threading.Event(), clock, sleep)
-        if left is None or left[1] == "busy":
-            continue
-        taken, outcome = left
-        event = "memory.not_returned" if outcome == "not_returned" else "memory.returned"
-        told(event, "setup", ending(taken, outcome), uuid=uuid, outcome=outcome)
-
-
-def ending(taken: Taken, outcome: str) -> str:
-    """What came of giving back what a run that died had taken, in words."""
-    name, size = taken["name"], human_bytes(taken["before_kib"] * _KIB)
-    if outcome == "returned":
-        return f"{name} has its {size} back, of which a run that died had taken some"
-    if outcome == "gone":
-        return f"{name}, whose memory a run that died had taken, is off or not here; elsewhere: {_setmem(taken)}"
-    return f"{name} has not got back its {size}, of which a run that died had taken some: {by_hand(taken)}"
-
-
-def by_hand(taken: Taken) -> str:
-    """How an operator gives a guest its memory back."""
-    return f"{_setmem(taken)}; the next run tries it again first"
-
-
-def _setmem(taken: Taken) -> str:
-    return f"virsh setmem {taken['uuid']} {taken['before_kib']} --live"
 
 
 def _taken(domain: t.Any, before: MemoryReport, freeing: Freeing) -> Taken:

@@ -11,7 +11,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import MAX_FALLBACKS, FallbackHistory
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured

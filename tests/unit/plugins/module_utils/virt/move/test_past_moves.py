@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appra
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationEnding
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings, settings_of
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured

@@ -11,7 +11,9 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import Freeing
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon, give_back_all, report
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import report
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import give_back_all
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 

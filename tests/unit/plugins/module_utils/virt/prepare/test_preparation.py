@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import preparation
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
@@ -44,9 +44,9 @@ class Rig:
         self.ran = []
         self.fails = set()
         self.takes_s = {}
-        monkeypatch.setattr(preparation, "on_host", lambda hook, env: self.run(hook, "host", env))
+        monkeypatch.setattr(hook_runs, "on_host", lambda hook, env: self.run(hook, "host", env))
         monkeypatch.setattr(
-            preparation, "in_guest", lambda hook, domain, env, *_rest: self.run(hook, domain.connect().host.name, env)
+            hook_runs, "in_guest", lambda hook, domain, env, *_rest: self.run(hook, domain.connect().host.name, env)
         )
 
     def at(self):

@@ -1,0 +1,136 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: runs the hooks of a move at their time, before it and after it.
+
+from __future__ import annotations
+
+import threading
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult, in_guest, on_host
+
+Tell = t.Callable[..., None]
+#: Outcomes after which the guest is at its destination, and those after which it is still at its source.
+THERE, HERE = ("moved", "already_there"), ("failed", "refused", "not_started")
+POLL_S = 0.25
+
+
+class HookRuns:
+    """Runs hooks around moves.
+
+    Args:
+        source: this host's name.
+        interrupted: when set, nothing more is run before a move, and nobody waits for the time of a hook.
+        domain_at: a guest on a host, by the host's name and the guest's UUID, on a writable connection that lives.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        interrupted: threading.Event,
+        domain_at: t.Callable[[str, str], t.Any],
+        clock: t.Callable[[], float],
+        sleep: t.Callable[[float], None],
+    ) -> None:
+        self._source = source
+        self._interrupted = interrupted
+        self._domain_at = domain_at
+        self._clock = clock
+        self._sleep = sleep
+
+    def run_before(self, hooks: t.Sequence[Hook], step: Step, tell: Tell) -> list[Refusal]:
+        """Run each hook so long before the move as it says. The move waits for those that take longer.
+
+        Returns: why the guest is not moved.
+        """
+        due = sorted((hook for hook in hooks if hook.when == "before"), key=lambda hook: -hook.seconds)
+        start = self._clock() + max((hook.seconds for hook in due), default=0.0)
+        for hook in due:
+            if not self._wait_until(start - hook.seconds):
+                return [interrupted_refusal()]
+            ran = self._run(hook, step, "before", self._source, tell)
+            if not ran.ok and hook.on_failure == "refuse":
+                return [_hook_failed(hook, step, ran)]
+        return [] if self._wait_until(start) else [interrupted_refusal()]
+
+    def run_after(self, hooks: t.Sequence[Hook], step: Step, outcome: str, tell: Tell) -> None:
+        """Run each hook so long after the move as it says.
+
+        Args:
+            hooks: of the run and of the guest.
+            step: of the plan.
+            outcome: of the move.
+            tell: called with event, phase and message, C(level), and what else is known.
+        """
+        place = step["destination"] if outcome in THERE else self._source if outcome in HERE else None
+        ended = self._clock()
+        for hook in sorted((hook for hook in hooks if hook.when == "after"), key=lambda hook: hook.seconds):
+            # Interrupted, it comes at once: it may undo what was done before.
+            self._wait_until(ended + hook.seconds)
+            self._run(hook, step, outcome, place, tell)
+
+    def _wait_until(self, moment: float) -> bool:
+        """Wait; False when it was interrupted."""
+        while self._clock() < moment and not self._interrupted.is_set():
+            self._sleep(min(POLL_S, max(0.0, moment - self._clock())))
+        return not self._interrupted.is_set()
+
+    def _run(self, hook: Hook, step: Step, outcome: str, place: str | None, tell: Tell) -> HookResult:
+        phase = "setup" if hook.when == "before" else "done"
+        known = {"command": list(hook.command), "when": hook.when, "where": hook.where}
+        tell("hook.started", phase, f"running {hook.name} {_where(hook)}", level=1, **known)
+        ran = self._ran(hook, step, _environment(step, outcome), place)
+        if ran.ok:
+            tell("hook.finished", phase, f"{hook.name} is done", level=1, **known, output=ran.output)
+        else:
+            tell("hook.failed", phase, _failure(hook, ran), **known, why=ran.why, output=ran.output)
+        return ran
+
+    def _ran(self, hook: Hook, step: Step, environment: dict[str, str], place: str | None) -> HookResult:
+        if hook.where == "host":
+            return on_host(hook, environment)
+        if place is None:
+            return HookResult(False, "it is not known where the guest is", "")
+        try:
+            domain = self._domain_at(place, step["guest"]["uuid"])
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            return HookResult(False, f"the guest cannot be reached: {error}", "")
+        return in_guest(hook, domain, environment, self._clock, self._sleep)
+
+
+def interrupted_refusal() -> Refusal:
+    """Why a guest is not moved in a run that was interrupted."""
+    return refusal("interrupted", "it was interrupted before it began", "start it again when you are ready")
+
+
+def _environment(step: Step, outcome: str) -> dict[str, str]:
+    return {
+        "KVMOPS_GUEST": step["guest"]["name"],
+        "KVMOPS_GUEST_UUID": step["guest"]["uuid"],
+        "KVMOPS_SOURCE": step["source"],
+        "KVMOPS_DESTINATION": step["destination"],
+        "KVMOPS_OUTCOME": outcome,
+    }
+
+
+def _where(hook: Hook) -> str:
+    return f"{hook.when} the move, {'in the guest' if hook.where == 'guest' else 'on this host'}"
+
+
+def _failure(hook: Hook, ran: HookResult) -> str:
+    last = ran.output.splitlines()[-1:]
+    return f"{hook.name} failed {_where(hook)}: {', '.join(filter(None, [ran.why, *last]))}"
+
+
+def _hook_failed(hook: Hook, step: Step, ran: HookResult) -> Refusal:
+    return refusal(
+        "hook_failed",
+        f"{_failure(hook, ran)}, and {step['guest']['name']} is not to move without it",
+        "mend what it complains of and run it again, or set on_failure to go_on for it",
+    )
