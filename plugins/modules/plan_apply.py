@@ -292,7 +292,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import no_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import is_run_locked, run_lock_holder
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, run_lock_holder
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,

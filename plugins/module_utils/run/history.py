@@ -10,7 +10,7 @@ import hashlib
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
 
 #: Measurements kept of one guest.
 KEEP = 12

@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # PRIVATE to the collection: the host's lease, kept in a file on the host. A lease is a playbook's and lasts for a time;
-# what keeps two processes from moving guests at once, and ends with its process, is in run_directory.
+# what keeps two processes from moving guests at once, and ends with its process, is the run lock (run_lock.py).
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim, Lease, LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
 
 FILE = "lease.json"
 LOCK = "lease.lock"

@@ -11,7 +11,8 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError, read_json
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
 
 #: Once one of these is written, somebody knew what had become of the guest.
 ENDINGS = ("step.verified", "step.finished")

@@ -22,16 +22,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import
     no_refusal,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
-    RunDirectory,
-    RunError,
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import (
     RunLock,
     is_run_locked,
-    read_json,
     run_lock_holder,
     take_run_lock,
-    write_durably,
 )
 
 RESULT_SCHEMA = "kvmops.result/1"

@@ -12,7 +12,7 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
 
 SCHEMA = "kvmops.taken_memory/1"
 

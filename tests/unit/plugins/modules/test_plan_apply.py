@@ -15,11 +15,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import C
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
-    RunDirectory,
-    take_run_lock,
-    write_durably,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import take_run_lock
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.modules import plan_apply

@@ -17,13 +17,9 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import (
-    RunDirectory,
-    RunError,
-    is_run_locked,
-    take_run_lock,
-    write_durably,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, take_run_lock
 
 
 def step(number):
