@@ -90,7 +90,7 @@ refusal:
     code: still_running
     reason: gpu1 did not shut down within 180 s
     remedy: >-
-      look why it does not heed the power button (acpid or an agent in the guest), or give it longer; nothing was ended
+      check why it ignores the power button (acpid or an agent in the guest), or give it more time; nothing was ended
       by force
 """
 

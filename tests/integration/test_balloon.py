@@ -197,7 +197,7 @@ def test_commands_run_around_a_move_and_one_that_fails_keeps_the_guest(lab: Lab,
     h1.ssh("rm -f /root/hooks")
     refused = start(operator, plan(lab, "idle", idle, 5), hooks=[{"command": before}, fails, after]).finish()
     assert refused.status != 0
-    assert "it ended with status 4, the load balancer says no, and idle is not to move without it" in refused.words
+    assert "it ended with status 4, the load balancer says no, and idle must not move without it" in refused.words
     assert lab.where("idle") == ["h1"]
     moved = start(
         operator, plan(lab, "idle", idle, 6), hooks=[{"command": before}, {**fails, "on_failure": "go_on"}, after]

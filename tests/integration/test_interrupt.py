@@ -156,7 +156,7 @@ def test_a_guest_that_is_migrating_already_is_awaited(slowly: Lab, operator: Ope
         "h1", "domain_migrate", guest="shy", destination="h2", destination_uri="qemu+ssh://root@h2/system"
     )
     assert move.status == 0, move.text
-    assert "a migration is under way already; waiting for its end" in move.words
+    assert "a migration is already in flight; waiting for its end" in move.words
     assert '"outcome": "moved"' in move.text
     assert actual_state.everywhere(slowly)["shy"] == {"h2": "running"}
     check_nobody_lost(slowly, boots)

@@ -162,7 +162,7 @@ class Executor:
         why = refusal(
             "after_failed",
             f"it may only move after {', '.join(undone)}, which did not move",
-            "mend what stopped that one, then make a new plan",
+            "repair what stopped that one, then make a new plan",
         )
         return self._refuse(step, why)
 
@@ -177,7 +177,7 @@ class Executor:
 def _broken(step: Step, error: Exception) -> str:
     look = f"virsh domstate --reason {quoted(step['guest']['name'])}"
     return (
-        f"this program made a mistake ({type(error).__name__}: {error}), so it is not known what became of the guest:"
+        f"an error in this program ({type(error).__name__}: {error}), so it is not known what became of the guest:"
         f" start and destroy nothing, and compare {look} on {step['source']} and {step['destination']}"
     )
 

@@ -213,6 +213,6 @@ def _unwritable(state_dir: str, error: OSError) -> LeaseError:
         refusal(
             "lease_not_written",
             f"the lease cannot be written in {state_dir}: {error.strerror or error}",
-            "run as root (become: true), and look whether the file system is full or read-only",
+            "run as root (become: true), and check whether the file system is full or read-only",
         )
     )

@@ -59,7 +59,7 @@ def _damaged(where: str, why: str) -> RecordError:
         refusal(
             "maintenance_record_damaged",
             f"the maintenance record {where} cannot be read: {why}; the host counts as cordoned until it can",
-            f"look at {where}; if nobody needs the host empty, remove it and set the state anew with host_maintenance",
+            f"look at {where}; if nobody needs the host empty, remove it and set the state again with host_maintenance",
         )
     )
 
@@ -162,7 +162,7 @@ def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
             refusal(
                 "maintenance_record_not_written",
                 f"the maintenance record {path} cannot be written: {error}",
-                "run as root (become: true), and look whether the file system is full or read-only",
+                "run as root (become: true), and check whether the file system is full or read-only",
             )
         ) from error
 
@@ -186,7 +186,7 @@ def show_as_fact(state_dir: Path = STATE_DIR) -> bool:
             refusal(
                 "fact_not_written",
                 f"the local fact {fact} cannot be written: {error}",
-                "run as root (become: true), and look whether the file system is full or read-only",
+                "run as root (become: true), and check whether the file system is full or read-only",
             )
         ) from error
     return True

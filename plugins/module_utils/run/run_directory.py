@@ -35,7 +35,7 @@ class RunDirectory:
                 refusal(
                     "plan_id",
                     f"the plan's id {plan_id[:80]!r} cannot name a directory",
-                    "make the plan anew: ids are letters, digits, dots, dashes and underscores, at most 200",
+                    "make a new plan: ids are letters, digits, dots, dashes and underscores, at most 200",
                 )
             )
         self.path = os.path.join(state_dir, "runs", plan_id)

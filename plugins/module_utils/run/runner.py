@@ -138,8 +138,8 @@ def run_died(state_dir: str) -> RunError:
         refusal(
             "run_died",
             f"the run of plan {plan or '(unknown)'} ended without a result: it was killed, or its disk is full, and a"
-            " guest may still be under way",
-            "run the plan again: it joins a move that is under way, and finds out from both sides where each guest is",
+            " guest may still be moving",
+            "run the plan again: it joins a move in flight, and asks both sides where each guest is",
         )
     )
 
@@ -148,7 +148,7 @@ def _unwritable(state_dir: str, error: OSError) -> RunError:
     return RunError(
         refusal(
             "state_dir",
-            f"the records of this run cannot be kept in {state_dir} ({error.strerror or error}), so nothing was begun",
+            f"the records of this run cannot be kept in {state_dir} ({error.strerror or error}); nothing was started",
             "run as root (become: true), make room there, or give another state_dir",
         )
     )

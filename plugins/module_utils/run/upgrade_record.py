@@ -43,7 +43,7 @@ def load(state_dir: Path) -> Record:
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("phase") not in PHASES:
-        raise _damaged(path, f"it is no {SCHEMA}")
+        raise _damaged(path, f"it is not a {SCHEMA}")
     return {key: record.get(key, default) for key, default in NONE.items()}
 
 
@@ -52,7 +52,7 @@ def _damaged(path: Path, why: str) -> UpgradeRecordError:
         refusal(
             "upgrade_record_damaged",
             f"the record {path} of a rolling upgrade cannot be read: {why}",
-            "look which guests of this host are shut off that should run, start them, and remove the file",
+            "find guests of this host that are shut off and should run, start them, and remove the file",
         )
     )
 
@@ -76,6 +76,6 @@ def store(record: Record, state_dir: Path) -> None:
             refusal(
                 "upgrade_record_not_written",
                 f"the record {path} of a rolling upgrade cannot be written: {error}",
-                "run as root (become: true), and look whether the file system is full or read-only",
+                "run as root (become: true), and check whether the file system is full or read-only",
             )
         ) from error

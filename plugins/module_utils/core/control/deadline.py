@@ -68,7 +68,7 @@ def keep(job: JobState, sync: Sync, remaining: RemainingForecast | None, *, may_
     left_s = seconds_left(job.decision, sync.at_s)
     if remaining is None or left_s is None or remaining.seconds is None or remaining.seconds <= left_s:
         return None
-    late = f"it would take about {human_seconds(remaining.seconds)} more, and the deadline is nearer than that"
+    late = f"it would take about {human_seconds(remaining.seconds)} more, and the deadline is earlier"
     limit_ms = switchover_limit_ms(sync, job.decision.limit_cap_ms)
     if limit_ms is not None and limit_ms > job.limit_ms and job.can("raise_downtime"):
         return raise_limit(limit_ms, f"{late}; the downtime limit goes up to {limit_ms} ms")

@@ -52,5 +52,5 @@ class Deviations:
 
 def _end_in_words(seconds: float | None) -> str:
     if seconds is None:
-        return ": as it goes now, it does not end by itself"
+        return ": at this rate, it does not end by itself"
     return f": now about {human_seconds(max(0.0, seconds))}"

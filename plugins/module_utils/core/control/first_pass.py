@@ -80,7 +80,7 @@ class FirstPass:
             "wrong_method",
             f"{self._reforecast.rate_in_words(link_rate)}: {self._job.decision.method} cannot keep the intent over it,"
             f" {better} can",
-            f"start it again: what the link gives is known now; without {better}, give it a faster link",
+            f"run it again: the speed of the link is known now; without {better}, give it a faster link",
         )
 
     def _give_up(self, found: Feasibility, link_rate: float) -> Reaction | None:
@@ -89,6 +89,6 @@ class FirstPass:
         faster = f" of {mib(found.needed_bytes_per_s)}/s" if found.needed_bytes_per_s else ""
         return abort(
             "does_not_converge",
-            f"{self._reforecast.rate_in_words(link_rate)}: over it, nothing that the intent permits moves this guest",
+            f"{self._reforecast.rate_in_words(link_rate)}: at this rate, no permitted method moves this guest",
             f"permit allow_postcopy, allow_suspend or a longer max_downtime_ms, or give it a link{faster}",
         )

@@ -31,7 +31,7 @@ class Reaction:
 
 
 def abort(code: str, reason: str, remedy: str) -> Reaction:
-    """End the migration; the guest runs on where it was."""
+    """End the migration; the guest keeps running where it was."""
     return Reaction("abort", reason, code=code, remedy=remedy)
 
 

@@ -43,7 +43,7 @@ class RoundRate:
         """The floor, where no rate has been set."""
         if not self._rate_rule or self._rate_mib_s is not None or not self._can_change():
             return None
-        return self._change(self._rate_rule[0], "the first round goes at the floor,")
+        return self._change(self._rate_rule[0], "the first round is sent at the floor of")
 
     def next(self, sync: Sync) -> Reaction | None:
         """The rate of the round that begins."""
@@ -54,21 +54,21 @@ class RoundRate:
         if self._rate_mib_s and abs(wanted - self._rate_mib_s) < LEAST_CHANGE * self._rate_mib_s:
             return None
         dirtied = f"{mib(sync.new_bytes)} were dirtied in {human_seconds(sync.seconds)}"
-        return self._change(wanted, f"{dirtied}; the next round goes at")
+        return self._change(wanted, f"{dirtied}; the next round is sent at")
 
     def stay_at_ceiling(self) -> Reaction | None:
         """From here on the rate stays at its ceiling, and the migration is judged as any other."""
         if not self._rate_rule or not self._can_change():
             return None
         ceiling, self._rate_rule = self._rate_rule[1], None
-        return self._change(ceiling, "no more is gained round after round; from here on it goes at the ceiling,")
+        return self._change(ceiling, "further rounds gain nothing; from now on the rate is the ceiling of")
 
     def before_suspend(self) -> Reaction | None:
         """The ceiling, before the guest is suspended: from then on it waits, so the link is not spared any longer."""
         rule, self._rate_rule = self._rate_rule, None
         if not rule or self._rate_mib_s == rule[1] or not self._can_change():
             return None
-        return self._change(rule[1], "before the guest is stopped to finish, it goes at the ceiling,")
+        return self._change(rule[1], "before the guest is stopped to finish, the rate is the ceiling of")
 
     def not_done(self) -> None:
         """The rate could not be changed."""

@@ -20,10 +20,10 @@ SET_UP_GIVE_UP_S = 1800.0
 #: rate before.
 LEAST_SHARE = 0.1
 
-MEND = "mend the link between the two hosts, then run it again; the guest runs on where it was"
+MEND = "repair the link between the two hosts, then run it again; the guest keeps running where it was"
 MEND_SET_UP = (
-    "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest runs on where"
-    " it was"
+    "check what libvirt at the destination is busy with, and repair the link between the two hosts; the guest keeps "
+    "running where it was"
 )
 
 
@@ -49,7 +49,7 @@ class StalledLink:
             self._is_reported = False
             return None
         stalled_s = sample.at_s - self._last_change_s
-        text = f"nothing has moved for {stalled_s:.0f} s"
+        text = f"no data was sent for {stalled_s:.0f} s"
         if sample.iteration > 0:
             if stalled_s < STALLED_S:
                 return None
@@ -95,7 +95,7 @@ class SuspendedGuest:
             return None
         return abort(
             "no_progress",
-            f"in the {seconds:.0f} s since the guest was stopped to finish the link gave {mib(sent / seconds)}/s, and"
-            f" {mib(self._rate_before)}/s before",
+            f"the guest was stopped to finish {seconds:.0f} s ago; since then the link gave {mib(sent / seconds)}/s, "
+            f"and {mib(self._rate_before)}/s before that",
             MEND,
         )

@@ -101,7 +101,7 @@ def _left_in_words(assessment: Assessment, sync: Sync) -> str:
     """What stands in the way."""
     if assessment.is_forecast:
         gone_by = rounds_in_words(sync.iteration - 1)
-        return f"{mib(sync.left_bytes)} are left after {gone_by}, and further rounds would not end it"
+        return f"{mib(sync.left_bytes)} are left after {gone_by}, and further rounds would not end the move"
     if assessment.needs == "higher_limit":
-        return f"{mib(sync.left_bytes)} are left round after round"
+        return f"{mib(sync.left_bytes)} are left after every round"
     return f"{mib(sync.left_bytes)} are dirtied again in every round"

@@ -51,7 +51,7 @@ class XbzrleCheck:
         """What ends the migration, where whole pages would not."""
         if self._job.fits(sample.remaining_bytes) or self._converges():
             return None
-        why = "xbzrle has to send pages whole: they change all over, or its cache does not hold them"
+        why = "xbzrle must send whole pages: most of each page changes, or its cache is too small"
         return end_now(self._job, why, sample.remaining_bytes)
 
     def _converges(self) -> bool:

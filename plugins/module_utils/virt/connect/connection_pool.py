@@ -104,8 +104,8 @@ class Connections:
                 refusal(
                     "no_answer",
                     f"{uri} does not answer within {OPEN_S:g} s",
-                    "see whether that host and the network to it are well, and restart libvirt there if it hangs"
-                    " (journalctl -u libvirtd -u virtqemud); guests go on without it",
+                    "check that host and the network to it, and restart libvirt there if it hangs"
+                    " (journalctl -u libvirtd -u virtqemud); guests keep running without it",
                 )
             ) from error
 

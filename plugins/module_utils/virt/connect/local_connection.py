@@ -31,7 +31,7 @@ def connected(uri: str, *, read_only: bool) -> t.Iterator[t.Any]:
             refusal(
                 "no_answer",
                 f"{uri} does not answer within {ANSWER_S:g} s",
-                "see journalctl -u libvirtd -u virtqemud, and restart the daemon; guests go on without it",
+                "see journalctl -u libvirtd -u virtqemud, and restart the daemon; guests keep running without it",
             )
         ) from error
     with connect(uri, read_only=read_only) as connection:

@@ -98,7 +98,7 @@ class Power:
             refusal(
                 "still_running",
                 f"{listed(names, 5)} did not shut down within {timeout_s:g} s",
-                "look why it does not heed the power button (acpid or an agent in the guest), or give it longer; "
+                "check why it ignores the power button (acpid or an agent in the guest), or give it more time; "
                 "nothing was ended by force",
             )
         )
@@ -148,7 +148,9 @@ class Power:
                 raise
             raise VirtError(
                 refusal(
-                    "no_guest", f"{self._host} has no guest with the UUID {uuid}", "look on which host it is defined"
+                    "no_guest",
+                    f"{self._host} has no guest with the UUID {uuid}",
+                    "find the host on which it is defined",
                 )
             ) from error
 

@@ -62,7 +62,7 @@ def verdict(
 def _expired(path: Path, shown: str, now: datetime.datetime) -> str | None:
     dates = validity(path.read_text(encoding="ascii", errors="replace"))
     if dates is None:
-        return f"{shown} is no certificate"
+        return f"{shown} is not a certificate"
     if now >= dates.not_after:
         return f"{shown} expired on {dates.not_after:%Y-%m-%d}"
     if now < dates.not_before:

@@ -41,7 +41,7 @@ def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list
             return []
         return [_incompatible(guest, host, str(error))]
     if outcome == libvirt.VIR_CPU_COMPARE_INCOMPATIBLE:
-        return [_incompatible(guest, host, "its features are not all there")]
+        return [_incompatible(guest, host, "some of its features are missing")]
     return []
 
 

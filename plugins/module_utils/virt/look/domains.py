@@ -198,8 +198,8 @@ class _Guest:
         elif self._skipped and self._root is None:
             yield refusal(
                 "not_asked",
-                f"too many guests of this host do not answer libvirt, so that {name} was not asked",
-                "look after the guests that do not answer first",
+                f"too many guests of this host do not answer libvirt, so {name} was not asked",
+                "repair the guests that do not answer first",
             )
 
     def _snapshots(self) -> int:

@@ -121,7 +121,7 @@ def _begin(domain: t.Any, sampler: Sampler, window_s: float) -> None:
         raise virt.VirtError(
             refusal(
                 "migrating",
-                f"{domain.name()} is being migrated, and is not measured meanwhile",
+                f"{domain.name()} is being migrated, so it is not measured now",
                 "measure it again once the migration is over",
             )
         )

@@ -89,7 +89,7 @@ class MoveReporter:
             raise virt.VirtError(
                 refusal(
                     "journal_not_written",
-                    f"the journal of this run cannot be written ({error.strerror or error}), so nothing is begun",
+                    f"the journal of this run cannot be written ({error.strerror or error}), so nothing was started",
                     "make room on the file system of the state directory, then run it again",
                 )
             ) from error

@@ -64,10 +64,10 @@ def _limit_connections(guest: str, limit_bytes: int, tell: t.Callable[[str], Non
             while not over.wait(POLL_S):
                 if process.limit(limit_bytes) and not told:
                     told = True
-                    tell(f"at most {human_bytes(limit_bytes)} wait unsent in its connection, for a shorter downtime")
+                    tell(f"at most {human_bytes(limit_bytes)} are unsent in its connection, for a shorter downtime")
     except (OSError, ValueError, AttributeError) as error:
         # AttributeError: a Python or a C library without the calls.
-        tell(f"what waits unsent in its connection cannot be bounded, and costs some downtime: {_why(error)}")
+        tell(f"the unsent bytes in its connection cannot be limited, which costs some downtime: {_why(error)}")
 
 
 def _pid(guest: str) -> int:
@@ -76,7 +76,7 @@ def _pid(guest: str) -> int:
 
 def _why(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return f"this host does not let its root reach into QEMU ({error.strerror})"
+        return f"root of this host may not access QEMU ({error.strerror})"
     return str(error)
 
 

@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitio
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
 
-ENDED_ELSEWHERE = "the migration that was under way took it elsewhere, or it was shut down meanwhile"
+ENDED_ELSEWHERE = "the migration in flight took it to another host, or it was shut down meanwhile"
 
 
 class Adoption:
@@ -48,7 +48,7 @@ class Adoption:
             there: the guest at the destination.
         """
         step = move.step
-        move.log.tell("run.attached", "pre-copy", "a migration is under way already; waiting for its end")
+        move.log.tell("run.attached", "pre-copy", "a migration is already in flight; waiting for its end")
         definition, elapsed_s = None, 0.0
         # It may end at any moment, and then both sides say what became of it.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):

@@ -46,7 +46,7 @@ def repair_definitions(
         return define_only_at_destination(context.connections, source, target, guest["uuid"], definition), None
     except (virt.libvirt.libvirtError, virt.VirtError) as error:
         # It runs where it should; nothing of this is worth calling the move anything but done.
-        fault = f"it has moved, but {' and '.join(faults)}, and that could not be put right: {error}"
+        fault = f"it has moved, but {' and '.join(faults)}, and that could not be corrected: {error}"
         if here.persistent and (there.persistent or definition is None):
             by_hand = f"virsh undefine --keep-nvram {quoted(guest['name'])}"
             fault += f"; remove it there before {source.host} is rebooted, which might start it again: {by_hand}"

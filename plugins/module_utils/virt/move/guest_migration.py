@@ -90,10 +90,10 @@ class GuestMigration:
         try:
             return self._next_attempt(attempt, history)
         except StoppedError:
-            log.note("no other way is tried: this run is to begin nothing more")
+            log.note("no other method is tried: this run starts nothing more")
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             # Nothing was begun, and what became of the attempt before is told by its own ending.
-            log.note(f"no other way is tried: {error}")
+            log.note(f"no other method is tried: {error}")
         return None
 
     def _next_attempt(self, attempt: Attempt, history: FallbackHistory) -> Attempt | None:

@@ -56,7 +56,7 @@ class Hosts:
                 raise virt.VirtError(
                     refusal(
                         "not_answering",
-                        f"{side.host} does not say how {step['guest']['name']} is: {side.error}",
+                        f"{side.host} does not report the state of {step['guest']['name']}: {side.error}",
                         f"see what it is busy with on {side.host}: virsh domjobinfo {quoted(step['guest']['name'])}",
                     )
                 )

@@ -101,4 +101,4 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
 
 def _vanished(step: Step) -> Refusal:
     name, source = step["guest"]["name"], step["source"]
-    return refusal("vanished", f"{name} has just gone from {source}", "see who stopped or moved it, and run again")
+    return refusal("vanished", f"{name} has just left {source}", "see who stopped or moved it, and run again")

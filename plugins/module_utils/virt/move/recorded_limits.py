@@ -51,7 +51,7 @@ class RecordedLimits:
         """Restore the limits that a run that died has left on a guest that runs here and is not under way."""
         here = self._hosts.source_side(move.step)
         if here.state == "running" and not here.migrating and self.restore(move.step, MigrationLimits()):
-            move.log.note("its limits for migrations are again those from before a run that died")
+            move.log.note("its migration limits, which a run that died had changed, were restored")
 
     def restore(self, step: Step, found: MigrationLimits) -> bool:
         """Restore the limits that are on record, or else those found; returns whether something was changed."""

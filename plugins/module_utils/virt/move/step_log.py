@@ -73,7 +73,7 @@ class StepLog:
         self.tell(
             "migration.decision",
             "setup",
-            f"starting anew with {decision.name}: {why}",
+            f"starting again with {decision.name}: {why}",
             action="start_anew",
             reason=why,
         )

@@ -159,15 +159,13 @@ class Verification:
         """Let a guest go on at its source, which both sides say is safe."""
         step = move.step
         source, target = self._hosts.endpoints(step)
-        move.log.tell(
-            "migration.decision", "verify", f"letting the guest go on at {source.host}", action="resume_source"
-        )
+        move.log.tell("migration.decision", "verify", f"resuming the guest at {source.host}", action="resume_source")
         try:
             self._hosts.domain(step).resume()
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            move.log.tell("migration.decision", "failed", f"it cannot go on: {error}", action="resume_failed")
+            move.log.tell("migration.decision", "failed", f"it cannot be resumed: {error}", action="resume_failed")
         verdict, here, there = self._await_agreement(move)
         if verdict.kind == "resume_source":
-            by_hand = f"let it go on by hand (virsh resume {quoted(step['guest']['name'])} on {source.host})"
+            by_hand = f"resume it by hand (virsh resume {quoted(step['guest']['name'])} on {source.host})"
             verdict = Verdict("unclear", verdict.reason, f"{by_hand}; {target.host} has nothing of it")
         return verdict, here, there

@@ -86,7 +86,7 @@ class HostWaits:
                     return [
                         refusal(
                             "after_failed",
-                            f"it may only move after {name} has come to {target}, and that is not there",
+                            f"it may move only after {name} has come to {target}, and {name} is not there",
                             f"see what became of {name}, then make a new plan",
                         )
                     ]

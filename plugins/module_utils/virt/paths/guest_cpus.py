@@ -28,9 +28,9 @@ def check_guest_cpus(
     guests = [guest for guest in source.guests if guest["cpu"] and "<model" in guest["cpu"]]
     name = destination.name
     if not guests:
-        return {"check": passed("cpu", "nothing_to_ask", "no guest here has a CPU that needs asking")}
+        return {"check": passed("cpu", "nothing_to_ask", "no guest here has a CPU that must be compared")}
     if read_only:
-        return {"check": passed("cpu", "not_asked", "libvirt compares no CPUs for read-only connections")}
+        return {"check": passed("cpu", "not_asked", "libvirt does not compare CPUs over read-only connections")}
     verdicts: dict[tuple[str, ...], Refusal | None] = {}
     refused = []
     for guest in guests:
@@ -43,7 +43,7 @@ def check_guest_cpus(
     asked = len(verdicts)
     if not refused:
         them = "the guest here" if len(guests) == 1 else f"all {len(guests)} guests here ({asked} asked)"
-        return {"check": passed("cpu", "fits", f"{name} can be the CPU of {them}")}
+        return {"check": passed("cpu", "fits", f"{name} can provide the CPU of {them}")}
     names = listed([guest["name"] for guest in refused])
     # The others can go: this stands against these guests only.
     return {
@@ -77,7 +77,7 @@ def _compare(connection: t.Any, name: str, arch: str, machine: str, kind: str, c
             )
     return refusal(
         "cpu",
-        f"{name} cannot be the CPU of this guest: {text}",
+        f"{name} cannot provide the CPU of this guest: {text}",
         "choose a host with such a CPU, or restart the guest with a CPU model that all hosts can provide (virsh "
         "hypervisor-cpu-baseline)",
     )

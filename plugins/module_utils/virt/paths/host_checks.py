@@ -31,7 +31,7 @@ def check_identity(source: SourceHost, destination: Destination, connection: t.A
         refusal(
             "same_host",
             f"{destination.uri} leads to this host, or to one with the same UUID ({uuid})",
-            f"look at the URI of {destination.name}; if it is another machine, give each libvirtd its own "
+            f"check the URI of {destination.name}; if it is another machine, give each libvirtd its own "
             "host_uuid in /etc/libvirt/libvirtd.conf (virtqemud.conf) and restart it",
         ),
     )

@@ -71,7 +71,7 @@ def _ask_source(request: PathRequest) -> SourceHost:
         refusal(
             "no_answer",
             f"libvirt on this host does not answer within {request.timeout_s:g} s",
-            "see journalctl -u libvirtd -u virtqemud, and restart it; guests go on without it",
+            "see journalctl -u libvirtd -u virtqemud, and restart it; guests keep running without it",
         )
     )
 
@@ -129,7 +129,7 @@ def _timeout(name: str, request: PathRequest, destination: Destination) -> Check
         refusal(
             "timeout",
             f"{destination.uri} does not answer within {request.timeout_s:g} s",
-            f"try it on {request.source} as root: virsh -c {shlex.quote(destination.uri)} version; a question that ssh "
-            "asks there, a firewall that drops, or a slow resolver are the usual causes",
+            f"try it on {request.source} as root: virsh -c {shlex.quote(destination.uri)} version; usual causes are a "
+            "question that ssh asks, a firewall that drops packets, and a slow resolver",
         ),
     )

@@ -56,7 +56,7 @@ def check_ports(source: str, destination: Destination, *, busy: bool) -> Check:
             f"{why} from {address} port {listed([str(port) for port in silent])}",
             f"open TCP {FIRST_PORT}-{LAST_PORT} from {source} to {address}"
             if why == "no answer"
-            else f"look at the route from {source} to {address}",
+            else f"check the route from {source} to {address}",
         ),
     )
 

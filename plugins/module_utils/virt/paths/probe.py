@@ -63,7 +63,7 @@ def checks_of_path(
     except virt.libvirt.libvirtError as error:
         why = refusal(
             "connection_lost",
-            f"{destination.uri} broke off while it was asked: {error}",
+            f"{destination.uri} broke off while it was in use: {error}",
             f"see journalctl -u libvirtd -u virtqemud on {destination.name}",
         )
         yield {"check": failed("connect", why)}

@@ -92,7 +92,7 @@ class Balloon:
                 return Freed(0, returned=False, stopped="another run is at its memory", busy=True)
             if taken_memory.read(self._state_dir, uuid) is not None:
                 # What it has now is not what it had: to record that would lose the rest for good.
-                return Freed(0, returned=False, stopped="it has not got back what a run before has taken")
+                return Freed(0, returned=False, stopped="it has not got back the memory that an earlier run has taken")
             before = report(domain, None)
             taken = _taken(domain, before, freeing)
             if not 0 < taken["target_kib"] < taken["before_kib"]:

@@ -131,6 +131,6 @@ def _failure(hook: Hook, ran: HookResult) -> str:
 def _hook_failed(hook: Hook, step: Step, ran: HookResult) -> Refusal:
     return refusal(
         "hook_failed",
-        f"{_failure(hook, ran)}, and {step['guest']['name']} is not to move without it",
-        "mend what it complains of and run it again, or set on_failure to go_on for it",
+        f"{_failure(hook, ran)}, and {step['guest']['name']} must not move without it",
+        "correct what it reports and run it again, or set its on_failure to go_on",
     )

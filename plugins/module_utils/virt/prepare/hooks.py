@@ -95,7 +95,9 @@ def in_guest(
             if state.get("exited"):
                 return _ended(state)
             if clock() >= end:
-                return HookResult(False, f"it has not ended within {hook.timeout_s:g} s, and goes on in the guest", "")
+                return HookResult(
+                    False, f"it has not ended within {hook.timeout_s:g} s, and keeps running in the guest", ""
+                )
             sleep(POLL_S)
     except (virt.libvirt.libvirtError, ImportError, KeyError, ValueError) as error:
         return HookResult(False, f"the guest agent did not run it: {error}", "")

@@ -82,10 +82,10 @@ def return_in_words(taken: Taken, outcome: str) -> str:
     """What came of giving back what a run that died had taken, in words."""
     name, size = taken["name"], human_bytes(taken["before_kib"] * _KIB)
     if outcome == "returned":
-        return f"{name} has its {size} back, of which a run that died had taken some"
+        return f"{name} has all its {size} back; a run that died had taken some of it"
     if outcome == "gone":
-        return f"{name}, whose memory a run that died had taken, is off or not here; elsewhere: {_setmem(taken)}"
-    return f"{name} has not got back its {size}, of which a run that died had taken some: {by_hand(taken)}"
+        return f"{name} is off or not here, and a run that died had taken memory of it; on its host: {_setmem(taken)}"
+    return f"{name} has not got all its {size} back; a run that died had taken some of it: {by_hand(taken)}"
 
 
 def by_hand(taken: Taken) -> str:

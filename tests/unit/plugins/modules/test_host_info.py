@@ -206,7 +206,7 @@ def test_a_daemon_that_hangs(run_module, cluster, monkeypatch):
     result = run_module(host_info)
     assert result["msg"] == (
         "qemu:///system does not answer within 0.2 s: see journalctl -u libvirtd -u virtqemud, and restart the daemon; "
-        "guests go on without it"
+        "guests keep running without it"
     )
 
 

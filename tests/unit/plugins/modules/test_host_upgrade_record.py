@@ -32,7 +32,7 @@ def test_a_record_that_cannot_be_read_is_no_empty_one(run_module, tmp_path):
     (tmp_path / "upgrade.json").write_text('{"schema": "kvmops.upgrade/1", "pha')
     result = run_module(host_upgrade_record, state_dir=str(tmp_path), run="r1", phase="waiting")
     assert result["refusal"]["code"] == "upgrade_record_damaged"
-    assert "look which guests of this host are shut off that should run" in result["msg"]
+    assert "find guests of this host that are shut off and should run" in result["msg"]
     assert (tmp_path / "upgrade.json").read_text().endswith('"pha')
 
 

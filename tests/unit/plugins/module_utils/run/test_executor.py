@@ -227,7 +227,7 @@ def test_a_step_is_refused_when_what_it_must_come_after_did_not_move(outcome):
         {
             "code": "after_failed",
             "reason": "it may only move after s1, which did not move",
-            "remedy": "mend what stopped that one, then make a new plan",
+            "remedy": "repair what stopped that one, then make a new plan",
         }
     ]
     assert run.mover.started == ["s1", "s4"]
@@ -254,7 +254,7 @@ def test_a_mistake_of_ours_in_one_step_hides_nothing_of_the_others():
     first, second, third = run.results()
     assert (first["outcome"], second["outcome"], third["outcome"]) == ("unclear", "moved", "refused")
     assert first["error"] == (
-        "this program made a mistake (KeyError: 'oops'), so it is not known what became of the guest: start and destroy"
+        "an error in this program (KeyError: 'oops'), so it is not known what became of the guest: start and destroy"
         " nothing, and compare virsh domstate --reason 'web 1' on h1 and h2"
     )
     (broken,) = [data for event, _name, data in run.journal.events if event == "step.broken"]

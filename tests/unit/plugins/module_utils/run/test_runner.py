@@ -207,7 +207,7 @@ def test_records_that_cannot_be_kept_are_a_reason_not_to_begin(world, tmp_path):
     with pytest.raises(RunError) as why:
         world.run()
     assert why.value.refusal["code"] == "state_dir"
-    assert "so nothing was begun" in why.value.refusal["reason"]
+    assert "nothing was started" in why.value.refusal["reason"]
     assert world.moved == []
 
 

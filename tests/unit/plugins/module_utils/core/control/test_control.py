@@ -86,7 +86,7 @@ def test_downtime_is_raised_once_and_to_no_more_than_the_intent_permits():
     raised = run.reactions[0]
     assert (raised.downtime_ms, run.control.limit_ms) == (500, 500)
     assert raised.reason == (
-        "64.0 MiB are left round after round; the downtime limit goes up to what the intent permits, 500 ms"
+        "64.0 MiB are left after every round; the downtime limit goes up to what the intent permits, 500 ms"
     )
     assert len(run.reactions) == 2
 
@@ -249,7 +249,7 @@ def test_a_dead_link_is_reported_once_and_again_after_it_moved():
     quiet = [run.sample(1, 64 * MIB, after_s=0.25, sent=0) for dummy in range(60)]
     reports = [reaction for reaction in quiet if reaction]
     assert [(one.action, one.reason) for one in reports] == [
-        ("report", "nothing has moved for 5 s: is the link up?"),
+        ("report", "no data was sent for 5 s: is the link up?"),
     ]
     assert quiet.index(reports[0]) == int(STALLED_S / 0.25) - 1
     run.sample(1, 60 * MIB)
@@ -270,13 +270,13 @@ def test_nor_is_it_waited_for_without_an_end(disk_bytes):
     report, abort = [(at_s, one) for at_s, one in enumerate(told) if one]
     assert (report[0], report[1].action) == (SET_UP_STALLED_S, "report")
     assert report[1].reason == (
-        "nothing has moved for 60 s, and no memory has been sent yet: is the destination busy, or the link down?"
+        "no data was sent for 60 s, and no memory has been sent yet: is the destination busy, or the link down?"
     )
     assert (abort[0], abort[1].action, abort[1].code) == (SET_UP_GIVE_UP_S, "abort", "no_progress")
-    assert abort[1].reason == "nothing has moved for 1800 s, and no memory has been sent yet"
+    assert abort[1].reason == "no data was sent for 1800 s, and no memory has been sent yet"
     assert abort[1].remedy == (
-        "see what libvirt at the destination is busy with, and mend the link between the two hosts; the guest runs on"
-        " where it was"
+        "check what libvirt at the destination is busy with, and repair the link between the two hosts; the guest keeps"
+        " running where it was"
     )
 
 
@@ -357,7 +357,7 @@ def test_no_more_downtime_is_permitted_than_what_is_left_needs():
     # 2 MiB at 22.8 MiB/s take 88 ms, and a quarter is added; but less than double the limit would hardly help.
     assert run.rounds(512 * MIB, *[2 * MIB] * 4) == ["raise_downtime"]
     assert run.reactions[0].downtime_ms == 120
-    assert run.reactions[0].reason == "2.0 MiB are left round after round; the downtime limit goes up to 120 ms"
+    assert run.reactions[0].reason == "2.0 MiB are left after every round; the downtime limit goes up to 120 ms"
     run = Run()
     assert run.rounds(512 * MIB, *[6 * MIB] * 4) == ["raise_downtime"]
     assert run.reactions[0].downtime_ms == 328

@@ -67,7 +67,7 @@ def test_one_that_never_will_is_noticed_at_the_first_sync():
     found = move(HOT64, Phase(0, 64, 80), postcopy=True)
     assert [(one[0], one[2].action) for one in found.reactions] == [(2, "start_postcopy")]
     assert found.reactions[0][2].reason == (
-        "64.0 MiB are left after the first pass, and further rounds would not end it; switching to post-copy"
+        "64.0 MiB are left after the first pass, and further rounds would not end the move; switching to post-copy"
     )
     assert found.sent_bytes < 1.01 * 230 * MIB
 
@@ -83,7 +83,7 @@ def test_it_is_given_up_where_nothing_is_permitted():
     abort = found.reactions[0][2]
     assert abort.code == "does_not_converge"
     assert abort.reason == (
-        "64.0 MiB are left after the first pass, and further rounds would not end it: at 22.8 MiB/s it would be"
+        "64.0 MiB are left after the first pass, and further rounds would not end the move: at 22.8 MiB/s it would be"
         " down for about 2807 ms, and the intent permits 500 ms"
     )
     assert abort.remedy == (
@@ -224,7 +224,7 @@ def test_one_more_round_is_waited_for_where_it_is_cheap_and_leaves_much_less():
 def test_a_guest_that_becomes_hot_is_caught_within_two_syncs(working_set, phases):
     found = move(working_set, *phases, postcopy=True)
     iteration, _at_s, reaction = found.first("start_postcopy")
-    assert "further rounds would not end it" in reaction.reason
+    assert "further rounds would not end the move" in reaction.reason
     hot_at_s = phases[1].from_s
     first_hot = next(number for number, at_s, _left in found.syncs if at_s > hot_at_s)
     assert iteration <= first_hot + 1
@@ -304,7 +304,7 @@ def test_a_link_too_slow_for_anything_permitted_ends_it_in_the_first_pass():
     abort = found.reactions[1][2]
     assert abort.code == "does_not_converge"
     assert abort.reason == (
-        "the link gives 11.0 MiB/s, 22.8 MiB/s were expected: over it, nothing that the intent permits moves this guest"
+        "the link gives 11.0 MiB/s, 22.8 MiB/s were expected: at this rate, no permitted method moves this guest"
     )
     assert abort.remedy.startswith(
         "permit allow_postcopy, allow_suspend or a longer max_downtime_ms, or give it a link of 1"
@@ -366,11 +366,11 @@ def test_a_deadline_that_is_near_brings_forward_what_is_permitted():
     assert patient.at_s > 12.3
     found = move(guest, phase, deadline_s=12, postcopy=True)
     assert found.ended == "start_postcopy"
-    assert "the deadline is nearer than that; switching to post-copy" in found.reactions[0][2].reason
+    assert "the deadline is earlier; switching to post-copy" in found.reactions[0][2].reason
     found = move(guest, phase, deadline_s=12, downtime_cap_ms=1500)
     assert (found.ended, found.actions) == ("converged", ["raise_downtime"])
     assert found.at_s < 12
-    assert "the deadline is nearer than that; the downtime limit goes up to" in found.reactions[0][2].reason
+    assert "the deadline is earlier; the downtime limit goes up to" in found.reactions[0][2].reason
 
 
 def test_a_deadline_that_is_met_changes_nothing():
@@ -406,8 +406,10 @@ def test_a_dead_link_is_given_up_in_the_end():
     quiet = Quiet()
     assert [one.action for one in quiet.wait(GIVE_UP_S - 1)] == ["report"]
     (abort,) = quiet.wait(2)
-    assert (abort.action, abort.code, abort.reason) == ("abort", "no_progress", "nothing has moved for 90 s")
-    assert abort.remedy == ("mend the link between the two hosts, then run it again; the guest runs on where it was")
+    assert (abort.action, abort.code, abort.reason) == ("abort", "no_progress", "no data was sent for 90 s")
+    assert abort.remedy == (
+        "repair the link between the two hosts, then run it again; the guest keeps running where it was"
+    )
 
 
 def test_where_there_is_a_deadline_it_decides():
@@ -473,9 +475,11 @@ def test_a_guest_stands_still_for_no_link_that_falls_to_a_trickle():
     waited_s, abort = Still(1_000_000).wait()
     assert (waited_s, abort.action, abort.code) == (GIVE_UP_S, "abort", "no_progress")
     assert abort.reason == (
-        "in the 90 s since the guest was stopped to finish the link gave 1.0 MiB/s, and 22.8 MiB/s before"
+        "the guest was stopped to finish 90 s ago; since then the link gave 1.0 MiB/s, and 22.8 MiB/s before that"
     )
-    assert abort.remedy == "mend the link between the two hosts, then run it again; the guest runs on where it was"
+    assert (
+        abort.remedy == "repair the link between the two hosts, then run it again; the guest keeps running where it was"
+    )
 
 
 @pytest.mark.parametrize("rate", [3_000_000, RATE])
@@ -534,7 +538,7 @@ def test_xbzrle_that_sends_whole_pages_is_left_in_its_third_round():
     ((at_s, reaction),) = xbzrle_rounds(useful=False)
     assert (at_s, reaction.action) == (13.6, "start_postcopy")
     assert reaction.reason == (
-        "xbzrle has to send pages whole: they change all over, or its cache does not hold them; switching to post-copy"
+        "xbzrle must send whole pages: most of each page changes, or its cache is too small; switching to post-copy"
     )
     ((_at_s, abort),) = xbzrle_rounds(useful=False, postcopy=False)
     assert abort.code == "does_not_converge"
@@ -572,8 +576,8 @@ def test_each_round_goes_no_faster_than_the_guest_asks_for():
     speeds = [one[2].speed_mib_s for one in found.reactions if one[2].action == "change_speed"]
     assert speeds[:4] == [5, 7, 13, 17]
     assert set(found.actions) == {"change_speed"}
-    assert found.reactions[0][2].reason == "the first round goes at the floor, 5 MiB/s"
-    assert found.reactions[1][2].reason == "15.9 MiB were dirtied in 45 s; the next round goes at 7 MiB/s"
+    assert found.reactions[0][2].reason == "the first round is sent at the floor of 5 MiB/s"
+    assert found.reactions[1][2].reason == "15.9 MiB were dirtied in 45 s; the next round is sent at 7 MiB/s"
     # It never went faster than its ceiling, and the guest got away all the same.
     assert max(speeds) <= 20
 
@@ -592,7 +596,7 @@ def test_a_guest_that_stands_still_is_sent_at_the_ceiling():
         ("suspend", 0),
     ]
     _first, faster, stop = found.reactions
-    assert faster[2].reason == "before the guest is stopped to finish, it goes at the ceiling, 20 MiB/s"
+    assert faster[2].reason == "before the guest is stopped to finish, the rate is the ceiling of 20 MiB/s"
     assert stop[2].reason == "64.0 MiB are left after the first pass; the guest is stopped to finish, as planned"
     assert stop[1] - faster[1] <= 0.25
 

@@ -49,7 +49,7 @@ def test_a_real_guest_that_shrinks_too_slowly_is_switched_ten_rounds_earlier_tha
     ]
     (_first, second) = replay(LINES, working_sets=WORKING_SETS)
     assert second.reaction.reason == (
-        "14.7 MiB are left after 2 rounds, and further rounds would not end it; switching to post-copy"
+        "14.7 MiB are left after 2 rounds, and further rounds would not end the move; switching to post-copy"
     )
 
 

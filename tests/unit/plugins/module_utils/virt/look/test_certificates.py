@@ -55,7 +55,8 @@ def test_dates(pki, tmp_path):
     assert reason.startswith("/etc/pki/qemu/server-cert.pem is valid only from 2026-11-25 00:00 UTC on")
     dates["server-cert.pem"] = None
     assert (
-        certificates.verdict({}, "root", NOW, tmp_path)["reason"] == "/etc/pki/qemu/server-cert.pem is no certificate"
+        certificates.verdict({}, "root", NOW, tmp_path)["reason"]
+        == "/etc/pki/qemu/server-cert.pem is not a certificate"
     )
 
 

@@ -73,7 +73,7 @@ def test_a_guest_that_migrates_is_not_measured(impatient):
     moving, still = dirty_rate.measure([Guest("a", {"type": 2, "operation": 5}), Guest("b")], sampler, 0.01)
     assert moving == {
         "code": "migrating",
-        "reason": "a is being migrated, and is not measured meanwhile",
+        "reason": "a is being migrated, so it is not measured now",
         "remedy": "measure it again once the migration is over",
     }
     assert still == Reading(0.01, 3, 4096)

@@ -64,7 +64,7 @@ def test_the_forecast_stands_beside_the_progress(expected, words):
 
 def test_a_decision_is_on_record_with_its_reason_and_shown():
     told = Told()
-    told.watcher.reacted(Reaction("change_speed", "the first round goes at the floor, 5 MiB/s", speed_mib_s=5))
+    told.watcher.reacted(Reaction("change_speed", "the first round is sent at the floor of 5 MiB/s", speed_mib_s=5))
     told.watcher.reacted(Reaction("abort", "the link is slow", code="wrong_method", remedy="start again"))
     told.watcher.reacted(Reaction("suspend", "it is stopped"))
     assert [(event, data["action"], data["speed_mib_s"], data["code"]) for event, data in told.journal.lines] == [
@@ -73,7 +73,7 @@ def test_a_decision_is_on_record_with_its_reason_and_shown():
         ("migration.decision", "suspend", None, None),
     ]
     assert [(phase, message) for phase, message, _figures in told.display.lines] == [
-        ("pre-copy", "the first round goes at the floor, 5 MiB/s"),
+        ("pre-copy", "the first round is sent at the floor of 5 MiB/s"),
         ("pre-copy", "the link is slow"),
         ("switchover", "it is stopped"),
     ]

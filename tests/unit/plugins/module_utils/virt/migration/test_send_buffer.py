@@ -96,7 +96,7 @@ def test_migration_connections_are_limited_also_late_ones_and_no_others(guest):
         wait_for(lambda: limit_of(late) == LIMIT)
 
     assert limit_of(other) == UNTOUCHED
-    assert told == ["at most 64 KiB wait unsent in its connection, for a shorter downtime"]
+    assert told == ["at most 64 KiB are unsent in its connection, for a shorter downtime"]
 
 
 @needs_kernel
@@ -137,7 +137,7 @@ class Library:
 
 
 @pytest.mark.parametrize(
-    ("number", "words"), [(errno.EPERM, "does not let its root reach into QEMU"), (errno.ENOSYS, "not implemented")]
+    ("number", "words"), [(errno.EPERM, "root of this host may not access QEMU"), (errno.ENOSYS, "not implemented")]
 )
 def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest, monkeypatch, number, words):
     told = []
@@ -148,7 +148,7 @@ def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest,
         wait_for(lambda: told)
 
     [sentence] = told
-    assert sentence.startswith("what waits unsent in its connection cannot be bounded")
+    assert sentence.startswith("the unsent bytes in its connection cannot be limited")
     assert words in sentence
 
 

@@ -315,7 +315,7 @@ def test_nothing_is_begun_anew_once_its_turn_is_lost(rig, known):
     result = Move(rig, rig.step(guest, allow_suspend=True), take_link_slot).result()
     assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
     assert ways(rig) == ["xbzrle"]
-    assert notes(rig) == ["no other way is tried: this run is to begin nothing more"]
+    assert notes(rig) == ["no other method is tried: this run starts nothing more"]
     assert runs_at(guest, rig.h1, rig.h2)
 
 
@@ -330,7 +330,7 @@ def test_both_hosts_are_asked_again_before_it_is_begun_anew(rig, known):
     result = rig.move(guest, allow_suspend=True)
     assert (result["outcome"], result["error"]) == ("failed", f"{NO_XBZRLE}.{STAYS}")
     assert ways(rig) == ["xbzrle"]
-    assert notes(rig)[0].startswith("no other way is tried: h2 has room for 1 MiB of guests, but web1 needs")
+    assert notes(rig)[0].startswith("no other method is tried: h2 has room for 1 MiB of guests, but web1 needs")
 
 
 def test_an_interrupt_ends_the_second_try_too(rig, known):

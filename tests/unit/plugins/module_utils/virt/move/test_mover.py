@@ -778,7 +778,7 @@ def test_a_guest_that_cannot_be_resumed_is_said_to_stand_still(rig, monkeypatch,
     rig.cluster.on_migrate = lambda job: job.fail_unclear()
     result = rig.move(guest)
     assert result["outcome"] == "unclear"
-    wanted = "bring h1 back" if unreachable else "let it go on by hand (virsh resume web1 on h1); h2 has nothing of it"
+    wanted = "bring h1 back" if unreachable else "resume it by hand (virsh resume web1 on h1); h2 has nothing of it"
     assert wanted in result["error"]
 
 
@@ -814,7 +814,7 @@ def test_a_definition_is_kept_here_as_long_as_there_is_none_there(rig, monkeypat
     assert result["outcome"] == "moved"
     assert result["error"] == (
         "it has moved, but web1 has no persistent definition on h2 and web1 is still defined on h1, and that could not"
-        " be put right: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device"
+        " be corrected: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device"
     )
     assert rig.h1.guest("web1").persistent
 
@@ -834,7 +834,7 @@ def test_a_definition_that_cannot_be_removed_here_is_told(rig, monkeypatch):
     result = rig.move(guest)
     assert result["outcome"] == "moved"
     assert result["error"] == (
-        "it has moved, but web1 is still defined on h1, and that could not be put right: Timed out during operation:"
+        "it has moved, but web1 is still defined on h1, and that could not be corrected: Timed out during operation:"
         " cannot acquire state change lock; remove it there before h1 is rebooted, which might start it again: virsh"
         " undefine --keep-nvram web1"
     )
@@ -957,7 +957,7 @@ def test_a_host_that_cannot_say_how_the_guest_is_is_not_taken_for_one_without_it
     monkeypatch.setattr(libvirt.Domain, "jobStats", hang)
     result = rig.move(guest)
     assert code_of(result) == "not_answering"
-    assert result["refusals"][0]["reason"] == f"{where} does not say how web1 is: {libvirt.HELD}"
+    assert result["refusals"][0]["reason"] == f"{where} does not report the state of web1: {libvirt.HELD}"
 
 
 def test_a_daemon_that_stops_between_two_calls_is_a_reason_and_not_a_crash(rig, monkeypatch):
@@ -1115,7 +1115,7 @@ def test_a_migration_to_somewhere_else_is_watched_but_not_steered(rig):
     result = move.result()
     assert result["outcome"] == "unclear"
     assert "it runs on neither" in result["error"]
-    assert "took it elsewhere" in result["error"]
+    assert "took it to another host" in result["error"]
 
 
 def test_a_migration_to_somewhere_else_need_not_be_awaited_after_an_interrupt(rig):
@@ -1268,7 +1268,7 @@ def test_the_limits_from_before_a_run_that_died_are_given_back_before_anything_e
     assert (told["downtime_before_ms"], told["speed_before_mib_s"]) == (300, 777)
     assert limits(guest) == (300, 777)
     notes = [data["reason"] for name, data in rig.recorder.events if data.get("action") == "note"]
-    assert "its limits for migrations are again those from before a run that died" in notes
+    assert "its migration limits, which a run that died had changed, were restored" in notes
 
 
 def test_a_guest_that_is_refused_gets_its_limits_back_as_well(rig):
@@ -1663,7 +1663,7 @@ def test_nobody_waits_for_another_guest_once_the_run_is_stopped(rig):
 def test_a_wait_tells_all_hosts_where_the_guest_may_be(rig, monkeypatch):
     monkeypatch.setattr(waiting, "WAIT_TIMEOUT_S", 100.0)
     result = rig.mover.move(awaiting(rig, rig.h1.add_guest("web1"), "h3"), lambda: None)
-    assert result["refusals"][0]["reason"].startswith("it may only move after web9 has come to h2, or on to h3, and")
+    assert result["refusals"][0]["reason"].startswith("it may move only after web9 has come to h2, or on to h3, and")
 
 
 def test_a_guest_that_never_arrives_holds_its_step_back(rig, monkeypatch):
@@ -1671,7 +1671,7 @@ def test_a_guest_that_never_arrives_holds_its_step_back(rig, monkeypatch):
     guest = rig.h1.add_guest("web1")
     result = rig.mover.move(awaiting(rig, guest), lambda: None)
     assert code_of(result) == "after_failed"
-    assert result["refusals"][0]["reason"] == "it may only move after web9 has come to h2, and that is not there"
+    assert result["refusals"][0]["reason"] == "it may move only after web9 has come to h2, and web9 is not there"
     assert rig.cluster.writes == []
 
 

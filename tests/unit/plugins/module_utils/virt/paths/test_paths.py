@@ -157,8 +157,8 @@ def test_a_cpu_that_the_destination_cannot_be_stands_against_that_guest_only(hos
     (why,) = refused["refusals"]
     assert why["code"] == "cpu"
     assert why["reason"] == (
-        "h2 cannot be the CPU of this guest: the CPU is incompatible with host CPU: Host CPU does not provide required "
-        "features: avx512f"
+        "h2 cannot provide the CPU of this guest: the CPU is incompatible with host CPU: Host CPU does not provide "
+        "required features: avx512f"
     )
 
 

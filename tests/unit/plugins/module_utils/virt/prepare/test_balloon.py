@@ -252,7 +252,7 @@ def test_the_next_run_gives_back_what_one_that_died_had_taken(rig):
     assert rig.balloon.size_kib == TARGET_KIB
     rig.next_run()
     assert (rig.balloon.size_kib, rig.record()) == (FULL_KIB, None)
-    assert rig.told == [("memory.returned", "web1 has its 512 MiB back, of which a run that died had taken some")]
+    assert rig.told == [("memory.returned", "web1 has all its 512 MiB back; a run that died had taken some of it")]
     rig.next_run()
     assert len(rig.told) == 1
 

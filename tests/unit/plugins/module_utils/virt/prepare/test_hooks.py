@@ -127,7 +127,7 @@ def test_a_failure_in_the_guest_is_told(run_in_guest, state, why):
 
 def test_a_command_in_the_guest_is_not_waited_for_for_ever(run_in_guest):
     ran = run_in_guest(Agent({"exited": False}), timeout_s=3.0)
-    assert (ran.ok, ran.why) == (False, "it has not ended within 3 s, and goes on in the guest")
+    assert (ran.ok, ran.why) == (False, "it has not ended within 3 s, and keeps running in the guest")
 
 
 @pytest.mark.parametrize(

@@ -198,7 +198,7 @@ def test_a_guest_gets_back_what_an_earlier_run_has_taken_and_moves(rig):
         assert (rig.balloon.size_kib, taken_memory.guests(rig.state_dir)) == (FULL_KIB, [])
         ready.ended("moved")
     assert rig.events == [
-        ("memory.returned", "web1 has its 512 MiB back, of which a run that died had taken some"),
+        ("memory.returned", "web1 has all its 512 MiB back; a run that died had taken some of it"),
     ]
 
 
