@@ -14,7 +14,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text

@@ -47,7 +47,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shutdown_consent import consented
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 

@@ -62,7 +62,7 @@ from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.home_claims import claims, without_reported
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims, without_reported
 
 
 class LookupModule(LookupBase):

@@ -10,7 +10,8 @@ import typing as t
 import uuid
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
 
 MIB = 1024**2
 GIB = 1024**3

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import send_buffer
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import interface_bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB

@@ -14,13 +14,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Off, Plan, Snapshot, Wave
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import options, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import options, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import (
     PlanForecasts,
     interface_bytes_per_s,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET

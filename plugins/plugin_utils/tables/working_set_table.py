@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, metadata_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import (
     PlanForecasts,
     stated_bytes_per_s,
 )

@@ -14,8 +14,9 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_forecasts, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts, planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, upgrade_record
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (

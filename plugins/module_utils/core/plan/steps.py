@@ -15,7 +15,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
     NumberedCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import value_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import (
     ONE_AT_A_TIME,
     ROUNDING,
@@ -155,6 +154,12 @@ def _times(step: Step, expected: Expected, window: Window) -> dict[str, t.Any]:
 def _forecast(step: Step, figure: str, otherwise: float | None) -> float | None:
     """A figure of the step's forecast; of its guest's where the step has no forecast of its own."""
     return otherwise if step["forecast"] is None else value_of(step["forecast"].get(figure))
+
+
+def value_of(band: t.Mapping[str, t.Any] | None) -> float | None:
+    """Return the likely value of a forecast's band; None where there is no band."""
+    value = (band or {}).get("value")
+    return None if value is None else float(value)
 
 
 def expectation(

@@ -12,7 +12,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.observation import Observation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import stated_bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import stated_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, Knowledge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision

@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
 )
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import exact_solver
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import random_cluster
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.test_drain import random_cluster
 
 
 def test_without_the_library_there_is_no_solver(monkeypatch):

@@ -11,7 +11,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
     Expected,
     NumberedCluster,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
 

@@ -11,8 +11,9 @@ import re
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, planning, shut_off_guests
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning, shut_off_guests
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.shutdown_consent import consented
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shutdown_consent import consented
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import (
     NONE,
     RecordUpdate,

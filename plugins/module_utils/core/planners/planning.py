@@ -20,21 +20,21 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import USUAL_RULES, Rules
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import shut_off_guests
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import GuestCosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import PlanForecasts
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import LeftGuest, home_returns
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
     Window,
     expectation,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.upgrade import Upgrade, plan_upgrade
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.guest_costs import GuestCosts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import PlanForecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.rebalance import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore_claims import LeftGuest, home_returns
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.upgrade import Upgrade, plan_upgrade
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.duplicates import duplicates

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import home_returns, left_from
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore_claims import home_returns, left_from
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
 

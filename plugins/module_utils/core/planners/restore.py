@@ -17,12 +17,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
     NumberedCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import n_plus_one_remarks, stays_of_pinned
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore_claims import (
-    HomeReturn,
-    LeftGuest,
-    home_returns,
-)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
@@ -30,6 +24,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps imp
     expectation,
     stays_of,
     steps_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import (
+    n_plus_one_remarks,
+    stays_of_pinned,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore_claims import (
+    HomeReturn,
+    LeftGuest,
+    home_returns,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed

@@ -14,10 +14,10 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints, Expected
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import drain as drain_plan
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import drain as drain_plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
@@ -31,7 +31,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     snapshot,
     uuid_of,
 )
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import (
     Replay,
     check_companions,
     play,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.home_claims import claims, without_reported
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims, without_reported
 
 
 class PastRuns:

@@ -23,7 +23,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
     by_rate,
     rebalance,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import n_plus_one_remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
     Planned,
@@ -31,6 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps imp
     expectation,
     steps_of,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import n_plus_one_remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 

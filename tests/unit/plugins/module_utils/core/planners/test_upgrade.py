@@ -10,13 +10,14 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import planning, steps
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import steps
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.upgrade import plan_upgrade
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.upgrade import plan_upgrade
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import Replay, play
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import Replay, play
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.test_drain import (
     host_with,
     random_cluster,
 )

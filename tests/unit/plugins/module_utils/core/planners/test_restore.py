@@ -9,14 +9,14 @@ import random
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.restore import plan_restore
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore import plan_restore
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import (
     Replay,
     check_companions,
     play,
 )
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.test_drain import (
     host_with,
     random_cluster,
 )

@@ -111,9 +111,3 @@ def interface_bytes_per_s(snapshot: Snapshot, address: str | None) -> float | No
         if address in [one.partition("/")[0] for one in link.get("addresses") or []] and link.get("speed_mbit"):
             return float(link["speed_mbit"]) * 1e6 / 8
     return None
-
-
-def value_of(band: t.Mapping[str, t.Any] | None) -> float | None:
-    """The likely value of a band of a forecast; None where there is none."""
-    value = (band or {}).get("value")
-    return None if value is None else float(value)

@@ -22,14 +22,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
     rebalance,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.swap import swap_search
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.rebalance import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.replaying import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import (
     Replay,
     check_companions,
     play,
 )
-from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.plan.test_drain import (
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.test_drain import (
     host_with,
     random_cluster,
 )

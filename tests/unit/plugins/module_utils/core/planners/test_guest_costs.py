@@ -7,10 +7,10 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.drain import drain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.guest_costs import GuestCosts
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import PlanForecasts
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.planning import Request, make_with_forecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.guest_costs import GuestCosts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import PlanForecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.planning import Request, make_with_forecasts
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,

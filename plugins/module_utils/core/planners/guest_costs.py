@@ -31,10 +31,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
     Constraints,
     Expected,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_forecasts import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import value_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import (
     PlanForecasts,
     stated_bytes_per_s,
-    value_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
