@@ -15,6 +15,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
@@ -92,7 +93,7 @@ def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot])
 
 def _plan(mapping: t.Mapping[str, t.Any]) -> Plan:
     try:
-        return plans.read(mapping)
+        return read_plan(mapping)
     except plans.PlanError as error:
         raise AnsibleActionFail(str(error)) from error
 

@@ -14,7 +14,8 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.input_checks import by_host
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
@@ -65,8 +66,8 @@ class ActionModule(LiveAction):
         if given is None or not plan:
             return None
         try:
-            document = plans.read(plain(plan))
-            found = plan_freshness.stale_result(document, planning.by_host(given), f"plan {document['id']}")
+            document = read_plan(plain(plan))
+            found = plan_freshness.stale_result(document, by_host(given), f"plan {document['id']}")
         except plans.PlanError as error:
             raise AnsibleError(f"The plan cannot be used: {error}") from error
         return {**found, "results": [], "run": {"plan": document["id"], "attached": False}} if found else None
@@ -85,7 +86,7 @@ class ActionModule(LiveAction):
     def _read(self, path: str) -> dict[str, t.Any]:
         try:
             with open(self._loader.path_dwim(path), encoding="utf-8") as file:
-                plan = plans.read(file.read())
+                plan = read_plan(file.read())
         except OSError as error:
             raise AnsibleError(f"The plan {path} cannot be read: {error.strerror}.") from error
         except plans.PlanError as error:

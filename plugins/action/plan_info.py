@@ -11,6 +11,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
@@ -33,7 +34,7 @@ class ActionModule(ControllerAction):
         arguments = plain(arguments)
         path, snapshots = Path(arguments["path"]), arguments["snapshots"]
         try:
-            plan = plans.read(path.read_bytes())
+            plan = read_plan(path.read_bytes())
             _check_goal(plan, arguments["goal"], arguments["hosts"])
             stale = None if snapshots is None else plan_freshness.stale_result(plan, snapshots, str(path))
         except OSError as error:

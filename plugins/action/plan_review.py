@@ -11,6 +11,7 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
@@ -30,7 +31,7 @@ class ActionModule(ControllerAction):
         """Write the three files, and say where they are."""
         arguments = plain(arguments)
         try:
-            plan = plans.read(arguments["plan"])
+            plan = read_plan(arguments["plan"])
         except plans.PlanError as error:
             raise AnsibleActionFail(str(error)) from None
         stem = Path(arguments["directory"]) / (arguments["name"] or plan["goal"]["kind"])

@@ -286,6 +286,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import source_order
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
@@ -360,7 +361,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         asked = module.params["plan_path"]
         why = "plan_path is a file on the controller, which reads it: call plan_apply as a task"
         module.fail_json(msg=why if asked else "there is nothing to carry out: give plan or plan_path")
-    plan = plans.read(module.params["plan"])
+    plan = read_plan(module.params["plan"])
     name = host_name(module)
     start_refusal = lease_check(module.params, name)
     preparation = PreparationOptions(module.params["free_memory"], hooks.normalise(module.params["hooks"]))

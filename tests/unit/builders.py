@@ -12,6 +12,7 @@ import uuid
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 
 MIB = 1024**2
 GIB = 1024**3
@@ -254,7 +255,7 @@ def working_set(guest: dict[str, t.Any], hot_bytes: int = 2 * MIB, fill_s: float
 
 def plan_document(seen: dict[str, dict[str, t.Any]], kind: str = "drain", host: str = "h1") -> dict[str, t.Any]:
     """The plan that the planner makes for a cluster, as plain JSON."""
-    planned, off, _waves = planning.make(planning.Request(kind, [host]), Constraints(seen, {"max_downtime_ms": 200}))
+    planned, off, _waves = planning.make(Request(kind, [host]), Constraints(seen, {"max_downtime_ms": 200}))
     at = "2026-11-24T02:00:00Z"
     made = plan.build(
         plan_id=plan.new_id({"kind": kind, "hosts": [host]}, at, "3f9a"),

@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.changes import changes_since
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 MAKE_NEW = "make a new plan"
@@ -27,7 +28,7 @@ def stale_result(plan: Plan, snapshots: t.Mapping[str, Snapshot], what: str) -> 
         PlanError: the plan is for other machines than these.
     """
     plans.check_cluster(plan, {host: snapshot.get("host_uuid") for host, snapshot in snapshots.items()})
-    changes = plans.check_fresh(plan, snapshots)
+    changes = changes_since(plan, snapshots)
     if not changes:
         return None
     told = [

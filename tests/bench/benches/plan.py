@@ -36,9 +36,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.reba
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import order_waves
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import PlanForecasts
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.planning import Request, make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.rebalance import plan_rebalance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from bench.inputs import clusters
 
 GIB = 1024**3

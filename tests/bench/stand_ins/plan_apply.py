@@ -9,6 +9,7 @@ from __future__ import annotations
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 
 
@@ -22,7 +23,7 @@ def main() -> None:
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)  # type: ignore[no-untyped-call]
     if not module.check_mode:
         module.fail_json(msg="nothing is moved here: run this with --check")
-    plan = plans.read(module.params["plan"])
+    plan = read_plan(module.params["plan"])
     results = [
         step_result(step, "would_move", strategy=step["strategy"], reason=step["reason"], forecast=step["forecast"])
         for step in plans.steps_of(plan, module.params["name"])

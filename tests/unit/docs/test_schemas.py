@@ -16,7 +16,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts, planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, upgrade_record
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
@@ -120,8 +122,8 @@ def test_what_forecasting_makes_of_a_plan():
     sets = [working_set(quiet), working_set(hot, hot_bytes=100 * MIB)]
     for connect in ({}, {"h1": {"bandwidth_mib_s": 22.8}}):
         seen = plan_forecasts.PlanForecasts(hosts, connect, sets)
-        wanted = planning.Request("drain", ["h1"])
-        planned, off, _waves = planning.make_with_forecasts(wanted, Constraints(hosts), seen, window=Window(window_s=1))
+        wanted = Request("drain", ["h1"])
+        planned, off, _waves = make_with_forecasts(wanted, Constraints(hosts), seen, window=Window(window_s=1))
         placement = planned.placement
         assert len(placement.steps) >= len(AWKWARD_NAMES)
         made = {**plan_document(hosts), "steps": placement.steps, "stays": placement.stays, "off": off}

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from
     NumberedCluster,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import (
     ONE_AT_A_TIME,
     ROUNDING,
     SETUP_S,
@@ -24,9 +24,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule 
     Job,
     Slots,
     plain_seconds,
-    schedule,
-    verdict,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import schedule
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.window_check import verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 

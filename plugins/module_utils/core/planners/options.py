@@ -13,8 +13,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import Limits
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import USUAL_RULES, Rules
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.score import WEIGHTS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import ONE_AT_A_TIME, Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import ONE_AT_A_TIME, Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 
 #: Words of ``rules``: whether whole numbers only. All are 0 or more.

@@ -12,7 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import link_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import ONE_AT_A_TIME, Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import ONE_AT_A_TIME, Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice

@@ -13,7 +13,7 @@ from ansible.playbook.task import Task
 from ansible.template import Templar
 
 from ansible_collections.kvmops.cluster.plugins.action.migration_plan import ActionModule
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
     GIB,
@@ -53,7 +53,7 @@ def test_a_drain():
     connect = {"h2": {"connect_uri": "qemu+ssh://root@h2/system", "migration_address": "198.18.0.12"}}
     result = run(goal="drain", hosts=["h1"], snapshots=hosts(), connect=connect, intent={"deadline_s": "60"})
     assert result["changed"] is False
-    assert plans.read(json.dumps(result["plan"])) == result["plan"]
+    assert read_plan(json.dumps(result["plan"])) == result["plan"]
     assert [step["destination"] for step in result["plan"]["steps"]] == ["h2", "h3"]
     assert result["plan"]["intent"] == {"deadline_s": 60}
     assert result["plan"]["hosts"]["h2"]["migration_address"] == "198.18.0.12"
@@ -159,7 +159,7 @@ def test_a_rolling_upgrade_is_told_wave_by_wave_and_its_plan_is_the_first_wave()
     assert waves[0]["hosts"] == ["h3"], "the empty one comes first, so that nobody moves twice"
     assert result["figures"]["moves_per_guest"] == 1.0
     for wave in waves:
-        assert plans.read(json.dumps(wave["plan"])) == wave["plan"]
+        assert read_plan(json.dumps(wave["plan"])) == wave["plan"]
         assert all(step["source"] in wave["hosts"] for step in wave["plan"]["steps"])
         assert wave["plan"]["goal"] == {"kind": "upgrade", "hosts": wave["hosts"]}
         assert wave["seconds"] == wave["plan"]["expected"]["seconds"]
@@ -458,7 +458,7 @@ def test_the_plan_goes_into_a_file(tmp_path):
     dest = tmp_path / "größe plan.json"
     result = run(diff=True, goal="drain", hosts=["h1"], snapshots=hosts(), dest=str(dest))
     assert (result["changed"], result["dest"]) == (True, str(dest))
-    assert plans.read(dest.read_text("utf-8")) == result["plan"]
+    assert read_plan(dest.read_text("utf-8")) == result["plan"]
     assert [(one["before"], one["after"]) for one in result["diff"]] == [("", dest.read_text("utf-8"))]
     assert [file.name for file in tmp_path.iterdir()] == [dest.name], "nothing is left beside it"
 

@@ -8,13 +8,9 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import (
-    Job,
-    Slots,
-    lower_bound,
-    schedule,
-    verdict,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import Job, Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import lower_bound, schedule
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.window_check import verdict
 
 
 def job(name, seconds, source="h1", destination="h2", after=(), **more):

@@ -8,9 +8,10 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.guest_costs import GuestCosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import PlanForecasts
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.planning import Request, make_with_forecasts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     MIB,

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import new_path
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.schedule import Slots
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, guest_xml
 from ansible_collections.kvmops.cluster.tests.unit.builders import (

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import st
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.upgrade import plan_upgrade
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import Replay, play
@@ -115,8 +116,8 @@ def test_which_wave_breaks_n_plus_one_is_told():
         "while h0 is away, the others could not take the guests of h1 if it failed as well"
     )
     with pytest.raises(PlanError, match="while h0 is away"):
-        planning.make(planning.Request("upgrade", ["h0", "h1"], spare="require"), Constraints(seen))
-    warned = planning.make(planning.Request("upgrade", ["h0", "h1"], spare="warn"), Constraints(seen))
+        planning.make(Request("upgrade", ["h0", "h1"], spare="require"), Constraints(seen))
+    warned = planning.make(Request("upgrade", ["h0", "h1"], spare="warn"), Constraints(seen))
     assert [one["code"] for one in warned.planned.remarks] == ["n_plus_one"]
 
 
