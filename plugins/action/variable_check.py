@@ -33,7 +33,7 @@ class ActionModule(ControllerAction):
             *variables.get("ansible_role_names", []),
         }
         unknown = []
-        for name in said.names():
+        for name in said.variables():
             owner = names.owner_of(name, owners, roles)
             if owner and name not in owner.options and not names.is_other(name, arguments["others"]):
                 unknown.append(said.unknown(name, owner))
@@ -57,7 +57,7 @@ class _Said:
         here = facts.get(variables.get("inventory_hostname"), {})
         self._play = _without(variables, here, self._extra)
 
-    def names(self) -> list[str]:
+    def variables(self) -> list[str]:
         """All names, in order."""
         return sorted({*self._play, *(name for said in self._by_host.values() for name in said)})
 
