@@ -21,11 +21,6 @@ options:
       - Use the name of the host in the inventory, so that plans and people mean the same.
       - By default what the host calls itself.
     type: str
-  state_dir:
-    description:
-      - The directory on the host in which this collection keeps what must outlive a run.
-    type: path
-    default: /var/lib/kvmops
 requirements:
   - python3-libvirt on the hypervisor, 9.0 or later, for the Python interpreter of the system
 notes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    # Must be kept in sync with INTENT_ARGUMENTS in plugins/modules/domain_migrate.py.
+    # Must be kept in sync with INTENT_ARGUMENTS in plugins/module_utils/virt/move/settings.py.
     DOCUMENTATION = r"""
 options:
   max_downtime_ms:

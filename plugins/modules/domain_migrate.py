@@ -18,9 +18,11 @@ description:
   - Shows a line every few seconds while the guest moves. Ctrl-C aborts the move, and the guest stays where it is.
 extends_documentation_fragment:
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.live
+  - kvmops.cluster.move
   - kvmops.cluster.intent
 attributes:
   check_mode:
@@ -51,28 +53,6 @@ options:
     description:
       - Where the guest's memory is sent. By default libvirt asks the destination.
     type: str
-  reserve_mib:
-    description:
-      - Memory that must stay free at the destination, in MiB.
-    type: int
-    default: 0
-  incoming_limit:
-    description:
-      - Guests that may come in at the destination at once.
-    type: int
-    default: 1
-  tune_network:
-    description:
-      - Permit to bound what waits unsent in the connection over which QEMU sends a guest (C(TCP_NOTSENT_LOWAT)). All
-        that waits there when a guest is stopped keeps it down. At 200 Mbit/s an idle guest was down for 40 ms, not 90.
-      - Touches that one connection, through C(pidfd_getfd), and ends with it. No setting of the host is changed.
-      - Needs root and Linux 5.6 on this host. Where it cannot be done the journal says why, and the move goes on.
-    type: bool
-    default: false
-  progress_path:
-    description:
-      - Where the host links the file with the live lines. Set by the controller half of this module.
-    type: path
 author:
   - kvmops.cluster contributors (@kvmops)
 seealso:
@@ -172,21 +152,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     run,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import settings_of
-
-# Must be kept in sync with plugins/doc_fragments/intent.py.
-INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "max_downtime_ms": {"type": "int", "default": 500},
-    "max_slowdown_pct": {"type": "int"},
-    "deadline_s": {"type": "int"},
-    "allow_postcopy": {"type": "bool", "default": False},
-    "allow_suspend": {"type": "bool", "default": False},
-    "allow_shutdown": {"type": "bool", "default": False},
-    "allow_storage_copy": {"type": "bool", "default": False},
-    "bandwidth_mib_s": {"type": "int"},
-    "bandwidth_floor_mib_s": {"type": "int"},
-    "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},
-}
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import (
+    INTENT_ARGUMENTS,
+    MOVE_ARGUMENTS,
+    settings_of,
+)
 
 
 def main() -> None:
@@ -194,14 +164,11 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             **INTENT_ARGUMENTS,
+            **MOVE_ARGUMENTS,
             "guest": {"type": "str", "required": True},
             "destination": {"type": "str"},
             "destination_uri": {"type": "str", "required": True},
             "migration_address": {"type": "str"},
-            "reserve_mib": {"type": "int", "default": 0},
-            "incoming_limit": {"type": "int", "default": 1},
-            "tune_network": {"type": "bool", "default": False},
-            "progress_path": {"type": "path"},
         },
         supports_check_mode=True,
     )

@@ -26,6 +26,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.info_module
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
 """
 
 EXAMPLES = r"""

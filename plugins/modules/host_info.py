@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.info_module
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
 options:
   cpu_sample_s:
     description:

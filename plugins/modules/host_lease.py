@@ -83,13 +83,10 @@ options:
     description:
       - The name of this host in all messages. By default what the host calls itself.
     type: str
-  state_dir:
-    description: The directory on the host in which this collection keeps what must outlive a run.
-    type: path
-    default: /var/lib/kvmops
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.state_dir
 attributes:
   check_mode:
     support: full
@@ -224,6 +221,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim, LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
 
 def main() -> None:
@@ -240,7 +238,7 @@ def main() -> None:
             "force": {"type": "bool", "default": False},
             "takes_over": {"type": "list", "elements": "str", "default": []},
             "name": {"type": "str"},
-            "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+            **STATE_DIR_ARGUMENT,
         },
         supports_check_mode=True,
     )

@@ -54,14 +54,10 @@ options:
         which.
     type: list
     elements: list
-  state_dir:
-    description:
-      - The directory on the host in which this collection keeps what must outlive a run.
-    type: path
-    default: /var/lib/kvmops
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.state_dir
 attributes:
   check_mode:
     support: full
@@ -118,6 +114,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
     advanced,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import upgrade_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
 
 def main() -> None:
@@ -131,7 +128,7 @@ def main() -> None:
             "stopped": {"type": "list", "elements": "dict"},
             "health": {"type": "dict"},
             "broken_ways": {"type": "list", "elements": "list"},
-            "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+            **STATE_DIR_ARGUMENT,
         },
         required_together=[("run", "phase")],
         supports_check_mode=True,

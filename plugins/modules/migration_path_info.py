@@ -64,6 +64,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
 attributes:
   check_mode:
     support: full

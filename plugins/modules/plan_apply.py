@@ -21,9 +21,11 @@ description:
   - Press Ctrl-C once and no further guest is started; the one that is moving completes its move.
 extends_documentation_fragment:
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.live
+  - kvmops.cluster.move
 attributes:
   check_mode:
     support: full
@@ -67,16 +69,6 @@ options:
         link is not remembered.
     type: int
     default: 1
-  incoming_limit:
-    description:
-      - Guests that may come in at one destination at once, from all sources together.
-    type: int
-    default: 1
-  reserve_mib:
-    description:
-      - Memory that must stay free at a destination, in MiB.
-    type: int
-    default: 0
   attach_only:
     description:
       - Join the run that is at work on this host, whatever its plan, wait for its end and return its results.
@@ -135,14 +127,6 @@ options:
           - By default a command before the move refuses it; one after it has nothing to refuse.
         type: str
         choices: [refuse, go_on]
-  tune_network:
-    description:
-      - Permit to bound what waits unsent in the connection over which QEMU sends a guest (C(TCP_NOTSENT_LOWAT)). All
-        that waits there when a guest is stopped keeps it down. At 200 Mbit/s an idle guest was down for 40 ms, not 90.
-      - Touches that one connection, through C(pidfd_getfd), and ends with it. No setting of the host is changed.
-      - Needs root and Linux 5.6 on this host. Where it cannot be done the journal says why, and the move goes on.
-    type: bool
-    default: false
   fence:
     description:
       - The number of this host's lease, as M(kvmops.cluster.host_lease) returned it to this run. The plan is carried
@@ -150,10 +134,6 @@ options:
       - The lease is renewed as long as guests are being moved away from here, so that it can be a short one.
       - By default leases are not looked at.
     type: int
-  progress_path:
-    description:
-      - Where the host links the file with the live lines. Set by the controller half of this module.
-    type: path
 author:
   - kvmops.cluster contributors (@kvmops)
 seealso:
@@ -302,7 +282,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import settings_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import MOVE_ARGUMENTS, settings_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -319,19 +299,16 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            **MOVE_ARGUMENTS,
             "plan": {"type": "dict"},
             "plan_path": {"type": "path"},
             "snapshots": {"type": "raw"},
             "owner": {"type": "str", "default": "ansible"},
             "window": {"type": "int", "default": 1},
-            "incoming_limit": {"type": "int", "default": 1},
-            "reserve_mib": {"type": "int", "default": 0},
             "attach_only": {"type": "bool", "default": False},
-            "tune_network": {"type": "bool", "default": False},
             "free_memory": {"type": "str", "choices": ["auto", "never"], "default": "never"},
             "hooks": {"type": "list", "elements": "dict", "default": [], "options": HOOK_ARGUMENTS},
             "fence": {"type": "int"},
-            "progress_path": {"type": "path"},
         },
         mutually_exclusive=[("plan", "plan_path"), ("plan", "attach_only")],
         required_one_of=[("plan", "plan_path", "attach_only")],

@@ -15,10 +15,6 @@ description:
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
-  state_dir:
-    description: The directory on the host in which this collection keeps what must outlive a run.
-    type: path
-    default: /var/lib/kvmops
   since:
     description: Leave out runs that were started before this time (UTC, ISO 8601).
     type: str
@@ -26,6 +22,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.info_module
   - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.state_dir
 seealso:
   - module: kvmops.cluster.plan_apply
   - module: kvmops.cluster.migration_plan
@@ -86,12 +83,13 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+            **STATE_DIR_ARGUMENT,
             "since": {"type": "str"},
         },
         supports_check_mode=True,

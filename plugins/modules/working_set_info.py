@@ -50,6 +50,7 @@ options:
     type: int
 extends_documentation_fragment:
   - kvmops.cluster.connection
+  - kvmops.cluster.state_dir
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
 attributes:

@@ -11,11 +11,20 @@ import os
 import typing as t
 
 
-def write_durably(path: str, document: t.Any) -> None:
-    """Replace a JSON file so that a crash leaves the old or the new one, never a part."""
+def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode: int | None = None) -> None:
+    """Replace a JSON file so that a crash leaves the old or the new one, never a part.
+
+    Args:
+        indent: columns for each level, for files that people read; by default all on one line.
+        mode: permissions of the file; by default those of any new file.
+    """
     temporary = f"{path}.new"
     with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(document, file)
+        json.dump(document, file, indent=indent)
+        if indent:
+            file.write("\n")
+        if mode is not None:
+            os.chmod(file.fileno(), mode)
         file.flush()
         os.fsync(file.fileno())
     os.replace(temporary, path)

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 
 SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
@@ -22,7 +24,6 @@ ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, 
 #: The libvirt secret whose description is the record, for those who look from elsewhere.
 PUBLISHED_AS = "6b766d6f-7073-4d61-a169-6e74656e616e"
 
-STATE_DIR = Path("/var/lib/kvmops")
 FILE = "maintenance.json"
 #: Ansible reads local facts from here: the record is then ansible_local.kvmops.
 FACT = Path("/etc/ansible/facts.d/kvmops.fact")
@@ -147,16 +148,10 @@ def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
     Raises:
         RecordError: it could not be written.
     """
-    path, fresh = state_dir / FILE, state_dir / (FILE + ".new")
+    path = state_dir / FILE
     try:
         state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(record, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.chmod(0o644)
-        fresh.replace(path)
-        _sync_directory(state_dir)
+        write_durably(str(path), record, indent=2, mode=0o644)
     except OSError as error:
         raise RecordError(
             refusal(
@@ -198,11 +193,3 @@ def fact_is_shown(state_dir: Path = STATE_DIR) -> bool:
         return Path(os.readlink(FACT)) == state_dir / FILE
     except OSError:
         return False
-
-
-def _sync_directory(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
@@ -17,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
     SCHEMA,
     Record,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
 
 FILE = "upgrade.json"
 
@@ -63,14 +63,10 @@ def store(record: Record, state_dir: Path) -> None:
     Raises:
         UpgradeRecordError: it could not be written.
     """
-    path, fresh = state_dir / FILE, state_dir / (FILE + ".new")
+    path = state_dir / FILE
     try:
         state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with fresh.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(record, indent=2) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_durably(str(path), record, indent=2)
     except OSError as error:
         raise UpgradeRecordError(
             refusal(

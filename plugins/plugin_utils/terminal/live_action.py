@@ -20,6 +20,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
     FollowedFile,
     color_of,
@@ -115,7 +116,7 @@ class _Job:
         self._action = action
         self._vars = task_vars
         self._host = str(arguments.get("name"))
-        state_dir = arguments.get("state_dir") or "/var/lib/kvmops"
+        state_dir = arguments.get("state_dir") or str(STATE_DIR)
         self._link = f"{state_dir}/progress-{uuid.uuid4().hex}"
         self._file = FollowedFile()
         self._arguments = {**arguments, "progress_path": self._link}

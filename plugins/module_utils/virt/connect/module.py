@@ -13,14 +13,15 @@ import urllib.parse
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
 
-# Must be kept in sync with plugins/doc_fragments/connection.py.
+# Must be kept in sync with plugins/doc_fragments/connection.py and state_dir.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "uri": {"type": "str", "default": "qemu:///system"},
     "name": {"type": "str"},
-    "state_dir": {"type": "path", "default": "/var/lib/kvmops"},
+    **STATE_DIR_ARGUMENT,
 }
 
 

@@ -17,6 +17,28 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration impo
 
 MIB = 1024 * 1024
 
+# Must be kept in sync with plugins/doc_fragments/intent.py.
+INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "max_downtime_ms": {"type": "int", "default": 500},
+    "max_slowdown_pct": {"type": "int"},
+    "deadline_s": {"type": "int"},
+    "allow_postcopy": {"type": "bool", "default": False},
+    "allow_suspend": {"type": "bool", "default": False},
+    "allow_shutdown": {"type": "bool", "default": False},
+    "allow_storage_copy": {"type": "bool", "default": False},
+    "bandwidth_mib_s": {"type": "int"},
+    "bandwidth_floor_mib_s": {"type": "int"},
+    "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},
+}
+
+# Must be kept in sync with plugins/doc_fragments/move.py.
+MOVE_ARGUMENTS: dict[str, dict[str, t.Any]] = {
+    "reserve_mib": {"type": "int", "default": 0},
+    "incoming_limit": {"type": "int", "default": 1},
+    "tune_network": {"type": "bool", "default": False},
+    "progress_path": {"type": "path"},
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Settings:

@@ -14,10 +14,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files impo
 def test_a_document_is_replaced_as_a_whole(tmp_path, monkeypatch):
     path = str(tmp_path / "x.json")
     write_durably(path, {"n": 1})
-    monkeypatch.setattr(json, "dump", lambda _document, file: file.write('{"n": ') and 1 / 0)
+    monkeypatch.setattr(json, "dump", lambda _document, file, **_how: file.write('{"n": ') and 1 / 0)
     with pytest.raises(ZeroDivisionError):
         write_durably(path, {"n": 2})
     assert read_json(path) == {"n": 1}
+
+
+def test_a_file_for_people_has_lines_and_may_be_read_by_all(tmp_path):
+    path = tmp_path / "x.json"
+    write_durably(str(path), {"n": 1}, indent=2, mode=0o644)
+
+    assert path.read_text() == '{\n  "n": 1\n}\n'
+    assert path.stat().st_mode & 0o777 == 0o644
 
 
 @pytest.mark.parametrize("content", [None, "", "{"])
