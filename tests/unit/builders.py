@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 import uuid
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request

@@ -11,7 +11,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import options

@@ -23,11 +23,9 @@ from typing import Any
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import Cluster, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
     HBAL_RULES,

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts

@@ -13,13 +13,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
-    Intent,
     Snapshot,
     group_of,
     is_off,
     is_open,
     metadata_of,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import load
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import (
     NO_LIMIT,
     Cluster,
@@ -27,64 +27,19 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
     HostFacts,
     UnitFacts,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import (
+    NOTHING_EXPECTED,
+    Constraints,
+    Expected,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.identity_clashes import (
+    clashes,
+    same_machines,
+    shared_names,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import EquivalenceClasses
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import PathRefusals
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
-
-
-class Expected(t.NamedTuple):
-    """What is known of moving one guest: from its forecast and working set, as far as there are any.
-
-    Attributes:
-        seconds: how long it takes, alone on its link.
-        bytes: what goes over the wire; None: its memory.
-        cpus: how many CPUs it really uses.
-        is_risky: its move may fail or keep it down for too long.
-    """
-
-    seconds: float | None = None
-    bytes: int | None = None
-    cpus: float | None = None
-    is_risky: bool = False
-
-
-NOTHING_EXPECTED = Expected()
-NOTHING: t.Mapping[t.Any, t.Any] = {}
-
-#: Forecasts the move of a guest from a source to a destination with an intent.
-Appraise = t.Callable[[Domain, str, str, Intent], Choice]
-
-
-class Constraints(t.NamedTuple):
-    """What a plan must keep to.
-
-    Attributes:
-        snapshots: every host that plays a part, by name.
-        intent: the run's, as the operator stated it.
-        reserve_bytes: memory that stays free on every destination.
-        vcpu_ratio: virtual CPUs that may be promised for each physical one; None: any number.
-        paths: what the paths say against moves (core/paths.py).
-        excluded: UUIDs of guests to leave alone.
-        expected: what is known of moving each guest, by UUID.
-        pressure: share of time for which something waits for a CPU, by host (PSI).
-        may_downgrade: guests may go to hosts with an older QEMU.
-        refused_guests: guests that no way of moving can serve as they are meant to be, with the refusals, by UUID.
-        appraise: forecasts each step; None: nothing is forecast.
-    """
-
-    snapshots: t.Mapping[str, Snapshot]
-    intent: Intent = NOTHING
-    reserve_bytes: int = 0
-    vcpu_ratio: float | None = None
-    paths: PathRefusals = NOTHING
-    excluded: t.Collection[str] = ()
-    expected: t.Mapping[str, Expected] = {}
-    pressure: t.Mapping[str, float] = {}
-    may_downgrade: bool = False
-    refused_guests: t.Mapping[str, t.Sequence[Refusal]] = NOTHING
-    appraise: Appraise | None = None
 
 
 class NumberedCluster:
@@ -104,14 +59,14 @@ class NumberedCluster:
         self.intents: list[list[dict[str, t.Any]]] = []
         self.units: dict[str, int] = {}
         self._groups: dict[tuple[str, str], int] = {}
-        self._shared_names = _shared_names(constraints)
+        self._shared_names = shared_names(constraints.snapshots)
         self._together: dict[str, int] = {}
         self._several: dict[tuple[int, ...], int] = {}
         self._of_host: dict[tuple[int, int], list[Refusal]] = {}
         self._merged: dict[str, dict[str, t.Any]] = {}
         self._wrong_intent: dict[str, Refusal] = {}
-        self._usual_use = _usual_use(constraints)
-        self._usual_rate = _usual_rate(constraints)
+        self._usual_use = load.usual_use(constraints)
+        self._usual_rate = load.usual_rate(constraints)
         classes = [self.classes.host_class(constraints.snapshots[name]) for name in self.names]
         units = [
             self._unit(number, members)
@@ -297,44 +252,10 @@ class NumberedCluster:
         }
         return Compatibility(
             row,
-            barred_paths=by_path | self._same_machines(),
-            barred_guests=by_guest | self._clashes(),
+            barred_paths=by_path | same_machines(self.names, self.constraints.snapshots),
+            barred_guests=by_guest | clashes(self.names, self.constraints.snapshots, self.domains),
             may_downgrade=self.constraints.may_downgrade,
         )
-
-    def _same_machines(self) -> set[tuple[int, int]]:
-        """Hosts that say they are the same machine."""
-        by_uuid: dict[str, list[int]] = {}
-        for number, name in enumerate(self.names):
-            uuid = self.constraints.snapshots[name].get("host_uuid")
-            if uuid:
-                by_uuid.setdefault(uuid, []).append(number)
-        return {(one, other) for same in by_uuid.values() for one in same for other in same if one != other}
-
-    def _clashes(self) -> set[tuple[int, int]]:
-        """Units whose name or UUID another host has defined for something else, or that are active there as well."""
-        seen = [domain for host in self.names for domain in self.constraints.snapshots[host].get("domains") or []]
-        if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
-            # Nothing is there twice, as nearly always; to go on takes a fifth of what a drain of a large cluster does.
-            return set()
-        first: dict[str, tuple[int, str]] = {}
-        again: dict[str, list[tuple[int, str]]] = {}
-        active: dict[str, list[tuple[int, Domain]]] = {}
-        for number, host in enumerate(self.names):
-            for domain in self.constraints.snapshots[host].get("domains") or []:
-                name, uuid = domain["name"], domain["uuid"]
-                if not is_off(domain):
-                    active.setdefault(uuid, []).append((number, domain))
-                for key, other in ((name, uuid), (uuid, name)):
-                    if first.setdefault(key, (number, other)) != (number, other):
-                        again.setdefault(key, [first[key]]).append((number, other))
-        found: set[tuple[int, int]] = set()
-        for unit, members in enumerate(self.domains):
-            for domain in members:
-                found.update((unit, n) for n, uuid in again.get(domain["name"], ()) if uuid != domain["uuid"])
-                found.update((unit, n) for n, name in again.get(domain["uuid"], ()) if name != domain["name"])
-                found.update((unit, n) for n, twin in active[domain["uuid"]] if twin is not domain)
-        return found
 
 
 def _is_plain(domain: Domain) -> bool:
@@ -358,48 +279,9 @@ def _together(snapshot: Snapshot) -> list[list[Domain]]:
     return list(found.values())
 
 
-def _shared_names(constraints: Constraints) -> set[str]:
-    """Names that guests of several UUIDs have that are not off; whoever is off keeps the others away as it is."""
-    first: dict[str, str] = {}
-    active = (
-        domain for one in constraints.snapshots.values() for domain in one.get("domains") or [] if not is_off(domain)
-    )
-    return {domain["name"] for domain in active if first.setdefault(domain["name"], domain["uuid"]) != domain["uuid"]}
-
-
 def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
     """Ranks of QEMU's release: major and minor, for what differs in the third figure is no reason to refuse."""
     parsed = [versions.parsed((snapshot.get("versions") or {}).get("qemu")) for snapshot in snapshots]
     known = sorted({version[:2] for version in parsed if version})
     ranks = {version: rank for rank, version in enumerate(known)}
     return [ranks[version[:2]] if version else 0 for version in parsed]
-
-
-def _usual_rate(constraints: Constraints) -> float:
-    """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
-    memory: list[int] = []
-    seconds: list[float] = []
-    if any(one.seconds is not None for one in constraints.expected.values()):
-        for snapshot in constraints.snapshots.values():
-            for domain in snapshot.get("domains") or []:
-                one = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED)
-                if one.seconds is not None:
-                    memory.append(int(domain["memory_bytes"]) if one.bytes is None else one.bytes)
-                    seconds.append(max(one.seconds, 1e-3))
-    # Summed up exactly: else the order in which the hosts answered would show in the plan.
-    return sum(memory) / math.fsum(seconds) if seconds else 0.0
-
-
-def _usual_use(constraints: Constraints) -> float:
-    """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
-    used: list[float] = []
-    promised = 0
-    if any(one.cpus is not None for one in constraints.expected.values()):
-        for snapshot in constraints.snapshots.values():
-            for domain in snapshot.get("domains") or []:
-                measured = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
-                if measured is not None:
-                    used.append(measured)
-                    promised += int(domain.get("vcpus") or 1)
-    # Exactly, as above.
-    return (math.fsum(used) / promised if promised else 0.0) or 1.0

@@ -6,10 +6,15 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Expected
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import (
+    NOTHING_EXPECTED,
+    Constraints,
+    Expected,
+)
 
 
 def pressures(snapshots: t.Mapping[str, Snapshot]) -> dict[str, float]:
@@ -26,3 +31,33 @@ def used_cpus(snapshots: t.Mapping[str, Snapshot]) -> dict[str, Expected]:
         for domain in snapshot.get("domains") or []
         if domain.get("cpus_used") is not None and not is_off(domain)
     }
+
+
+def usual_rate(constraints: Constraints) -> float:
+    """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
+    memory: list[int] = []
+    seconds: list[float] = []
+    if any(one.seconds is not None for one in constraints.expected.values()):
+        for snapshot in constraints.snapshots.values():
+            for domain in snapshot.get("domains") or []:
+                one = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED)
+                if one.seconds is not None:
+                    memory.append(int(domain["memory_bytes"]) if one.bytes is None else one.bytes)
+                    seconds.append(max(one.seconds, 1e-3))
+    # Summed up exactly: else the order in which the hosts answered would show in the plan.
+    return sum(memory) / math.fsum(seconds) if seconds else 0.0
+
+
+def usual_use(constraints: Constraints) -> float:
+    """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
+    used: list[float] = []
+    promised = 0
+    if any(one.cpus is not None for one in constraints.expected.values()):
+        for snapshot in constraints.snapshots.values():
+            for domain in snapshot.get("domains") or []:
+                measured = constraints.expected.get(domain["uuid"], NOTHING_EXPECTED).cpus
+                if measured is not None:
+                    used.append(measured)
+                    promised += int(domain.get("vcpus") or 1)
+    # Exactly, as above.
+    return (math.fsum(used) / promised if promised else 0.0) or 1.0

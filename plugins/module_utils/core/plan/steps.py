@@ -9,11 +9,11 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay, Step, guest_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import (
     NOTHING_EXPECTED,
     Expected,
-    NumberedCluster,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import (
     ONE_AT_A_TIME,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import ANY_TIME, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.guest_costs import GuestCosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import PlanForecasts

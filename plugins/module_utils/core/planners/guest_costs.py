@@ -26,7 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
     metadata_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import (
     NOTHING_EXPECTED,
     Constraints,
     Expected,

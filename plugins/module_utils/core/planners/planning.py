@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import ANY_TIME, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests

@@ -12,10 +12,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
     USUAL_RULES,
@@ -30,7 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps imp
     expectation,
     steps_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import n_plus_one_remarks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shared_refusals import n_plus_one_remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 

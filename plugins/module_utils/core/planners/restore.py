@@ -12,10 +12,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement, Stay
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move, Ordered, order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import (
     ANY_TIME,
@@ -25,14 +23,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps imp
     stays_of,
     steps_of,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import (
-    n_plus_one_remarks,
-    stays_of_pinned,
-)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore_claims import (
     HomeReturn,
     LeftGuest,
     home_returns,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shared_refusals import (
+    n_plus_one_remarks,
+    stays_of_pinned,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed

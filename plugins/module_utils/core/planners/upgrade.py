@@ -13,10 +13,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Stay, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, no_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move_order import Move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rolling_order import (
     Wave,

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window, expectation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests

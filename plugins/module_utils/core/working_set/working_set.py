@@ -69,14 +69,15 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         disk_write_bytes_per_s: to all its disks.
         history: earlier documents of this guest.
     """
-    if method not in METHODS:
-        raise MeasurementError(f"the method must be {' or '.join(METHODS)}, not {method!r}")
-    _check_share("vcpu_utilisation", vcpu_utilisation)
-    _check_share("compressed_share", compressed_share)
-    _check_share("hot_compressed_share", hot_compressed_share)
-    _check_share("sparse", sparse)
-    if not (0 <= touched.bytes <= memory_bytes):
-        raise MeasurementError(f"{touched.bytes} bytes touched in a guest of {memory_bytes} bytes")
+    _check(method, touched, memory_bytes)
+    shares = {
+        "vcpu_utilisation": vcpu_utilisation,
+        "compressed_share": compressed_share,
+        "hot_compressed_share": hot_compressed_share,
+        "sparse": sparse,
+    }
+    for name, share in shares.items():
+        _check_share(name, share)
     measured = points(readings, memory_bytes)
     fitted = curve_fit.fit(measured)
     document: dict[str, t.Any] = {
@@ -91,10 +92,7 @@ def working_set(  # noqa: PLR0913 (one for each thing that is measured, by name)
         "touched_error": round(touched.error, 4),
         "points": _points(measured),
         "fit": None if fitted is None else _fit(fitted),
-        "vcpu_utilisation": vcpu_utilisation,
-        "compressed_share": compressed_share,
-        "hot_compressed_share": hot_compressed_share,
-        "sparse": sparse,
+        **shares,
         "disk_write_bytes_per_s": disk_write_bytes_per_s,
         "unusual": None,
         "sentence": "",
@@ -213,6 +211,13 @@ def _fit(fitted: curve_fit.Fit) -> dict[str, t.Any]:
 
 def _fit_of(plain: t.Mapping[str, t.Any] | None) -> curve_fit.Fit | None:
     return None if plain is None else curve_fit.Fit(**plain)
+
+
+def _check(method: str, touched: Touched, memory_bytes: int) -> None:
+    if method not in METHODS:
+        raise MeasurementError(f"the method must be {' or '.join(METHODS)}, not {method!r}")
+    if not (0 <= touched.bytes <= memory_bytes):
+        raise MeasurementError(f"{touched.bytes} bytes touched in a guest of {memory_bytes} bytes")
 
 
 def _check_share(name: str, value: float | None) -> None:

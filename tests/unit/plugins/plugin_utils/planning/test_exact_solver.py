@@ -8,10 +8,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import exact_solver
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.test_drain import random_cluster

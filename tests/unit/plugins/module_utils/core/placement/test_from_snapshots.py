@@ -6,11 +6,8 @@ from __future__ import annotations
 
 import random
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    Expected,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints, Expected
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 

@@ -11,11 +11,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import htools, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import NO_LIMIT, State
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import evacuate
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from bench.inputs import clusters
 
 #: Two groups, an offline node, an exclusion tag, DRBD fields left empty: as hscan writes it.

@@ -13,7 +13,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints, Expected
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints, Expected
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import Slots
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import drain as drain_plan

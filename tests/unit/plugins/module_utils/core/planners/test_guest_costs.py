@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.guest_costs import GuestCosts

@@ -10,11 +10,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import n_plus_one, rebalancing, score
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cluster_state import State
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import (
-    Constraints,
-    Expected,
-    NumberedCluster,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints, Expected
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.greedy import AS_HBAL, Limits, greedy_search
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.rebalancing import (
     HBAL_RULES,

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.restore import plan_restore
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, record, snapshot, uuid_of
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.planners.replaying import (

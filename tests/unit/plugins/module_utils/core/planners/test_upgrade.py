@@ -9,7 +9,7 @@ import random
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import evacuation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import steps
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window

@@ -1,0 +1,56 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Hosts that claim to be the same machine, and guests whose name or UUID is on several hosts."""
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
+
+
+def shared_names(snapshots: t.Mapping[str, Snapshot]) -> set[str]:
+    """Names that guests of several UUIDs have that are not off; whoever is off keeps the others away as it is."""
+    first: dict[str, str] = {}
+    active = (domain for one in snapshots.values() for domain in one.get("domains") or [] if not is_off(domain))
+    return {domain["name"] for domain in active if first.setdefault(domain["name"], domain["uuid"]) != domain["uuid"]}
+
+
+def same_machines(names: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> set[tuple[int, int]]:
+    """Hosts that say they are the same machine."""
+    by_uuid: dict[str, list[int]] = {}
+    for number, name in enumerate(names):
+        uuid = snapshots[name].get("host_uuid")
+        if uuid:
+            by_uuid.setdefault(uuid, []).append(number)
+    return {(one, other) for same in by_uuid.values() for one in same for other in same if one != other}
+
+
+def clashes(
+    names: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], domains: t.Sequence[t.Sequence[Domain]]
+) -> set[tuple[int, int]]:
+    """Units whose name or UUID another host has defined for something else, or that are active there as well."""
+    seen = [domain for host in names for domain in snapshots[host].get("domains") or []]
+    if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
+        # Nothing is there twice, as nearly always; to go on takes a fifth of what a drain of a large cluster does.
+        return set()
+    first: dict[str, tuple[int, str]] = {}
+    again: dict[str, list[tuple[int, str]]] = {}
+    active: dict[str, list[tuple[int, Domain]]] = {}
+    for number, host in enumerate(names):
+        for domain in snapshots[host].get("domains") or []:
+            name, uuid = domain["name"], domain["uuid"]
+            if not is_off(domain):
+                active.setdefault(uuid, []).append((number, domain))
+            for key, other in ((name, uuid), (uuid, name)):
+                if first.setdefault(key, (number, other)) != (number, other):
+                    again.setdefault(key, [first[key]]).append((number, other))
+    found: set[tuple[int, int]] = set()
+    for unit, members in enumerate(domains):
+        for domain in members:
+            found.update((unit, n) for n, uuid in again.get(domain["name"], ()) if uuid != domain["uuid"])
+            found.update((unit, n) for n, name in again.get(domain["uuid"], ()) if name != domain["name"])
+            found.update((unit, n) for n, twin in active[domain["uuid"]] if twin is not domain)
+    return found
