@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import planner
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_result import plan_result
 
 
 class ActionModule(ControllerAction):
@@ -66,13 +66,7 @@ class ActionModule(ControllerAction):
         except (plans.PlanError, intents.IntentError) as exc:
             return {**result, **_failure(exc.refusal)}
         plan = made.plan
-        result.update(
-            plan=plan,
-            table=plan_lines(plan),
-            blocked=[stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])],
-            remarks=plan["remarks"],
-            figures=plan["figures"],
-        )
+        result.update(plan_result(plan))
         if plan["goal"]["kind"] == "upgrade":
             result["waves"] = made.waves
         if arguments["dest"]:

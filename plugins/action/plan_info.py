@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_table import plan_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_result import plan_result
 
 
 class ActionModule(ControllerAction):
@@ -43,16 +43,7 @@ class ActionModule(ControllerAction):
             raise AnsibleActionFail(f"The plan {path} cannot be used: {error}.") from None
         if stale:
             return stale
-        blocked = [stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])]
-        return {
-            "changed": False,
-            "plan": plan,
-            "table": plan_lines(plan),
-            "blocked": blocked,
-            "changes": [],
-            "remarks": plan.get("remarks") or [],
-            "figures": plan.get("figures") or {},
-        }
+        return {"changed": False, "changes": [], **plan_result(plan)}
 
 
 def _check_goal(plan: Plan, kind: str | None, hosts: t.Sequence[str] | None) -> None:

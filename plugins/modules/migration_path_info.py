@@ -62,6 +62,7 @@ options:
     default: true
 extends_documentation_fragment:
   - kvmops.cluster.attributes
+  - kvmops.cluster.attributes.info_module
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
@@ -70,14 +71,6 @@ attributes:
     support: full
     details:
       - This module does not modify state. In check mode it opens read-only connections only.
-  diff_mode:
-    support: N/A
-    details:
-      - This module does not modify state.
-  idempotent:
-    support: full
-    details:
-      - This module does not modify state.
 notes:
   - Ports are tried by connecting to them. While a guest comes in at the destination, only the highest port of the range
     is tried, so that its migration is not disturbed.
