@@ -390,7 +390,7 @@ def lease_kept(parameters: dict[str, t.Any], name: str) -> contextlib.AbstractCo
     """Keep the host's lease from ending while its guests are being moved."""
     if parameters["fence"] is None:
         return contextlib.nullcontext()
-    return leases.kept(parameters["state_dir"], parameters["fence"], name)
+    return leases.keep_renewed(parameters["state_dir"], parameters["fence"], name)
 
 
 def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any]:

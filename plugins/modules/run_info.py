@@ -82,7 +82,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
 
@@ -96,7 +96,7 @@ def main() -> None:
     )
     result: dict[str, t.Any] = {"changed": False}
     try:
-        result["runs"] = runs(module.params["state_dir"], module.params["since"])
+        result["runs"] = list_runs(module.params["state_dir"], module.params["since"])
     except ValueError as error:
         module.fail_json(msg=f"since: {module.params['since']!r} is not a time such as 2026-11-24T02:00:00Z ({error})")
     except OSError as error:

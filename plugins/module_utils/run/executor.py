@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: carries out one host's steps of a plan in a rolling window.
+# PRIVATE to the collection: carries out one host's steps of a plan, so many at a time.
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DONE = ("moved", "already_there")
 
 
 class Mover(t.Protocol):
-    """Moves one guest. It raises nothing that it can put into the result."""
+    """Moves one guest. An error that it knows becomes part of the result."""
 
     def move(
         self,
@@ -48,16 +48,16 @@ class Mover(t.Protocol):
 
 
 def no_refusal() -> Refusal | None:
-    """Nothing keeps a run without a lease from beginning a step."""
+    """A run without a lease may begin any step."""
     return None
 
 
 class Executor:
-    """Runs steps in their order, so many at a time in transfer; the next one gets ready when one is nearly over.
+    """Runs steps in their order, so many at a time. The next step gets ready when one is nearly transferred.
 
     Args:
         mover: moves a guest.
-        journal, progress: where it is told.
+        journal, progress: where events and lines are written.
         window: guests in transfer at once.
         stopping: when set, no further step is started.
         start_refusal: why no step may be begun any more, or None. Asked when a step gets its link slot, and each time
@@ -77,8 +77,8 @@ class Executor:
         self._mover = mover
         self._journal = journal
         self._progress = progress
-        self._link = LinkSlots(window, stopping)
-        self._under_way = threading.Semaphore(window)
+        self._link_slots = LinkSlots(window, stopping)
+        self._window = threading.Semaphore(window)
         self._stopping = stopping
         self._start_refusal = start_refusal
         self._ended = threading.Condition()
@@ -90,19 +90,19 @@ class Executor:
         ids, begun = {step["id"] for step in steps}, set()
         for step in steps:
             waits_for = [name for name in step.get("after") or [] if name in ids]
-            # What stands later in the plan has not begun, and would be awaited for ever.
+            # A step that comes later in the plan has not begun. To await it would take for ever.
             self._await_results([name for name in waits_for if name in begun])
             begun.add(step["id"])
-            self._under_way.acquire()
+            self._window.acquire()
             if self._stopping.is_set():
-                self._under_way.release()
+                self._window.release()
                 break
-            blocked = self._held_up_by(step, waits_for)
+            blocked = self._blocked_by(step, waits_for)
             if blocked:
-                self._under_way.release()
+                self._window.release()
                 self._record(step, blocked)
                 continue
-            self._link.queue(step["id"])
+            self._link_slots.queue(step["id"])
             thread = threading.Thread(target=self._step, args=(step,), name=step["id"], daemon=True)
             thread.start()
             threads.append(thread)
@@ -111,17 +111,17 @@ class Executor:
         return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
 
     def _step(self, step: Step) -> None:
-        nearly_transferred = _Once(self._under_way.release)
-        free = _Once(lambda: self._leave(step["id"], nearly_transferred))
+        nearly_transferred = _Once(self._window.release)
+        free = _Once(lambda: self._free_link(step["id"], nearly_transferred))
         refusals: list[Refusal] = []
         try:
             result = self._mover.move(
-                step, free, lambda: self._link.take(step["id"]) and self._may_begin(refusals), nearly_transferred
+                step, free, lambda: self._link_slots.take(step["id"]) and self._may_begin(refusals), nearly_transferred
             )
             if refusals and result["outcome"] == "not_started":
                 result = self._refuse(step, refusals[0])
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-            # A mistake of ours in one step must not hide what became of the others, nor of this guest.
+            # A bug in one step must not hide what became of the other steps, nor of this guest.
             result = step_result(step, "unclear", error=_broken(step, error))
             self._keep("step.broken", step, traceback=traceback.format_exc())
         finally:
@@ -134,8 +134,8 @@ class Executor:
             refusals.append(why)
         return why is None
 
-    def _leave(self, step_id: str, nearly_transferred: t.Callable[[], None]) -> None:
-        self._link.leave(step_id)
+    def _free_link(self, step_id: str, nearly_transferred: t.Callable[[], None]) -> None:
+        self._link_slots.release(step_id)
         nearly_transferred()
 
     def _record(self, step: Step, result: Result) -> None:
@@ -145,16 +145,16 @@ class Executor:
             self._ended.notify_all()
 
     def _keep(self, event: str, step: Step, **data: t.Any) -> None:
-        # A full disk must not hide what became of a guest: the result itself still reaches the operator.
+        # A full disk must not hide what became of a guest. The result reaches the operator all the same.
         with contextlib.suppress(OSError):
             self._journal.write(event, step=step, **data)
 
     def _await_results(self, ids: t.Sequence[str]) -> None:
-        # Each of these has been started by now, and ends.
+        # Each of these steps has begun, and will end.
         with self._ended:
             self._ended.wait_for(lambda: self._stopping.is_set() or all(name in self._results for name in ids))
 
-    def _held_up_by(self, step: Step, ids: t.Sequence[str]) -> Result | None:
+    def _blocked_by(self, step: Step, ids: t.Sequence[str]) -> Result | None:
         with self._ended:
             undone = [name for name in ids if self._results.get(name, {}).get("outcome") not in DONE]
         if not undone:
@@ -183,7 +183,7 @@ def _broken(step: Step, error: Exception) -> str:
 
 
 class _Once:
-    """Calls something the first time it is called itself."""
+    """Calls an action once, however often it is called itself."""
 
     def __init__(self, action: t.Callable[[], None]) -> None:
         self._action = action

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what is known of guests and paths from before, kept on the host. May be lost without harm.
+# PRIVATE to the collection: measurements of guests, and calibrations of guests and paths, kept on the host. They may be
+# lost.
 
 from __future__ import annotations
 
@@ -12,12 +13,12 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
 
-#: Measurements kept of one guest.
+#: So many measurements of a guest are kept.
 KEEP = 12
 
 
 def _path(state_dir: str, room: str, key: str) -> Path:
-    # A key may be anything that an operator calls a host, so it is no file name.
+    # A key may be any name that an operator gives a host. So it cannot be a file name.
     return Path(state_dir) / room / (hashlib.sha256(key.encode()).hexdigest()[:32] + ".json")
 
 

@@ -38,7 +38,7 @@ class Journal:
         entries = read(path)
         self._sequence = entries[-1]["seq"] if entries else 0
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
-        #: a crash or a full disk has cut the last line off; it must not swallow the next one
+        #: whether the last line is not whole, after a crash or on a full disk; the next line must not become part of it
         self._torn = _lacks_newline(path)
 
     def write(self, event: str, *, step: dict[str, t.Any] | None = None, durable: bool = True, **data: t.Any) -> None:
@@ -71,13 +71,13 @@ class Journal:
         if self._torn:
             line = b"\n" + line
         self._torn = True
-        # A disk that is nearly full takes a part without complaint.
+        # A disk that is nearly full takes a part of the line without an error.
         if self._file.write(line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self.path)
         self._torn = False
 
     def close(self) -> None:
-        """Write out what is pending, as far as the disk takes it, and close the file."""
+        """Write what is pending, as far as the disk takes it, and close the file."""
         with contextlib.suppress(OSError):
             os.fsync(self._file.fileno())
         self._file.close()

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the host's lease, kept in a file on the host. A lease is a playbook's and lasts for a time;
-# what keeps two processes from moving guests at once, and ends with its process, is the run lock (run_lock.py).
+# PRIVATE to the collection: the host's lease, kept in a file on the host. A lease belongs to a playbook and lasts for a
+# time. What keeps two processes from moving guests at the same time is the run lock (run_lock.py).
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files impo
 FILE = "lease.json"
 LOCK = "lease.lock"
 
-#: Whoever has the lock reads and writes one small file with it.
+#: The lock is held only while one small file is read and written.
 LOCK_TIMEOUT_S = 10.0
 LOCK_POLL_S = 0.02
-#: A host that is taken is looked at again this often.
+#: The lease of a host that is taken is read again this often.
 WAIT_POLL_S = 1.0
-#: A lease is renewed this many times before it would end.
+#: A lease is renewed so many times before it would end.
 RENEWALS = 3
 
 
@@ -105,7 +105,7 @@ def take(state_dir: str, claim: Claim, *, wait_s: float = 0, write: bool = True)
 
 
 def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
-    """Give the host's lease back. One that somebody else has meanwhile stays as it is, unless it is broken with force.
+    """Give the host's lease back. If another run has it now, it stays as it is, unless force breaks it.
 
     Raises:
         LeaseError: it cannot be read, or not be written.
@@ -118,7 +118,7 @@ def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
 
 
 def start_refusal(state_dir: str, fence: int, host: str) -> Refusal | None:
-    """Why nothing more may be begun on this host with a lease that was taken before, or None."""
+    """Why nothing more may be begun on this host with a lease that was taken earlier, or None."""
     try:
         return leases.start_refusal(load(state_dir, host), fence, host)
     except LeaseError as error:
@@ -126,13 +126,13 @@ def start_refusal(state_dir: str, fence: int, host: str) -> Refusal | None:
 
 
 @contextlib.contextmanager
-def kept(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
-    """Renew the lease with this fence as long as the work takes, so that it can be a short one.
+def keep_renewed(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
+    """Renew the lease with this fence as long as the block takes. So a lease can be short.
 
-    A renewal that fails ends nothing: whether the lease still counts is asked before each step anyway.
+    A renewal that fails ends nothing: before each step the lease is checked anyway.
     """
     ended = threading.Event()
-    keeper = threading.Thread(target=_keep, args=(state_dir, fence, host, ended), name="lease", daemon=True)
+    keeper = threading.Thread(target=_renew, args=(state_dir, fence, host, ended), name="lease", daemon=True)
     keeper.start()
     try:
         yield
@@ -141,7 +141,7 @@ def kept(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
         keeper.join()
 
 
-def _keep(state_dir: str, fence: int, host: str, ended: threading.Event) -> None:
+def _renew(state_dir: str, fence: int, host: str, ended: threading.Event) -> None:
     pause_s = 0.0
     while not ended.wait(pause_s):
         pause_s = WAIT_POLL_S
@@ -153,7 +153,7 @@ def _keep(state_dir: str, fence: int, host: str, ended: threading.Event) -> None
 def _change(
     state_dir: str, host: str, decide: t.Callable[[Lease], Lease], *, write: bool = True, force: bool = False
 ) -> Outcome:
-    """Replace the lease by what is decided from the one that is there, with nobody in between."""
+    """Replace the lease by what is decided from the present one, under the lock."""
     with _locked(state_dir, host) if write else contextlib.nullcontext():
         broken = False
         try:

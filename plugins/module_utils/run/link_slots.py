@@ -2,40 +2,40 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: who may use the link. Turns are taken in the order in which they were queued for.
+# PRIVATE to the collection: the slots of the link. They are given in the order in which they were queued for.
 
 from __future__ import annotations
 
 import threading
 
-#: Whether the run is being stopped is looked at this often.
+#: Whether the run is being stopped is checked this often.
 POLL_S = 0.5
 
 
 class LinkSlots:
-    """So many at a time, in their order.
+    """Slots of the link, given in order.
 
     Args:
-        places: at once.
-        stopping: when set, nobody gets a turn any more.
+        slots: how many there are.
+        stopping: when set, nobody gets a slot any more.
     """
 
-    def __init__(self, places: int, stopping: threading.Event) -> None:
-        self._free = places
+    def __init__(self, slots: int, stopping: threading.Event) -> None:
+        self._free = slots
         self._stopping = stopping
         self._changed = threading.Condition()
         self._waiting: list[str] = []
         self._taken: set[str] = set()
 
     def queue(self, name: str) -> None:
-        """Stand in line. Call it in the order that is wanted."""
+        """Queue a step for a slot. Call this in the order that is wanted."""
         with self._changed:
             self._waiting.append(name)
 
     def take(self, name: str) -> bool:
-        """Wait for the turn and take it; False when the run is being stopped. Taking it twice changes nothing.
+        """Wait for a slot and take it; False when the run is being stopped. A second call changes nothing.
 
-        False as well once it was given back: it is not to be had again.
+        False as well for a step that has given its slot back: it gets no other one.
         """
         with self._changed:
             while name not in self._taken:
@@ -50,8 +50,8 @@ class LinkSlots:
                     self._changed.wait(POLL_S)
             return True
 
-    def leave(self, name: str) -> None:
-        """Give the turn back, or leave the line without having had it."""
+    def release(self, name: str) -> None:
+        """Give the slot back, or leave the queue without a slot."""
         with self._changed:
             if name in self._taken:
                 self._taken.discard(name)

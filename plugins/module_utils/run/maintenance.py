@@ -21,7 +21,7 @@ SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
 ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, "reason": None, "since": None}
 
-#: The libvirt secret whose description is the record, for those who look from elsewhere.
+#: The libvirt secret whose description is the record. Other hosts read it.
 PUBLISHED_AS = "6b766d6f-7073-4d61-a169-6e74656e616e"
 
 FILE = "maintenance.json"
@@ -66,7 +66,15 @@ def _damaged(where: str, why: str) -> RecordError:
 
 
 class MaintenanceRequest(t.NamedTuple):
-    """What is asked of a host. ``reason`` None keeps the one that is there."""
+    """What is asked of a host.
+
+    Attributes:
+        host: its name.
+        state: that it should have.
+        owner: who asks.
+        reason: None keeps the present one.
+        force: take the host over from another owner.
+    """
 
     host: str
     state: str
@@ -188,7 +196,7 @@ def show_as_fact(state_dir: Path = STATE_DIR) -> bool:
 
 
 def fact_is_shown(state_dir: Path = STATE_DIR) -> bool:
-    """Is the local fact what it should be?"""
+    """Whether the local fact is there."""
     try:
         return Path(os.readlink(FACT)) == state_dir / FILE
     except OSError:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what the runs on this host have left behind.
+# PRIVATE to the collection: the runs of this host, by the files that they have left.
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
 
-#: Once one of these is written, somebody knew what had become of the guest.
+#: When one of these is in the journal, the run knew what had become of the guest.
 ENDINGS = ("step.verified", "step.finished")
 
 
-def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
+def list_runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
     """The runs of this host, the oldest first.
 
     Args:
@@ -48,7 +48,7 @@ def runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
 
 
 def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
-    """What the latest C(migration.started) of a guest says, if its run ended without a word of what became of it.
+    """The data of the latest C(migration.started) of a guest whose run ended without saying what became of it.
 
     None if there is none such, or if a record cannot be read: then nobody knows.
     """
@@ -66,7 +66,7 @@ def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
         ]
         if not told:
             continue
-        # Within a journal the numbers tell the order; the clock may have been set back meanwhile.
+        # In a journal the numbers give the order. The clock may have been set back.
         last = max(reversed(told), key=lambda entry: entry["seq"])
         at = str(last.get("at", ""))
         if at >= latest:

@@ -15,7 +15,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 
 SCHEMA = "kvmops.progress/1"
-#: One line a guest every so many seconds is enough for a person and not too much for a log.
+#: Seconds between two lines of a guest: enough for a person, and not too much for a log file.
 EVERY_S = 3.0
 
 
@@ -32,7 +32,7 @@ class Progress:
         self, path: str | None, every_s: float = EVERY_S, clock: t.Callable[[], float] = time.monotonic
     ) -> None:
         self._file: t.TextIO | None = None
-        # Neither here nor later does a full or a missing disk stop what is shown.
+        # A full or a missing disk must not stop the run, here or later.
         with contextlib.suppress(OSError):
             self._file = open(path, "w", encoding="utf-8") if path else None  # noqa: SIM115  (open as long as the run)
         self._every_s = every_s
@@ -76,7 +76,7 @@ class Progress:
                 self._file.flush()
 
     def due(self, step: dict[str, t.Any], phase: str) -> bool:
-        """Whether a guest's next figure in this phase is worth a line; the first one always is."""
+        """Whether it is time for a guest's next line in this phase. The first line is always due."""
         now = self._clock()
         with self._lock:
             last_phase, last_at = self._last.get(step["id"], ("", 0.0))

@@ -45,7 +45,7 @@ class RunDirectory:
         self.result = os.path.join(self.path, "result.json")
 
     def make(self, plan: dict[str, t.Any]) -> None:
-        """Create the directory and keep the plan in it; a result of an earlier run of the same plan goes."""
+        """Create the directory and write the plan. The result of an earlier run of the same plan is removed."""
         os.makedirs(self.path, mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.result)

@@ -25,7 +25,7 @@ class RunLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let the next run in."""
+        """Give the lock back."""
         os.close(self._descriptor)
 
 

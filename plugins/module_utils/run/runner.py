@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: one run on one source host: takes the lease or follows the run that has it.
+# PRIVATE to the collection: one run on one source host. It takes the run lock, or joins the run that has it.
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import
 )
 
 RESULT_SCHEMA = "kvmops.result/1"
-#: A run that is followed is looked at again this often.
+#: A run that was joined is checked this often.
 JOIN_POLL_S = 0.5
 TAKE_ATTEMPTS = 3
 TAKE_AGAIN_S = 0.2
@@ -64,7 +64,7 @@ class Request:
 
 @dataclasses.dataclass
 class Stop:
-    """How far a run is to be stopped: the first signal ends it after the guests in flight, the second aborts them."""
+    """How far a run is to be stopped. The first signal lets moves under way finish, the second aborts them."""
 
     stopping: threading.Event = dataclasses.field(default_factory=threading.Event)
     aborting: threading.Event = dataclasses.field(default_factory=threading.Event)
@@ -80,7 +80,7 @@ MoverFactory = t.Callable[[Journal, Progress, Stop], t.ContextManager[Mover]]
 
 
 def run(request: Request, make_mover: MoverFactory, stop: Stop) -> dict[str, t.Any]:
-    """Carry out a host's steps, or follow the run that is at it already.
+    """Carry out a host's steps, or join the run that does so already.
 
     Returns: C(results) (a step result each) and C(run) (plan, attached, journal).
 
@@ -97,11 +97,11 @@ def run(request: Request, make_mover: MoverFactory, stop: Stop) -> dict[str, t.A
         result = join_run(request.state_dir, request.progress_path)
         if result is not None:
             return result
-        # The run that was followed died without a result: its plan is carried on from what both sides say.
+        # The joined run died without a result. This run carries on with its plan, from what both sides say.
 
 
 def _take(request: Request, plan_id: str) -> RunLock | None:
-    # Somebody who only looks whether the lease is held holds it for that moment, so a first no is not the last word.
+    # A process that checks the lock holds it for that moment. So a first failure means little.
     for _attempt in range(TAKE_ATTEMPTS):
         try:
             run_lock = take_run_lock(request.state_dir, plan_id, request.owner)
@@ -114,7 +114,7 @@ def _take(request: Request, plan_id: str) -> RunLock | None:
 
 
 def host_busy(state_dir: str) -> RunError:
-    """Another run moves guests away from this host."""
+    """The error that another run moves guests away from this host."""
     who = run_lock_holder(state_dir)
     what = "another plan is being carried out here"
     if who.get("plan"):
@@ -132,7 +132,7 @@ def host_busy(state_dir: str) -> RunError:
 
 
 def run_died(state_dir: str) -> RunError:
-    """The run that was at work on this host last ended without a result: nobody says what became of its guests."""
+    """The error that the last run on this host ended without a result: it says not what became of its guests."""
     plan = run_lock_holder(state_dir).get("plan")
     return RunError(
         refusal(
@@ -198,7 +198,7 @@ def _carry_out(
 
 def _conclude(request: Request, directory: RunDirectory, journal: Journal, results: list[Result]) -> dict[str, t.Any]:
     run_record = {"plan": request.plan["id"], "attached": False, "journal": directory.journal, "finished_at": utc_now()}
-    # A disk that has filled up meanwhile keeps this from those who follow, but not from whoever asked.
+    # With a full disk, runs that have joined get no result. The caller gets it all the same.
     with contextlib.suppress(OSError):
         journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
         write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})
@@ -207,7 +207,7 @@ def _conclude(request: Request, directory: RunDirectory, journal: Journal, resul
 
 @contextlib.contextmanager
 def _signals(stop: Stop) -> t.Iterator[None]:
-    """Take the signals that ask a run to stop. A hangup is none of them: a run outlives the session that began it."""
+    """Take the signals that ask a run to stop. A hangup is ignored: a run outlives the session that began it."""
     before = {
         signal.SIGTERM: signal.signal(signal.SIGTERM, stop.on_signal),
         signal.SIGINT: signal.signal(signal.SIGINT, stop.on_signal),
@@ -222,6 +222,6 @@ def _signals(stop: Stop) -> t.Iterator[None]:
 
 def _link(progress: str, link: str | None) -> None:
     if link:
-        # Nobody may see the lines then, and they may be lost without harm.
+        # Then nobody sees the lines, and that does no harm.
         with contextlib.suppress(OSError):
             os.symlink(progress, link)

@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: which guests have been taken memory for a moment, so that it is given back whoever dies.
+# PRIVATE to the collection: the guests whose balloons have taken memory for a moment, on disk, so that the next run can
+# give it back.
 
 from __future__ import annotations
 
@@ -18,7 +19,10 @@ SCHEMA = "kvmops.taken_memory/1"
 
 
 class Taken(t.TypedDict):
-    """What was taken: guest, and its size in KiB before and meanwhile."""
+    """What was taken.
+
+    ``before_kib`` is the guest's own size, ``target_kib`` its size meanwhile.
+    """
 
     schema: str
     name: str
@@ -36,8 +40,8 @@ def _path(state_dir: str, uuid: str) -> Path:
 
 
 @contextlib.contextmanager
-def held(state_dir: str, uuid: str) -> t.Iterator[bool]:
-    """Whether this process alone looks after a guest's memory now. The right ends with the process, however it dies.
+def locked(state_dir: str, uuid: str) -> t.Iterator[bool]:
+    """Lock a guest's memory; yields whether this process has the lock. It ends with the process, however that dies.
 
     Raises: OSError when the folder cannot be written.
     """
@@ -55,22 +59,22 @@ def held(state_dir: str, uuid: str) -> t.Iterator[bool]:
         os.close(descriptor)
 
 
-def keep(state_dir: str, taken: Taken) -> None:
-    """Put on disk what is about to be taken.
+def store(state_dir: str, taken: Taken) -> None:
+    """Write what is about to be taken.
 
     Raises: OSError when that cannot be; nothing must be taken then.
     """
     write_durably(str(_path(state_dir, taken["uuid"])), taken)
 
 
-def drop(state_dir: str, uuid: str) -> None:
-    """The guest has its memory back."""
+def remove(state_dir: str, uuid: str) -> None:
+    """Remove the record of a guest that has its memory back."""
     with contextlib.suppress(FileNotFoundError):
         _path(state_dir, uuid).unlink()
 
 
 def read(state_dir: str, uuid: str) -> Taken | None:
-    """What was taken of a guest and not given back."""
+    """What was taken of a guest and not given back, or None."""
     document = read_json(str(_path(state_dir, uuid)))
     whole = (
         isinstance(document, dict) and document.get("schema") == SCHEMA and set(Taken.__annotations__) <= set(document)

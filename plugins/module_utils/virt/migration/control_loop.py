@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: looks at a migration, asks the control, and does what it says. Whose call runs it does not
-# matter here: it may be our own, or that of a run that died.
+# PRIVATE to the collection: reads a migration's statistics, asks the control, and carries out its reactions. The call
+# that migrates may be one of this process, or of a run that died.
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     UnansweredError,
 )
 
-#: What libvirt refused is not tried again before this, counted from when it was asked.
+#: When libvirt has refused a reaction, the next one comes after this long, counted from when libvirt was asked.
 TRY_AGAIN_S = 5.0
-#: Statistics come in milliseconds, or the guest's QEMU hangs.
+#: Statistics come within milliseconds, unless the guest's QEMU hangs.
 ANSWER_S = 2.0
-#: What is to be done waits for others who are at the guest: libvirt itself refuses it after 30 s.
+#: A change waits for other calls on the guest. libvirt itself refuses it after 30 s.
 DONE_S = 35.0
 
 
@@ -39,10 +39,10 @@ class Watcher(t.Protocol):
         """New statistics."""
 
     def reacted(self, reaction: Reaction) -> None:
-        """The control wants something, before it is done."""
+        """A reaction of the control, before it is carried out."""
 
     def transferred(self) -> None:
-        """The guest's memory is over; the link is free for the next one."""
+        """The guest's memory is transferred. The link is free for the next guest."""
 
 
 def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
@@ -60,7 +60,7 @@ def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
 
 
 class ControlLoop:
-    """Steers one migration, one look after the other.
+    """Controls one migration. Each call of L(run_once) is one turn.
 
     Args:
         find: gives the guest's ``virDomain`` at the source; raises libvirtError or VirtError when it cannot.
@@ -76,7 +76,7 @@ class ControlLoop:
         speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
             None when nothing was changed.
         downtime_before: its limit on the downtime in milliseconds before the first change, in the same way.
-        suspended: whether the guest was stopped to finish.
+        suspended: whether the guest was stopped so that the migration can finish.
         maybe_postcopy: whether post-copy has begun, or may have. From then on an abort would lose the guest.
         memory_bytes, disk_bytes: the last figures seen of what was sent.
         observation: what the samples teach for the next move.
@@ -100,7 +100,7 @@ class ControlLoop:
         self._last = Sample(0.0, 0, 0, 0, 0)
         self._told_s = 0.0
         self._not_before = 0.0
-        #: For each kind of call one that may hang. None may keep the abort from being asked for.
+        #: One call of each kind may hang. So no other call keeps an abort from being asked for.
         self._figures, self._changes, self._abort = SerialCalls(), SerialCalls(), SerialCalls()
         self.abort_reaction: Reaction | None = None
         self.abort_wanted_at: float | None = None
@@ -114,15 +114,15 @@ class ControlLoop:
 
     @property
     def is_ending(self) -> bool:
-        """Whether somebody wants it to end, so that it need not be awaited as long as it lasts."""
+        """Whether somebody wants it to end. Then it is not awaited as long as it lasts."""
         wanted = self.abort_reaction is not None or self.abort_wanted_at is not None
         return not self.maybe_postcopy and (wanted or self._interrupted.is_set())
 
-    def look(self) -> None:
-        """Read the statistics and react to them. Without any, time passes all the same: a deadline holds."""
+    def run_once(self) -> None:
+        """Read the statistics and react to them. A deadline holds also where there are no statistics."""
         sample, total = self._sample()
         if sample:
-            # An answer that came late is of then, and time has been told since.
+            # A late answer has an old time. The control must not see time go backwards.
             sample = dataclasses.replace(sample, at_s=max(sample.at_s, self._told_s))
             self._last = sample
             self.observation.add(sample)
@@ -139,7 +139,7 @@ class ControlLoop:
         try:
             job, at = self._figures.within(ANSWER_S, lambda: (self._find().jobStats(0), self._clock()), any_answer=True)
         except (virt.libvirt.libvirtError, virt.VirtError, UnansweredError, NotAskedError):
-            # The guest may just have left, or the daemon with it, or QEMU hangs; both sides will say which.
+            # The guest has just left, or the daemon has ended, or QEMU hangs. Both sides will say which.
             return None, 0
         if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
             return None, 0
@@ -159,19 +159,19 @@ class ControlLoop:
 
     def _carry_out(self, reaction: Reaction) -> None:
         asked_at, before = self._clock(), (self.maybe_postcopy, self.suspended)
-        # QEMU may switch long before an event says so, and an abort in between would lose the guest.
+        # QEMU may switch long before an event says so. An abort in between would lose the guest.
         self.maybe_postcopy = self.maybe_postcopy or reaction.action == "start_postcopy"
         self.suspended = self.suspended or reaction.action == "suspend"
         aborts = reaction.action == "abort"
         if aborts and self.abort_wanted_at is None:
             self.abort_wanted_at = asked_at
         try:
-            # Who gets no answer does not know whether it was done, and must bear both.
+            # Without an answer nobody knows whether it was done. What follows must be right in both cases.
             with contextlib.suppress(UnansweredError):
                 (self._abort if aborts else self._changes).within(DONE_S, lambda: self._do(reaction))
         except (virt.libvirt.libvirtError, virt.VirtError, NotAskedError):
-            # Most often the race against the migration's own end is lost, and the call says how it ended. Otherwise,
-            # such as for post-copy asked for too early, the control may want it again.
+            # Most often the migration has just ended, and the call says how. Otherwise, such as for post-copy that was
+            # asked for too early, the control may want it again.
             self.maybe_postcopy, self.suspended = before
             self._not_before = asked_at + TRY_AGAIN_S
             self._control.not_done(reaction)

@@ -15,14 +15,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reacti
 
 @dataclasses.dataclass
 class Switchover:
-    """When the guest stopped here and went on there, in monotonic seconds; None while not seen."""
+    """When the guest stopped at its source and went on at its destination, in monotonic seconds; None: not seen."""
 
     stopped_at: float | None = None
     resumed_at: float | None = None
 
     @property
     def downtime_ms(self) -> int | None:
-        """The gap as both sides saw it, or None. In post-copy this is the true figure, libvirt's is not."""
+        """The time between both, or None. In post-copy this figure is right, and libvirt's is not."""
         if self.stopped_at is None or self.resumed_at is None:
             return None
         return max(0, round(1000 * (self.resumed_at - self.stopped_at)))
@@ -36,9 +36,9 @@ class MigrationEnding:
         error: what libvirt said, or None when it reports success.
         error_code: libvirt's error number.
         abort_reaction: the reaction that aborted it, if it was aborted on purpose.
-        suspended: whether the guest was stopped to finish.
+        suspended: whether the guest was stopped so that the migration can finish.
         postcopy: whether it switched to post-copy.
-        maybe_postcopy: whether it did, or may have.
+        maybe_postcopy: whether it switched to post-copy, or may have.
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
         reached: whether the guest was seen coming in at the destination.
@@ -46,7 +46,7 @@ class MigrationEnding:
         memory_bytes: the last figure seen of memory sent.
         disk_bytes: the last figure seen of disks sent; libvirt's final statistics know nothing of them.
         elapsed_s: seconds from the start of the call to its end.
-        after_s: seconds of that after the guest ran at its destination, or None when nobody saw it start there.
+        after_s: seconds from when the guest ran at its destination to the end of the call; None when nobody saw that.
         observation: what its samples teach.
         shared_link: whether other moves used the link at the same time.
     """
@@ -83,5 +83,5 @@ class MigrationEnding:
         reported, seen = self.statistics.get("downtime"), self.switchover.downtime_ms
         if self.postcopy or reported is None:
             return seen
-        # A guest that was stopped to finish stood still before the hand-over as well.
+        # A guest that was suspended stood still before the switchover as well.
         return max(int(reported), seen or 0) if self.suspended else int(reported)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: one running migration. It obeys a decision and the control; it decides nothing.
+# PRIVATE to the collection: makes libvirt's call that migrates a guest. Obeys the decision and the control.
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop, Watcher
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 
-#: Between events the statistics are read this often.
+#: Without events the statistics are read this often.
 POLL_S = 0.25
-#: After an abort libvirt has to end the call; measured 0.3 s. Past this the job is left alone and both sides judged.
+#: After an abort libvirt has to end the call: measured 0.3 s. After this long both sides are asked without its end.
 ABORT_TIMEOUT_S = 60.0
-#: The final statistics travel apart from the call's answer, and may come a moment later.
+#: The final statistics do not come with the call's answer. They may come a moment later.
 LATE_STATISTICS_S = 1.0
 
 
@@ -53,18 +53,18 @@ class MigrationJob:
         self._connect_uri = connect_uri
         self._decision = decision
         self._source_events = source_events
-        #: What tells of the destination, from the start.
+        #: The events of the destination from the start.
         self.destination_events = destination_events
         self._clock = clock
-        # One queue for all that may wake the loop, so that an event is acted on at once and in its order.
+        # One queue for all that may wake the loop: events are handled at once and in their order.
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
         self._ending = MigrationEnding()
         self._transferred = False
-        #: What its samples have taught so far.
+        #: What its samples teach, so far.
         self.observation = Observation()
 
     def run(self, control: Control, watcher: Watcher, interrupted: threading.Event) -> MigrationEnding:
-        """Move the guest and return how the call ended. What became of the guest, both sides must say.
+        """Move the guest; returns how the call ended. What became of the guest, both sides must say.
 
         Args:
             control: decides in flight.
@@ -110,19 +110,19 @@ class MigrationJob:
 
     @contextlib.contextmanager
     def _downtime_limit(self, limit_ms: int) -> t.Iterator[None]:
-        """Set QEMU's limit, and give the guest its old one back if it stays here: it would hold for its next move."""
+        """Set QEMU's downtime limit, and restore the old one at the end: it would hold for the guest's next move."""
         before = self._domain.migrateGetMaxDowntime(0)
         self._domain.migrateSetMaxDowntime(limit_ms, 0)
         try:
             yield
         finally:
-            # A guest that has left cannot be set any more, and need not be.
+            # The limit of a guest that has left cannot be set, and need not be.
             with contextlib.suppress(virt.libvirt.libvirtError):
                 self._domain.migrateSetMaxDowntime(before, 0)
 
     @contextlib.contextmanager
     def _rate_given_back(self, control_loop: ControlLoop) -> t.Iterator[None]:
-        """A rate that was changed in flight would hold for the guest's next move, if it stays here."""
+        """Restore a rate that was changed in flight at the end: it would hold for the guest's next move."""
         try:
             yield
         finally:
@@ -140,7 +140,7 @@ class MigrationJob:
             self._ending.error = str(error)
             self._ending.error_code = error.get_error_code()
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-            # A flag or parameter that this binding does not know. Silence here would read as success.
+            # A flag or parameter that this binding does not know. Without an error the call would count as a success.
             self._ending.error = f"{type(error).__name__}: {error}"
         finally:
             self._inbox.put(("call", None))
@@ -151,7 +151,7 @@ class MigrationJob:
                 thread.join(POLL_S)
                 continue
             control_loop.maybe_postcopy = control_loop.maybe_postcopy or self._ending.postcopy
-            control_loop.look()
+            control_loop.run_once()
             aborted_at = control_loop.abort_wanted_at
             if aborted_at is not None and self._clock() >= aborted_at + ABORT_TIMEOUT_S:
                 self._ending.error = self._ending.error or "libvirt did not end the migration that was aborted"
@@ -194,7 +194,7 @@ class MigrationJob:
         elif side == "destination" and event.event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
             if switchover.resumed_at is None:
                 switchover.resumed_at = event.at
-            # After post-copy has begun memory still flows; only its end frees the link.
+            # During post-copy memory is still transferred. Only its end frees the link.
             midway = (libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY, libvirt.VIR_DOMAIN_EVENT_RESUMED_POSTCOPY_FAILED)
             if event.detail not in midway and not self._transferred:
                 self._transferred = True
@@ -211,6 +211,6 @@ class MigrationJob:
         flags = libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED | libvirt.VIR_DOMAIN_JOB_STATS_KEEP_COMPLETED
         with contextlib.suppress(libvirt.libvirtError):
             job = dict(self._domain.jobStats(flags))
-            # A host that keeps none answers with nothing but a type.
+            # A host without statistics answers with a type only.
             return job if "memory_processed" in job else {}
         return {}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what a later run must know of a guest as it was before it was sent away.
+# PRIVATE to the collection: the QEMU that holds a guest before its move, and its limits. A later run must know them.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what happens during a move, in words and figures, for whoever keeps or shows it.
+# PRIVATE to the collection: reports what happens during a move: events for the journal, lines for the progress.
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choic
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
-#: Events that must be on record before what they announce is done.
+#: Events that must be in the journal before what they announce is done.
 BEGINNINGS = ("step.started", "migration.started")
 
 
@@ -40,15 +40,15 @@ class ProgressWriter(t.Protocol):
         """Show one line."""
 
     def due(self, step: Step, phase: str) -> bool:
-        """Whether the next figure of this guest is worth a line."""
+        """Whether it is time for the next line about this guest."""
 
 
 class LinkSignals(t.NamedTuple):
-    """Who is to know how far a move is.
+    """Who is told how far a move is.
 
     Attributes:
-        transferred: called once the guest's memory is over and the link is free.
-        nearly_transferred: called, more than once, when that will be so in a moment.
+        transferred: called when the guest's memory is transferred and the link is free.
+        nearly_transferred: called when that will be so in a moment. May be called more than once.
     """
 
     transferred: t.Callable[[], None]
@@ -56,7 +56,7 @@ class LinkSignals(t.NamedTuple):
 
 
 class MoveReporter:
-    """Tells the journal first and those who watch second, so that nothing is seen that is not on record.
+    """Writes to the journal first and to the progress second. So nobody sees what is not on record.
 
     Args:
         journal: keeps events; None keeps none.
@@ -83,7 +83,7 @@ class MoveReporter:
         try:
             self._journal.write(event, step=step, durable=durable, **data)
         except OSError as error:
-            # A full disk must not take the eyes off a guest that is under way; but nothing new begins unrecorded.
+            # With a full disk a guest under way is still watched, but nothing new begins without a record.
             if event not in BEGINNINGS:
                 return
             raise virt.VirtError(
@@ -95,7 +95,7 @@ class MoveReporter:
             ) from error
 
     def round(self, step: Step, sample: Sample) -> None:
-        """A new round of pre-copy. Not worth a wait for the disk: it changes nothing that a later run depends on."""
+        """Write a new round of pre-copy. Nobody waits for the disk: no later run depends on this."""
         self._keep(
             "migration.iteration",
             step,
@@ -109,7 +109,7 @@ class MoveReporter:
         )
 
     def watcher(self, step: Step, signals: LinkSignals, expected: Choice | None = None) -> MigrationWatcher:
-        """Someone who watches one migration, and shows what was forecast of it beside what comes true."""
+        """What reports one migration, and shows its forecast beside its figures."""
         return MigrationWatcher(self, step, signals, expected)
 
     def figures(
@@ -122,8 +122,8 @@ class MoveReporter:
         fresh_round: bool,
         expected: Choice | None = None,
     ) -> None:
-        """Show where a move stands, if the last line is old enough."""
-        # libvirt knows no rate in the first moments, and a line without one helps nobody.
+        """Show how far a move is, if the last line is old enough."""
+        # In the first moments libvirt knows no rate. A line without a rate helps nobody.
         due = sample.bytes_per_s > 0 and self._progress.due(step, phase)
         if not due and not fresh_round:
             return
@@ -142,7 +142,14 @@ class MoveReporter:
 
 
 class MigrationWatcher:
-    """Watches one migration for L(MoveReporter)."""
+    """Reports one migration.
+
+    Args:
+        reporter: writes to journal and progress.
+        step: of the plan.
+        signals: who is told how far the move is.
+        expected: the forecast, or None.
+    """
 
     def __init__(
         self, reporter: MoveReporter, step: Step, signals: LinkSignals, expected: Choice | None = None
@@ -168,7 +175,7 @@ class MigrationWatcher:
             self._signals.nearly_transferred()
 
     def reacted(self, reaction: Reaction) -> None:
-        """The control wants something, before it is done."""
+        """A reaction of the control, before it is carried out."""
         if reaction.action == "start_postcopy":
             self._phase = "post-copy"
         self._reporter.tell(
@@ -208,6 +215,6 @@ def _expected_s(expected: Choice | None) -> float | None:
 
 
 def _forecast_in_words(expected: Choice | None) -> str:
-    """How long the whole move was to take, or nothing where nobody could say."""
+    """The forecast of the whole move's time, or nothing where there is none."""
     seconds = _expected_s(expected)
     return "" if seconds is None else f" ({human_seconds(seconds)} forecast)"

@@ -134,7 +134,7 @@ class Admission:
         if known:
             return Close(known, here, there)
         if here.migrating:
-            # It is using the link already, whoever's slot it is.
+            # It uses the link already, with or without a slot.
             return Adopt(there)
         missing = self._waits.for_arrivals(move)
         if missing:
@@ -170,7 +170,7 @@ class Admission:
             raise StoppedError
         refusals = answers.refusals or self._waits.for_slot(move)
         if not refusals and clock() >= asked_at + STALE_S:
-            # While it waited, other guests took memory there, or somebody closed the host; and those taught something.
+            # Meanwhile other guests took memory there, or somebody cordoned the host. And their moves taught something.
             answers = self._preconditions.ask(step)
             refusals = answers.refusals
             appraised = None if refusals else self._choice.appraise(step, answers)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: takes over a migration under way that another run began, most likely one that died.
+# PRIVATE to the collection: adopts a migration under way that another run began, most likely a run that died.
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Adoption:
         step = move.step
         move.log.tell("run.attached", "pre-copy", "a migration is already in flight; waiting for its end")
         definition, elapsed_s = None, 0.0
-        # It may end at any moment, and then both sides say what became of it.
+        # The migration may end at any moment. Then both sides say what became of the guest.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
             domain = self._hosts.domain(step)
             definition = persistent_definition(domain)

@@ -79,7 +79,7 @@ def migration_job(context: MoveContext, step: Step, decision: Decision) -> Migra
 
 @contextlib.contextmanager
 def _note_mistakes(log: StepLog) -> t.Iterator[None]:
-    """Note a mistake in what is made of a move's figures; it must not put in doubt where the guest is."""
+    """Note a bug in the calibration. It must not hide where the guest is."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except

@@ -45,7 +45,7 @@ def repair_definitions(
     try:
         return define_only_at_destination(context.connections, source, target, guest["uuid"], definition), None
     except (virt.libvirt.libvirtError, virt.VirtError) as error:
-        # It runs where it should; nothing of this is worth calling the move anything but done.
+        # The guest runs where it should. The move counts as done all the same.
         fault = f"it has moved, but {' and '.join(faults)}, and that could not be corrected: {error}"
         if here.persistent and (there.persistent or definition is None):
             by_hand = f"virsh undefine --keep-nvram {quoted(guest['name'])}"
@@ -82,7 +82,7 @@ def define_only_at_destination(
             domain.undefineFlags(virt.libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
             done.append(f"removed its definition on {source.host}")
     except virt.libvirt.libvirtError as error:
-        # What is gone needs no removing. Anything else leaves a definition that its host may start one day.
+        # A definition that is gone need not be removed. After any other error the host could still start the guest.
         if error.get_error_code() != virt.libvirt.VIR_ERR_NO_DOMAIN:
             raise
     return done

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: when a guest that stayed where it was is worth another try by another way.
+# PRIVATE to the collection: whether a guest that stayed at its source is tried again, by another method.
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.re
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 
-#: Tries beyond the first; each has cost time and bytes already.
+#: Attempts after the first one. Each costs time and bytes.
 MAX_FALLBACKS = 2
-#: The control gave up because of the way, not because of the time that is left.
+#: The control gave up because of the method, not because of the time that is left.
 METHOD_FAILED = ("does_not_converge", "wrong_method")
-#: Methods that ask QEMU for a capability of their own; post-copy is armed beside most methods.
+#: Methods that need a capability of QEMU. Post-copy is enabled beside most methods.
 NEEDS_CAPABILITY = ("xbzrle", "parallel-zstd", "throttle")
-#: Methods whose rounds leave what the guest dirties while pages go as they are.
+#: Methods that send pages as they are. What a round leaves is then what the guest has dirtied.
 PLAIN = ("pre-copy", "raise-downtime", "post-copy", "suspend")
 
 
 @dataclasses.dataclass
 class FallbackHistory:
-    """What has been tried for a guest in this step.
+    """The attempts of a step that failed.
 
     Attributes:
-        methods: those that did not do.
-        flags: of each try, so that none is made twice.
-        bytes_per_s: what the link was seen to give, or None.
-        left_bytes: what remained round after round of pages that were sent as they are, or None.
-        reason: why the last one did not do, in words.
-        assumed_wrongly: whether the last one ended early because the link was not what had been assumed.
+        methods: those that failed.
+        flags: of each attempt, so that none is made twice.
+        bytes_per_s: the rate that was seen on the link, or None.
+        left_bytes: what the last round left, of a method that sends pages as they are; or None.
+        reason: why the last attempt failed, in words.
+        forecast_was_wrong: whether the last attempt was ended early because the link was not as forecast.
     """
 
     methods: list[str] = dataclasses.field(default_factory=list)
@@ -46,12 +46,12 @@ class FallbackHistory:
     forecast_was_wrong: bool = False
 
     def add(self, decision: Decision, ending: MigrationEnding) -> bool:
-        """Take down a try that failed; returns whether another one makes sense."""
+        """Add an attempt that failed; returns whether another one makes sense."""
         self.flags.append(decision.flags)
         if len(self.flags) > MAX_FALLBACKS:
             return False
         if "bandwidth" not in decision.parameters:
-            # A capped move shows its cap, and not what the link gives.
+            # A move with a limit on its rate shows that limit, and not the rate of the link.
             self.bytes_per_s = ending.observation.bytes_per_s or self.bytes_per_s
         self.forecast_was_wrong = ending.abort_reaction is not None and ending.abort_reaction.code == "wrong_method"
         if ending.abort_reaction:
@@ -69,22 +69,22 @@ class FallbackHistory:
         return False
 
     def is_new(self, decision: Decision) -> bool:
-        """Whether a try differs from those before it. Forecast anew, the same way may still be the best."""
+        """Whether an attempt differs from those before it. After a new forecast the same method may be the best."""
         return self.forecast_was_wrong or decision.flags not in self.flags
 
     def applied_to(self, known: Knowledge) -> Knowledge:
-        """What is known, with the rate that the link was seen to give, and the guest as hot as it was seen to be."""
+        """What is known, with the rate and the dirty rate that the failed attempts have shown."""
         if self.bytes_per_s is None:
             return known
         working_set = known.working_set
         if working_set is not None and self.left_bytes is not None:
             working_set = rescaled(working_set, self.left_bytes, self.bytes_per_s)
-        # Whoever shares the link did so while that was seen.
+        # Whoever shares the link did so while that rate was seen.
         return dataclasses.replace(known, working_set=working_set, stated_bytes_per_s=self.bytes_per_s, at_once=1)
 
 
 def _blamed(decision: Decision, error: str) -> list[str]:
-    """The methods whose capability was refused: post-copy where the error names it, else all that are in question."""
+    """The methods whose capability was refused: post-copy if the error names it, or else all that may be meant."""
     armed = ["post-copy"] if "POSTCOPY" in decision.flags else []
     if armed and "postcopy" in error.lower().replace("-", ""):
         return armed

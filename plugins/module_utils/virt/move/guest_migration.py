@@ -92,7 +92,7 @@ class GuestMigration:
         except StoppedError:
             log.note("no other method is tried: this run starts nothing more")
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            # Nothing was begun, and what became of the attempt before is told by its own ending.
+            # Nothing was begun. The ending of the attempt before says what became of it.
             log.note(f"no other method is tried: {error}")
         return None
 
@@ -104,7 +104,7 @@ class GuestMigration:
             libvirtError, VirtError: the guest or a host cannot be asked, or a host refuses the guest now.
         """
         move, step = attempt.move, attempt.move.step
-        # The attempt before may have taken long, and the hosts are others by now.
+        # The attempt before may have taken long. The hosts have changed since.
         answers = with_time_left(self._preconditions.ask(step), move.log.elapsed_s)
         if answers is None:
             return None

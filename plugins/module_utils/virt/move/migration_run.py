@@ -52,7 +52,7 @@ class MigrationRun:
                 with send_buffer.limited_send_buffer(move.step["guest"]["name"], limit, move.log.note):
                     ending = job.run(control, watcher, self._context.interrupted)
             except virt.libvirt.libvirtError as error:
-                # It did not even start; both sides will say so.
+                # It did not start. Both sides will say so.
                 ending = MigrationEnding(error=str(error), error_code=error.get_error_code())
         ending.shared_link = sending.shared_link or others
         move.log.ended(ending)
@@ -68,7 +68,7 @@ class MigrationRun:
         return verdict, here, there, ending
 
     def _others_come_in(self, step: Step) -> bool:
-        """Whether the destination takes in guests of other hosts now; it does so only where it may take in several."""
+        """Whether the destination takes in guests of other hosts now. Only asked where it may take in several."""
         if self._context.settings.incoming_limit > 1:
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
                 return self._context.hosts.incoming(step) > 0

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what the modules that move guests have in common.
+# PRIVATE to the collection: what the modules that move guests share. They call this, and nothing else of this room.
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def mover(
 def give_back_memory(
     connections: Connections, shared: Settings, journal: JournalWriter | None, progress: ProgressWriter
 ) -> None:
-    """Give back to this host's guests what a run that died has taken from them (their balloons)."""
+    """Give back to the guests of this host the memory that a run that died has taken by their balloons."""
     connection = connections.get(shared.source.uri).connection
 
     def told(event: str, phase: str, message: str, *, level: int = 0, **data: t.Any) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what this host knows of a guest and of a path from before, and what a move adds to it.
+# PRIVATE to the collection: what this host knows of a guest and of a path from past moves, and what a move adds.
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 
-#: Methods whose first pass sends each touched page as it is.
+#: Methods whose first round sends each touched page as it is.
 SENDS_PAGES = ("pre-copy", "raise-downtime", "xbzrle", "throttle", "post-copy", "suspend")
 
 
 def load(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge:
-    """What is known for a step before it begins. All of it may have been lost, and then there is less to go by.
+    """What is known for a step before it begins. Any part of it may be missing.
 
     Args:
         freed_bytes: of the guest's memory, freed since it was measured.
@@ -44,7 +44,7 @@ def load(settings: Settings, step: Step, *, freed_bytes: int = 0) -> Knowledge:
 
 
 def _planned_at_once(step: Step) -> int:
-    """Moves that share the path of a step, as far as the plan knows: some of them may come from other hosts."""
+    """How many moves share the path of a step, by the plan. Some of them may come from other hosts."""
     return int((step.get("forecast") or {}).get("at_once") or 1)
 
 
@@ -53,9 +53,9 @@ def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str
         return working_set
     touched = working_set["touched_bytes"]
     if working_set["touched_how"] == "look":
-        # It saw pages that hold something, of which nobody knows how many were freed.
+        # It counted pages that hold something. Nobody knows how many of them were freed.
         return {**working_set, "touched_bytes": min(touched, max(0, working_set["memory_bytes"] - freed_bytes))}
-    # The balloon's own figure left out beforehand what the guest does not use.
+    # The figure of the balloon leaves out what the guest does not use.
     spared = 0 if working_set["touched_how"] == "balloon" else freed_bytes
     return {**working_set, "touched_bytes": max(0, touched - spared)}
 
@@ -63,12 +63,15 @@ def _less(working_set: t.Mapping[str, t.Any], freed_bytes: int) -> t.Mapping[str
 def calibrate(
     settings: Settings, step: Step, appraised: Appraisal, decision: Decision, ending: MigrationEnding
 ) -> None:
-    """Compare a finished move with its forecast, and keep what that teaches. Of a path that nobody knew, the rate."""
+    """Compare a finished move with its forecast, and keep what that teaches.
+
+    Of a path that nobody knew, only the rate is kept.
+    """
     rate = ending.observation.bytes_per_s
     link = _whole(appraised) or (Link(rate) if rate else None)
     if link is None:
         return
-    # What other hosts send, nobody here sees.
+    # Nobody here sees what other hosts send.
     shared_link = ending.shared_link or _planned_at_once(step) > settings.at_once
     uuid, target = step["guest"]["uuid"], step["destination"]
     path, guest = calibration.learn(
@@ -78,7 +81,7 @@ def calibrate(
         link,
         _actual(step, appraised, decision, ending, shared_link=shared_link),
     )
-    # A host without room for it moves its guests all the same; it only forecasts less well.
+    # A host whose disk is full moves its guests all the same. Its forecasts are less exact.
     with contextlib.suppress(OSError):
         history.keep_calibration(settings.state_dir, "path", target, path)
         history.keep_calibration(settings.state_dir, "guest", uuid, guest)
@@ -87,9 +90,9 @@ def calibrate(
 def calibrate_set_up(
     settings: Settings, step: Step, appraised: Appraisal, decision: Decision, observation: Observation
 ) -> None:
-    """Keep what the set-up of a move under way took, where nobody knew.
+    """Keep how long the set-up of a move under way took, where nobody knew.
 
-    The next guest gets ready before this move has ended.
+    This does not wait for the end of the move: the next guest is forecast before that.
     """
     link, target = appraised.link, step["destination"]
     before = history.calibration(settings.state_dir, "path", target)
@@ -102,27 +105,27 @@ def calibrate_set_up(
 
 
 def _first_byte_s(decision: Decision, observation: Observation) -> float | None:
-    # A mirror of disks comes before the first byte of memory, and is no set-up.
+    # Disks are copied before the first byte of memory. That is no set-up.
     return None if decision.parameters.get("migrate_disks") else observation.first_byte_s
 
 
 def _whole(appraised: Appraisal) -> Link | None:
-    """The link, of which the move was reckoned to have a share."""
+    """The whole link, where the forecast counted with a share of it."""
     return appraised.link and appraised.link.scaled(appraised.choice["at_once"])
 
 
 def _actual(
     step: Step, appraised: Appraisal, decision: Decision, ending: MigrationEnding, *, shared_link: bool
 ) -> dict[str, t.Any]:
-    """What came true, as far as it says something about the path or the guest and not about the method."""
+    """The figures of a move that say something about the path or the guest, and not about the method."""
     observation, statistics = ending.observation, ending.statistics
     intent = step["intent"]
     capped = bool(intent.get("bandwidth_mib_s") or intent.get("bandwidth_floor_mib_s"))
     whole_pages = decision.method in SENDS_PAGES and not decision.parameters.get("migrate_disks")
-    # A share of the link says nothing of the link, and what was foretold for a share says nothing of the whole.
+    # A share of the link shows nothing of the whole link, and neither does a forecast for a share.
     shared = shared_link or appraised.choice["at_once"] > 1
     foretold = not (ending.postcopy or ending.suspended or capped or shared)
-    # What a bounded connection shows says nothing of what waits in one that is left as it is.
+    # A connection with a limited send buffer shows nothing of the send buffer of other connections.
     plain = foretold and decision.method == "pre-copy" and appraised.unsent_limit is None
     touched = appraised.working_set["touched_bytes"]
     return {
@@ -140,7 +143,7 @@ def _actual(
 
 
 def _rate_of_link(appraised: Appraisal, decision: Decision, seen: float | None) -> float | None:
-    """The rate that was seen, unless what it was held up by may have been the CPU that compresses."""
+    """The rate that was seen, unless the CPU that compresses may have been what limited it."""
     compresses = decision.method in ("parallel-zstd", "xbzrle")
     link = _whole(appraised)
     if seen is None or link is None or not compresses:

@@ -61,7 +61,7 @@ class RecordedLimits:
             before = limits_before(record) if record else MigrationLimits()
             return (before if before != MigrationLimits() else found).restore(self._hosts.domain(step))
 
-        # A guest that has just left needs none, and one that does not take them must not hide what became of it.
+        # A guest that has just left needs no limits. An error here must not hide what became of the guest.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError, UnansweredError):
             return bool(within(ANSWER_TIMEOUT_S, give_back))
         return False

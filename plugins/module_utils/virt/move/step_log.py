@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what happens to one step, told as it happens, and put together as its result.
+# PRIVATE to the collection: writes the events of one step to journal and progress, and makes the step's result.
 
 from __future__ import annotations
 
@@ -24,7 +24,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.repo
 
 
 class StepLog:
-    """What happens to one step, told to the journal and to those who watch, and put together as its result."""
+    """The log of one step.
+
+    Args:
+        step: of the plan.
+        reporter: writes to journal and progress.
+        clock: monotonic seconds.
+    """
 
     def __init__(self, step: Step, reporter: MoveReporter, clock: t.Callable[[], float]) -> None:
         self._step = step
@@ -42,13 +48,18 @@ class StepLog:
         self._reporter.tell(self._step, event, phase, message, level=level, **data)
 
     def note(self, words: str) -> None:
-        """Something about the move under way that changes nothing of its course."""
+        """Write a remark about the move under way."""
         self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
 
     def begin(self, decision: Decision, before: QemuInstance) -> None:
-        """The first try, of a guest that stands so here before it."""
+        """Write that the first attempt begins.
+
+        Args:
+            decision: how the guest is moved.
+            before: the QEMU that holds the guest now.
+        """
         self._decision = decision
-        # Nothing that was waited for before counts as part of the move.
+        # Time that the step has waited does not count as part of the move.
         self._started, self._started_at = self._clock(), self._reporter.now()
         self._tell_start(decision, before)
 
@@ -68,7 +79,13 @@ class StepLog:
         )
 
     def again(self, decision: Decision, why: str, before: QemuInstance) -> None:
-        """Another try, by another way; what the first one took counts as part of the move."""
+        """Write that the next attempt begins. The time of the attempts before counts as part of the move.
+
+        Args:
+            decision: how the guest is moved now.
+            why: the attempt before failed.
+            before: the QEMU that holds the guest now.
+        """
         self._decision = decision
         self.tell(
             "migration.decision",
@@ -80,7 +97,7 @@ class StepLog:
         self._tell_start(decision, before)
 
     def watcher(self, signals: LinkSignals | None = None) -> MigrationWatcher:
-        """What watches a migration of this step; without signals, nobody is told how far it is."""
+        """What reports a migration of this step. Without signals, nobody is told how far it is."""
         signals = signals or LinkSignals(lambda: None, lambda: None)
         return self._reporter.watcher(self._step, signals, self._decision.choice if self._decision else None)
 
@@ -128,7 +145,7 @@ class StepLog:
         return step_result(self._step, "refused", refusals=refusals)
 
     def refuse_for(self, error: Exception) -> Result:
-        """Refuse the step for an error before anything was begun; a mistake of ours goes on as the exception it is."""
+        """Refuse the step for an error before anything was begun. A bug is raised again."""
         return self.refuse([refusal_of(error)])
 
     def close(self, result: Result) -> Result:
@@ -156,7 +173,7 @@ class StepLog:
 
 
 def refusal_of(error: Exception) -> Refusal:
-    """Why nothing was begun; a mistake of ours goes on as the exception it is."""
+    """The refusal for an error before anything was begun. A bug is raised again."""
     why = explained(error)
     if why is None:
         raise error
@@ -164,9 +181,9 @@ def refusal_of(error: Exception) -> Refusal:
 
 
 def _in_words(decision: Decision) -> str:
-    """The way, and what it is to cost.
+    """The method, and what it will cost.
 
-    Only the likely figures: the bands are on record, and nobody reads them while it runs.
+    The values without their bands: the journal has the bands, and nobody reads them while a move runs.
     """
     choice = decision.choice
     if not choice or not choice["total_s"] or choice["total_s"]["value"] is None:

@@ -39,7 +39,7 @@ class Verification:
         self._limits = limits
 
     def control_loop(self, move: Move, control: Control, elapsed_s: float) -> ControlLoop:
-        """What controls a migration while it is awaited that no call of ours waits for.
+        """What controls a migration that no call of this process waits for.
 
         Args:
             move: under way.
@@ -65,7 +65,7 @@ class Verification:
         *,
         ended: str = "",
     ) -> tuple[Verdict, Side, Side]:
-        """Believe both sides, whatever the call said, and let the guest go on where that is safe.
+        """Judge a move by both sides, whatever the call said. Let the guest go on at its source where that is safe.
 
         Args:
             move: under way.
@@ -87,10 +87,9 @@ class Verification:
         return verdict, here, there
 
     def resolve_paused(self, move: Move) -> tuple[Side, Side]:
-        """A guest that a migration left paused.
+        """Decide about a guest that a migration left paused.
 
-        It goes on if a run that died was sending this very QEMU of it to this very destination, and no other host of
-        the plan has it.
+        It goes on if a run that died sent the same QEMU to the same destination, and no other host of the plan has it.
 
         Raises: VirtError where that is not so.
         """
@@ -129,7 +128,7 @@ class Verification:
             control_loop.maybe_postcopy = control_loop.maybe_postcopy or "postcopy" in here.state_reason
             # A migration to somewhere else is not ours to control.
             if evidence.reached:
-                control_loop.look()
+                control_loop.run_once()
             return not control_loop.is_ending
 
         verdict, here, there = guest_state.await_agreement(
@@ -144,7 +143,7 @@ class Verification:
             watching=watching,
         )
         if control_loop is not None and verdict.kind in ("stayed", "resume_source"):
-            # Those of a run that died go before what was found: that may be what it had set.
+            # The limits on record come first: what was found may have been set by a run that died.
             self._limits.restore(step, MigrationLimits(control_loop.downtime_before, control_loop.speed_before))
         return verdict, here, there
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what a step waits for that happens on other hosts, asked of their libvirtd.
+# PRIVATE to the collection: waits for other hosts: for a slot at a destination, and for guests that others send.
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 
-#: What is waited for is asked for again this often, and given up after so long.
+#: The other hosts are asked this often. After this long the step is refused.
 POLL_S = 1.0
 WAIT_TIMEOUT_S = 1800.0
-#: From asking a destination for a place until a guest is seen coming in there: measured 0.5 to 1.1 s. A source waits so
-#: long for each that comes before it, to see whether that takes the place.
+#: Time from asking a destination for a slot until a guest is seen coming in: measured 0.5 to 1.1 s. A source waits so
+#: long for each source that comes before it, to see whether that one takes the slot.
 SLOT_CLAIM_S = 1.5
-#: The last of many sources need not wait longer than for so many: two at once do no harm but to their forecasts.
+#: A source waits for so many others at most. If two take the slot at once, only their forecasts become wrong.
 MAX_SLOT_CLAIMS = 4
 
 
@@ -36,7 +36,7 @@ class HostWaits:
         self._sleep = context.sleep
 
     def for_slot(self, move: Move) -> list[Refusal]:
-        """Wait until the destination takes in few enough guests for one more; why not, if that never is.
+        """Wait until the destination has a free slot; returns why the step is refused if it never has.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
@@ -73,7 +73,7 @@ class HostWaits:
             self._sleep(POLL_S)
 
     def for_arrivals(self, move: Move) -> list[Refusal]:
-        """Wait until guests that other sources send have arrived; why not, if one does not.
+        """Wait until guests that other sources send have arrived; returns why the step is refused if one does not.
 
         Raises: StoppedError when the run was stopped meanwhile.
         """
@@ -109,5 +109,5 @@ class HostWaits:
             domain = self._hosts.domain_at(host, uuid)
             return bool(domain.state()[0] == virt.libvirt.VIR_DOMAIN_RUNNING)
         except (virt.libvirt.libvirtError, virt.VirtError):
-            # Not there yet, or a destination that does not answer now; either may be over in a moment.
+            # It is not there yet, or that host does not answer now. Either may change in a moment.
             return False

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: takes a guest's spare memory by its balloon and gives it back at once. What the balloon
-# took is nothing but zeros then, on the host as in the guest, and is not sent.
+# PRIVATE to the collection: takes memory that a guest does not need by its balloon, and gives it back at once. That
+# memory is all zeros then, on the host and in the guest, and zeros are not sent.
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report
 
 POLL_S = 0.25
-#: A guest that has given nothing for so long gives nothing more.
+#: After this long without any change, the guest gives nothing more.
 STANDSTILL_S = 3.0
-#: Balloons work in whole pages of the guest, and some guests keep a few back.
+#: Balloons work in whole pages of the guest, and some guests keep a few pages.
 SLACK_KIB = 1024
-#: A balloon takes so many times longer than expected before it is not waited for any more, and this at least.
+#: A balloon may take so many times longer than expected, and at least the time below.
 OVERDUE = 4.0
 MIN_TIMEOUT_S = 5.0
-#: A guest that has taken back nothing more for so long is not waited for; a stopped libvirtd is back by then.
+#: After this long without any change, a guest that takes its memory back is not awaited. A stopped libvirtd is back by
+#: then.
 RETURN_TIMEOUT_S = 30.0
 _KIB = 1024
 
@@ -40,12 +41,12 @@ FindDomain = t.Callable[[], t.Any]
 
 @dataclasses.dataclass(frozen=True)
 class Freed:
-    """What came of it.
+    """What freeing memory has achieved.
 
     Attributes:
         bytes: of the host's memory that the guest holds no more.
         returned: the guest has its memory back.
-        stopped: why it ended early, or None.
+        stopped: why it ended early, in words, or None.
         busy: another run is at its memory.
     """
 
@@ -87,18 +88,18 @@ class Balloon:
         """
         domain = self._find()
         uuid = domain.UUIDString()
-        with taken_memory.held(self._state_dir, uuid) as alone:
+        with taken_memory.locked(self._state_dir, uuid) as alone:
             if not alone:
                 return Freed(0, returned=False, stopped="another run is at its memory", busy=True)
             if taken_memory.read(self._state_dir, uuid) is not None:
-                # What it has now is not what it had: to record that would lose the rest for good.
+                # Its size now is not its own size. To record this size would lose the rest for good.
                 return Freed(0, returned=False, stopped="it has not got back the memory that an earlier run has taken")
             before = report(domain, None)
             taken = _taken(domain, before, freeing)
             if not 0 < taken["target_kib"] < taken["before_kib"]:
                 return Freed(0, returned=True, stopped="somebody has resized it meanwhile")
-            # On disk before it is done, so that whoever comes after a crash knows what to give back.
-            taken_memory.keep(self._state_dir, taken)
+            # On disk before it is done: after a crash, the next run knows what to give back.
+            taken_memory.store(self._state_dir, taken)
             try:
                 stopped = self._take(domain, taken, freeing, before)
                 rss = report(domain, None).memory.rss_bytes
@@ -111,7 +112,7 @@ class Balloon:
         return Freed(freed, returned, stopped)
 
     def give_back(self, taken: Taken) -> str:
-        """Give a guest back what was taken, and see that it has it. Whoever calls holds the guest's record.
+        """Give a guest back what was taken, and wait until it has it. The caller has locked the guest's record.
 
         Returns: C(returned); C(gone) when it is off or no longer here; C(not_returned) when that took too long.
         """
@@ -138,18 +139,18 @@ class Balloon:
             self._sleep(POLL_S)
 
     def _return_within_s(self, taken: Taken) -> float:
-        """How long a guest may take at most until it has its memory back; interrupted, it goes on taking it alone."""
+        """How long a guest may take until it has its memory back. After an interrupt it goes on alone."""
         if self._interrupted.is_set():
             return RETURN_TIMEOUT_S
         expected_s = (taken["before_kib"] - taken["target_kib"]) * _KIB / BYTES_PER_S
         return max(RETURN_TIMEOUT_S, OVERDUE * expected_s)
 
     def _done(self, taken: Taken, outcome: str) -> str:
-        taken_memory.drop(self._state_dir, taken["uuid"])
+        taken_memory.remove(self._state_dir, taken["uuid"])
         return outcome
 
     def _take(self, domain: t.Any, taken: Taken, freeing: Freeing, before: MemoryReport) -> str | None:
-        """Take it; returns why it ended early, or None."""
+        """Take the memory; returns why that ended early, or None."""
         started = self._clock()
         end = started + max(MIN_TIMEOUT_S, OVERDUE * (freeing.costs_s or 0))
         least, moved_at = taken["before_kib"], started
@@ -189,7 +190,7 @@ def _size_kib(domain: t.Any) -> int:
 
 
 def _is_off(find: FindDomain, error: Exception) -> bool:
-    """Whether the guest has ended, or is not here: then nothing of it is taken any more."""
+    """Whether the guest has ended, or is not here. Then none of its memory is taken any more."""
     lib = virt.libvirt
     if isinstance(error, lib.libvirtError) and error.get_error_code() == lib.VIR_ERR_NO_DOMAIN:
         return True

@@ -26,7 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory
 
 Tell = t.Callable[..., None]
 POLL_S = 0.25
-#: A guest reports at its own period; one that does not within this is taken for silent.
+#: A guest reports at its own intervals. One that does not report within this time does not report at all.
 REPORT_TIMEOUT_S = 12.0
 
 
@@ -54,7 +54,7 @@ class FreeMemory:
         self._sleep = sleep
 
     def give_back_left(self, step: Step, tell: Tell) -> list[Refusal]:
-        """Give back what a run that died has taken. Its record stays on this host, and so does the guest until then.
+        """Give back what a run that died has taken. The guest stays on this host until it has its memory back.
 
         Returns: why the guest must not move yet.
         """
@@ -119,7 +119,7 @@ class FreeMemory:
     def _decide(
         self, step: Step, guest: t.Mapping[str, t.Any], intent: t.Mapping[str, t.Any], bytes_per_s: float | None
     ) -> ballooning.Freeing:
-        """Decide by one report whether it may pay, and by a second one whether the guest can bear it."""
+        """Decide by one report whether it can pay, and by a second one whether the guest can do without."""
         first = report(self._domain(step), guest.get("hugepage_bytes"))
         hoped = dataclasses.replace(first.memory, swapped_bytes=0)
         freeing = ballooning.decide(hoped, intent, bytes_per_s)

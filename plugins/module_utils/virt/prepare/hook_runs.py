@@ -71,12 +71,12 @@ class HookRuns:
         place = step["destination"] if outcome in THERE else self._source if outcome in HERE else None
         ended = self._clock()
         for hook in sorted((hook for hook in hooks if hook.when == "after"), key=lambda hook: hook.seconds):
-            # Interrupted, it comes at once: it may undo what was done before.
+            # After an interrupt it runs at once: it may undo what another hook did before the move.
             self._wait_until(ended + hook.seconds)
             self._run(hook, step, outcome, place, tell)
 
     def _wait_until(self, moment: float) -> bool:
-        """Wait; False when it was interrupted."""
+        """Wait until a moment of the clock; False when the run was interrupted."""
         while self._clock() < moment and not self._interrupted.is_set():
             self._sleep(min(POLL_S, max(0.0, moment - self._clock())))
         return not self._interrupted.is_set()

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: runs one command around a move, on the host or in the guest, with an end.
+# PRIVATE to the collection: runs one hook, on this host or in the guest, with a time limit.
 
 from __future__ import annotations
 
@@ -21,17 +21,23 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import H
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 POLL_S = 0.1
-#: How long a guest's agent may take to answer, in whole seconds as libvirt wants them.
+#: How long a guest's agent may take to answer, in whole seconds, as libvirt wants it.
 AGENT_S = 5
-#: Of what a command prints, the end is kept: that is where errors are.
+#: Only the end of what a command prints is kept: that is where errors are.
 KEPT_CHARACTERS = 500
-#: What a command on the host sees of the environment besides what it is told.
+#: The environment of a command on the host, besides the variables of the move.
 PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 @dataclasses.dataclass(frozen=True)
 class HookResult:
-    """What became of a command: whether it succeeded, in words if not, and the end of what it printed."""
+    """What became of a command.
+
+    Attributes:
+        ok: whether it succeeded.
+        why: it failed, in words; None if it did not.
+        output: the end of what it printed.
+    """
 
     ok: bool
     why: str | None
@@ -39,7 +45,7 @@ class HookResult:
 
 
 def on_host(hook: Hook, environment: t.Mapping[str, str]) -> HookResult:
-    """Run a command on this host, without a shell. One that takes too long is ended, with all that it started."""
+    """Run a command on this host, without a shell. A command that takes too long is killed with its children."""
     try:
         with tempfile.TemporaryFile() as printed:
             status = _run(hook, environment, printed)
@@ -53,7 +59,7 @@ def on_host(hook: Hook, environment: t.Mapping[str, str]) -> HookResult:
 
 
 def _run(hook: Hook, environment: t.Mapping[str, str], printed: t.IO[bytes]) -> int | None:
-    """The status with which it ended, or None when it had to be ended."""
+    """The exit status of the command, or None when it was killed."""
     process = subprocess.Popen(
         list(hook.command),
         stdin=subprocess.DEVNULL,
@@ -61,7 +67,7 @@ def _run(hook: Hook, environment: t.Mapping[str, str], printed: t.IO[bytes]) -> 
         stderr=subprocess.STDOUT,
         env={**PLAIN, **environment},
         cwd="/",
-        # A group of its own, so that it can be ended with its children, and no signal of ours reaches it.
+        # A group of its own: it can be killed with its children, and no signal to this process reaches it.
         start_new_session=True,
     )
     try:
@@ -80,7 +86,7 @@ def in_guest(
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> HookResult:
-    """Run a command in a guest through its agent. One that takes too long goes on there, and is not waited for."""
+    """Run a command in a guest through its agent. A command that takes too long goes on there, and nobody waits."""
     end = clock() + hook.timeout_s
     arguments = {
         "path": hook.command[0],

@@ -30,7 +30,7 @@ class MemoryReport:
     swapped_bytes: int | None
 
     def since(self, earlier: MemoryReport) -> Memory:
-        """The figures, and what was swapped between two reports; None where they are one and the same."""
+        """The figures, with what was swapped since an earlier report. One report alone does not say that."""
         if self.at_s == earlier.at_s:
             return self.memory
         swapped = max(0, (self.swapped_bytes or 0) - (earlier.swapped_bytes or 0))

@@ -37,17 +37,17 @@ def give_back_left(
         interrupted: when set, nobody waits for a guest that takes long.
 
     Returns: what was taken, and what came of it: one of C(Balloon.give_back), or C(busy) when a living run is at its
-        memory, whose affair it is. None where nothing was taken.
+        memory, and will give it back. None where nothing was taken.
 
     Raises: OSError when the record cannot be held, or not be dropped.
     """
     taken = taken_memory.read(state_dir, uuid)
     if taken is None:
         return None
-    with taken_memory.held(state_dir, uuid) as alone:
+    with taken_memory.locked(state_dir, uuid) as alone:
         if not alone:
             return taken, "busy"
-        # Whoever held it until now may have given it back.
+        # Another run may have given it back just now.
         taken = taken_memory.read(state_dir, uuid)
         if taken is None:
             return None
@@ -61,7 +61,7 @@ def give_back_all(
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> None:
-    """Give back what runs that died have taken. What a living one has taken is that one's affair.
+    """Give back what runs that died have taken. What a living run has taken, that run gives back.
 
     Args:
         state_dir: where this host keeps its records.

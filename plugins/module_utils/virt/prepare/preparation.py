@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what is done to a guest around its move: spare memory freed, and commands run.
+# PRIVATE to the collection: what is done to a guest around its move: memory is freed before it, hooks run before and
+# after.
 
 from __future__ import annotations
 
@@ -26,14 +27,19 @@ Tell = t.Callable[..., None]
 
 @dataclasses.dataclass(frozen=True)
 class PreparationOptions:
-    """What a run states: C(auto) or C(never) for freeing memory, and commands for each guest."""
+    """What a run wants.
+
+    Attributes:
+        free_memory: C(auto) or C(never).
+        hooks: for each guest.
+    """
 
     free_memory: str = "never"
     hooks: tuple[Hook, ...] = ()
 
 
 class PreparedGuest:
-    """What the mover gets and tells.
+    """What the mover is told before a move, and tells after it.
 
     Attributes:
         refusals: reasons not to move the guest now.
@@ -43,12 +49,12 @@ class PreparedGuest:
     def __init__(self) -> None:
         self.refusals: list[Refusal] = []
         self.freed_bytes = 0
-        #: from here on, what comes after the move has something to undo
+        #: from here on, the hooks after the move have something to undo
         self.begun = False
         self.outcome = "unclear"
 
     def ended(self, outcome: str) -> None:
-        """How the move ended: the outcome of its result."""
+        """Take the outcome of the move."""
         self.outcome = outcome
 
 
@@ -126,7 +132,7 @@ class Preparation:
         try:
             return hooks.of_guest(guest_xml.parse(self._domain(step).XMLDesc(0)))
         except (virt.libvirt.libvirtError, virt.VirtError):
-            # The move itself will find out what is wrong, and say so.
+            # The move itself will find out what is wrong.
             return ()
 
     def _domain(self, step: Step) -> t.Any:

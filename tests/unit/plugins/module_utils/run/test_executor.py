@@ -328,7 +328,7 @@ def test_a_turn_that_was_given_back_is_not_to_be_had_again():
     link_slots = LinkSlots(1, threading.Event())
     link_slots.queue("s1")
     assert link_slots.take("s1")
-    link_slots.leave("s1")
+    link_slots.release("s1")
     assert not link_slots.take("s1")
 
 

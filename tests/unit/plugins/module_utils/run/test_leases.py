@@ -164,7 +164,7 @@ def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(state_dir, m
 
 def test_a_lease_is_kept_from_ending_while_the_work_goes_on(state_dir):
     fence = leases.take(state_dir, ALICE._replace(ttl_s=1)).after["fence"]
-    with leases.kept(state_dir, fence, "h1"):
+    with leases.keep_renewed(state_dir, fence, "h1"):
         for _look in range(12):
             time.sleep(0.15)
             with pytest.raises(LeaseError, match="is taken by alice@admin1"):
@@ -176,7 +176,7 @@ def test_a_lease_is_kept_from_ending_while_the_work_goes_on(state_dir):
 def test_keeping_a_lease_that_somebody_else_has_leaves_it_alone(state_dir):
     fence = leases.take(state_dir, ALICE).after["fence"]
     theirs = leases.take(state_dir, BOB._replace(force=True)).after
-    with leases.kept(state_dir, fence, "h1"):
+    with leases.keep_renewed(state_dir, fence, "h1"):
         time.sleep(0.1)
     assert leases.load(state_dir, "h1") == theirs
 
@@ -184,7 +184,7 @@ def test_keeping_a_lease_that_somebody_else_has_leaves_it_alone(state_dir):
 def test_a_damaged_lease_ends_no_work(state_dir):
     fence = leases.take(state_dir, ALICE).after["fence"]
     file(state_dir).write_text("{")
-    with leases.kept(state_dir, fence, "h1"):
+    with leases.keep_renewed(state_dir, fence, "h1"):
         time.sleep(0.05)
     assert file(state_dir).read_text() == "{"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import runs, unfinished_migration
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs, unfinished_migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "u"}, "source": "h1", "destination": "h2", "reason": "room"}
@@ -26,14 +26,14 @@ def keep(state_dir, plan_id, at, finished=True):
 
 
 def test_a_host_that_never_moved_a_guest_has_no_runs(tmp_path):
-    assert runs(str(tmp_path)) == []
+    assert list_runs(str(tmp_path)) == []
 
 
 def test_runs_are_told_in_their_order_with_who_was_to_leave(tmp_path):
     keep(tmp_path, "drain-b", 1_000_000)
     keep(tmp_path, "drain-a", 2_000_000, finished=False)
 
-    found = runs(str(tmp_path))
+    found = list_runs(str(tmp_path))
 
     assert [(run["plan"], run["finished"]) for run in found] == [("drain-b", True), ("drain-a", False)]
     assert found[0]["steps"] == [{**{key: STEP[key] for key in ("guest", "source", "destination")}, "moved_at": None}]
@@ -44,7 +44,7 @@ def test_earlier_runs_are_left_out(tmp_path):
     keep(tmp_path, "drain-a", 1_000_000)
     keep(tmp_path, "drain-b", 2_000_000)
 
-    assert [run["plan"] for run in runs(str(tmp_path), "1970-01-20T00:00:00Z")] == ["drain-b"]
+    assert [run["plan"] for run in list_runs(str(tmp_path), "1970-01-20T00:00:00Z")] == ["drain-b"]
 
 
 def test_a_record_that_is_not_whole_is_left_out(tmp_path):
@@ -53,19 +53,19 @@ def test_a_record_that_is_not_whole_is_left_out(tmp_path):
     directory.make({})
     Path(directory.plan).write_text('{"id": "drain-b", "ste', encoding="utf-8")
 
-    assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
+    assert [run["plan"] for run in list_runs(str(tmp_path))] == ["drain-a"]
 
 
 def test_since_must_be_a_time(tmp_path):
     with pytest.raises(ValueError, match="yesterday"):
-        runs(str(tmp_path), "yesterday")
+        list_runs(str(tmp_path), "yesterday")
 
 
 def test_what_is_no_run_is_passed_over(tmp_path):
     keep(tmp_path, "drain-a", 1_000_000)
     for name in ("lost+found", ".hidden"):
         (tmp_path / "runs" / name).mkdir()
-    assert [run["plan"] for run in runs(str(tmp_path))] == ["drain-a"]
+    assert [run["plan"] for run in list_runs(str(tmp_path))] == ["drain-a"]
 
 
 def entry(path, plan, at, event, uuid="u-1", step="s001", seq=None, **data):
@@ -92,7 +92,7 @@ def test_when_a_guest_moved_is_told_also_of_a_run_that_was_broken_off(tmp_path):
     keep(tmp_path, "drain-b", 2_000_000)
     entry(tmp_path, "drain-b", "2026-11-24T03:01:07.412Z", "step.verified", step="s001", verdict="stayed")
 
-    assert [run["steps"][0]["moved_at"] for run in runs(str(tmp_path))] == ["2026-11-24T02:01:07.412Z", None]
+    assert [run["steps"][0]["moved_at"] for run in list_runs(str(tmp_path))] == ["2026-11-24T02:01:07.412Z", None]
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class World:
 
     def look(self, action=None, **named):
         self.control.wants = Reaction(action, "because", **named) if action else None
-        self.control_loop.look()
+        self.control_loop.run_once()
 
 
 @pytest.fixture

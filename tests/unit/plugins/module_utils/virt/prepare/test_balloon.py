@@ -63,7 +63,7 @@ class Rig:
         """A run takes memory, and is killed with SIGKILL."""
         domain = self.find()
         self.balloon.most_kib = full_kib
-        taken_memory.keep(
+        taken_memory.store(
             self.state_dir,
             {
                 "schema": taken_memory.SCHEMA,
@@ -237,7 +237,7 @@ def test_somebody_who_resized_it_meanwhile_is_not_overruled(rig):
 
 
 def test_two_runs_do_not_work_on_one_guest(rig):
-    with taken_memory.held(rig.state_dir, rig.guest.uuid) as alone:
+    with taken_memory.locked(rig.state_dir, rig.guest.uuid) as alone:
         assert alone
         freed = rig.free()
         assert (freed.stopped, freed.returned, freed.busy) == ("another run is at its memory", False, True)
@@ -259,7 +259,7 @@ def test_the_next_run_gives_back_what_one_that_died_had_taken(rig):
 
 def test_what_a_living_run_has_taken_is_left_to_it(rig):
     rig.die_with_it_taken()
-    with taken_memory.held(rig.state_dir, rig.guest.uuid):
+    with taken_memory.locked(rig.state_dir, rig.guest.uuid):
         rig.next_run()
     assert (rig.balloon.size_kib, rig.told) == (TARGET_KIB, [])
 

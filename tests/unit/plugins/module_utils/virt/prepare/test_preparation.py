@@ -98,7 +98,7 @@ class Rig:
         """A run takes memory and is killed; the guest then takes back so much of it and no more."""
         taken = {"name": "web1", "uuid": self.guest.uuid, "before_kib": FULL_KIB, "target_kib": 128 << 10}
         (Path(self.state_dir) / "taken_memory").mkdir()
-        taken_memory.keep(self.state_dir, {"schema": taken_memory.SCHEMA, **taken})
+        taken_memory.store(self.state_dir, {"schema": taken_memory.SCHEMA, **taken})
         self.balloon.size_kib = self.balloon.target_kib = 128 << 10
         self.balloon.most_kib = most_kib
 
@@ -206,7 +206,7 @@ def test_a_guest_gets_back_what_an_earlier_run_has_taken_and_moves(rig):
 def test_a_guest_whose_memory_another_run_is_at_does_not_move(rig, recorded):
     if recorded:
         rig.lose_memory()
-    with taken_memory.held(rig.state_dir, rig.guest.uuid), rig.prepared(free_memory="auto") as ready:
+    with taken_memory.locked(rig.state_dir, rig.guest.uuid), rig.prepared(free_memory="auto") as ready:
         (refused,) = ready.refusals
     assert refused["code"] == "memory_not_returned"
     assert refused["reason"] == "another run is at the memory of web1 now"
@@ -218,7 +218,7 @@ def test_a_guest_does_not_move_when_it_cannot_be_known_whether_it_has_its_memory
         raise OSError(28, "No space left on device")
 
     rig.lose_memory()
-    monkeypatch.setattr(taken_memory, "held", full)
+    monkeypatch.setattr(taken_memory, "locked", full)
     with rig.prepared() as ready:
         (refused,) = ready.refusals
     assert refused["code"] == "memory_not_returned"
