@@ -159,7 +159,7 @@ def main() -> None:
 
     def body() -> dict[str, t.Any]:
         with connected(local_uri(module), read_only=module.check_mode) as connection:
-            outcome = maintenance_record.keep(
+            outcome = maintenance_record.apply(
                 connection, request, Path(module.params["state_dir"]), check_mode=module.check_mode
             )
         for warning in outcome.warnings:

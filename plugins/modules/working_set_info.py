@@ -171,7 +171,7 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
         sample_memory=module.params["look_at_memory"],
         bandwidth_bytes_per_s=(module.params["bandwidth_mib_s"] or 0) * 1024 * 1024,
     )
-    found = working_sets.remembered(request) if module.check_mode else working_sets.measured(request, utc_now)
+    found = working_sets.last_measured(request) if module.check_mode else working_sets.measure(request, utc_now)
     return {"changed": False, **found}
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: work in child processes, with another environment and a hard end.
+# PRIVATE to the collection: work in child processes, with another environment and a hard time limit.
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ import traceback
 import typing as t
 
 Say = t.Callable[[t.Any], None]
-#: What a child does: it says results as it goes, each a JSON value.
+#: What a child does: it reports results one by one, each a JSON value.
 Work = t.Callable[[Say], None]
 
 
 class Ended(t.NamedTuple):
-    """How a child ended: all it said, whether it had to be killed, and the text of an error of its own."""
+    """How a child ended.
+
+    Attributes:
+        said: all results that it reported.
+        timed_out: whether it was killed.
+        error: the text of an error of its own, or None.
+    """
 
     said: list[t.Any]
     timed_out: bool
@@ -31,12 +37,12 @@ class Ended(t.NamedTuple):
 def run_all(
     works: t.Sequence[Work], *, timeout_s: float, environment: t.Mapping[str, str] | None = None
 ) -> list[Ended]:
-    """Do each work in a child process of its own, all at once.
+    """Do each work in a child process of its own, all at the same time.
 
     Must be called while this process has a single thread: children are forks, so that they need nothing installed.
 
     Args:
-        timeout_s: after so long, a child is killed with all it started.
+        timeout_s: after this long a child is killed, with all that it started.
         environment: the children's; by default this process's own.
     """
     children = [_Child(work, environment) for work in works]
@@ -60,17 +66,17 @@ class _Child:
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self.pipe)
-            _be_the_child(work, environment, write)
+            _run_child(work, environment, write)
         os.close(write)
 
     def read(self) -> bool:
-        """Take what has arrived. Returns: whether there may be more."""
+        """Read what has arrived. Returns: whether there may be more."""
         data = os.read(self.pipe, 65536)
         self._data += data
         return bool(data)
 
     def end(self, *, timed_out: bool) -> None:
-        """Nothing of the child is left afterwards, whatever it was doing."""
+        """End the child. Nothing of it is left, whatever it was doing."""
         self._timed_out = timed_out
         with contextlib.suppress(ProcessLookupError, PermissionError):
             # Programs that it started (ssh) are in its group.
@@ -91,8 +97,8 @@ class _Child:
         return Ended(said, self._timed_out, error)
 
 
-def _be_the_child(work: Work, environment: t.Mapping[str, str] | None, write: int) -> t.NoReturn:
-    """Never returns, so that the child never goes on with the parent's work."""
+def _run_child(work: Work, environment: t.Mapping[str, str] | None, write: int) -> t.NoReturn:
+    """Do the work of the child, and exit. Never returns: the child must not go on with the parent's work."""
     status = 1
     try:
         os.setsid()
@@ -115,7 +121,7 @@ def _be_the_child(work: Work, environment: t.Mapping[str, str] | None, write: in
 
 
 def _quiet(keep: int) -> None:
-    """What ssh and libvirt print must not reach the module's output, and nobody can be asked for a password."""
+    """Cut off the standard streams: ssh and libvirt must not print into the module's output, nor ask for a password."""
     null = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(null, descriptor)

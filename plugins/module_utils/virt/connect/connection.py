@@ -27,7 +27,7 @@ else:
 # The distribution's python3-libvirt lives with the system's interpreter only.
 SYSTEM_INTERPRETERS = ("/usr/libexec/platform-python", "/usr/bin/python3", "/usr/bin/python3.9")
 
-# Same rhythm as libvirtd's own peer-to-peer keepalive: a dead peer is noticed after 30 s.
+# As often as libvirtd's own peer-to-peer keepalive: a dead peer is noticed after 30 s.
 KEEPALIVE_INTERVAL_S = 5
 KEEPALIVE_COUNT = 5
 
@@ -96,7 +96,7 @@ def connect(uri: str, *, read_only: bool) -> t.Iterator[t.Any]:
     Raises:
         VirtError: the hypervisor could not be reached.
     """
-    # Errors are raised and phrased by us; libvirt would print them to stderr as well.
+    # This collection raises errors in its own words. libvirt would print them to stderr as well.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     start_event_loop()
     try:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: connections that are kept for a whole run and made again when they have died.
+# PRIVATE to the collection: connections that are kept for a whole run, and opened again after they have died.
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, within
 
-#: A host whose daemon hangs takes the connection and says nothing more. A slow login takes some seconds.
+#: A host whose daemon hangs accepts the connection and then says nothing. A slow login takes some seconds.
 OPEN_S = 30.0
-#: Nobody needs to see a connection end.
+#: Nobody waits long for a connection to end.
 CLOSE_S = 5.0
 
 
 @dataclasses.dataclass
 class Link:
-    """An open connection, and what its libvirtd says unasked."""
+    """An open connection and its events."""
 
     connection: t.Any
     events: EventStream
     closing: contextlib.ExitStack
 
     def close(self) -> None:
-        """End it; a dead one as well."""
+        """Close it, also when it is dead."""
         self.events.close()
         self.closing.close()
 
 
 class Connections:
-    """One link to each libvirtd of a run. Opening one costs an ssh login, so it is done once.
+    """One link to each libvirtd of a run. Opening one costs an ssh login, so each is opened once.
 
     Args:
         read_only: of all of them, for check mode.
@@ -62,7 +62,7 @@ class Connections:
         """
         with self._lock:
             gate = self._opening.setdefault(uri, threading.Lock())
-        # A slow host must hold up only those who want that host.
+        # A slow host must delay only those that want that host.
         with gate:
             link = self._links.get(uri)
             if link and _alive(link):
@@ -74,7 +74,7 @@ class Connections:
             return link
 
     def close(self) -> None:
-        """End all of them."""
+        """Close all of them."""
         for uri in list(self._links):
             self._forget(uri)
 
@@ -92,7 +92,7 @@ class Connections:
         def opened() -> Link:
             link = self._link(uri)
             if given_up.is_set():
-                # Nobody waits for it any longer.
+                # The caller has not waited for it.
                 link.close()
             return link
 
@@ -115,7 +115,7 @@ class Connections:
             try:
                 events = EventStream(connection)
             except virt.libvirt.libvirtError as error:
-                # A daemon that stops just now accepts connections and nothing else.
+                # A daemon that is stopping accepts connections, and nothing else.
                 raise virt.VirtError(virt.explain_connection(uri, error), error.get_error_code()) from error
             return Link(connection, events, stack.pop_all())
 

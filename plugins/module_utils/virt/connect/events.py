@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what libvirt says unasked, sorted by guest.
+# PRIVATE to the collection: the events of a connection, by guest.
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Listener = t.Callable[[Event], None]
 
 
 class EventStream:
-    """Events of one connection, handed to whoever listens for a guest.
+    """Events of one connection. Each goes to those that listen for its guest.
 
     libvirt takes only one registration of an event on a connection, so there is one stream a connection and it
     dispatches. Listeners are called in libvirt's event thread: they must return at once and call no libvirt.
@@ -49,7 +49,7 @@ class EventStream:
         self._clock = clock
         self._lock = threading.Lock()
         self._listeners: dict[str, list[Listener]] = {}
-        # Events may arrive before the registering call returns, so all state stands before the first registration.
+        # Events may arrive before the call that registers returns. So all state is set before the first registration.
         self._registrations: list[int] = []
         libvirt = virt.libvirt
         for event_id, callback in (
@@ -72,9 +72,9 @@ class EventStream:
                 listeners.remove(listener)
 
     def close(self) -> None:
-        """Take the registrations back; the connection stays open."""
+        """End the registrations. The connection stays open."""
         for registration in self._registrations:
-            # A dead connection has forgotten them by itself.
+            # A dead connection has lost them already.
             with contextlib.suppress(virt.libvirt.libvirtError):
                 self._connection.domainEventDeregisterAny(registration)
         self._registrations = []

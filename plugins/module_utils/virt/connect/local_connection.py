@@ -13,13 +13,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, within
 
-#: A daemon that a connection wakes up first looks at every guest it finds.
+#: A daemon that is started by a connection first asks every guest that it finds.
 ANSWER_S = 20.0
 
 
 @contextlib.contextmanager
 def connected(uri: str, *, read_only: bool) -> t.Iterator[t.Any]:
-    """As ``connect``, but a daemon that hangs is told instead of waited for: locally, libvirt waits for ever.
+    """As ``connect``, but a daemon that hangs is an error: libvirt itself would wait for ever on a local connection.
 
     Raises:
         VirtError: the daemon could not be reached, or does not answer.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the one place that turns errors into a module's failure.
+# PRIVATE to the collection: ends modules: the one place that turns errors into a module's failure.
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def local_uri(module: AnsibleModule) -> str:
 
 
 def explained(error: Exception) -> Refusal | None:
-    """The words that an exception carries or stands for; None for a mistake of ours."""
+    """The refusal that an exception carries or stands for; None for a bug."""
     carried = getattr(error, "refusal", None)
     if isinstance(carried, dict) and {"code", "reason", "remedy"} <= set(carried):
         return t.cast(Refusal, carried)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: calls that may never come back, with an end.
+# PRIVATE to the collection: time limits for calls that may never return.
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import threading
 import time
 import typing as t
 
-#: How long one call about one guest may take. QEMU answers in milliseconds, or it hangs.
+#: How long a call about one guest may take. QEMU answers in milliseconds, or it hangs.
 ANSWER_TIMEOUT_S = 2.0
-#: Calls that may be left hanging. libvirtd serves five at a time of one connection, and one must stay free.
+#: So many calls may hang. libvirtd serves five calls of a connection at a time, and one must stay free.
 MAX_HANGING = 4
 
 
 class UnansweredError(Exception):
-    """A call that took longer than anyone should wait."""
+    """A call that did not return in time."""
 
 
 class NotAskedError(Exception):
@@ -28,7 +28,7 @@ T = t.TypeVar("T")
 
 
 def within(timeout_s: float, call: t.Callable[[], t.Any]) -> t.Any:
-    """What a call returns or raises, or UnansweredError if it takes longer than that; it is then left to itself."""
+    """What a call returns or raises; UnansweredError if it takes longer than that. The call then goes on alone."""
     (answer,) = each([None], lambda _item: call(), timeout_s=timeout_s)
     if isinstance(answer, Exception):
         raise answer
@@ -42,7 +42,7 @@ def each(
     timeout_s: float = ANSWER_TIMEOUT_S,
     max_hanging: int = MAX_HANGING,
 ) -> list[t.Any]:
-    """Call once for each item, one after the other, without ever waiting for one that hangs.
+    """Call once for each item, one after the other. A call that hangs is left behind.
 
     Returns: for each item what its call returned, or the exception it raised; UnansweredError for what took too long;
         NotAskedError for all that is left once too many calls hang.
@@ -61,7 +61,7 @@ def each(
 
 
 class SerialCalls:
-    """Calls one after the other, of which never more than one is left hanging."""
+    """Calls one after the other. Never more than one of them hangs."""
 
     def __init__(self) -> None:
         self._last: _Runner | None = None
@@ -72,7 +72,7 @@ class SerialCalls:
         Args:
             patience_s: how long to wait for it.
             call: is made unless an earlier one hangs.
-            same: all calls of this line ask the same, so that the late answer of an earlier one will do.
+            any_answer: all these calls ask the same, so the late answer of an earlier call is good as well.
 
         Raises: UnansweredError if it takes longer than that, and is left to itself: it may be done yet. NotAskedError
             while an earlier one hangs that was another.
@@ -85,7 +85,7 @@ class SerialCalls:
         answers = runner.wait(timeout_s) if runner is earlier else runner.collect(timeout_s)
         if not answers:
             raise UnansweredError
-        # It may live for a moment longer, but it does not hang.
+        # The thread may live a moment longer, but it does not hang.
         self._last = None
         if isinstance(answers[0], Exception):
             raise answers[0]
@@ -93,7 +93,7 @@ class SerialCalls:
 
 
 class _Runner(threading.Thread):
-    """Makes calls until it is done or hangs. A daemon thread: the process may end while it hangs."""
+    """Makes calls until it is done or hangs. It is a daemon thread: the process may end while it hangs."""
 
     def __init__(self, items: t.Sequence[T], call: t.Callable[[T], t.Any]) -> None:
         super().__init__(name="kvmops-calls", daemon=True)
@@ -113,12 +113,12 @@ class _Runner(threading.Thread):
                 self._progress.notify()
 
     def collect(self, timeout_s: float) -> list[t.Any]:
-        """Make the calls; returns the answers so far, once all are there or one does not come."""
+        """Start the calls; returns the answers so far, when all have come or one does not come in time."""
         self.start()
         return self.wait(timeout_s)
 
     def wait(self, timeout_s: float) -> list[t.Any]:
-        """The answers so far, once all are there or one does not come."""
+        """The answers so far, when all have come or one does not come in time."""
         with self._progress:
             while len(self._answers) < len(self._items):
                 before, deadline = len(self._answers), time.monotonic() + timeout_s

@@ -5,7 +5,7 @@
 # PRIVATE to the collection: the maintenance record where every host can see it, in the host's own libvirtd.
 
 # The record is the description of a libvirt secret object under a fixed UUID. The object holds no secret value; it is
-# simply the one kind of object that any libvirt connection can read, that outlives a restart, and that no guest uses.
+# the one kind of object that any libvirt connection can read, that outlives a restart, and that no guest uses.
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ UUID = maintenance.PUBLISHED_AS
 
 
 def publish(connection: t.Any, record: dict[str, t.Any]) -> Refusal | None:
-    """Let all hosts see the record. Returns: None, or why they cannot (the file on the host is then all there is).
+    """Let all hosts see the record. Returns: None, or why they cannot. Then only the host's own file says it.
 
     Raises:
         VirtError: libvirt could do it, and failed.
@@ -38,7 +38,7 @@ def publish(connection: t.Any, record: dict[str, t.Any]) -> Refusal | None:
 
 
 def withdraw(connection: t.Any) -> Refusal | None:
-    """Take the record back. Returns: None, or why nothing could ever have been published.
+    """Remove the record. Returns: None, or why nothing can have been published.
 
     Raises:
         VirtError: libvirt could do it, and failed.
@@ -81,7 +81,7 @@ def look(connection: t.Any) -> tuple[dict[str, t.Any] | None, Refusal | None]:
 
 
 def effective(connection: t.Any, state_dir: Path) -> dict[str, t.Any]:
-    """The record that counts on this host: its file, unless that says active while another one is still published.
+    """The record that counts on this host: its file, unless that says active and another record is still published.
 
     Raises:
         RecordError: either of them is damaged.
@@ -94,7 +94,7 @@ def effective(connection: t.Any, state_dir: Path) -> dict[str, t.Any]:
 
 
 def for_snapshot(connection: t.Any, state_dir: Path) -> dict[str, t.Any]:
-    """As ``effective``, but a damaged record is shown as what it means: cordoned."""
+    """As ``effective``, but a damaged record counts as cordoned."""
     try:
         return effective(connection, state_dir)
     except maintenance.RecordError as error:

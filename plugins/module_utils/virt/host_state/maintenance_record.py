@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: brings a host's maintenance record into the state that is asked for, everywhere it is kept.
+# PRIVATE to the collection: writes a host's maintenance record in all places, as it is asked for.
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 
 
-class Outcome(t.NamedTuple):
+class Change(t.NamedTuple):
     changed: bool
     before: dict[str, t.Any]
     after: dict[str, t.Any]
     warnings: list[str]
 
 
-def keep(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Outcome:
+def apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Change:
     """Record what is asked for, in the file, the local fact and the host's libvirtd.
 
     Args:
@@ -34,13 +34,13 @@ def keep(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, che
     """
     before = _current(connection, request, state_dir)
     after = maintenance.next_record(before, request, _running(connection), _now())
-    places = _Places(connection, state_dir)
-    changed = not places.hold(after)
+    places = _RecordPlaces(connection, state_dir)
+    changed = not places.all_hold(after)
     if changed and not check_mode:
         if after["state"] == "maintenance" and places.open:
             after = _closed_and_empty(connection, before, request)
-        places.keep(after)
-    return Outcome(changed, before, after, places.warnings if after["state"] != "active" else [])
+        places.write(after)
+    return Change(changed, before, after, places.warnings if after["state"] != "active" else [])
 
 
 def _running(connection: t.Any) -> list[str]:
@@ -49,9 +49,9 @@ def _running(connection: t.Any) -> list[str]:
 
 
 def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], request: MaintenanceRequest) -> dict[str, t.Any]:
-    """The record of an open host that is empty once no source sends there any more; refused, it is as open as before.
+    """The record of an open host that is empty when no source sends there any more. If refused, it is open as before.
 
-    Whoever dies half-way leaves it cordoned.
+    A crash half-way leaves it cordoned.
     """
     cordon.publish(connection, maintenance.next_record(before, request._replace(state="cordoned"), [], _now()))
     try:
@@ -62,7 +62,7 @@ def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], request: Main
 
 
 def _current(connection: t.Any, request: MaintenanceRequest, state_dir: Path) -> dict[str, t.Any]:
-    """The record that counts; one that is damaged is replaced only by force."""
+    """The record that counts. A damaged one is replaced only by force."""
     try:
         return cordon.effective(connection, state_dir)
     except RecordError:
@@ -71,8 +71,8 @@ def _current(connection: t.Any, request: MaintenanceRequest, state_dir: Path) ->
         raise
 
 
-class _Places:
-    """Where the record is kept."""
+class _RecordPlaces:
+    """All places of the record: the file, the local fact, and the host's libvirtd."""
 
     def __init__(self, connection: t.Any, state_dir: Path) -> None:
         self._connection = connection
@@ -91,25 +91,25 @@ class _Places:
 
     @property
     def open(self) -> bool:
-        """Do other hosts see that guests may be sent here? A record that cannot be read counts as cordoned."""
+        """Whether other hosts see that guests may be sent here. A record that cannot be read counts as cordoned."""
         return not self._damaged and self._published is None
 
-    def hold(self, record: dict[str, t.Any]) -> bool:
-        """Does every place say this already?"""
+    def all_hold(self, record: dict[str, t.Any]) -> bool:
+        """Whether every place has this record already."""
         published = None if record["state"] == "active" or self.warnings else record
         return (
             not self._damaged
             and self._file == record
             and self._published == published
-            and (maintenance.fact_is_shown(self._state_dir) or self._never_kept())
+            and (maintenance.fact_is_shown(self._state_dir) or self._never_written())
         )
 
-    def _never_kept(self) -> bool:
-        """A host that was never anything but active needs no files to say so."""
+    def _never_written(self) -> bool:
+        """Whether there is no file. A host that has always been active needs none."""
         return not (self._state_dir / maintenance.FILE).exists()
 
-    def keep(self, record: dict[str, t.Any]) -> None:
-        """Write it everywhere, in the order in which a crash half-way leaves the host closed to guests."""
+    def write(self, record: dict[str, t.Any]) -> None:
+        """Write the record in all places, in such an order that a crash half-way leaves the host cordoned."""
         if record["state"] != "active":
             cordon.publish(self._connection, record)
         maintenance.store(record, self._state_dir)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: asks guests to shut down, and starts those that are shut off. Nobody is ended by force.
+# PRIVATE to the collection: asks guests to shut down, and starts guests that are shut off. No guest is ended by force.
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Power:
         """Ask each; returns by UUID who could not be asked, and why."""
         failed = {}
         for domain in running:
-            # Whatever comes of the call, it may have been heard.
+            # Also if the call fails, the guest may have got the request.
             self.shutting_down.append({"name": domain.name(), "uuid": domain.UUIDString()})
             try:
                 domain.shutdownFlags(0)
@@ -83,7 +83,7 @@ class Power:
         return failed
 
     def _await_end(self, running: list[t.Any], failed: t.Mapping[str, str], timeout_s: float) -> None:
-        """Wait for those that could be asked; the others are looked at all the same."""
+        """Wait for those that could be asked. The others are checked all the same."""
         deadline = time.monotonic() + timeout_s
         while True:
             running = [domain for domain in running if _is_on(domain)]
@@ -156,7 +156,7 @@ class Power:
 
 
 def _is_on(domain: t.Any) -> bool:
-    """Whether it runs; one that has gone from the host does not run on it."""
+    """Whether a guest runs. One that has gone from the host does not run there."""
     try:
         return bool(domain.isActive())
     except virt.libvirt.libvirtError as error:

@@ -17,7 +17,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.known_bugs import Verdict
 
 DEFAULT_DIRECTORY = "/etc/pki/qemu"
-#: As destination QEMU shows the server's; as source libvirt's default of verifying clients wants the client's.
+#: As destination QEMU shows the server's certificate. As source it needs the client's: libvirt verifies clients by
+#: default.
 CERTIFICATES = ("ca-cert.pem", "server-cert.pem", "client-cert.pem")
 KEYS = ("server-key.pem", "client-key.pem")
 
@@ -34,7 +35,7 @@ def directory(settings: t.Mapping[str, Setting]) -> str:
 def verdict(
     settings: t.Mapping[str, Setting], qemu_user: str, now: datetime.datetime, root: Path = Path("/")
 ) -> Verdict:
-    """Can this host encrypt a migration, as source and as destination? By its files; no connection is made."""
+    """Whether this host can encrypt a migration, as source and as destination. Reads files, and opens no connection."""
     where = directory(settings)
     folder = root / where.lstrip("/")
     remedy = (
@@ -71,7 +72,7 @@ def _expired(path: Path, shown: str, now: datetime.datetime) -> str | None:
 
 
 def _readable(path: Path, user: str) -> bool:
-    """May this user read a file? One that its group may read counts as readable: groups are not looked into."""
+    """Whether this user may read a file. If its group may read it, it counts as readable: groups are not checked."""
     try:
         account = pwd.getpwnam(user) if not user.lstrip("+").isdigit() else pwd.getpwuid(int(user.lstrip("+")))
         status = path.stat()

@@ -26,7 +26,7 @@ def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list
         return []
     libvirt = virt.libvirt
     try:
-        # No emulator named: the destination's own may lie elsewhere.
+        # Without an emulator: the path of the destination's own may differ.
         outcome = connection.compareHypervisorCPU(
             None,
             guest["arch"],
@@ -37,7 +37,7 @@ def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() != libvirt.VIR_ERR_CPU_INCOMPATIBLE:
-            # libvirt cannot compare for this architecture or emulator; it checks again when the guest arrives.
+            # libvirt cannot compare for this architecture or emulator. It checks again when the guest arrives.
             return []
         return [_incompatible(guest, host, str(error))]
     if outcome == libvirt.VIR_CPU_COMPARE_INCOMPATIBLE:

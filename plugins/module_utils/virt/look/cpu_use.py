@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: how many CPUs each guest really uses, by what its host has counted in a short while.
+# PRIVATE to the collection: how many CPUs each guest uses, measured by its host over a short time.
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
 
 
 def cpus_used(connection: t.Any, seconds: float) -> dict[str, float]:
-    """CPUs that each guest used meanwhile, QEMU's own threads included, by UUID; takes so many seconds.
+    """CPUs that each guest used, QEMU's own threads included, by UUID. This takes so many seconds.
 
     Guests that came or went meanwhile, or of which libvirtd says nothing, are left out.
     """
@@ -29,7 +29,7 @@ def cpus_used(connection: t.Any, seconds: float) -> dict[str, float]:
 
 
 def _counters(connection: t.Any) -> dict[str, int]:
-    """Nanoseconds of CPU by guest. Not from bulk statistics: these need a control group, which a container may lack."""
+    """Nanoseconds of CPU by guest. Bulk statistics would need a control group, which a container may not have."""
     domains = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
     answers = each(domains, lambda domain: domain.info()[4])
     return {domain.UUIDString(): used for domain, used in zip(domains, answers) if isinstance(used, int)}

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: asks the destination itself, over libvirt alone, just before a guest is sent there.
+# PRIVATE to the collection: what a destination says of itself over libvirt, just before a guest is sent there.
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _KIB = 1024
 
 
 def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
-    """As much of a host's snapshot as its libvirtd tells another host. What only its own files say is null.
+    """The part of a host's snapshot that its libvirtd tells other hosts. What only its own files say is null.
 
     Args:
         connection: to the destination's libvirtd; read-only is enough.
@@ -69,7 +69,7 @@ def incoming(connection: t.Any) -> int:
 
 
 def _available(connection: t.Any) -> int | None:
-    """Memory for new guests: what the kernel says is available, or what it could make free of its caches."""
+    """Memory for new guests: what the kernel says is available, or else what is free with its caches."""
     libvirt = virt.libvirt
     with contextlib.suppress(libvirt.libvirtError):
         statistics = connection.getMemoryStats(libvirt.VIR_NODE_MEMORY_STATS_ALL_CELLS)
@@ -100,7 +100,7 @@ def _emulators(connection: t.Any, described: t.Any) -> list[dict[str, t.Any]]:
             "arch": kind.arch,
             "emulator": kind.emulator,
             "machines": kind.machines,
-            # The destination is asked about the guest's whole CPU instead, which says more than its model.
+            # The destination is asked about the guest's whole CPU instead. That says more than a model.
             "cpu_models_usable": None,
         }
         for kind in capabilities.emulators(described)
@@ -115,7 +115,7 @@ def _maintenance(connection: t.Any) -> dict[str, t.Any]:
 
 
 def _domains(connection: t.Any) -> list[dict[str, t.Any]]:
-    """Names, states and memory of its guests: enough to see clashes and what memory is promised."""
+    """Names, states and memory of its guests: enough to find duplicates and the memory that is promised."""
     libvirt = virt.libvirt
     groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
     found = []

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: disks that are copied too because the destination cannot see them.
+# PRIVATE to the collection: whether a destination has a place for disks that are copied with the guest.
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 
 
 def refusals(connection: t.Any, guest: t.Mapping[str, t.Any], host: str) -> list[Refusal]:
-    """Why a destination has no place for the guest's disks; empty when it has, or when none is copied.
+    """Why a destination has no place for the guest's disks; empty when it has one, or when no disk is copied.
 
     libvirt makes a missing image by itself only in a storage pool whose directory is the image's own.
 

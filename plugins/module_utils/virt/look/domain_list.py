@@ -47,7 +47,7 @@ class DomainList:
         self.statistics, hung = _statistics(connection, self.domains if only else None)
         self.taken_at_s = time.time()
         if hung:
-            # Calls that hang have used up what libvirtd grants to one connection.
+            # Calls that hang have used up what libvirtd serves on one connection.
             connection = stack.enter_context(virt.connect(connection.getURI(), read_only=True))
             self.domains = _listed(connection, only)
         self.silent = {domain.UUIDString() for domain in self.domains if _occupied(domain)}
@@ -62,7 +62,7 @@ def _uuids(domains: t.Iterable[t.Any]) -> set[str]:
 
 
 def _occupied(domain: t.Any) -> bool:
-    """Has QEMU been owing an answer for longer than it ever needs? Asking this never waits for QEMU."""
+    """Whether QEMU has not answered for longer than it ever needs. This call never waits for QEMU."""
     try:
         state, _details, for_ms = domain.controlInfo()
     except virt.libvirt.libvirtError:
@@ -73,8 +73,8 @@ def _occupied(domain: t.Any) -> bool:
 def _statistics(connection: t.Any, domains: list[t.Any] | None) -> tuple[dict[str, dict[str, t.Any]], int]:
     """Statistics by UUID, of all domains or of these, and how many calls hang.
 
-    A call that meets a QEMU that hangs never returns, but holds that guest's lock, so that the next call (NOWAIT)
-    passes it over.
+    A call that meets a QEMU that hangs never returns. But it holds that guest's lock, so the next call (NOWAIT) skips
+    that guest.
     """
     lib = virt.libvirt
     groups = (

@@ -40,34 +40,34 @@ _INACTIVE = ("shutoff", "crashed")
 _KIB = 1024
 
 
-class Surroundings(t.NamedTuple):
-    """What a guest's description needs to know of its host."""
+class HostFacts(t.NamedTuple):
+    """What the description of a guest needs to know of its host."""
 
     storage: Storage
     facts: blockers.Facts
     default_hugepage_bytes: int
 
 
-def describe_all(connection: t.Any, surroundings: Surroundings, *, only: str | None = None) -> list[dict[str, t.Any]]:
+def describe_all(connection: t.Any, host: HostFacts, *, only: str | None = None) -> list[dict[str, t.Any]]:
     """Every guest of a host, active or not, by name; or the one with the UUID ``only``.
 
-    A guest that ends while it is looked at is left out. One whose QEMU does not answer is described by what libvirt
-    knows without it, with the blocker C(not_answering).
+    A guest that ends meanwhile is left out. A guest whose QEMU does not answer is described by what libvirt knows
+    without QEMU, with the blocker C(not_answering).
     """
     with contextlib.ExitStack() as stack:
         listing = DomainList(connection, only, stack)
         found = [_Guest(domain, listing) for domain in listing.domains]
         _ask_each(found, _Guest.look, _Guest.seen)
         _ask_each([guest for guest in found if guest.state not in _INACTIVE], _Guest.ask, _Guest.answered)
-        described = [guest.description(surroundings) for guest in found if not guest.vanished]
+        described = [guest.description(host) for guest in found if not guest.vanished]
     return sorted(described, key=lambda guest: guest["name"])
 
 
 def _ask_each(guests: list[_Guest], call: t.Callable[[_Guest], t.Any], take: t.Callable[[_Guest, t.Any], None]) -> None:
-    """Make a call on each guest that is not known to hang or to be gone, and let the guest take the answer."""
+    """Make a call on each guest that neither hangs nor is gone, and give the guest the answer."""
     asked = [guest for guest in guests if not guest.silent and not guest.vanished]
     for guest, answer in zip(asked, each(asked, call)):
-        if guest.spoilt(answer):
+        if guest.is_no_answer(answer):
             continue
         if isinstance(answer, Exception):
             raise answer
@@ -80,7 +80,7 @@ def _reason(state: int, reason: int) -> str:
 
 
 class _Guest:
-    """One guest while its description is put together."""
+    """One guest while its description is made."""
 
     def __init__(self, domain: t.Any, listing: DomainList) -> None:
         self._domain = domain
@@ -105,7 +105,7 @@ class _Guest:
         return guest_xml.parse(self._domain.XMLDesc(0))
 
     def seen(self, root: ET.Element) -> None:
-        """Take over what ``look`` returned."""
+        """Take what ``look`` returned."""
         self._root = root
 
     def ask(self) -> tuple[dict[str, t.Any] | None, list[str]]:
@@ -114,11 +114,11 @@ class _Guest:
         return job, [] if job else [target for target in self._targets() if self._domain.blockJobInfo(target)]
 
     def answered(self, answer: tuple[dict[str, t.Any] | None, list[str]]) -> None:
-        """Take over what ``ask`` returned."""
+        """Take what ``ask`` returned."""
         self._job, self._block_jobs = answer
 
-    def spoilt(self, answer: t.Any) -> bool:
-        """Is the answer none, because the guest hangs, is gone, or could not be asked?"""
+    def is_no_answer(self, answer: t.Any) -> bool:
+        """Whether there is no answer, because the guest hangs, is gone, or could not be asked."""
         lib = virt.libvirt
         if isinstance(answer, UnansweredError):
             self.silent = True
@@ -127,7 +127,7 @@ class _Guest:
         elif isinstance(answer, lib.libvirtError):
             code = answer.get_error_code()
             self.vanished = code == lib.VIR_ERR_NO_DOMAIN
-            # It waited in vain for the guest's lock; anything else: the guest has just ended.
+            # It waited in vain for the guest's lock. Any other error: the guest has just ended.
             self.silent = code == lib.VIR_ERR_OPERATION_TIMEOUT
         else:
             return False
@@ -158,18 +158,18 @@ class _Guest:
         disks = (guest_xml.disk(element) for element in self._root.findall("devices/disk"))
         return [disk["target"] for disk in disks if disk["target"] and disk["source"] and not disk["readonly"]]
 
-    def description(self, surroundings: Surroundings) -> dict[str, t.Any]:
+    def description(self, host: HostFacts) -> dict[str, t.Any]:
         """The guest as the contract has it."""
         root = self._root if self._root is not None else ET.Element("domain")
-        described = guest_xml.describe(root, default_hugepage_bytes=surroundings.default_hugepage_bytes)
+        described = guest_xml.describe(root, default_hugepage_bytes=host.default_hugepage_bytes)
         described["name"], described["uuid"] = self._domain.name(), self.uuid
         if described["memory_bytes"] is None:
             described["memory_bytes"] = self._bytes("balloon.maximum") or 0
         for disk in described["disks"]:
-            surroundings.storage.describe(disk)
+            host.storage.describe(disk)
         self._add_sizes(described["disks"])
-        facts = surroundings.facts._replace(
-            snapshots=self._snapshots(), block_jobs=self._block_jobs, tpm_shared=self._tpm_shared(surroundings.storage)
+        facts = host.facts._replace(
+            snapshots=self._snapshots(), block_jobs=self._block_jobs, tpm_shared=self._tpm_shared(host.storage)
         )
         found = blockers.blockers(root, facts) if self._root is not None else []
         head = {

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: asks both libvirtds what became of a guest.
+# PRIVATE to the collection: how one libvirtd, or both of a move, show a guest.
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 
-#: How long a daemon that was restarted, or a migration that is being rolled back, is given to settle. A killed
-#: destination daemon was seen to show the half-made guest for 6 s; libvirt notices a dead link after 30 s.
+#: How long both sides may take to agree after a daemon was restarted or a migration was aborted. A destination whose
+#: daemon was killed showed the unfinished guest for 6 s; libvirt notices a dead link after 30 s.
 AGREEMENT_TIMEOUT_S = 45.0
-#: A guest that a migration left paused goes on once both sides have said so for this long. It stands still meanwhile.
+#: A guest that a migration left paused may go on when both sides have said so for this long. It stands still meanwhile.
 RESUME_AFTER_S = 3.0
-#: A migration that is still at work is looked at again this often.
+#: Both sides are asked this often.
 POLL_S = 0.5
 
 
@@ -97,13 +97,13 @@ def await_agreement(
     sleep: t.Callable[[float], None] = time.sleep,
     watching: t.Callable[[Side, Side], bool] = lambda _here, _there: True,
 ) -> tuple[Verdict, Side, Side]:
-    """Look at both sides until they agree, or until patience ends.
+    """Ask both sides until they agree, or until the time is over.
 
     A migration that is still in flight is awaited as long as it lasts: its own deadline ends it, not this wait.
 
     Args:
         watching: called after each look at a move that is in flight; false says that it is not awaited any longer than
-            patience lasts.
+            ``timeout_s``.
     """
     end = clock() + timeout_s
     resumable_since: float | None = None

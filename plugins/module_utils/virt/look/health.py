@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what of a host must work before guests come to it.
+# PRIVATE to the collection: what must work on a host before guests come to it.
 
 from __future__ import annotations
 

@@ -41,11 +41,11 @@ SYSCTLS = (
     "vm.swappiness",
     "vm.unprivileged_userfaultfd",
 )
-#: What the kernel tells stalls of (PSI).
+#: The kernel tells for these how much waits for them (PSI).
 PRESSURES = ("cpu", "memory", "io")
-#: Who QEMU runs as where qemu.conf does not say: Debian's account, or the one of Fedora and its kin.
+#: The user that QEMU runs as where qemu.conf does not say: of Debian, of Fedora.
 QEMU_USERS = ("libvirt-qemu", "qemu")
-#: The first libvirt whose swtpm handling knows state on shared storage.
+#: The first libvirt that knows state of swtpm on shared storage.
 LIBVIRT_TPM_SHARED = (8, 10, 0)
 
 Version = tuple[int, ...]
@@ -87,7 +87,7 @@ def snapshot(
         "sysctls": host.sysctls,
         "maintenance": cordon.for_snapshot(connection, state_dir),
         "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in host.domains(only)],
-        # After the domains, which say for which architectures it matters.
+        # After the domains: they say for which architectures it matters.
         "emulators": host.emulators(),
     }
 
@@ -128,7 +128,7 @@ class _Host:
         }
 
     def pressure(self) -> dict[str, float | None]:
-        """Shares of the last minute for which something waited; of a container, those of the container."""
+        """Shares of the last minute for which something waited. In a container, those of the container."""
         places = {kind: (f"sys/fs/cgroup/{kind}.pressure", f"proc/pressure/{kind}") for kind in PRESSURES}
         return {
             kind: next(filter(lambda share: share is not None, map(host_files.pressure, map(self._text, files))), None)
@@ -145,7 +145,7 @@ class _Host:
                 page["free"] = self._connection.getFreePages([kib], cell["id"], 1)[cell["id"]][kib]
 
     def emulators(self) -> list[dict[str, t.Any]]:
-        """Those of the host's own architecture, and of others only what its guests use."""
+        """The emulators of the host's own architecture, and of other architectures those that its guests use."""
         arch = capabilities.cpu(self.capabilities)["arch"]
         return [
             {
@@ -195,12 +195,12 @@ class _Host:
             libvirt=self._libvirt, swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False
         )
         huge = self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES)
-        found = domains.describe_all(self._connection, domains.Surroundings(storage, facts, huge), only=only)
+        found = domains.describe_all(self._connection, domains.HostFacts(storage, facts, huge), only=only)
         self._architectures.update(guest["arch"] for guest in found if guest["arch"])
         return found
 
     def links(self) -> list[dict[str, t.Any]]:
-        """The network interfaces that have an address or are real; not those that belong to guests."""
+        """The network interfaces that have an address or are real devices, without those of guests."""
         result = []
         for link in _links():
             name = link.get("ifname", "")
@@ -225,7 +225,7 @@ class _Host:
         return result
 
     def _qemu_user(self) -> str | None:
-        """Who QEMU runs as."""
+        """The user that QEMU runs as."""
         configured = self._settings.get("user")
         if isinstance(configured, str) and configured:
             return configured
@@ -233,7 +233,7 @@ class _Host:
         return next((user for user in QEMU_USERS if user in accounts), None)
 
     def _declared_shared(self) -> list[str]:
-        """What the operator declared shared, if this libvirt heeds it."""
+        """What the operator has declared as shared, if this libvirt reads that."""
         declared = self._settings.get("shared_filesystems")
         heeded = self._libvirt >= host_files.LIBVIRT_SHARED_FILESYSTEMS
         return declared if heeded and isinstance(declared, list) else []
@@ -263,7 +263,7 @@ def _text(version: Version) -> str:
 
 
 def _links() -> list[dict[str, t.Any]]:
-    """What iproute2 says about all interfaces; nothing where it is missing."""
+    """All interfaces, by iproute2; none where it is not installed."""
     try:
         done = subprocess.run(
             ["ip", "-json", "-details", "address", "show"],

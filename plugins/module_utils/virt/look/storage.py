@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: where a guest's disks live, and whether other hosts see the same.
+# PRIVATE to the collection: where a guest's disks are, and whether other hosts see the same disks.
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
-#: Block devices that are a network's by their name.
+#: Names of block devices that are on a network.
 _NETWORK_DEVICES = re.compile(r"^(rbd|nbd|drbd)\d")
-#: In the path of a SCSI device in sysfs: what leads to it.
+#: The transport of a SCSI device, by its path in sysfs.
 _TRANSPORTS = ((re.compile(r"/session\d+/"), "iSCSI"), (re.compile(r"/rport-"), "Fibre Channel"))
 
 Where = tuple[t.Optional[bool], t.Optional[str]]
 
 
 class Storage:
-    """Says for each disk whether it is shared, and why; asks no storage that may hang.
+    """Says for each disk whether it is shared, and why. Asks no storage that may hang.
 
     Args:
         connection: to resolve volumes of storage pools.
@@ -39,7 +39,7 @@ class Storage:
         self._volumes: dict[str, str | None] = {}
 
     def describe(self, disk: dict[str, t.Any]) -> None:
-        """Fill in C(shared) and C(shared_why) of a disk: shared only when each layer of it is."""
+        """Fill in C(shared) and C(shared_why) of a disk. It is shared only if each of its layers is."""
         if not disk["source"]:
             return
         kind, source = disk["type"], disk["source"]
@@ -68,7 +68,7 @@ class Storage:
         return (True, f"{mount['type']} ({mount['source']})") if mount["shared"] else (False, mount["type"])
 
     def resolve(self, path: str) -> str:
-        """Follow symbolic links, but only where no server needs to answer for them."""
+        """Follow symbolic links, but none on network storage: its server may not answer."""
         done, left = "/", [part for part in path.split("/") if part]
         for _step in range(200):
             if not left:

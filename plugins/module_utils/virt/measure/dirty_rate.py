@@ -21,9 +21,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, each, within
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
 
-#: The most that QEMU takes.
+#: The most samples that QEMU takes.
 MONITOR_SAMPLES_PER_GIB = 16384
-#: A measurement ends some 20 ms after its window; this is how long a busy host may take.
+#: A measurement ends some 20 ms after its window. A busy host may take this long.
 GRACE_S = 5.0
 POLL_S = 0.02
 _BUSY = "already being measured"
@@ -33,12 +33,12 @@ Answer = t.Union[Reading, Refusal]
 
 
 class Sampler(t.Protocol):
-    """A way to measure: libvirt's call or QEMU's."""
+    """Measures by a call: libvirt's or QEMU's."""
 
     samples_per_gib: int
 
     def start(self, domain: t.Any, window_s: float) -> None:
-        """Start a measurement; it goes on by itself."""
+        """Start a measurement. It goes on by itself."""
 
     def result(self, domain: t.Any) -> int | None:
         """MiB/s of the measurement that was started, or None while it runs."""
@@ -98,7 +98,7 @@ class MonitorError(Exception):
 
 
 def measure(domains: t.Sequence[t.Any], sampler: Sampler, window_s: float) -> list[Answer]:
-    """Measure guests of one host all at once, which takes as long as one and disturbs none of them (measured).
+    """Measure guests of one host at the same time. That takes as long as for one, and disturbs none (measured).
 
     Args:
         domains: running guests.
@@ -136,7 +136,7 @@ def _begin(domain: t.Any, sampler: Sampler, window_s: float) -> None:
 
 
 def _timeout_s(window_s: float) -> float:
-    """How long another's measurement is awaited: it is most likely as long as ours."""
+    """How long somebody else's measurement is awaited. It is most likely as long as this one."""
     return window_s + 1.0
 
 

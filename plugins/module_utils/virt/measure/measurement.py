@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: measures the writable working sets of one host's guests, all at once, within a budget.
+# PRIVATE to the collection: measures the working sets of one host's guests at the same time, within a budget.
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, memory_sample
 
-#: Pieces of 16 KiB looked at in each guest's memory, and the time for them all; a piece takes 1 to 8 ms. With so many
-#: the share that compression leaves is off by 1 to 2 % of the memory, and so are the pages that hold something.
+#: So many pieces of 16 KiB are read of each guest's memory, in this share of the budget. A piece takes 1 to 8 ms. With
+#: so many the share that compression leaves is wrong by 1 to 2 % of the memory, and so is the share of touched pages.
 SAMPLE_CHUNKS = 192
 SAMPLE_SHARE = 0.3
-#: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are looked at.
+#: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are sampled.
 MIN_CHUNKS = 16
-#: Between the two looks at a guest's memory.
+#: Between the two readings of a guest's memory.
 PAUSE_S = 0.5
-#: The second takes as long as the first; only one that drags on is cut short.
+#: The second reading takes as long as the first. One that takes longer than so many times of it is ended.
 SECOND_READ_FACTOR = 1.5
 
 
 @dataclasses.dataclass
 class GuestMeasurement:
-    """What was learned of one guest.
+    """What was measured of one guest.
 
     Attributes:
         domain: the guest's ``virDomain``.
@@ -71,7 +71,7 @@ def measure_all(
     sample_memory: bool,
     needs_more: NeedsMore,
 ) -> list[GuestMeasurement]:
-    """Measure guests within a budget: a cheap look at all, then more for those whose forecast hangs on it.
+    """Measure guests within a budget: all of them once, then again those whose forecast depends on more.
 
     Args:
         connection: a writable one; libvirt counts starting a measurement as a change.
@@ -103,7 +103,7 @@ def measure_all(
 
 
 class _Budget:
-    """What is left of the time for a host. Its guests are measured at once, but each of them has to be asked."""
+    """The time left for a host. Its guests are measured at the same time, but each has to be asked by itself."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.monotonic() + seconds
@@ -114,11 +114,11 @@ class _Budget:
         return max(0.0, self._end - time.monotonic())
 
     def allows(self, window_s: float, guests: int) -> bool:
-        """Whether so many guests can still be measured, if asking takes as long as it did the last time."""
+        """Whether there is time to measure so many guests, if asking takes as long as the last time."""
         return window_s + self._asking_s * guests <= self.left_s
 
     def took(self, seconds: float, window_s: float, guests: int) -> None:
-        """Learn from a measurement of so many guests."""
+        """Take in how long a measurement of so many guests took."""
         self._asking_s = max(0.0, seconds - window_s) / max(1, guests)
 
 
@@ -139,9 +139,9 @@ def _run(guests: t.Sequence[GuestMeasurement], sampler: dirty_rate.Sampler, wind
 
 
 def _sample(guests: t.Sequence[GuestMeasurement], budget_s: float) -> None:
-    """Look at all guests, wait once, and look at all of them again."""
+    """Read a sample of all guests' memory, wait once, and read it again."""
     able = [guest for guest in guests if guest.refused is None]
-    # Where there is not the time for all, it is others each time.
+    # Where there is no time for all, each measurement samples others.
     random.shuffle(able)
     pause_s = min(PAUSE_S, budget_s / 3)
     look_s = (budget_s - pause_s) / 2
@@ -151,7 +151,7 @@ def _sample(guests: t.Sequence[GuestMeasurement], budget_s: float) -> None:
     second = _read([(guest, list(before)) for guest, before in first], SECOND_READ_FACTOR * look_s)
     again = {id(guest): after for guest, after in second}
     for guest, before in first:
-        # Without a look the forecast knows less, which it says; a guest that cannot be looked at can still be moved.
+        # Without a sample the forecast is less exact, and says so. The guest can be moved all the same.
         after = again.get(id(guest))
         if after:
             guest.sample = memory_sample.compare([(before[place], after[place]) for place in after])

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: looks at a sample of a guest's memory, to see whether it compresses and how it changes.
+# PRIVATE to the collection: reads a sample of a guest's memory twice: how well it compresses, and how it changes.
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import zlib
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 PAGE = 4096
-#: libvirt hands out 64 KiB at a time; but a call costs more than what it carries, and many small pieces tell more of a
-#: guest than few large ones.
+#: libvirt gives at most 64 KiB in a call. Many small pieces tell more of a guest than few large ones, and take about as
+#: long for each.
 CHUNK = 16384
 EMPTY = bytes(PAGE)
-#: Guests of PCs have their memory in one piece from here on up to the hole below 4 GiB.
+#: The memory of a PC is in one piece from here up to the hole below 4 GiB.
 LOWEST = 1 << 20
 HOLE = 2 << 30
 
@@ -49,7 +49,7 @@ class MemorySample:
 
 
 def spread(domain: t.Any, chunks: int) -> list[int]:
-    """Where to look in a guest's memory, evenly spread.
+    """Places to read in a guest's memory, evenly spread.
 
     What a guest's memory holds lies in stretches, so evenly spread pieces tell far more of it than random ones
     (measured on four guests with 96 and 192 pieces: a third of the scatter).
@@ -63,7 +63,7 @@ def spread(domain: t.Any, chunks: int) -> list[int]:
 
 
 def read(domain: t.Any, wanted: t.Iterable[int], *, least: int, budget_s: float) -> dict[int, bytes]:
-    """Read pieces of a guest's memory, by where they are; that does not stop the guest.
+    """Read pieces of a guest's memory, by their place. That does not stop the guest.
 
     Args:
         domain: a running guest, on a writable connection (libvirt asks for that).
@@ -81,7 +81,7 @@ def read(domain: t.Any, wanted: t.Iterable[int], *, least: int, budget_s: float)
 
 
 def places(size: int, chunks: int, offset: float) -> list[int]:
-    """Where to look in so many bytes: evenly spread, and any beginning of the list is nearly so. Pure.
+    """Places to read in so many bytes, evenly spread. So is any beginning of the list, nearly. Pure.
 
     The order is that of van der Corput (1935): the number of a piece, its bits in reverse.
 
@@ -101,7 +101,7 @@ def places(size: int, chunks: int, offset: float) -> list[int]:
 
 
 def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> MemorySample:
-    """Judge pieces of memory seen twice. Pure."""
+    """Judge pieces of memory that were read twice. Pure."""
     pages = zero = raw = packed = changed = changed_bytes = changed_packed = 0
     for before, after in pairs:
         starts = range(0, len(before), PAGE)
@@ -125,7 +125,7 @@ def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> MemorySample:
 
 
 def _differing(before: bytes, after: bytes) -> int:
-    """How many bytes of a page differ; byte by byte it would take as long as reading the page."""
+    """How many bytes of a page differ. A loop over the bytes would take as long as reading the page."""
     return PAGE - (int.from_bytes(before, "big") ^ int.from_bytes(after, "big")).to_bytes(PAGE, "big").count(0)
 
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: working sets as documents, measured now or remembered from before.
+# PRIVATE to the collection: working sets as documents: measured now, or the last ones that were kept.
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Request:
     bandwidth_bytes_per_s: int
 
 
-def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
-    """Measure, keep what was measured, and return it with what could not be."""
+def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
+    """Measure, keep what was measured, and return it with what could not be measured."""
     if request.budget_s <= 0:
         raise virt.VirtError(
             refusal(
@@ -91,15 +91,15 @@ def measured(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
         )
         working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
     for document in working_sets:
-        # A host without room for it has been measured all the same; the next forecast there only knows less.
+        # With a full disk the result is returned all the same. The next forecast there is less exact.
         with contextlib.suppress(OSError):
             history.add_measurement(request.state_dir, document["guest"]["uuid"], document)
     refusals = [dict(guest.refused) for guest in found if guest.refused is not None]
     return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
 
 
-def remembered(request: Request) -> dict[str, t.Any]:
-    """The last measurement of each guest that runs; changes nothing and needs no writable connection."""
+def last_measured(request: Request) -> dict[str, t.Any]:
+    """The last measurement of each guest that runs. Changes nothing and needs no writable connection."""
     working_sets, refusals = [], []
     with virt.connect(request.uri, read_only=True) as connection:
         for domain in _wanted(connection, request):
@@ -112,7 +112,7 @@ def remembered(request: Request) -> dict[str, t.Any]:
 
 
 def _link(request: Request) -> Link | None:
-    """The way of a move from here: as stated, else the fastest that moves have shown; None where nobody knows."""
+    """The link of a move from here: as stated, or the fastest that moves have shown; None where nobody knows."""
     if request.bandwidth_bytes_per_s:
         return Link(request.bandwidth_bytes_per_s)
     learned = [calibration.link_of(path) for path in history.calibrations(request.state_dir, "path").values()]
@@ -189,7 +189,7 @@ def _touched(sample: memory_sample.MemorySample | None, balloon: t.Mapping[str, 
 
 
 def _steady(share: float | None, kept: t.Sequence[t.Mapping[str, t.Any]]) -> float | None:
-    """How well memory compresses, half by this look and half by those before it: each sees a few hundred pages only.
+    """How well memory compresses, half by this sample and half by earlier ones: each has a few hundred pages only.
 
     By those before it alone where there was no time for a look.
     """

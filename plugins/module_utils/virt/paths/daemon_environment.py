@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the process that will carry out the migrations, and its environment.
+# PRIVATE to the collection: the environment of libvirt's daemon, which carries out the migrations.
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def check_guest_cpus(
         them = "the guest here" if len(guests) == 1 else f"all {len(guests)} guests here ({asked} asked)"
         return {"check": passed("cpu", "fits", f"{name} can provide the CPU of {them}")}
     names = listed([guest["name"] for guest in refused])
-    # The others can go: this stands against these guests only.
+    # The other guests can go there.
     return {
         "check": passed("cpu", "some_refused", f"{name} cannot run {names}: {refused[0]['refusals'][0]['reason']}"),
         "guests": refused,

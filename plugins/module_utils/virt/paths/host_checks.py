@@ -53,7 +53,7 @@ def check_versions(name: str, source: SourceHost, destination: Destination, conn
     here = (source.libvirt, source.qemu)
     note = known_bugs.between(name, here, destination.name, (libvirt, qemu))
     if note:
-        # Worth knowing, but no reason to forbid the path: most guests can go.
+        # Worth knowing, but no reason against the path: most guests can go.
         return {"check": "versions", "ok": True, **note}
     shown = f"libvirt {_shown(libvirt)}, QEMU {_shown(qemu)} on {destination.name}"
     return passed("versions", "fit", shown)

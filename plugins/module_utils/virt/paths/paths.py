@@ -35,7 +35,7 @@ GRACE_S = 1.0
 
 
 def paths(request: PathRequest, destinations: t.Sequence[Destination]) -> list[dict[str, t.Any]]:
-    """Try the way to each destination. This process itself opens no connection, and nothing can hold it up.
+    """Try the path to each destination, in child processes. Nothing can hold up this process.
 
     Raises:
         VirtError: this host itself cannot be asked.
@@ -106,7 +106,7 @@ def _work(request: PathRequest, source: SourceHost, destination: Destination) ->
 def _path(request: PathRequest, destination: Destination, end: child_process.Ended) -> dict[str, t.Any]:
     if end.error:
         raise RuntimeError(end.error)
-    # A check that was told twice was overtaken by its failure.
+    # Of a check that came twice, the last one counts.
     checks = list({message["check"]["check"]: message["check"] for message in end.said if "check" in message}.values())
     guests = [guest for message in end.said for guest in message.get("guests", [])]
     missing = [name for name in CHECKS if name not in {check["check"] for check in checks}]

@@ -32,7 +32,7 @@ def check_ports(source: str, destination: Destination, *, busy: bool) -> Check:
         busy: a guest may be coming in there. Its port must not be touched: QEMU takes one connection only.
     """
     address = destination.address or urllib.parse.urlsplit(destination.uri).hostname or ""
-    # The lowest ports are those in use while a guest comes in; the highest never is in practice.
+    # The lowest ports are in use while a guest comes in. In practice the highest never is.
     ports = [LAST_PORT] if busy else [FIRST_PORT, FIRST_PORT + 1, LAST_PORT]
     try:
         answers = connect_ports(address, ports, PORT_TIMEOUT_S)

@@ -44,7 +44,7 @@ def checks_of_path(
     Yields: each check as soon as it is done, as ``{"check": ..., "guests": [...]}``. A check that comes twice was
         overtaken by a later one.
     """
-    # Those that need no connection come first: they are told even if the connection hangs.
+    # Checks without a connection come first: they are reported even if the connection hangs.
     yield {"check": check_encryption(request, destination, root)}
     highest_port = check_ports(request.source, destination, busy=True)
     yield {"check": highest_port}

@@ -32,7 +32,7 @@ def measure(cluster, monkeypatch, tmp_path):
         request = working_sets.Request(
             "qemu:///system", "h1", str(tmp_path), None, 8, False, True, bandwidth_mib_s * MIB
         )  # fmt: skip
-        (document,) = working_sets.measured(request, lambda: "2026-11-28T02:00:00Z")["working_sets"]
+        (document,) = working_sets.measure(request, lambda: "2026-11-28T02:00:00Z")["working_sets"]
         return document, asked[-1]
 
     return run
