@@ -22,7 +22,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import pa
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,12 +58,12 @@ class Attempt:
 
     def calibrate(self, settings: Settings, ending: MigrationEnding) -> None:
         """Keep what the finished move taught."""
-        with _note_mistakes(self.move.log):
+        with _note_bugs(self.move):
             past_moves.calibrate(settings, self.move.step, self.appraised, self.decision, ending)
 
     def calibrate_set_up(self, settings: Settings) -> None:
         """Keep what the set-up of the move under way took."""
-        with _note_mistakes(self.move.log):
+        with _note_bugs(self.move):
             observation = self.job.observation
             past_moves.calibrate_set_up(settings, self.move.step, self.appraised, self.decision, observation)
 
@@ -78,12 +77,12 @@ def migration_job(context: MoveContext, step: Step, decision: Decision) -> Migra
 
 
 @contextlib.contextmanager
-def _note_mistakes(log: StepLog) -> t.Iterator[None]:
+def _note_bugs(move: Move) -> t.Iterator[None]:
     """Note a bug in the calibration. It must not hide where the guest is."""
     try:
         yield
     except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-        log.note(f"nothing was learned from this move ({type(error).__name__}: {error})")
+        move.log.note(f"nothing was learned from this move ({type(error).__name__}: {error})")
 
 
 def _rate_rule(intent: t.Mapping[str, t.Any]) -> tuple[int, int] | None:
