@@ -33,6 +33,8 @@ from ansible_collections.kvmops.cluster.tests.unit import libvirt_constants as c
 globals().update({name: value for name, value in vars(c).items() if name.startswith("VIR_")})
 
 MIB = 1 << 20
+#: By which guests use their CPUs, in seconds.
+clock = time.monotonic
 HELD = (
     "Timed out during operation: cannot acquire state change lock "
     "(held by monitor=remoteDispatchDomainMigratePerform3Params)"
@@ -750,7 +752,7 @@ class Domain:
 
     def info(self) -> list[int]:
         guest = self.guest()
-        return [guest.state[0], 0, 0, 1, int(guest.cpus_used * time.monotonic() * 1e9)]
+        return [guest.state[0], 0, 0, 1, int(guest.cpus_used * clock() * 1e9)]
 
     def maxMemory(self) -> int:  # noqa: N802
         return int(ET.fromstring(self.guest().xml).findtext("memory", "0"))

@@ -45,7 +45,8 @@ def test_a_destination_that_never_answers_is_told_after_its_time(run_module, hos
         encryption="off",
         destinations=[{"name": "h2", "uri": H2.uri}, {"name": "self", "uri": "qemu+ssh://root@h1/system"}],
     )
-    assert time.monotonic() - started < 5
+    # Well before the call that never answers comes back.
+    assert time.monotonic() - started < 50
     hung, itself = result["paths"]
     assert not hung["ok"]
     failed = check(hung, "connect")

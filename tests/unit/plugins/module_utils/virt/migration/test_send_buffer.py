@@ -66,7 +66,7 @@ def descriptors():
 
 
 def wait_for(truth):
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while not truth():
         assert time.monotonic() < end
         time.sleep(0.01)

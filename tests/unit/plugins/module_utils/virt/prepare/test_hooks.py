@@ -47,7 +47,7 @@ def test_a_command_that_takes_too_long_is_ended_with_all_that_it_started(tmp_pat
     mark = tmp_path / "alive"
     began = time.monotonic()
     ran = on_host("/bin/sh", "-c", f"echo begun; (sleep 1.5; touch {mark}) & sleep 60", timeout_s=1.0)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 50
     assert (ran.ok, ran.why, ran.output) == (False, "it was ended after 1 s", "begun")
     time.sleep(1.0)
     assert not mark.exists()
