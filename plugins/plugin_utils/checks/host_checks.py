@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what is wrong with a host by itself, before anything is sent to it or from it.
+# PRIVATE to the collection: what is wrong with a host itself, before a guest is sent to it or from it.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: whether a plan may still be carried out, in an operator's words.
+# PRIVATE to the collection: whether the cluster still is as a plan expects it, as a result of a task.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what a run says it did, held against what all libvirtds show afterwards.
+# PRIVATE to the collection: the results that a run reports, corrected by what all libvirtds show afterwards.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: a document in a file on the controller, whole or not at all.
+# PRIVATE to the collection: write a document to a file on the controller, whole or not at all.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: a cluster as one file, with all that a plan is made from, to be planned elsewhere.
+# PRIVATE to the collection: a file with all that a plan is made from, so that the plan can be made elsewhere.
 
 from __future__ import annotations
 

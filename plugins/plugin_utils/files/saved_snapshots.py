@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: snapshots that were saved as files.
+# PRIVATE to the collection: read snapshots that were saved as files.
 
 from __future__ import annotations
 

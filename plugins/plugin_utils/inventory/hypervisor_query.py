@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: how the controller looks at hypervisors, whatever of libvirt it has itself.
+# PRIVATE to the collection: ask hypervisors from the controller, with or without libvirt on the controller.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the exact solver of ortools (CP-SAT) for tight drains, where the controller has it.
+# PRIVATE to the collection: the exact solver of ortools (CP-SAT) for tight drains, if the controller has it.
 
 from __future__ import annotations
 

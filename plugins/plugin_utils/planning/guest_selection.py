@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: which guests an operator means, by name, UUID or JMESPath expression.
+# PRIVATE to the collection: find the guests that an operator names, by name, UUID or JMESPath expression.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the options of migration_plan, checked, as the planners take them.
+# PRIVATE to the collection: check the options of migration_plan, and turn them into what the planners take.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: from the options of migration_plan to a plan document.
+# PRIVATE to the collection: turn the options of migration_plan into a plan document.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: forecasts (kvmops.choice/1) in the words of a table.
+# PRIVATE to the collection: the words of a forecast (kvmops.choice/1) in a table.
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: a plan for whoever has to agree to it: JUnit for the pipeline, Markdown for the reader.
+# PRIVATE to the collection: a plan for review: JUnit for the pipeline, Markdown for the reader.
 
 from __future__ import annotations
 

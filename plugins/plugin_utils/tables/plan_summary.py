@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: what an operator must know of a plan as a whole: what it does, how long, what it leaves.
+# PRIVATE to the collection: sentences about a plan as a whole: what it does, how long it takes, who stays.
 
 from __future__ import annotations
 

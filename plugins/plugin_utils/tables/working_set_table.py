@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: measurements of a cluster as a table, with what a move of each guest would cost.
+# PRIVATE to the collection: measurements as a table, with the cost of moving each guest.
 
 from __future__ import annotations
 

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: the controller half of a long module. Starts it as an asynchronous job, shows what it
-# reports while it works, and carries on through lost connections.
+# PRIVATE to the collection: the part of a long module that runs on the controller. It starts the module as an
+# asynchronous job, shows its progress, and continues after lost connections.
 
 from __future__ import annotations
 

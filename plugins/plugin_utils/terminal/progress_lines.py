@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: progress lines as a host writes them and as a person reads them.
+# PRIVATE to the collection: read progress lines from a host, and show them to a person.
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The same evenness for less: another set of moves that reaches a score at a lower cost.
+"""Search for cheaper moves that reach the same score, by simulated annealing.
 
-Simulated annealing (Kirkpatrick et al., Science 220, 1983) over final places, from a set of moves that reaches the
-score. Its steps send a moved unit home or elsewhere, move another, exchange two, or let one that is still where a moved
-unit comes from go in its stead; a score above the aim is paid for, so that the search may pass through it. The order of
-the moves, and that every state in between is sound, is not looked at here (core/placement/move_order.py).
+The search (Kirkpatrick et al., Science 220, 1983) changes final places. It starts from moves that reach the score. A
+step does one of these: it moves a unit home, it moves a unit elsewhere, it swaps two units, or it sends home a unit
+that moved and moves another one of the same host instead. A score above the aim is allowed on the way, at a price. The
+order of the moves, and whether each state between them is permitted, is computed in move_order.py.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
 
 """A cluster in numbers: what does not change while guests move, and where the guests are at one moment.
 
-Hosts and units are numbered from 0. A unit is what moves as one: a guest, or the members of a keep-together group that
-share a host. All rules of a move but N+1 are asked here, each in constant time, so that a plan of thousands of moves
-over a thousand hosts can ask them for every move and every state in between.
+Hosts and units are numbered from 0. A unit moves as one: it is a guest, or the guests of a keep-together group on one
+host. ``State`` checks all rules of a move except N+1. Each check takes constant time, because a plan of thousands of
+moves over a thousand hosts makes it for each move and each state.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a plan must keep to, and what is known of moving each guest."""
+"""What a plan must keep to, and what is known about moving each guest."""
 
 from __future__ import annotations
 

@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Room by moving others: which guests that nobody asked to move must move too, so that all that must can.
+"""Make room by moving other guests: find the cheapest set of others that must move.
 
-Sets of others are tried from the cheapest on, each with an exact packing (core/packing.py). So the first set that works
-is the cheapest there is, as long as no packing on the way was given up; and when all sets are tried, none works.
+Sets of others are tried from the cheapest on, each with an exact packing (packing.py). So the first set that works is
+the cheapest one, if no packing before it was given up. If all sets fail, there is no such set.
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Where the guests of hosts that are to be empty go, in numbers.
+"""Find destinations for the guests of hosts that are to be empty, in numbers.
 
-First the plain way: one after the other, those with the fewest hosts to go to first and the largest of these before the
-others, spread so that the link of their source stays the only bottleneck. When that leaves some without a place, an
-exact packing; then moving others to make room, the cheapest first (core/ejection.py); then a search that proves nothing
-(core/repacking.py); and then the honest answer.
+1. Place one guest after the other. Guests with the fewest candidate hosts come first, then the largest. They are spread
+   so that no destination receives more than the busiest source sends.
+2. If guests are left: an exact packing, which also moves other guests, the cheapest first (ejection.py).
+3. If that gives up: the exact solver, if there is one; then a search that proves nothing (repacking.py).
+4. If that finds nothing either: place as many as possible, and say that the rest has no place.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A cluster in numbers out of snapshots: rooms, kinds, groups, what is pinned and why."""
+"""Turn snapshots into a cluster in numbers: capacities, equivalence classes, groups, and pinned guests."""
 
 from __future__ import annotations
 

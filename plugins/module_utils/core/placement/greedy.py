@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Even a cluster out: one move after the other, each the best there is for what it costs.
+"""Lower the score of a cluster with single moves: each time the move that gains most for its cost.
 
-In a large cluster only the hottest hosts are asked for guests and only the coolest for room; when they find nothing,
-more are asked before it is given up.
+In a large cluster, only the most loaded hosts are tried as sources and only the least loaded ones as destinations. If
+they give no move, more hosts are tried.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What snapshots say of the load of hosts and guests, as far as anybody measured it."""
+"""The load of hosts and guests as snapshots show it, and averages for guests that were not measured."""
 
 from __future__ import annotations
 

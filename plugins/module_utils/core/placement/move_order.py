@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""In which order units move, so that every state on the way is sound, and which moves must wait for which.
+"""Order the moves so that each state between them is permitted, and say which moves wait for which.
 
-Whatever order the moves finish in, as long as each waits for those it names: no host is overfull and no keep-apart
-group shares a host. Where guests wait for each other in a ring, the cheapest is parked on a third host.
+If each move waits for those that it names, no host is overfull and no keep-apart group shares a host, whatever the
+order in which moves end. If guests wait for each other in a cycle, the cheapest one waits on a third host.
 """
 
 from __future__ import annotations

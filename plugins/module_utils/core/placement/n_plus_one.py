@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""N+1: could any one open host fail, and the others take its guests?
+"""N+1: if any one open host fails, can the other hosts run its guests?
 
-The answer for a host is a packing of its guests into what is free elsewhere. Finding one proves that it can; where the
-plain way finds none, an exact packing with a limit is tried, so that "no" may mean "not found".
+The answer for a host is a packing of its guests into the free memory of the others. A packing that is found proves that
+it can fail. If the simple way finds none, an exact packing with a limit is tried; so "no" may mean "not found".
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Why a guest has no place, which constraint binds, and what would free it."""
+"""Say why a guest has no destination: which constraint binds, and what would give it one."""
 
 from __future__ import annotations
 

@@ -2,10 +2,12 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Exact packing: can these units all find room? Depth first, the largest first, and honest about giving up.
+"""Exact packing: find a host for each unit, or prove that there is none.
 
-Where little room is to spare, a host that is left with less than the smallest unit needs wastes it, and how much may be
-wasted in all is known: what is free less what is needed. That bound cuts nearly everything a tight packing could try.
+The search is depth first, the largest units first. It is given up after a number of tries.
+
+A host that is left with less memory than the smallest unit needs wastes that memory. The memory that may be wasted in
+all is known: the free memory less the needed memory. This bound cuts off nearly all branches of a tight packing.
 """
 
 from __future__ import annotations

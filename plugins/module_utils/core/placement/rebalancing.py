@@ -4,9 +4,10 @@
 
 """Rebalance a cluster at the least cost, in numbers.
 
-First greedy.py makes single moves as long as they help, whatever they cost (as hbal does), and swap.py goes a little
-further. That score, or one a little above it, is the aim. Then another set of moves is searched for that reaches the
-aim at less cost: by annealing.py or, where that would take too long, by the cheapest moves first and swaps after them.
+1. greedy.py makes single moves while they help, whatever they cost (as hbal does), and swap.py goes a little further.
+   The score that they reach, or a little above it, is the aim.
+2. Another set of moves is searched that reaches the aim at less cost: by annealing.py or, in a very large cluster, by
+   the cheapest moves first and swaps after them.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A search for tight clusters: hosts may be overfull on the way, which is paid for until none is.
+"""Search places in a tight cluster by simulated annealing. On the way, hosts may be overfull, at a price.
 
-Simulated annealing over final places. Movers go anywhere for nothing; every other unit costs what its move costs as
-long as it is not at home. It proves nothing, but finds what an exact search (core/ejection.py) would take too long for.
+The search changes final places. Moving a mover costs nothing. Each other unit costs what its move costs while it is not
+at home. The search proves nothing, but it finds places where the exact search (ejection.py) takes too long.
 """
 
 from __future__ import annotations

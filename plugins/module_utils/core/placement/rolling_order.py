@@ -2,11 +2,12 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A rolling upgrade in numbers: the order of hosts and moves that moves no guest more often than it must.
+"""Order the hosts and moves of a rolling upgrade so that few guests move twice.
 
-Every guest leaves its host at least once. With an empty host to begin with, once is enough: it is upgraded first, the
-next host's guests go there, that host is upgraded and takes those of the next. Without one, the guests of the first
-host go to hosts that are yet to be upgraded, and move again with these: so the first is the one with the fewest.
+Each guest leaves its host at least once. If there is an empty host, once is enough: it is upgraded first, the guests of
+the next host go there, that host is upgraded and takes the guests of the next one, and so on. Without an empty host,
+the guests of the first host go to hosts that are not upgraded yet, and move again with these. So the host with the
+fewest guests is the first.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How uneven a cluster is, in one number, kept up to date in constant time as guests move.
+"""Compute in one number how unevenly a cluster is loaded, and update it in constant time for each move.
 
-A score is a weighted sum of standard deviations over the open hosts (population form), 0 when all are alike. Two
-tables of weights are here: the formula of Ganeti's hbal for guests on shared storage, for comparison, and our own.
+A score is a weighted sum of standard deviations over the open hosts (population form). It is 0 if all hosts are alike.
+There are two tables of weights: the formula of Ganeti's hbal for guests on shared storage, for comparison, and ours.
 
 hbal (Ganeti 3.0, src/Ganeti/HTools/Cluster/Metrics.hs, and hbal(1) "CLUSTER SCORING"): free memory and the ratio of
 virtual to physical CPUs weigh 1 each (0.5, and again 0.5 for their twins with forthcoming instances); the loads of CPU,

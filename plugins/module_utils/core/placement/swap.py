@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Even a large cluster out by exchanges, where no single move helps any more: the numbers of guests are even already.
+"""Lower the score of a large cluster with swaps, where no single move helps any more.
 
-Two hosts with loads that are wrong in opposite ways are held side by side, and of all pairs of their guests the one
-with the most gain for its cost is exchanged.
+Two hosts whose loads deviate in opposite directions are compared. Of all pairs of their guests, the pair that gains
+most for its cost is swapped.
 """
 
 from __future__ import annotations

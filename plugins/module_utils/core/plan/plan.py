@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The plan document: made, read back, and held against the cluster it was made for."""
+"""The plan document: its id, its content, and whether it is for these hosts."""
 
 from __future__ import annotations
 

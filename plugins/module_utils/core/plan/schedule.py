@@ -2,13 +2,15 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""When each step of a plan starts and ends, when all are over, and whether that fits a window.
+"""Compute when each step of a plan starts and ends, and how far the plan is above the lower bound.
 
-The steps of a source run in the plan's order, each as soon as those it waits for are over and source, destination and
-links have a slot free: what the executor does. Where several run at once they share what they go over, so while a step
-fills the link it gets on as much slower as there are others. The bound is what no order could beat: the busiest source,
-destination or link with its slots all taken, what it has to carry in all, the longest step, the longest chain of steps
-that wait for each other (Graham 1966; for one slot each, open shop by Gonzalez and Sahni, J. ACM 23, 1976).
+The steps of a source run in the plan's order. A step starts when the steps that it waits for have ended, and when its
+source, its destination and its links each have a free slot. The executor does the same. Steps that run at the same time
+share links: a step that fills a link takes longer, the more other steps use that link.
+
+No order of steps is faster than the lower bound. The bound is the largest of: the busiest source, destination or link
+with all its slots in use; the bytes that it carries; the longest step; the longest chain of steps that wait for each
+other (Graham 1966; with one slot each, open shop by Gonzalez and Sahni, J. ACM 23, 1976).
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the sources of one plan must know of each other, as nobody coordinates them."""
+"""The order in which the sources of one plan take turns.
+
+Each source carries out its own steps, and no process coordinates them. So each computes the same order from the plan.
+"""
 
 from __future__ import annotations
 

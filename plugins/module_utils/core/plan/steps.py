@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""From moves in numbers to the steps of a plan, and to what is expected of them."""
+"""Turn moves in numbers into steps of a plan, and compute when they start and end."""
 
 from __future__ import annotations
 

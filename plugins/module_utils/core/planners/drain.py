@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Empty hosts: one, several, or a whole rack at once; the guests go to all others."""
+"""Plan to empty one host, several hosts or a whole rack at once. The guests go to all other hosts."""
 
 from __future__ import annotations
 

@@ -2,14 +2,15 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What is known of moving each guest before anybody knows where it goes.
+"""Estimate what moving each guest costs, before it is known where the guest goes.
 
-A guest that was measured is forecast towards every open host, once for those that are alike to it. A destination to
-which no way of moving keeps its intent is barred to it; a guest that is refused everywhere stays, and says why. Guests
-that were not measured can be promised nothing, so nothing is held against them but what no guest can keep there.
+A guest that was measured is forecast towards each open host. Destinations that a forecast cannot tell apart are
+forecast once. If no method keeps the guest's intent towards a destination, the guest does not go there. If that is so
+for all destinations, the guest stays, with the refusal. A guest that was not measured is refused only what no guest can
+have there.
 
-A forecast takes milliseconds, and of a large cluster few guests move. So only those are forecast who surely leave their
-host, or whom a plan has chosen; the others are reckoned with what two passes over their memory send.
+A forecast takes milliseconds, and few guests of a large cluster move. So only guests that surely move, or that a plan
+has chosen, are forecast. For the others, the cost is estimated: the bytes of two passes over their memory.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which host a guest was sent away from and is still wanted on, by what runs have told of it since."""
+"""Find the hosts that want a guest back, from the reports of earlier runs."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Rules, weights and slots of a plan, as an operator states them."""
+"""Check the options ``rules``, ``weights`` and ``slots``, and turn them into what the planners take."""
 
 from __future__ import annotations
 

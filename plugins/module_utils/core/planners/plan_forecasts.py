@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a whole plan will cost: measurements and lessons of all hosts, put to each move of it."""
+"""Forecast any move of a plan from the measurements and the calibration of all hosts."""
 
 from __future__ import annotations
 

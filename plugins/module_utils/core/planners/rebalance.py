@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Plan a rebalance: the moves that even a cluster out, the ones that gain most for their cost first."""
+"""Plan a rebalance: the moves that lower the score. Those that lower it most for their cost come first."""
 
 from __future__ import annotations
 

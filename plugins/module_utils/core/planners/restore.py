@@ -2,7 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Bring guests home, in an order in which each finds room: one home may only be free once another guest has left it."""
+"""Plan the moves that bring guests home, in an order in which each guest finds free memory.
+
+One home may have no free memory until another guest has left it.
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What belongs home: the guests that left a host and are still wanted there."""
+"""Find the guests that belong on other hosts than they are on: by their metadata, or because they left."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Guests that a goal concerns without moving them."""
+"""Find guests that are shut off on the hosts of a goal. They do not move."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which guests that cannot move may be shut down while their host is away, and which stand in its way."""
+"""Decide which guests that cannot move may be shut down while their host is upgraded."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Plan a rolling upgrade: which host when, and where its guests go meanwhile."""
+"""Plan a rolling upgrade: the order of hosts, and where the guests of each host go."""
 
 from __future__ import annotations
 

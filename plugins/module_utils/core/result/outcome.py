@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What became of a move, judged from what both libvirtds say and from nothing else."""
+"""Judge what became of a move, only from what the two libvirtds say."""
 
 from __future__ import annotations
 

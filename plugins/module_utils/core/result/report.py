@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The report: a plan and what came of it, side by side, with what an operator must do now."""
+"""The report: a plan and its results, and what an operator must do now."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What became of one step of a plan (docs/contracts.md, "Step result")."""
+"""The result of one step of a plan (docs/contracts.md, "Step result")."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a rolling upgrade leaves on a host, so that a later run goes on where an earlier one stopped."""
+"""The record of a rolling upgrade on a host. A later run reads it and continues there."""
 
 from __future__ import annotations
 

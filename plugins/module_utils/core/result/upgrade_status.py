@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Where a rolling upgrade stands: what an earlier run has done, what it has begun, and what is left."""
+"""How far a rolling upgrade has come: which hosts are done, begun or left."""
 
 from __future__ import annotations
 

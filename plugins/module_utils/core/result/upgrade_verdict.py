@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Whether a host that was upgraded may take guests again, by what is proven and not by what is missing."""
+"""Decide whether a host that was upgraded may take guests again. What is not proven counts against it."""
 
 from __future__ import annotations
 

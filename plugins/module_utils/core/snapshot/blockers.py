@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What stops a guest from leaving its host, whatever the destination.
+"""Find what stops a guest from leaving its host, whatever the destination.
 
-One table (``RULES``): a rule looks at the guest's live XML and at what its host knows about it, and yields refusals.
-libvirt and QEMU refuse all of these themselves, but only after the migration has begun, and in their words.
+One table (``RULES``): a rule reads the guest's live XML and facts from its host, and yields refusals. libvirt and QEMU
+refuse the same, but only after the migration has begun, and in their own words.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a host can do, read from libvirt's capabilities."""
+"""Read what a host can do from libvirt's capabilities."""
 
 from __future__ import annotations
 

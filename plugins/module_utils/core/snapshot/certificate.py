@@ -2,9 +2,9 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""From when to when a certificate is valid: the one thing about it that goes wrong by itself.
+"""Read from when to when a certificate is valid.
 
-Reads the few fields of DER that stand before the dates; whether a certificate is trusted is for QEMU to say.
+Only the few DER fields before the dates are read. QEMU decides whether it trusts a certificate.
 """
 
 from __future__ import annotations

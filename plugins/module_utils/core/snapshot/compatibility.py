@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Can this guest go from this host to that one? A pure function over two snapshots.
+"""Decide whether a guest can go from one host to another, from two snapshots.
 
-What only the destination itself can tell (every feature of its CPU, its free ports, a bridge's name) is asked over
-the path, not here. A value a host could not tell (null) is no reason to refuse: libvirt asks again before it moves
+Some answers only the destination has: all CPU features, free ports, the name of a bridge. They are asked over the path,
+not here. A value that a host could not tell (null) is no reason to refuse: libvirt checks again before it moves
 anything.
 """
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Disks that are copied over the network because the destination cannot see them."""
+"""Find the disks that must be copied over the network, because the destination has no access to them."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Guests that are active on several hosts at once, while no migration explains it: they may destroy their disk."""
+"""Find guests that are active on several hosts while no migration explains it. They may destroy their disk."""
 
 from __future__ import annotations
 

@@ -2,11 +2,11 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Kinds of hosts and kinds of guests: what core/snapshot/compatibility.py would say the same about.
+"""Equivalence classes of hosts and of guests, for which compatibility.py gives the same answer.
 
-Real clusters have thousands of guests and a handful of kinds of each, so that it is asked a handful of times. Two hosts
-are of one kind when they agree in everything it looks at but name, guests and maintenance; so are two guests when they
-agree in all it looks at but name and UUID.
+Real clusters have thousands of guests but only few classes. So the question is asked only a few times. Two hosts are in
+one class if they agree in all that compatibility.py reads, except name, guests and maintenance. Two guests are in one
+class if they agree in all that it reads, except name and UUID.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What keeps a guest where it is, whatever the destination: its state, its devices, its own host."""
+"""Find what keeps a guest on its host, whatever the destination: its state, its devices, or the host itself."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A guest's live XML as the part of the snapshot that it determines (docs/contracts.md, "Snapshot", ``domains``)."""
+"""Turn a guest's live XML into its part of a snapshot (docs/contracts.md, "Snapshot", ``domains``)."""
 
 from __future__ import annotations
 

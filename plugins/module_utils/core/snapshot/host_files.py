@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Pure parsers for what a host says about itself in files: qemu.conf, /proc/self/mountinfo, /proc/meminfo, PSI."""
+"""Parse files of a host: qemu.conf, /proc/self/mountinfo, /proc/meminfo and pressure (PSI)."""
 
 from __future__ import annotations
 

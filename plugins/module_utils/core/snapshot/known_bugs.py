@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the versions of libvirt and QEMU on a host mean for a migration: what works, and what is known to be broken.
+"""What the versions of libvirt and QEMU on a host can do, and which known bugs they have.
 
-Each entry of ``BUGS`` was seen, or read in the source or the release notes, of the versions it names. A host is judged
-by its own versions; what two hosts mean to each other is in ``between``.
+Each entry of ``BUGS`` was observed, or read in the source or the release notes of the versions that it names. ``bugs``
+judges one host by its own versions. ``between`` judges two hosts.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How much room a guest needs and a host has, in ordinary memory and in huge pages.
+"""How much memory a guest needs and how much a host can give, in ordinary memory and in huge pages.
 
-A host's room is what it could give to new guests *if every guest it already runs used all it was promised*: memory
-that is free only because a guest has not touched it yet is not counted. Guests never fit by luck.
+A host can give what would be free *if each guest that it runs used all memory it was promised*. Memory that a guest has
+not touched yet is not counted as free.
 """
 
 from __future__ import annotations

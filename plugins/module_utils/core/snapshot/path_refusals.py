@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What the paths between hosts (``kvmops.path/1``, as their sources see them) say against a move."""
+"""Index the refusals of paths (``kvmops.path/1``) by source, destination and guest."""
 
 from __future__ import annotations
 

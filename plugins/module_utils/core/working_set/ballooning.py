@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Whether memory that a guest does not need is worth freeing before it moves, and how much of it."""
+"""Decide whether to free memory of a guest before it moves, and how much."""
 
 from __future__ import annotations
 

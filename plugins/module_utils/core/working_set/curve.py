@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""W(t) at any t: from the fit where it holds, from the points otherwise, with what it may be at least and at most."""
+"""W(t) at any t, with a lower and an upper value: from the fit where it holds, otherwise from the points."""
 
 from __future__ import annotations
 

@@ -2,12 +2,12 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Make noisy points into a curve that can be: never falling, ever flatter, through the origin.
+"""Correct noisy points of W(t) so that the curve never falls and becomes flatter.
 
-The unique pages dirtied in a window can only grow with the window, and grow more slowly the longer it is, because a
-page counts once. The nearest such curve in the sense of weighted least squares is found with Hildreth's method (project
-on one constraint after the other, keeping a multiplier for each), which needs no library and is exact enough after some
-hundred sweeps for the handful of points there are.
+The unique pages dirtied in a window can only grow with the window. They grow more slowly the longer it is, because a
+page counts once. The nearest such curve (weighted least squares) is computed with Hildreth's method: project on one
+constraint after the other, with a multiplier for each. It needs no library, and is exact enough after some hundred
+sweeps.
 """
 
 from __future__ import annotations

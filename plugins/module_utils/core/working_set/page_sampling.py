@@ -2,12 +2,12 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What a page-sampling measurement of the hypervisor really says: an estimate without bias, and its error.
+"""Turn the answers of a page-sampling measurement into unbiased estimates with their errors.
 
-QEMU hashes so many random pages a GiB at the start and at the end of a window and counts those that changed. The rate
-it answers with, times the window, is not a rate of writes but W(window): the unique bytes dirtied in that window. Two
-things make it coarse. Sampling: of a 384 MiB guest only 192 pages are looked at with the default of 512 a GiB.
-Rounding: the rate is cut down to whole MiB/s, so a window of 5 s knows steps of 5 MiB only.
+QEMU hashes some random pages for each GiB at the start and at the end of a window, and counts those that changed. Its
+answer times the window is not a rate of writes but W(window): the unique bytes dirtied in that window. The answer is
+coarse for two reasons. Sampling: with the default of 512 pages for each GiB, 192 pages of a guest of 384 MiB are read.
+Rounding: the rate is rounded down to whole MiB/s, so a window of 5 s has steps of 5 MiB.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A working set as a migration that did not get through has shown it: a guest may be hotter than it was measured."""
+"""Scale a working set up to what a migration that did not converge has shown."""
 
 from __future__ import annotations
 

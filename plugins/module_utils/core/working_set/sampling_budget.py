@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How a budget of seconds is spent on measuring working sets: a cheap look at all, then more where it matters."""
+"""Spend the seconds for measuring: first few windows of all guests, then more of those that need it."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How much of its memory a guest has touched: what the first pass of a migration has to send."""
+"""Estimate how much of its memory a guest has touched. The first pass of a migration sends it."""
 
 from __future__ import annotations
 

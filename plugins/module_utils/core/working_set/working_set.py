@@ -2,9 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A guest's writable working set: the document ``kvmops.working_set/1``, made from readings and read back as a
-curve.
-"""
+"""The document ``kvmops.working_set/1``: made from readings, and turned back into a curve."""
 
 from __future__ import annotations
 
