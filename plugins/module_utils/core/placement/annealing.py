@@ -28,7 +28,7 @@ IN_STEAD = 0.5
 
 
 class Annealing:
-    """One search. ``best`` holds the cheapest places found so far whose score is not above the aim."""
+    """One search. ``best`` has the cheapest places found so far whose score is not above the aim, with their cost."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Annealing:
         self.best = (self.spent, list(state.where)) if score.value <= aim else (math.inf, list(state.where))
 
     def run(self, tries: int, rng: random.Random) -> None:
-        """Look for something cheaper, so many times."""
+        """Try so many random steps."""
         if not self.moved or len(self.hosts) < 2:
             return
         price = self._price(self.score.value, self.spent)
@@ -91,7 +91,7 @@ class Annealing:
         return self.costs[unit] * ((destination != home) - (source != home))
 
     def _draw(self, rng: random.Random) -> tuple[int, int | None, int] | None:
-        """A step at random: a unit, the one that goes back in exchange, the destination."""
+        """Draw a random step: a unit, the unit that goes back in a swap (or None), and the destination."""
         where, dice = self.state.where, rng.random()
         if self.moved and dice < 0.6:
             unit = self.moved[int(rng.random() * len(self.moved))]
@@ -110,7 +110,7 @@ class Annealing:
         return (unit, None, destination) if destination != where[unit] else None
 
     def _draw_in_stead(self, unit: int, rng: random.Random) -> tuple[int, int | None, int] | None:
-        """A moved unit goes home, and one that is there goes where it was."""
+        """Draw a step that sends a moved unit home, and sends a unit from there to where it was."""
         home = self.start[unit]
         there = [other for other in self.state.on[home] if not self._is_fixed[other]]
         return (unit, there[int(rng.random() * len(there))], home) if there else None
@@ -120,7 +120,7 @@ class Annealing:
         return len(self.moved) + new > self._most_moves
 
     def _is_sound(self, unit: int, back: int | None, source: int, destination: int) -> bool:
-        """Would both be where they may be, with room for both?"""
+        """Return whether both units may be where the step takes them, with enough memory and CPUs for both."""
         state = self.state
         if back is None:
             return state.has_room(unit, destination) and self._may(unit, destination)
@@ -134,7 +134,7 @@ class Annealing:
         return self._may(unit, destination, back) and self._may(back, source, unit)
 
     def _may(self, unit: int, host: int, leaves: int | None = None) -> bool:
-        """May it be there at the end, given that ``leaves`` goes away?"""
+        """Return whether a unit may be on a host in the end, if the unit ``leaves`` goes away."""
         state, home = self.state, self.start[unit]
         groups = state.cluster.units[unit].apart
         if groups and not state.is_apart(unit, host):

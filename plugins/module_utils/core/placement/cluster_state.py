@@ -100,7 +100,7 @@ def all_alike(dummy_guest_class: int, dummy_host_class: int) -> t.Sequence[bool]
 
 
 class Compatibility:
-    """Which guests can run where, as far as that does not change: by kinds, and a few pairs on top of that."""
+    """Which guests can run on which hosts, as far as moves do not change it: by class, with exceptions."""
 
     def __init__(
         self,
@@ -124,7 +124,7 @@ class Compatibility:
         self.may_downgrade = may_downgrade
 
     def row(self, guest_class: int, host_class: int) -> t.Sequence[bool]:
-        """For each kind of host, whether such a guest may go there from a host of that kind."""
+        """Return for each class of hosts whether a guest of this class may go there from a host of that class."""
         found = self._known.get((guest_class, host_class))
         if found is None:
             found = self._known[guest_class, host_class] = self._rows(guest_class, host_class)
@@ -140,12 +140,12 @@ class Cluster(t.NamedTuple):
     names: t.Mapping[str, str] = {}
 
     def name_of(self, unit: int) -> str:
-        """The unit's guests, for a sentence."""
+        """Return the names of the unit's guests, for a sentence."""
         return " and ".join(self.names.get(guest, guest) for guest in self.units[unit].guests)
 
 
 class State:
-    """Where every unit is, and what room that leaves. Lists are indexed by host (``free``, ``on``) or by unit."""
+    """Where each unit is, and what is free. Lists are indexed by host (``free``, ``on``) or by unit."""
 
     def __init__(self, cluster: Cluster, where: t.Sequence[int] | None = None) -> None:
         self.cluster = cluster
@@ -166,18 +166,18 @@ class State:
                 self.drop(unit, host)
 
     def copy(self) -> State:
-        """The same moment, free to go on from."""
+        """Return an independent copy of this state."""
         made = State(self.cluster, self.where)
         made.is_open, made.level = list(self.is_open), list(self.level)
         return made
 
     def move(self, unit: int, host: int) -> None:
-        """Put a unit on another host, without asking whether it may go there."""
+        """Put a unit on another host, without checks."""
         self.lift(unit)
         self.drop(unit, host)
 
     def lift(self, unit: int) -> None:
-        """Take a unit off its host, for a search; it is nowhere then, until it is dropped."""
+        """Take a unit off its host. It is NOWHERE until it is dropped."""
         host, facts = self.where[unit], self.cluster.units[unit]
         self.on[host].discard(unit)
         self.free[host] += self.need[unit]
@@ -189,7 +189,7 @@ class State:
         self.where[unit] = NOWHERE
 
     def drop(self, unit: int, host: int) -> None:
-        """Put a unit that was lifted on a host."""
+        """Put a lifted unit on a host."""
         facts = self.cluster.units[unit]
         self.where[unit] = host
         self.on[host].add(unit)
@@ -201,12 +201,14 @@ class State:
             self.free_pages[host, size] = self.free_pages.get((host, size), 0) - count
 
     def arrive(self, unit: int, host: int) -> None:
-        """Put a unit on another host that keeps room on the first too, as it does while it moves; for a trial."""
+        """Put a unit on another host while it also keeps its memory on the first, as during a migration; for a
+        trial.
+        """
         self.on[self.where[unit]].discard(unit)
         self.drop(unit, host)
 
     def may_go(self, unit: int, host: int, source: int | None = None) -> bool:
-        """May it go there, from where it is or from ``source``, as far as kinds, paths, versions and cordons say?"""
+        """Return whether it may go there, as far as classes, paths, versions and cordons decide."""
         source = self.where[unit] if source is None else source
         facts, compatibility = self.cluster.units[unit], self.cluster.compatibility
         return (
@@ -219,17 +221,17 @@ class State:
         )
 
     def has_room(self, unit: int, host: int) -> bool:
-        """Is there room for it now, in memory, virtual CPUs and huge pages?"""
+        """Return whether memory, virtual CPUs and huge pages suffice for it now."""
         if self.free[host] < self.need[unit] or self.free_vcpus[host] < self.vcpus[unit]:
             return False
         pages = self.cluster.units[unit].pages
         return not pages or all(self.free_pages.get((host, size), 0) >= count for size, count in pages)
 
     def is_apart(self, unit: int, host: int) -> bool:
-        """Would it be alone there of each of its keep-apart groups?"""
+        """Return whether no other guest of its keep-apart groups is on the host."""
         groups = self.cluster.units[unit].apart
         return not groups or not any(self._apart.get((host, group), 0) for group in groups)
 
     def can_take(self, unit: int, host: int) -> bool:
-        """May the unit move to this host now? Every rule but N+1 and what pins a guest."""
+        """Return whether the unit may move to this host now. All rules but N+1 and pinned guests are checked."""
         return self.has_room(unit, host) and self.is_apart(unit, host) and self.may_go(unit, host)

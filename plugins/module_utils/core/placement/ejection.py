@@ -22,10 +22,9 @@ TRIES_A_SET = 2_000
 
 
 class Ejection(t.NamedTuple):
-    """Where every unit goes that must move or makes room; nothing if no set worked.
+    """A host for each mover and for each unit that makes room; None if no set of others works.
 
-    ``is_proven`` says of a result that there is no cheaper one, and of nothing that there is none. Whatever else is
-    found, moving others for less than ``bound`` does not make room.
+    ``is_proven``: there is no cheaper result, or none at all. ``bound``: moving others for less does not make room.
     """
 
     places: dict[int, int] | None
@@ -37,7 +36,7 @@ class Ejection(t.NamedTuple):
 def eject(
     state: State, movers: t.Sequence[int], others: t.Sequence[int], candidates: Candidates, most_tries: int
 ) -> Ejection:
-    """Place the movers, which are NOWHERE, and as few MiB or seconds of the others as it takes.
+    """Place the movers, which are NOWHERE, and move others at the least cost to make room.
 
     Args:
         state: where everything else is; it is left as it was.
@@ -65,10 +64,10 @@ def eject(
 
 
 def _cheapest_first(state: State, others: t.Sequence[int], candidates: Candidates) -> t.Iterator[tuple[int, ...]]:
-    """Sets of others by their cost, beginning with none. Of sets that differ in nothing one is given.
+    """Yield sets of others by their cost, the empty set first. Of equivalent sets only one is yielded.
 
-    Each set but the first follows from exactly one other that costs no more: by one more of its dearest kind (of the
-    next kind, when that is used up), or by the next kind in place of its last one.
+    Each set follows from exactly one other that costs no more: add one unit of its dearest kind (or of the next kind,
+    if that is used up), or replace its last unit by one of the next kind.
     """
     kinds = _kinds(state, others, candidates)
     costs = [state.cluster.units[kind[0]].cost for kind in kinds]
@@ -89,7 +88,7 @@ def _cheapest_first(state: State, others: t.Sequence[int], candidates: Candidate
 
 
 def _kinds(state: State, others: t.Sequence[int], candidates: Candidates) -> list[list[int]]:
-    """Others in lists of those that differ in nothing, by cost. Those in a keep-apart group are like no other."""
+    """Group others that are equivalent, by cost. A unit in a keep-apart group is equivalent to no other."""
     kinds: dict[tuple[t.Any, ...], list[int]] = {}
     for unit in sorted(others):
         facts = state.cluster.units[unit]

@@ -56,7 +56,7 @@ class Evacuation(t.NamedTuple):
 
 
 class CandidateHosts:
-    """The hosts each unit may go to from its home, room and groups apart."""
+    """The hosts that each unit may go to from its home. Free memory and groups are not considered."""
 
     def __init__(self, state: State, homes: t.Sequence[int], hosts: t.Sequence[int] | None = None) -> None:
         self._state, self._homes = state, homes
@@ -78,9 +78,9 @@ class CandidateHosts:
 def evacuate(
     state: State, movers: t.Sequence[int], others: t.Sequence[int] = (), *, solver: Solver | None = None
 ) -> Evacuation:
-    """Find places for the movers; ``state`` ends with everything in its place.
+    """Find hosts for the movers. In the end, ``state`` has each unit on its host.
 
-    ``others`` may be moved to make room. Hosts to empty are closed, so no one goes there.
+    ``others`` may move to make room. Hosts that are to be empty are closed, so no unit goes there.
     """
     homes = list(state.where)
     candidates = CandidateHosts(state, homes)
@@ -110,11 +110,11 @@ def evacuate(
 def spread(
     state: State, movers: t.Sequence[int], candidates: CandidateHosts, *, tightest: bool = False
 ) -> dict[int, int]:
-    """Place one after the other where most stays free, as far as no destination becomes the bottleneck.
+    """Place units one after the other on the host with the most free memory, while no destination is a bottleneck.
 
-    A destination that receives no more than the busiest source sends is none, by links that are alike (papers: open
-    shop, Gonzalez and Sahni 1976). ``tightest`` takes the given order, and the host that is left the fullest instead.
-    The state follows; who has no place stays where it is.
+    With equal links, a destination is no bottleneck if it receives no more than the busiest source sends (open shop,
+    Gonzalez and Sahni 1976). ``tightest`` keeps the given order and takes the host that is left the fullest. The state
+    is updated; a unit without a host stays where it is.
     """
     units = state.cluster.units
     sent: dict[int, float] = {}
@@ -142,14 +142,14 @@ def spread(
 
 
 def _companions(state: State, unit: int) -> set[int]:
-    """Hosts with other parts of its keep-together group: a torn group is brought together where that works."""
+    """Return the hosts with other parts of a keep-together group, so that a split group comes together."""
     units = state.cluster.units
     group = units[unit].together
     return {state.where[n] for n, facts in enumerate(units) if facts.together == group and n != unit}
 
 
 def _most_room(state: State, others: t.Sequence[int]) -> tuple[list[int], list[int]]:
-    """Memory and virtual CPUs that each host had if all others left it."""
+    """Return free memory and virtual CPUs of each host as if all others had left it."""
     free, vcpus = list(state.free), list(state.free_vcpus)
     for unit in others:
         free[state.where[unit]] += state.need[unit]
@@ -165,7 +165,7 @@ def _may_ever_fit(state: State, unit: int, hosts: t.Sequence[int], most: tuple[l
 def _search(
     state: State, movers: t.Sequence[int], others: t.Sequence[int], homes: t.Sequence[int], solver: Solver | None
 ) -> Evacuation:
-    """Movers are NOWHERE, and so afterwards; others are at home, and so afterwards."""
+    """Search with the exact methods, the solver and the annealing. The state is the same afterwards."""
     hosts = _search_hosts(state, movers, CandidateHosts(state, homes))
     near = set(hosts)
     if sum(state.need[unit] for unit in movers) > sum(
@@ -202,7 +202,7 @@ def _search(
 
 
 def _search_hosts(state: State, movers: t.Sequence[int], candidates: CandidateHosts) -> list[int]:
-    """The hosts with the most room, and those with the most room of the few that some movers may go to."""
+    """Return the hosts with the most free memory, and more where a mover has few candidates."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
     found = set(_roomiest(state, hosts, MOST_HOSTS))
     if len(found) < len(hosts):

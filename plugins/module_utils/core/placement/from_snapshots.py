@@ -81,12 +81,12 @@ class NumberedCluster:
         )
 
     def pinned_by(self, unit: int) -> list[Refusal]:
-        """Why a unit does not leave its host; empty if it may."""
+        """Return why a unit does not leave its host; empty if it may."""
         own = [refused for member in range(len(self.domains[unit])) for refused in self.pinned_by_itself(unit, member)]
         return own or self._contradiction(self.domains[unit])
 
     def pinned_by_itself(self, unit: int, member: int) -> list[Refusal]:
-        """Why this member of a unit does not leave its host, companions apart."""
+        """Return why this member of a unit does not leave its host, apart from the other members."""
         return self._against_leaving(self.domains[unit][member], self.cluster.units[unit].host)
 
     def _unit(self, host: int, members: list[Domain]) -> UnitFacts:
@@ -128,13 +128,13 @@ class NumberedCluster:
         )
 
     def _guest_class(self, classes: list[int]) -> int:
-        """Members of several kinds go where each of them may: only asked for where there are several."""
+        """Return one class for members of several classes: it may go only where each of them may."""
         if len(classes) == 1:
             return classes[0]
         return self._several.setdefault(tuple(classes), -1 - len(self._several))
 
     def _seconds(self, domain: Domain, expected: Expected) -> float:
-        """What was forecast; where only others were, as long as these take for so much memory."""
+        """Return the forecast seconds; without a forecast, seconds from the average rate of those that have one."""
         if expected.seconds is not None:
             return max(expected.seconds, 1e-3)
         size = int(domain["memory_bytes"]) if expected.bytes is None else expected.bytes
@@ -259,7 +259,7 @@ class NumberedCluster:
 
 
 def _is_plain(domain: Domain) -> bool:
-    """Runs, and neither its state nor a device nor its size can keep it (snapshot/evacuability.py, ``tls_crash``)."""
+    """Return whether neither its state, a device nor its size can keep this guest (evacuability.py, ``tls_crash``)."""
     return (
         domain.get("state") == "running"
         and not domain.get("job")
@@ -270,7 +270,7 @@ def _is_plain(domain: Domain) -> bool:
 
 
 def _together(snapshot: Snapshot) -> list[list[Domain]]:
-    """The guests of a host that are not off, those of one keep-together group in one list; by name."""
+    """Return the active guests of a host by name; those of one keep-together group are in one list."""
     found: dict[tuple[str, str], list[Domain]] = {}
     active = [domain for domain in snapshot.get("domains") or [] if not is_off(domain)]
     for domain in sorted(active, key=lambda one: (one["name"], one["uuid"])):
@@ -280,7 +280,7 @@ def _together(snapshot: Snapshot) -> list[list[Domain]]:
 
 
 def _levels(snapshots: t.Sequence[Snapshot]) -> list[int]:
-    """Ranks of QEMU's release: major and minor, for what differs in the third figure is no reason to refuse."""
+    """Return ranks of the QEMU releases. Only major and minor version count."""
     parsed = [versions.parsed((snapshot.get("versions") or {}).get("qemu")) for snapshot in snapshots]
     known = sorted({version[:2] for version in parsed if version})
     ranks = {version: rank for rank, version in enumerate(known)}

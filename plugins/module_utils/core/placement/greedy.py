@@ -57,7 +57,7 @@ AS_HBAL = Limits(least_share=0.0, low_gain=0.01)
 
 
 def fixed_units(state: State, fixed: t.Collection[int] = ()) -> list[bool]:
-    """For each unit: must it stay? Pinned ones must, those on closed hosts and those given."""
+    """Return for each unit whether it must stay: it is pinned, it is on a closed host, or it is among ``fixed``."""
     found = [unit.is_pinned or not state.is_open[state.where[n]] for n, unit in enumerate(state.cluster.units)]
     for unit in fixed:
         found[unit] = True
@@ -72,10 +72,10 @@ def greedy_search(
     start: t.Sequence[int],
     is_allowed: IsAllowed | None = None,
 ) -> int:
-    """Move units until nothing is worth it; return how many moves it took. State and score follow.
+    """Move units until no move is worth it, and return the number of moves. State and score are updated.
 
-    A unit that was moved before may be moved on or home again at no further cost: what counts is the way from
-    ``start``. ``is_allowed`` is asked before each move whether the state after it is permitted (N+1).
+    A unit that has moved before may move again, or home, at no further cost: only its way from ``start`` counts.
+    ``is_allowed`` is asked before each move whether the state after it is permitted (N+1).
     """
     sizes = [len(unit.guests) for unit in state.cluster.units]
     moved = sum(size for size, now, then in zip(sizes, state.where, start) if now != then)
@@ -108,7 +108,7 @@ def greedy_search(
 
 
 def _between(gradient: t.Sequence[float], source: int, destination: int) -> tuple[float, float]:
-    """Until heats are computed anew: a move takes the two hosts about a quarter of the way to each other."""
+    """Estimate the gradient of both hosts after a move: each goes a quarter of the way towards the other."""
     step = (gradient[source] - gradient[destination]) / 4
     return gradient[source] - step, gradient[destination] + step
 
@@ -131,7 +131,7 @@ def _best(
     used: tuple[int, int],
     is_allowed: IsAllowed | None,
 ) -> tuple[int, int] | None:
-    """The move with the most gain for its cost, or none that is worth it."""
+    """Return the move with the most gain for its cost, or None if no move is worth it."""
     sources, destinations = asked
     now, best, found = score.value, 0.0, None
     least = max(

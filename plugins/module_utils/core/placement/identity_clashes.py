@@ -12,14 +12,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 
 
 def shared_names(snapshots: t.Mapping[str, Snapshot]) -> set[str]:
-    """Names that guests of several UUIDs have that are not off; whoever is off keeps the others away as it is."""
+    """Return the names that active guests with different UUIDs have."""
     first: dict[str, str] = {}
     active = (domain for one in snapshots.values() for domain in one.get("domains") or [] if not is_off(domain))
     return {domain["name"] for domain in active if first.setdefault(domain["name"], domain["uuid"]) != domain["uuid"]}
 
 
 def same_machines(names: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> set[tuple[int, int]]:
-    """Hosts that say they are the same machine."""
+    """Return pairs of hosts that say they are the same machine."""
     by_uuid: dict[str, list[int]] = {}
     for number, name in enumerate(names):
         uuid = snapshots[name].get("host_uuid")
@@ -31,7 +31,9 @@ def same_machines(names: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -
 def clashes(
     names: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], domains: t.Sequence[t.Sequence[Domain]]
 ) -> set[tuple[int, int]]:
-    """Units whose name or UUID another host has defined for something else, or that are active there as well."""
+    """Return (unit, host) where the host has another guest of that name or UUID, or where the guest is active as
+    well.
+    """
     seen = [domain for host in names for domain in snapshots[host].get("domains") or []]
     if len({key for domain in seen for key in (domain["name"], domain["uuid"])}) == 2 * len(seen):
         # Nothing is there twice, as nearly always; to go on takes a fifth of what a drain of a large cluster does.

@@ -18,13 +18,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cons
 
 
 def pressures(snapshots: t.Mapping[str, Snapshot]) -> dict[str, float]:
-    """The share of the last minute for which something waited for a CPU, by host; without hosts that do not say."""
+    """Return the share of the last minute in which something waited for a CPU, by host, for hosts that tell it."""
     shares = {host: (snapshot.get("pressure") or {}).get("cpu") for host, snapshot in snapshots.items()}
     return {host: float(share) for host, share in shares.items() if share is not None}
 
 
 def used_cpus(snapshots: t.Mapping[str, Snapshot]) -> dict[str, Expected]:
-    """CPUs that each guest uses, by UUID; without guests that nobody watched."""
+    """Return the CPUs that each guest uses, by UUID, for guests that were watched."""
     return {
         domain["uuid"]: Expected(cpus=float(domain["cpus_used"]))
         for snapshot in snapshots.values()
@@ -34,7 +34,7 @@ def used_cpus(snapshots: t.Mapping[str, Snapshot]) -> dict[str, Expected]:
 
 
 def usual_rate(constraints: Constraints) -> float:
-    """Bytes of memory a second, over all guests whose seconds were forecast; 0 if there are none."""
+    """Return the average bytes of memory per second of all guests with a forecast; 0 if there are none."""
     memory: list[int] = []
     seconds: list[float] = []
     if any(one.seconds is not None for one in constraints.expected.values()):
@@ -49,7 +49,7 @@ def usual_rate(constraints: Constraints) -> float:
 
 
 def usual_use(constraints: Constraints) -> float:
-    """CPUs used for each one promised, over all guests that were measured: what stands in for the others."""
+    """Return the average of used CPUs per virtual CPU of all guests that were measured; 1 if there are none."""
     used: list[float] = []
     promised = 0
     if any(one.cpus is not None for one in constraints.expected.values()):

@@ -20,7 +20,7 @@ IsAllowed = t.Callable[[State, int, int], bool]
 
 
 class Move(t.NamedTuple):
-    """One move; ``after`` numbers the moves that must be over before it, ``parks`` says that it moves on later."""
+    """One move. ``after`` has the numbers of the moves that must end before it. ``parks``: the unit moves on later."""
 
     unit: int
     source: int
@@ -30,7 +30,7 @@ class Move(t.NamedTuple):
 
 
 class Ordered(t.NamedTuple):
-    """The moves in their order, and the units that no order brings to their place."""
+    """The moves in their order, and the units that no order brings to their destination."""
 
     moves: list[Move]
     left: tuple[int, ...]
@@ -43,7 +43,7 @@ def order(
     parkable: t.Collection[int] = (),
     is_allowed: IsAllowed | None = None,
 ) -> Ordered:
-    """Order the moves of units from where they are to ``places``; the state follows them.
+    """Order the moves of units to ``places``. The state is updated.
 
     Args:
         state: the cluster before the first move.
@@ -57,7 +57,9 @@ def order(
 
 
 def joined(state: State, moves: t.Iterable[Move]) -> list[Move]:
-    """Moves that were ordered bit by bit, with what each waits for in all of them; ``state`` is before the first."""
+    """Compute anew what each move waits for, for moves that were ordered in parts. ``state`` is before the first
+    move.
+    """
     waits = _Waits(state)
     return [
         move._replace(after=waits.note(number, move.unit, move.source, move.destination))
@@ -123,7 +125,7 @@ class _Ordering:
         return self.is_allowed is None or self.is_allowed(self.state, unit, destination)
 
     def _park(self) -> bool:
-        """Move one out of the way of others: of those that wait, else of those that may be parked; the cheapest."""
+        """Move one unit out of the way of others: the cheapest that waits, otherwise one that may be parked."""
         wanted = {host for host, units in self.waiting.items() if units}
         stuck = [unit for unit in self.pending if self.state.where[unit] in wanted]
         bystanders = [unit for unit in self.parkable if self.state.where[unit] in wanted]
@@ -160,10 +162,10 @@ class _Ordering:
 
 
 class _Waits:
-    """Which earlier departures each arrival needs.
+    """Which earlier departures each arrival waits for.
 
     An arrival waits for the first departures from its host that make room for itself and for *all* arrivals before it,
-    whether or not these have happened. So it may overtake any move it does not wait for.
+    whether or not these have happened. So it may overtake each move that it does not wait for.
     """
 
     def __init__(self, state: State) -> None:
@@ -175,7 +177,7 @@ class _Waits:
         self._last: dict[int, int] = {}
 
     def note(self, number: int, unit: int, source: int, destination: int) -> tuple[int, ...]:
-        """Numbers of the moves that move ``number`` waits for."""
+        """Return the numbers of the moves that move ``number`` waits for."""
         self._take(unit, destination, 1)
         left, counted = self._left.get(destination, []), self._counted.get(destination, 0)
         while counted < len(left) and self._is_short(destination, unit):

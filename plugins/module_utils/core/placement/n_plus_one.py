@@ -23,13 +23,13 @@ MOST_TRIES = 2_000
 
 
 def unprotected(state: State) -> list[int]:
-    """Open hosts whose guests would not all find room elsewhere if they failed."""
+    """Return the open hosts whose guests would not all fit elsewhere if the host failed."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
     return [host for host in hosts if not can_fail(state, host)]
 
 
 def can_fail(state: State, failed: int) -> bool:
-    """Would the guests of this host find room elsewhere? The state is left as it was."""
+    """Return whether the guests of a host would fit elsewhere. The state is the same afterwards."""
     guests = sorted(state.on[failed], key=lambda unit: (-state.need[unit], unit))
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open and host != failed]
     if sum(state.need[unit] for unit in guests) > sum(max(0, state.free[host]) for host in hosts):
@@ -53,7 +53,7 @@ def can_fail(state: State, failed: int) -> bool:
 
 
 def _plainly(state: State, guests: t.Sequence[int], hosts: t.Sequence[int], failed: int) -> bool:
-    """Each, the largest first, to where most is free: whoever cannot go there is tried elsewhere."""
+    """Place each unit, the largest first, on the host with the most free memory."""
     heap = [(-state.free[host], host) for host in hosts]
     heapq.heapify(heap)
     for unit in guests:
@@ -75,9 +75,9 @@ def _plainly(state: State, guests: t.Sequence[int], hosts: t.Sequence[int], fail
 
 
 class NPlusOneGuard:
-    """N+1 while guests move, among the hosts that are open in the state it is made from.
+    """Keeps N+1 while guests move, among the hosts that are open in the state it is made from.
 
-    Hosts that are not covered to begin with are not held against a move.
+    A host that cannot fail at the start is not held against a move.
     """
 
     def __init__(self, state: State) -> None:
@@ -85,9 +85,9 @@ class NPlusOneGuard:
         self.broken = frozenset(unprotected(state))
 
     def allows(self, state: State, unit: int, destination: int) -> bool:
-        """Would every host that is covered still be, after this move? The state is left as it was.
+        """Return whether each host that can fail now still can after this move. The state is the same afterwards.
 
-        The state may let guests go to fewer hosts than those that could take them after a failure.
+        The state may have fewer open hosts than those that could take guests after a failure.
         """
         source = state.where[unit]
         state.move(unit, destination)
@@ -96,10 +96,10 @@ class NPlusOneGuard:
         return allowed
 
     def for_any_order(self, state: State, moves: t.Sequence[Move]) -> list[Move]:
-        """Let moves wait for others, so that N+1 holds whichever of them are over.
+        """Let moves wait for others so that N+1 holds in whatever order they end.
 
-        A move that is safe while the moves before it keep room at both of their ends may overtake these, and they it.
-        Where it is not, it waits for all of them.
+        A move may overtake the moves before it if N+1 holds while these keep memory at both of their ends. Otherwise it
+        waits for all of them.
 
         Args:
             state: the cluster before the first move; it follows them.
@@ -121,7 +121,7 @@ class NPlusOneGuard:
         return made
 
     def _joins(self, under_way: State, move: Move) -> bool:
-        """Let a move begin beside others, if it may; if not, the state is of no more use."""
+        """Start a move beside others if that is permitted; if not, the state must not be used any more."""
         unit, destination = move.unit, move.destination
         if not (under_way.has_room(unit, destination) and under_way.is_apart(unit, destination)):
             return False
@@ -129,7 +129,7 @@ class NPlusOneGuard:
         return self._holds(under_way, destination)
 
     def _holds(self, state: State, first: int) -> bool:
-        """``first`` is looked at first: where guests arrive, it is the likeliest to fail."""
+        """Check ``first`` before the others: where guests arrive, N+1 fails first."""
         opened, state.is_open = state.is_open, self._is_open
         hosts = [first, *(host for host in range(len(state.is_open)) if host != first)]
         held = all(can_fail(state, host) for host in hosts if state.is_open[host] and host not in self.broken)

@@ -32,9 +32,9 @@ def refusals(
     *,
     may_move_others: bool = True,
 ) -> list[Refusal]:
-    """Why this member of a unit stays, told once for each cause; then the answer for all guests together.
+    """Return why this member of a unit stays: one refusal for each cause, then the answer for all guests together.
 
-    ``state`` is how things are after the plan; ``may_move_others`` whether it was searched with others that make room.
+    ``state`` is how things are after the plan. ``may_move_others``: others were allowed to make room.
     """
     causes = _causes(numbered, state, unit, closing)
     refused = [_refusals_of(numbered, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
@@ -43,13 +43,13 @@ def refusals(
     ]
 
 
-def at(numbered: NumberedCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
-    """Why this member of a unit cannot go to this very host, as things are in ``state``; told as if it could not."""
+def refusals_of_host(numbered: NumberedCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:
+    """Return why this member of a unit cannot go to this host, with ``state`` as it is."""
     return _refusals_of(numbered, state, unit, member, _cause(state, unit, host), [host])
 
 
 def _causes(numbered: NumberedCluster, state: State, unit: int, closing: t.Collection[str]) -> dict[str, list[int]]:
-    """Hosts by what keeps the unit from each of them, in the order in which it is worth being told."""
+    """Group the hosts by what keeps the unit from them, the most useful cause first."""
     found: dict[str, list[int]] = {
         cause: [] for cause in ("room", "vcpus", "pages", "apart", "older", "kind", "closed", "ring")
     }
@@ -158,7 +158,7 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
 
 
 def _apart(numbered: NumberedCluster, state: State, unit: int, host: int) -> tuple[str, str, str]:
-    """By a group, or by a name that guests of several UUIDs have."""
+    """Return the refusal of a keep-apart group, or of a name that several guests have."""
     name, guest = numbered.names[host], numbered.cluster.name_of(unit)
     company = [one for other in state.on[host] if other != unit for one in numbered.domains[other]]
     groups = {group_of(domain, "apart") for domain in company}
@@ -188,7 +188,7 @@ def _qemu(numbered: NumberedCluster, host: str) -> str | None:
 
 
 def _company(numbered: NumberedCluster, state: State, unit: int, host: int) -> str:
-    """Guests on a host that are in a keep-apart group of the unit."""
+    """Return the names of guests on a host that are in a keep-apart group of the unit."""
     units = numbered.cluster.units
     groups = set(units[unit].apart)
     return listed(
@@ -205,7 +205,7 @@ def _answer(
     *,
     may_move_others: bool,
 ) -> Refusal:
-    """Is there no place, or was none found, or is there no way to it; and what would free one."""
+    """Say whether there is no placement, or none was found, or no order reaches it; and what would give one."""
     if unit in found.stuck:
         code = "waits_in_a_ring"
         reason = (
@@ -227,7 +227,7 @@ def _answer(
 
 
 def _could_take(numbered: NumberedCluster, state: State, unit: int, host: int) -> bool:
-    """Would a host that was closed by someone take it, were it open?"""
+    """Return whether a closed host could take the unit if it were open."""
     if is_open(numbered.constraints.snapshots[numbered.names[host]]):
         return False
     was = state.is_open[host]
@@ -238,7 +238,7 @@ def _could_take(numbered: NumberedCluster, state: State, unit: int, host: int) -
 
 
 def _ways_out(numbered: NumberedCluster, state: State, unit: int, causes: t.Mapping[str, list[int]]) -> t.Iterator[str]:
-    """This host back, that guest down, so much more memory."""
+    """Yield what would help: open this host, shut that guest down, add so much memory."""
     need = state.need[unit]
     back = [host for host in causes.get("closed", ()) if _could_take(numbered, state, unit, host)]
     if back:

@@ -21,7 +21,7 @@ Candidates = t.Callable[[int], t.Sequence[int]]
 
 
 class Packed(t.NamedTuple):
-    """What a packing came to: where each unit goes, or nothing; ``is_proven``: there is provably no packing."""
+    """The result of a packing: a host for each unit, or None. ``is_proven`` says that there is certainly no packing."""
 
     places: dict[int, int] | None
     is_proven: bool
@@ -29,9 +29,9 @@ class Packed(t.NamedTuple):
 
 
 def pack(state: State, units: t.Sequence[int], candidates: Candidates, most_tries: int) -> Packed:
-    """Find a host for every unit, each among those it may go to; all of them are NOWHERE, and are so again afterwards.
+    """Find a host for each unit among its candidates. All units are NOWHERE, before and afterwards.
 
-    ``most_tries`` bounds the placements that are looked at.
+    ``most_tries`` limits the placements that are tried.
     """
     search = _Search(state, units, candidates, most_tries)
     found = search.fill()
@@ -56,7 +56,7 @@ class _Search:
         self.alike = [self._is_like_the_one_before(place) for place in range(len(self.units))]
 
     def _is_like_the_one_before(self, place: int) -> bool:
-        """Units that differ in nothing are placed in the order of the hosts: other orders are the same packing."""
+        """Return whether two units are interchangeable. Such units are placed in the order of the hosts only."""
         if not place:
             return False
         one, other = (self.state.cluster.units[unit] for unit in self.units[place - 1 : place + 1])
@@ -68,7 +68,7 @@ class _Search:
         )
 
     def fill(self) -> bool:
-        """Place all units, in their order; what was tried in vain is lifted again."""
+        """Place all units in their order. A unit that was placed in vain is lifted again."""
         untried: list[t.Iterator[int]] = []
         while len(untried) < len(self.units):
             untried.append(iter(self._hosts(len(untried))))
@@ -80,14 +80,14 @@ class _Search:
         return True
 
     def _hosts(self, place: int) -> list[int]:
-        """Where the unit at this place may go as things are, the fullest first; nowhere if the rest cannot fit."""
+        """Return the hosts that a unit may go to now, the fullest first; none if the rest cannot fit any more."""
         if self.slack < 0 or self._wasted(place) > self.slack:
             return []
         first = self.state.where[self.units[place - 1]] if self.alike[place] else -1
         return sorted((host for host in self.candidates[place] if host >= first), key=self.state.free.__getitem__)
 
     def _place(self, place: int, hosts: t.Iterator[int]) -> bool:
-        """Put the unit at this place on the next host that can take it."""
+        """Put a unit on the next host that can take it."""
         state, unit = self.state, self.units[place]
         for host in hosts:
             if self.tries >= self.most_tries:

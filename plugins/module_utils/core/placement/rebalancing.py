@@ -67,7 +67,7 @@ HBAL_RULES = Rules(AS_HBAL)
 
 
 class Rebalanced(t.NamedTuple):
-    """Where units go that move, and the score before and after; ``cost`` is that of all moves."""
+    """Where each moving unit goes, the score before and after, and the cost of all moves."""
 
     places: dict[int, int]
     before: float
@@ -83,7 +83,7 @@ def rebalance(
     fixed: t.Collection[int] = (),
     is_allowed: IsAllowed | None = None,
 ) -> Rebalanced:
-    """Find final places that are more even; ``state`` is left as it is.
+    """Find final places with a lower score. ``state`` is not changed.
 
     Args:
         state: the cluster as it is.
@@ -123,7 +123,7 @@ def _cheaper(
     rules: Rules,
     is_fixed: t.Sequence[bool],
 ) -> list[int]:
-    """Places that reach about the score of ``trial`` for less; those of ``trial`` where none are found."""
+    """Return places with about the score of ``trial`` at a lower cost; the places of ``trial`` if there are none."""
     rng = random.Random(1)  # noqa: S311 - the same plan every time
     loose = is_fixed.count(False)
     reached = max(score.value, rules.limits.aim)
@@ -151,13 +151,13 @@ def _cheaper(
 def _further(
     state: State, trial: State, score: Score, is_fixed: t.Sequence[bool], aim: float, rng: random.Random
 ) -> float:
-    """Go on by exchanges as far as ``aim``, if they lead there; the score that is reached, or the aim."""
+    """Continue with swaps down to ``aim``. Return the score that is reached, at least the aim."""
     swap_search(trial, score, is_fixed, state.where, aim, PAIRS_A_HOST * len(state.free), rng)
     return max(score.value, aim)
 
 
 def _is_unlimited(rules: Rules) -> bool:
-    """Exchanges keep no count of moves and costs."""
+    """Return whether the rules limit neither moves nor costs; swaps do not count them."""
     return rules.limits.most_moves is None and rules.limits.most_bytes is None and not rules.limits.least_rate
 
 
@@ -174,7 +174,7 @@ def _at(state: State, where: t.Sequence[int]) -> State:
 
 
 def by_rate(state: State, score: Score, places: t.Mapping[int, int]) -> t.Callable[[int], tuple[float, int]]:
-    """A rank for the order of moves: what a move alone gains for its cost, the most first."""
+    """Return a rank for the order of moves: the gain of a move alone for its cost, the most first."""
     now = score.value
     rates = {
         unit: (now - score.after(unit, state.where[unit], host)) / max(state.cluster.units[unit].cost, 1e-9)

@@ -24,7 +24,7 @@ HOT, COLD = 0.5, 0.05
 
 
 class Repacking:
-    """One search; ``best`` is the cheapest sound set of places found, by unit, with its cost."""
+    """One search. ``best`` is the cheapest permitted set of places, by unit, with its cost."""
 
     def __init__(self, state: State, movers: t.Sequence[int], others: t.Sequence[int], candidates: Candidates) -> None:
         """The movers are NOWHERE; they are dropped where most is free, which may be too little."""
@@ -53,7 +53,7 @@ class Repacking:
             state.drop(unit, max(hosts, key=state.free.__getitem__))
 
     def run(self, tries: int, rng: random.Random) -> int:
-        """Look for something cheaper, so many times; return how many steps were looked at: none where it is stuck."""
+        """Try so many random steps. Return the number of steps; 0 if no start was found."""
         if self.stuck or not self.loose:
             return 0
         cooling, temperature = (COLD / HOT) ** (1 / max(1, tries)), HOT
@@ -74,7 +74,7 @@ class Repacking:
         return tries
 
     def _worse(self, unit: int, back: int | None, source: int, destination: int) -> float:
-        """How much more this costs, in costs of a usual move."""
+        """Return how much more a step costs, in costs of a usual move."""
         state, need = self.state, self.state.need
         net = need[unit] - (need[back] if back is not None else 0)
         here, there = state.free[source] - self.floor[source], state.free[destination] - self.floor[destination]
@@ -107,7 +107,7 @@ class Repacking:
         return (unit, None, destination) if destination != state.where[unit] else None
 
     def _go(self, unit: int, back: int | None, source: int, destination: int) -> bool:
-        """Make the step unless a rule other than room for memory is against it."""
+        """Make the step, unless a rule other than free memory forbids it."""
         state = self.state
         state.lift(unit)
         if back is not None:
@@ -143,7 +143,7 @@ class Repacking:
             self.moved.remove(unit)
 
     def _note(self) -> None:
-        """Keep what there is, if it is sound and the cheapest so far."""
+        """Keep the current places if they are permitted and the cheapest so far."""
         if self.best is not None and self.spent >= self.best[0] - 1e-9:
             return
         free = self.state.free
@@ -154,7 +154,7 @@ class Repacking:
         self.best = (self.spent, places)
 
     def _is_as_found(self, host: int) -> bool:
-        """Is it overfull only of what it had to begin with? Whoever comes needs real room, even if others leave."""
+        """Return whether a host is overfull only with what it had at the start. A unit that comes needs free memory."""
         return self.floor[host] < 0 and all(
             self.home.get(unit) == host for unit in self.state.on[host] if unit in self.costs
         )

@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.move
 
 
 class Wave(t.NamedTuple):
-    """Hosts that are emptied, and then upgraded at once; ``left`` are units on them that did not find a place."""
+    """Hosts that are emptied and then upgraded at the same time. ``left``: units on them that find no host."""
 
     hosts: tuple[int, ...]
     moves: tuple[Move, ...]
@@ -28,7 +28,7 @@ class Wave(t.NamedTuple):
 
 
 class WaveOrder(t.NamedTuple):
-    """All waves; ``bound`` is how many moves no order can do without, of those that were made."""
+    """All waves. ``moves``: all moves. ``bound``: guests that move, so no order has fewer moves."""
 
     waves: list[Wave]
     moves: int
@@ -36,7 +36,7 @@ class WaveOrder(t.NamedTuple):
 
 
 def order_waves(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> WaveOrder:
-    """Order the hosts and the moves; the state follows them, upgrades included.
+    """Order the hosts and the moves. The state is updated, upgrades included.
 
     Args:
         state: the cluster before the first move.
@@ -59,7 +59,7 @@ def order_waves(state: State, hosts: t.Sequence[int], *, at_once: int = 1) -> Wa
 
 
 def _wave(state: State, todo: t.Collection[int], opened: t.Sequence[bool], at_once: int) -> Wave:
-    """Choose the next hosts and empty them; the state follows."""
+    """Choose the next hosts and empty them. The state is updated."""
     final = [is_open and host not in todo for host, is_open in enumerate(opened)]
     before = state.copy()
     chosen: list[int] = []
@@ -78,7 +78,7 @@ def _wave(state: State, todo: t.Collection[int], opened: t.Sequence[bool], at_on
 
 
 def _first(state: State, todo: t.Collection[int], opened: t.Sequence[bool], final: t.Sequence[bool]) -> Wave:
-    """No host's guests all find a final place, so some move twice: the fewest, of the host with the fewest guests."""
+    """Choose the host with the fewest guests that must move twice, where no host can be emptied into final places."""
     best: tuple[tuple[int, int, int], int, list[Move]] | None = None
     for host in sorted(todo, key=lambda one: (len(_movable(state, one)), _need(state, one), one)):
         if best is not None and best[0][0] == 0 and len(_movable(state, host)) >= best[0][1]:
@@ -99,7 +99,9 @@ def _first(state: State, todo: t.Collection[int], opened: t.Sequence[bool], fina
 
 
 def _emptied(state: State, host: int, open_to: t.Sequence[bool]) -> list[Move] | None:
-    """Empty a host into these; None, and the state as it was, if not all that can move find a place."""
+    """Return the moves that empty a host into these hosts; None if a unit finds no host. Then the state is
+    unchanged.
+    """
     movers = _movable(state, host)
     trial = state.copy()
     trial.is_open = list(open_to)
@@ -110,7 +112,7 @@ def _emptied(state: State, host: int, open_to: t.Sequence[bool]) -> list[Move] |
 
 
 def _as_far_as_possible(state: State, host: int, final: t.Sequence[bool], others: t.Sequence[bool]) -> list[Move]:
-    """Empty a host: into final places first, the rest to where it moves again, and others make room if they must."""
+    """Empty a host: into final places first, then anywhere; others make room if they must."""
     moves: list[Move] = []
     for open_to, may_eject in ((final, False), (others, False), (others, True)):
         movers = _movable(state, host)
@@ -125,7 +127,7 @@ def _as_far_as_possible(state: State, host: int, final: t.Sequence[bool], others
 
 
 def _in_order(state: State, places: t.Mapping[int, int], open_to: t.Sequence[bool]) -> list[Move]:
-    """Order the moves; the state follows them."""
+    """Order the moves. The state is updated."""
     opened, units = state.is_open, state.cluster.units
     state.is_open = list(open_to)
     ordered = order(state, places, lambda unit: (units[unit].cost, unit))
@@ -134,7 +136,7 @@ def _in_order(state: State, places: t.Mapping[int, int], open_to: t.Sequence[boo
 
 
 def _movable(state: State, host: int) -> list[int]:
-    """Units that could leave, were there room; one that no host can take is no reason to let the others wait."""
+    """Return the units that some host could run, and that are not pinned."""
     units, others = state.cluster.units, range(len(state.on))
     return sorted(
         unit

@@ -29,7 +29,7 @@ HBAL_OFFLINE_WEIGHT = 4.0 + 16.0
 
 
 class Metric(t.NamedTuple):
-    """One kind of load: of each unit, of each host without its guests, and what the load of each host is divided by."""
+    """One kind of load: of each unit, of each host without its guests, and the capacity of each host."""
 
     name: str
     weight: float
@@ -39,7 +39,7 @@ class Metric(t.NamedTuple):
 
 
 class Score:
-    """The score of a state that changes: ``after`` asks what a move would make of it, ``note_move`` follows one."""
+    """The score of a state that changes. ``after`` computes the score after a move; ``note_move`` follows a move."""
 
     def __init__(self, state: State, metrics: t.Sequence[Metric], *, stranded_weight: float = 0.0) -> None:
         """
@@ -75,7 +75,7 @@ class Score:
 
     @property
     def value(self) -> float:
-        """The score as things are."""
+        """The score of the current state."""
         total = self._stranded * self._stranded_weight
         for weight, deviation in zip(self._weights, self.deviations()):
             total += weight * deviation
@@ -90,7 +90,7 @@ class Score:
         ]
 
     def after(self, unit: int, source: int, destination: int, back: int | None = None) -> float:
-        """What the score would be with ``unit`` moved, and in exchange the unit ``back`` moved the other way."""
+        """Return the score with ``unit`` moved, and ``back`` moved the other way if it is given."""
         count, total = self._count, 0.0
         for number, (loads, inverse) in enumerate(self._parts):
             load = loads[unit] if back is None else loads[unit] - loads[back]
@@ -111,7 +111,7 @@ class Score:
         return total
 
     def after_each(self, unit: int, source: int, destinations: t.Sequence[int]) -> list[float]:
-        """``after`` for many destinations, in half the time: a search asks little else."""
+        """Return ``after`` for many destinations, in half the time."""
         count = self._count
         totals = [0.0] * len(destinations)
         for number, (loads, inverse) in enumerate(self._parts):
@@ -144,7 +144,7 @@ class Score:
         self._stranded += self.counted[source] - self.counted[destination]
 
     def gradient(self) -> list[float]:
-        """How much each host's load adds to the score, to first order: high where guests should leave."""
+        """Return how much the load of each host adds to the score, to first order: high where guests should leave."""
         gradient = [0.0] * len(self.counted)
         for number, deviation in enumerate(self.deviations()):
             factor = self._weights[number] / max(deviation, 1e-9)
@@ -161,7 +161,7 @@ class Score:
 
 
 def hbal(state: State) -> Score:
-    """The score that hbal would give (see the head of this file)."""
+    """Return the score that hbal computes (see the head of this file)."""
     cluster = state.cluster
     hosts, units = cluster.hosts, cluster.units
     guests = [float(len(unit.guests)) for unit in units]
@@ -189,7 +189,7 @@ def hbal(state: State) -> Score:
 
 
 def kvmops(state: State, weights: t.Mapping[str, float] | None = None) -> Score:
-    """Our own score: memory, CPU as measured, count and pressure; by ``WEIGHTS``, unless others are given."""
+    """Return our own score: memory, CPU as measured, count and pressure, with ``WEIGHTS`` or other weights."""
     weights = WEIGHTS if weights is None else weights
     cluster = state.cluster
     hosts, units = cluster.hosts, cluster.units
@@ -210,10 +210,10 @@ def kvmops(state: State, weights: t.Mapping[str, float] | None = None) -> Score:
 
 
 def _pressures(cluster: Cluster) -> tuple[list[float], list[float]]:
-    """Each unit's part in the pressure of the host where it was measured, and what is each host's own.
+    """Return the part of each unit in its host's pressure, and the rest of each host.
 
-    A host whose guests use all its CPUs owes the whole of it to them, each by what it uses; where they use little of
-    them, something else makes the others wait, and moving guests does not carry that along.
+    If the guests use all CPUs of a host, the whole pressure is theirs, in proportion to their use. If they use few
+    CPUs, something else causes the pressure, and it stays when guests move.
     """
     used = [0.0] * len(cluster.hosts)
     for unit in cluster.units:

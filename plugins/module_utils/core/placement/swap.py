@@ -30,7 +30,7 @@ def swap_search(
     rounds: int,
     rng: random.Random,
 ) -> None:
-    """Hold so many pairs of hosts side by side, or until the score is down to the aim. State and score follow."""
+    """Compare so many pairs of hosts, or stop when the score is down to the aim. State and score are updated."""
     hosts = [host for host, is_open in enumerate(state.is_open) if is_open]
     if len(hosts) < 2:
         return
@@ -47,7 +47,7 @@ def swap_search(
 
 
 def _opposites(score: Score, hosts: t.Sequence[int], rng: random.Random) -> tuple[int, int]:
-    """The worst of a few hosts, and of a few others the one whose loads are most unlike its own."""
+    """Return the most deviating of a few hosts, and the one of a few others whose loads deviate most differently."""
     drawn = [hosts[int(rng.random() * len(hosts))] for dummy in range(DRAWN)]
     scales = [1 / max(deviation, 1e-9) for deviation in score.deviations()]
 
@@ -62,7 +62,7 @@ def _opposites(score: Score, hosts: t.Sequence[int], rng: random.Random) -> tupl
 def _best_pair(
     state: State, score: Score, is_fixed: t.Sequence[bool], start: t.Sequence[int], one: int, other: int
 ) -> tuple[int, int] | None:
-    """The pair with the most gain for its cost; guests that are under way already cost nothing more."""
+    """Return the pair of units with the most gain for its cost. A unit that moves already costs nothing more."""
     now, best, found = score.value, 0.0, None
     units, need, after = state.cluster.units, state.need, score.after
     theirs = [

@@ -87,7 +87,9 @@ def plan_restore(
             stays += stays_of(numbered, unit, functools.partial(_same_refusals, unprotecting[unit]))
         elif unit in lost:
             stays += stays_of(
-                numbered, unit, functools.partial(no_destination.at, numbered, after, unit, host=places[unit])
+                numbered,
+                unit,
+                functools.partial(no_destination.refusals_of_host, numbered, after, unit, host=places[unit]),
             )
     stays = [stay for stay in stays if stay["guest"]["uuid"] in returns]
     return Planned(

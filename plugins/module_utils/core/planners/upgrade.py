@@ -177,7 +177,7 @@ def _refusals(
     # What keeps it from one that was open all along is surely not that this is closed.
     others.sort(key=lambda host: not numbered.cluster.hosts[host].is_open)
     if others and not any(state.may_go(unit, host) for host in others):
-        return no_destination.at(numbered, state, unit, member, others[0])
+        return no_destination.refusals_of_host(numbered, state, unit, member, others[0])
     return [
         refusal(
             "no_placement",
