@@ -117,11 +117,12 @@ def carry_out(entered: Entered, release: str, step: steps.Step) -> None:
 
 
 def do_release(root: Root, newcomer: Sequence[steps.Step], report: Report) -> None:
-    """Do all steps in a fresh root of one release, and remove it."""
+    """Do all steps in a fresh root of one release, and remove it; first, whatever a killed run left."""
     release = root.release
+    root.remove()
     try:
         with report.step(f"{release}: fresh root"):
-            root.make(lambda line: print(line, file=sys.stderr))
+            root.make()
             copy_checkout(root.folder)
         if "fresh root" in report.passed(release):
             with root.entered() as entered:

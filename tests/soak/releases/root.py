@@ -21,7 +21,6 @@ from pathlib import Path
 
 from lab.common.command import run
 from lab.common.errors import LabError
-from lab.common.progress import Say
 from lab.common.settings import Settings
 from lab.image import base_image
 from lab.machine import cgroup, mount, network, ownership, process
@@ -30,6 +29,14 @@ from . import carried
 
 ROOM_MIB = 10 * 1024
 READY = "ready\n"
+#: Begins a program with processes and mounts of its own, and ends it with whoever began it.
+NAMESPACES = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+)
+#: Bash gives up as at Ctrl-C when its time is over, and for certain a minute later.
+IN_TIME = ("timeout", "--signal=INT", "--kill-after=60")
+TIMED_OUT = (124, 137)
 #: Makes a folder a root, with the machine's devices and its own processes, and stays to collect orphans.
 ENTER = f"""
 set -eu
@@ -72,20 +79,18 @@ class Root:
 
     # ---- made and removed --------------------------------------------------------------------------------------------
 
-    def make(self, say: Say) -> None:
+    def make(self) -> None:
         """Make it afresh, from an archive in the cache where there is one."""
-        self.remove()
         free = shutil.disk_usage(self.folder.parent).free >> 20
         if free < ROOM_MIB:
             raise LabError(
                 f"{self.folder.parent}: {free} MiB free, a root needs up to {ROOM_MIB}",
                 "Make room, or point KVMOPS_LAB_STATE at a larger disk.",
             )
-        ownership.claim(self.lab)
         archive = self.settings.cache / "roots" / f"{self.release}.tar"
         if not archive.exists():
-            say(f"{self.release}: debootstrap (once, about a minute)")
             self._bootstrap(archive)
+        ownership.claim(self.lab)
         self.folder.mkdir()
         run(["tar", "--extract", "--numeric-owner", "--file", archive, "--directory", self.folder])
         carried.copy_into(self.folder, self.release, *carried.of_this_user())
@@ -94,23 +99,13 @@ class Root:
         packages = self.settings.cache / "packages" / self.release
         packages.mkdir(parents=True, exist_ok=True)
         archive.parent.mkdir(parents=True, exist_ok=True)
-        words = ["debootstrap", "--variant=minbase", f"--cache-dir={packages}", self.release]
-        run([*words, self.folder, base_image.mirror()], environment=base_image.plain_environment())
-        run(["chroot", self.folder, "apt-get", "clean"], environment=base_image.plain_environment())
+        environment = base_image.plain_environment()
+        words = [*NAMESPACES, "--mount-proc", "debootstrap", "--variant=minbase", f"--cache-dir={packages}"]
+        run([*words, self.release, self.folder, base_image.mirror()], environment=environment)
+        run(["chroot", self.folder, "apt-get", "clean"], environment=environment)
         draft = archive.with_suffix(".draft")
-        run(
-            [
-                "tar",
-                "--create",
-                "--one-file-system",
-                "--numeric-owner",
-                "--file",
-                draft,
-                "--directory",
-                self.folder,
-                ".",
-            ]
-        )
+        pack = ["tar", "--create", "--one-file-system", "--numeric-owner", "--directory", self.folder]
+        run([*pack, "--file", draft, "."])
         draft.rename(archive)
         self.remove()
 
@@ -145,8 +140,7 @@ class Root:
     def entered(self) -> Iterator[Entered]:
         """Hold it as a machine of its own, and end all that runs in it."""
         mine, home = carried.of_this_user()
-        words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
-        words += ["--propagation", "private", "sh", "-c", ENTER, "sh", str(self.folder)]
+        words = [*NAMESPACES, "sh", "-c", ENTER, "sh", str(self.folder)]
         words += [str(folder) for folder in carried.folders(mine, home)]
         outer = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -187,10 +181,11 @@ class Entered:
 
     def run(self, command: str, folder: str, log: Path, limit_s: float) -> int | None:
         """Run a command for bash in a folder of the root; return its exit status, None if it took too long."""
-        words = ["nsenter", f"--target={self.first}", "--mount", "--pid", "--root", "--wd", "bash", "-c"]
+        words = ["nsenter", f"--target={self.first}", "--mount", "--pid", "--root", "--wd"]
+        words += [*IN_TIME, f"{limit_s:g}", "bash", "-c", f'cd "$0" && {command}', folder]
         with log.open("wb") as output:
             child = subprocess.Popen(
-                [*words, f'cd "$0" && {command}', folder],
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -198,10 +193,9 @@ class Entered:
                 start_new_session=True,
             )
             try:
-                return child.wait(limit_s)
-            except subprocess.TimeoutExpired:
-                return None
+                status = child.wait()
             finally:
                 # What it began in there ends with the root.
                 child.kill()
                 child.wait()
+        return None if status in TIMED_OUT else status
