@@ -20,7 +20,8 @@ FILES = ("/etc/hosts", "/etc/resolv.conf", "/etc/pip.conf", "/etc/xdg/pip/pip.co
 #: Of the user who runs this.
 OWN_FILES = (".config/pip/pip.conf", ".pip/pip.conf")
 #: update-ca-certificates adds what is here to the authorities that Debian trusts.
-AUTHORITIES = "usr/local/share/ca-certificates/machine.crt"
+AUTHORITIES = "usr/local/share/ca-certificates"
+CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 def environment(mine: Mapping[str, str]) -> dict[str, str]:
@@ -63,8 +64,9 @@ def copy_into(root: Path, release: str, mine: Mapping[str, str], home: Path) -> 
     for place in named(mine, home):
         if place.is_file():
             _copy(place, root / str(place).lstrip("/"))
-            # Otherwise the first package that renews the list of authorities would drop it again.
-            _copy(place, root / AUTHORITIES)
+            if CERTIFICATE in place.read_bytes():
+                # Otherwise the first package that renews Debian's list of authorities would drop these.
+                _copy(place, root / AUTHORITIES / f"machine-{place.stem}.crt")
     address = base_image.mirror()
     suites = (release, f"{release}-updates")
     lines = "".join(f"deb {address} {suite} main\n" for suite in suites)

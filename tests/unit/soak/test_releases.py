@@ -68,6 +68,23 @@ def test_folders_of_packages_are_seen_in_the_root(tmp_path):
     assert certificate not in carried.folders(mine, tmp_path)
 
 
+def test_only_certificates_become_authorities(tmp_path, monkeypatch):
+    authority, constraints, root = tmp_path / "ca.pem", tmp_path / "constraints.txt", tmp_path / "root"
+    authority.write_text("-----BEGIN CERTIFICATE-----\nx\n", encoding="ascii")
+    constraints.write_text("ansible-core<3\n", encoding="ascii")
+    monkeypatch.setattr(carried, "FILES", ())
+    monkeypatch.setattr(carried.base_image, "mirror", lambda: "http://mirror/debian")
+    monkeypatch.setattr(carried.base_image, "copy_apt_options", lambda root: None)
+    (root / "etc/apt").mkdir(parents=True)
+    carried.copy_into(root, "trixie", {"PIP_CERT": str(authority), "PIP_CONSTRAINT": str(constraints)}, tmp_path)
+
+    assert [path.name for path in (root / carried.AUTHORITIES).iterdir()] == ["machine-ca.crt"]
+    for file in (authority, constraints):
+        assert (root / str(file).lstrip("/")).read_bytes() == file.read_bytes()
+    sources = (root / "etc/apt/sources.list").read_text(encoding="utf-8")
+    assert sources.splitlines() == [f"deb http://mirror/debian {suite} main" for suite in ("trixie", "trixie-updates")]
+
+
 def test_a_step_that_fails_is_told_and_what_follows_it_goes_on(tmp_path, capsys):
     report = Report()
     with report.step("trixie: one"):
