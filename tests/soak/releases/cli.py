@@ -24,7 +24,7 @@ from lab.common.settings import from_environment
 from lab.machine import prerequisites
 
 from . import steps
-from .root import Entered, Root
+from .root import Entered, Root, place_of
 
 RELEASES = ("bookworm", "trixie")
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -82,10 +82,9 @@ class Report:
 
 
 @contextlib.contextmanager
-def alone(root: Root) -> Iterator[None]:
+def alone(place: Path) -> Iterator[None]:
     """Keep a second run away from the same roots."""
-    root.folder.parent.mkdir(parents=True, exist_ok=True)
-    with (root.folder.parent / "lock").open("w", encoding="ascii") as lock:
+    with (place / "lock").open("w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -162,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         settings = from_environment()
         prerequisites.ensure_packages(lambda line: print(f"lab: {line}"))
         _say_what_is_not_tested()
-        with ended_like_ctrl_c(), alone(Root(settings, "")):
+        with ended_like_ctrl_c(), alone(place_of(settings)):
             for release in options.release or RELEASES:
                 do_release(Root(settings, release), newcomer, report)
     except (LabError, steps.ReadmeError) as error:

@@ -55,6 +55,13 @@ exec chroot "$root" sh -c 'echo {READY.strip()}; while true; do sleep 3600 & wai
 """
 
 
+def place_of(settings: Settings) -> Path:
+    """Return the folder of all roots; beside the state of the lab, which may be on a larger disk."""
+    place = settings.state.with_name(f"{settings.state.name}-releases")
+    place.mkdir(parents=True, exist_ok=True)
+    return place
+
+
 @dataclass(frozen=True)
 class Root:
     """The root of one release."""
@@ -64,8 +71,8 @@ class Root:
 
     @property
     def folder(self) -> Path:
-        """Where it is; beside the state of the lab, which may be on a larger disk."""
-        return self.settings.state.with_name(f"{self.settings.state.name}-releases") / self.release
+        """Where it is."""
+        return place_of(self.settings) / self.release
 
     @property
     def lab(self) -> Settings:
@@ -115,7 +122,6 @@ class Root:
         Raises:
             LabError: another lab of this number is up on this machine, or something would not go.
         """
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
         ownership.check(self.lab)
         outer = process.recall(self.record)
         if outer is not None:
