@@ -111,7 +111,7 @@ class Root:
         run([*words, self.release, self.folder, base_image.mirror()], environment=environment)
         run(["chroot", self.folder, "apt-get", "clean"], environment=environment)
         draft = archive.with_suffix(".draft")
-        pack = ["tar", "--create", "--one-file-system", "--numeric-owner", "--directory", self.folder]
+        pack: list[str | Path] = ["tar", "--create", "--one-file-system", "--numeric-owner", "--directory", self.folder]
         run([*pack, "--file", draft, "."])
         draft.rename(archive)
         self.remove()
