@@ -29,7 +29,7 @@ class Finding(t.TypedDict):
 
 
 def check_host(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> list[Finding]:
-    """What one host's own snapshot says: versions, capabilities, known bugs, maintenance."""
+    """Return what one host's own snapshot says: versions, capabilities, known bugs, maintenance."""
     host = snapshot["host"]
     stops = [
         evacuability.old_libvirt(snapshot),
@@ -44,7 +44,7 @@ def check_host(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> list[Findin
 
 
 def check_clocks(snapshots: Snapshots, earliest: str, latest: str, most_s: float) -> list[Finding]:
-    """Hosts whose clock is off from the controller's: guests take the time of the host they come to.
+    """Return hosts whose clock differs from the controller's. A guest takes the time of its new host.
 
     Args:
         snapshots: all hosts, with the time each believed it was when it was looked at.

@@ -17,7 +17,7 @@ MAKE_NEW = "make a new plan"
 
 
 def stale_result(plan: Plan, snapshots: t.Mapping[str, Snapshot], what: str) -> dict[str, t.Any] | None:
-    """A failed result that says what has changed since the plan was made; None if nothing has that matters.
+    """Return a failed result with what has changed since the plan was made; None if nothing that matters has.
 
     Args:
         plan: as read.

@@ -25,10 +25,10 @@ ARRIVED = ("moved", "already_there")
 
 
 def verified(plan: Plan, results: t.Iterable[Result], snapshots: Snapshots) -> list[Result]:
-    """The results of all steps, corrected by where each guest runs now.
+    """Return the results of all steps, corrected by where each guest runs now.
 
-    A run that lost its way may have moved more than it says, or less; the libvirtds know. A guest that is active on two
-    hosts, or on none, or on a host that no longer answers, is unclear.
+    A run may have moved more than it reports, or less. A guest that is active on two hosts, on none, or on a host that
+    does not answer is unclear.
 
     Args:
         plan: what was to be done.
@@ -49,7 +49,7 @@ def left_on(hosts: t.Iterable[str], snapshots: Snapshots) -> dict[str, list[str]
 
 
 def newcomers(plan: Plan, snapshots: Snapshots) -> list[str]:
-    """Sentences about guests that run on a host which should be empty, though the plan has never heard of them."""
+    """Return sentences about guests that run on a host that should be empty and are not in the plan."""
     if plan["goal"]["kind"] not in ("drain", "evacuate"):
         return []
     known = {item["guest"]["uuid"] for item in [*plan["steps"], *plan["stays"]]}

@@ -24,7 +24,7 @@ class FileChange(t.NamedTuple):
 
 
 def save(option: str, path: Path, document: t.Mapping[str, t.Any], *, write: bool) -> FileChange:
-    """Put a document into a file.
+    """Write a document to a file.
 
     Args:
         option: what the operator calls the file.

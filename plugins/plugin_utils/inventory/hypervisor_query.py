@@ -43,7 +43,7 @@ class QueryError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class HypervisorQuery:
-    """How hypervisors are looked at.
+    """How hypervisors are asked.
 
     Attributes:
         via: one of L(WAYS), or C(auto) for the first that is there.
@@ -56,7 +56,7 @@ class HypervisorQuery:
     timeout_s: float = 20.0
 
     def snapshot(self, name: str, uri: str) -> dict[str, t.Any]:
-        """The hypervisor behind a URI, in the words of a snapshot, as far as they are known over this connection.
+        """Return the hypervisor behind a URI as a snapshot, as far as this connection tells.
 
         Raises:
             QueryError: it gave no answer.
@@ -67,7 +67,7 @@ class HypervisorQuery:
         return hypervisor(name, uri, answer)
 
     def access(self, uri: str) -> str:
-        """The way that is taken to a URI.
+        """Return how this URI is asked: binding, virsh or ssh.
 
         Raises:
             QueryError: there is none.

@@ -17,7 +17,7 @@ STATES = ("unknown", "running", "running", "paused", "shutdown", "shutoff", "cra
 
 
 def probe(libvirt: t.Any, uri: str, record_uuid: str) -> dict[str, t.Any]:
-    """What one libvirtd says of its host and its guests.
+    """Return what one libvirtd says about its host and its guests.
 
     Args:
         libvirt: the binding.

@@ -10,11 +10,7 @@ import typing as t
 
 
 def plain(value: t.Any) -> t.Any:
-    """A copy of a value out of nothing but dict, list, str, int, float, bool and None.
-
-    ansible-core tags values by subclassing their types, and libraries that look at exact types, as
-    jmespath's functions do, do not know these.
-    """
+    """Return a copy of a value that has only dict, list, str, int, float, bool and None."""
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):

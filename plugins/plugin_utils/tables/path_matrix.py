@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layou
 
 
 def matrix_lines(paths: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
-    """Paths as a matrix, sources down and destinations across; then every failure with its remedy."""
+    """Return paths as a matrix, sources down and destinations across; then each failure with its remedy."""
     if not paths:
         return ["No path was checked."]
     by_pair = {(path["source"], path["destination"]): path for path in paths}

@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layou
 
 
 def plan_lines(plan: t.Mapping[str, t.Any]) -> list[str]:
-    """A plan for an operator to review: the steps with when, how and why, who stays and what to do, and the whole."""
+    """Return a plan for review: steps with time, method and reason, the guests that stay, and the whole."""
     steps, stays = plan["steps"], plan["stays"]
     lines = [f"Plan {plan['id']}: {plan_summary.headline(plan)}"]
     lines += ["", *plan_summary.waves(plan)] if plan.get("waves") else []

@@ -26,7 +26,7 @@ OUTCOMES = {
 
 
 def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
-    """What came of a plan: one row a guest, what was forecast beside it, then what an operator must do now."""
+    """Return the results of a plan: one row for each guest, with its forecast, then what an operator must do now."""
     lines = [_report_summary(report), *_score(report.get("figures") or {})]
     rows = report["guests"]
     if rows:

@@ -22,7 +22,7 @@ def columns(text: str) -> int:
 
 
 def clean(text: t.Any) -> str:
-    """A text on one line, without what would move a terminal's cursor."""
+    """Return a text on one line, without characters that move the cursor of a terminal."""
     one_line = " ".join(str(text).split())
     return "".join(
         char if unicodedata.category(char) not in ("Cc", "Cf", "Cs") else "\N{REPLACEMENT CHARACTER}"
@@ -31,7 +31,7 @@ def clean(text: t.Any) -> str:
 
 
 def short(text: str, most: int = MOST_NAME_COLUMNS) -> str:
-    """A name in so many columns: what does not fit is cut out of the middle, as names differ at their ends.
+    """Shorten a name to so many columns. The middle is cut out, because names differ at their ends.
 
     >>> short("prod-eu-west-1-database-primary-0001", 20)
     'prod-eu-west…ry-0001'

@@ -24,10 +24,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 
 
 def changes_since(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
-    """What has changed since the plan was made, as far as it matters for its steps; empty when nothing has.
+    """Return what has changed since the plan was made and matters for its steps; empty if nothing has.
 
-    Free memory is not looked at: each step asks its destination when its turn comes. A guest that is at its
-    destination already is no change that matters.
+    Free memory is not checked: each step asks its destination when its turn comes. A guest that is at its destination
+    already is no change.
 
     Args:
         snapshots: every host that gives an answer now.
@@ -45,7 +45,7 @@ def changes_since(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refus
 
 
 class _CurrentCluster:
-    """The cluster as it is now, beside what the plan has in mind for each guest.
+    """The cluster as it is now, beside what the plan intends for each guest.
 
     Attributes:
         snapshots: every host that gives an answer.
@@ -107,7 +107,7 @@ def _closed(plan: Plan, snapshot: Snapshot) -> list[Refusal]:
 
 
 def _silent(plan: Plan, now: _CurrentCluster) -> list[Refusal]:
-    """Hosts that the plan still moves guests from or to, and that gave no answer."""
+    """Return refusals for hosts that steps still need and that gave no answer."""
     missing: dict[str, Step] = {}
     for step in plan["steps"]:
         for host in (step["source"], step["destination"]):
@@ -128,7 +128,7 @@ def _in_step(host: str, step: Step) -> str:
 
 
 def _step_changed(plan: Plan, step: Step, now: _CurrentCluster) -> list[Refusal]:
-    """What has changed about one guest. Of a guest that moves twice, only its first step is looked at."""
+    """Return what has changed about one guest. Of a guest that moves twice, only the first step is checked."""
     guest, uuid, source = step["guest"]["name"], step["guest"]["uuid"], step["source"]
     steps_of_guest = now.steps_of_guest[uuid]
     if step is not steps_of_guest[0]:
@@ -156,7 +156,7 @@ def _step_changed(plan: Plan, step: Step, now: _CurrentCluster) -> list[Refusal]
 
 
 def _older(plan: Plan, steps_of_guest: t.Sequence[Step], now: _CurrentCluster) -> list[Refusal]:
-    """A host on the guest's way has got an older QEMU than the one before it, and had not when the plan was made."""
+    """Return a refusal if a host on the guest's way has an older QEMU now than the one before it, and had not then."""
     for step in steps_of_guest:
         ends = (step["source"], step["destination"])
         here, there = (parsed((now.snapshots.get(host, {}).get("versions") or {}).get("qemu")) for host in ends)

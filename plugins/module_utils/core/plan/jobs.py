@@ -39,7 +39,7 @@ class Job(t.NamedTuple):
     at_once: int = 1
 
     def slowed(self, sharing: int) -> float:
-        """Its seconds where so many moves share what it goes over, itself among them."""
+        """Return its seconds if so many moves, itself among them, share its source, destination or links."""
         return self.seconds + self.flow_s * (sharing / self.at_once - 1)
 
 
@@ -76,7 +76,7 @@ class Timing(t.NamedTuple):
 
 
 def plain_seconds(move_bytes: int, bytes_per_s: float | None = None) -> float:
-    """What a move takes when nobody forecast it: memory over bandwidth, and set-up. No more than a guess.
+    """Return a guess for a move without a forecast: memory over bandwidth, and set-up.
 
     >>> plain_seconds(6_000_000_000), plain_seconds(6_000_000_000, 100e6)
     (12.0, 62.0)

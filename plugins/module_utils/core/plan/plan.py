@@ -30,7 +30,7 @@ GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
 
 
 class PlanError(ValueError):
-    """A plan that cannot be made or used; ``refusal`` says why and what to do, ``str()`` says both in one line."""
+    """A plan that cannot be made or used. ``refusal`` says why and what to do; ``str()`` says both in one line."""
 
     def __init__(self, code: str, reason: str, remedy: str) -> None:
         super().__init__(f"{reason}: {remedy}")
@@ -49,7 +49,7 @@ def build(
     off: list[Off],
     waves: list[Wave] | None = None,
 ) -> Plan:
-    """Put a plan together.
+    """Return the plan document.
 
     Args:
         connect: how hosts reach each other's libvirtd, and what their links give, by host.
@@ -75,7 +75,7 @@ def build(
 
 
 def new_id(goal: Goal, created_at: str, nonce: str) -> str:
-    """A plan's id, which is also the name of its directory on the hosts.
+    """Return a plan's id. It is also the name of its directory on the hosts.
 
     >>> new_id({"kind": "drain", "hosts": ["h1", "h2 b"]}, "2026-11-24T02:00:00Z", "3f9a")
     'drain-h1-and-1-more-20261124T020000Z-3f9a'
@@ -86,7 +86,9 @@ def new_id(goal: Goal, created_at: str, nonce: str) -> str:
 
 
 def snapshot_digest(snapshot: Snapshot) -> str:
-    """A hash over what a plan rests on: hosts, versions, maintenance and guests; not over counters that run."""
+    """Return a hash of what a plan depends on: hosts, versions, maintenance and guests. Running counters are left
+    out.
+    """
     capacity, versions = snapshot.get("capacity") or {}, snapshot.get("versions") or {}
     matters = {
         "host": snapshot["host"],
@@ -104,7 +106,7 @@ def snapshot_digest(snapshot: Snapshot) -> str:
 
 
 def steps_of(plan: Plan, host: str) -> list[Step]:
-    """The steps that start on this host, in their order."""
+    """Return the steps that start on this host, in their order."""
     return [step for step in plan["steps"] if step["source"] == host]
 
 

@@ -18,7 +18,7 @@ _GIVE = "give the file that migration_plan wrote"
 
 
 def read_plan(document: str | bytes | t.Mapping[str, t.Any]) -> Plan:
-    """Read a plan from a file's text or from a mapping; PlanError says what is wrong with it, and where."""
+    """Return a plan from a file's text or from a mapping. A PlanError says what is wrong with it, and where."""
     mapping = _parsed(document) if isinstance(document, (str, bytes)) else document
     if not isinstance(mapping, t.Mapping) or not str(mapping.get("schema", "")).startswith("kvmops."):
         raise PlanError(
@@ -55,7 +55,7 @@ def _parsed(text: str | bytes) -> t.Any:
 
 
 def _is_cut(text: str, error: json.JSONDecodeError) -> bool:
-    """Does the text end where something was still to come: in a string, a word, a number, or between two?"""
+    """Return whether the text ends in the middle: in a string, a word or a number."""
     rest = text[error.pos :].strip()
     in_a_word = any(word.startswith(rest) for word in ("true", "false", "null"))
     in_a_number = re.fullmatch(r"-|\.|[eE][+-]?", rest) is not None
@@ -75,7 +75,7 @@ def _other_schema(schema: str) -> PlanError:
 
 
 class _Reader:
-    """Checks a mapping field by field and names the place of the first thing wrong."""
+    """Checks a mapping field by field. The first error names its place."""
 
     def __init__(self, plan: t.Mapping[str, t.Any]) -> None:
         self.plan = plan

@@ -45,7 +45,7 @@ class Schedule(t.NamedTuple):
 
 
 def schedule(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> Schedule:
-    """Play the jobs through. Those that wait for a job that is not among them do not wait for it."""
+    """Play the jobs through. A job does not wait for a job that is not in the list."""
     steps = (SharedSimulation if any_shared(jobs, slots) else Simulation)(jobs, slots).run()
     total = max((timing.end_s for timing in steps.values()), default=0.0)
     bound, why = lower_bound(jobs, slots)
@@ -53,7 +53,7 @@ def schedule(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> Schedule:
 
 
 def lower_bound(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> tuple[float, str]:
-    """Seconds that no order can beat, and why."""
+    """Return the seconds that no order can beat, and why."""
     busy: dict[tuple[str, str], float] = {}
     carried: dict[tuple[str, str], float] = {}
     for job in jobs:
@@ -73,7 +73,7 @@ def lower_bound(jobs: t.Sequence[Job], slots: Slots = ONE_AT_A_TIME) -> tuple[fl
 
 
 def _chain(jobs: t.Sequence[Job]) -> float:
-    """The longest chain of steps that wait for each other."""
+    """Return the seconds of the longest chain of steps that wait for each other."""
     ends: dict[str, float] = {}
     for job in _in_order(jobs):
         ends[job.id] = job.slowed(1) + max((ends.get(other, 0.0) for other in job.after), default=0.0)
@@ -81,7 +81,7 @@ def _chain(jobs: t.Sequence[Job]) -> float:
 
 
 def _in_order(jobs: t.Sequence[Job]) -> list[Job]:
-    """Each after those it waits for. Plans are written so; a plan edited by hand may not be."""
+    """Sort jobs after those that they wait for. A plan that was edited by hand may have another order."""
     waiting = {job.id: set(job.after) for job in jobs}
     known = set(waiting)
     done: set[str] = set()

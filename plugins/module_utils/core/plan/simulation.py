@@ -13,13 +13,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs impo
 
 
 def any_shared(jobs: t.Sequence[Job], slots: Slots) -> bool:
-    """Whether any of them may share something with another one."""
+    """Return whether any of the jobs may share something with another one."""
     most = max([slots.per_source, slots.per_destination, *slots.per_link.values()])
     return most > 1 and any(job.flow_s > 0 for job in jobs)
 
 
 class Simulation:
-    """What the executor will do, on a clock of its own. Of jobs that could start, the first in the plan does."""
+    """What the executor will do, on its own clock. Of the jobs that can start, the first in the plan starts."""
 
     def __init__(self, jobs: t.Sequence[Job], slots: Slots) -> None:
         self.slots = slots
@@ -56,7 +56,7 @@ class Simulation:
                 awake |= self._end(heapq.heappop(running)[2])
 
     def _break_cycle(self) -> set[str]:
-        """Who may be able to start where nothing runs; nobody at the end."""
+        """Return the sources that may start where nothing runs: break a cycle of waiting jobs; none at the end."""
         rest = [job for queue in self.queues.values() for job in queue]
         if not rest:
             return set()
@@ -78,7 +78,7 @@ class Simulation:
         return started
 
     def _end(self, job: Job) -> set[str]:
-        """Free what a job used; return the sources that may be able to start another."""
+        """Free the slots of a job. Return the sources that may be able to start another one."""
         awake = {job.source}
         for key, dummy in self._needs(job):
             self.used[key] -= 1
@@ -98,9 +98,7 @@ class Simulation:
 
 
 class SharedSimulation(Simulation):
-    """The same where jobs share sources, destinations or links: each gets on the slower the more there are on the
-    busiest of those that it goes over.
-    """
+    """The same where jobs share sources, destinations or links: the more share the busiest one, the slower each is."""
 
     def run(self) -> dict[str, Timing]:
         #: what is left of each job, as a share of it

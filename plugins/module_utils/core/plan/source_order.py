@@ -15,9 +15,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 
 
 def ranks(plan: Plan, host: str) -> dict[str, int]:
-    """By destination, how many sources come before this host when several want to send there at the same moment.
+    """Return by destination how many sources send before this host, if several want to send there at once.
 
-    The order is that in which the plan's steps first name them, so all sources find the same.
+    The order is that in which the steps of the plan first name the sources, so all sources compute the same.
     """
     found: dict[str, int] = {}
     for destination in {step["destination"] for step in plan["steps"] if step["source"] == host}:
@@ -27,11 +27,10 @@ def ranks(plan: Plan, host: str) -> dict[str, int]:
 
 
 def awaited(plan: Plan, step: Step) -> list[dict[str, t.Any]]:
-    """The steps of other sources that a step waits for; those of its own source, its run sees ending.
+    """Return the steps of other sources that a step waits for. Steps of its own source are its run's affair.
 
-    Only of those that stand before it: so no two sources ever wait for each other. Each has ``arrivals`` besides: the
-    hosts on which its guest may be found once it is over. A guest that was only parked there may have gone on long
-    before the waiting step's turn comes.
+    Only steps before it in the plan count, so no two sources wait for each other. Each has ``arrivals``: the hosts on
+    which its guest may be once the step is over. A guest that was only parked may have moved on long before.
     """
     before = [one["id"] for one in plan["steps"]].index(step["id"])
     after = set(step["after"])
@@ -43,8 +42,7 @@ def awaited(plan: Plan, step: Step) -> list[dict[str, t.Any]]:
 
 
 def _arrivals(plan: Plan, number: int) -> list[str]:
-    """Where a step takes its guest and where later ones do, but for hosts on which it was before: seen there, it may as
-    well not have moved yet."""
+    """Return where a step and later steps take its guest, without the hosts on which it was before."""
     uuid, destination = plan["steps"][number]["guest"]["uuid"], plan["steps"][number]["destination"]
     earlier = {one["source"] for one in plan["steps"][: number + 1] if one["guest"]["uuid"] == uuid}
     later = [one["destination"] for one in plan["steps"][number + 1 :] if one["guest"]["uuid"] == uuid]

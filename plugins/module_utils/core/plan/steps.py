@@ -66,7 +66,7 @@ class Window(t.NamedTuple):
     interfaces: t.Mapping[str, float] = {}
 
     def rate_of(self, source: str, destination: str) -> float:
-        """What to reckon with between two hosts, where no forecast knows better: the slower end counts."""
+        """Return the bytes/s to assume between two hosts without a forecast. The slower end counts."""
         ends = (source, destination)
         stated = [self.stated[host] for host in ends if host in self.stated]
         if stated:
@@ -79,7 +79,7 @@ ANY_TIME = Window()
 
 
 def steps_of(made: NumberedCluster, moves: t.Sequence[Move], why: t.Callable[[Move], str]) -> list[Step]:
-    """A step for each guest of each move, in order; ``after`` names the steps of the moves that a move waits for."""
+    """Return a step for each guest of each move, in order. ``after`` has the steps that it waits for."""
     steps: list[Step] = []
     ids: list[list[str]] = []
     for move in moves:
@@ -108,7 +108,7 @@ def steps_of(made: NumberedCluster, moves: t.Sequence[Move], why: t.Callable[[Mo
 
 
 def stays_of(made: NumberedCluster, unit: int, refusals: t.Callable[[int], list[Refusal]]) -> list[Stay]:
-    """A stay for each guest of a unit."""
+    """Return a stay for each guest of a unit."""
     host = made.names[made.cluster.units[unit].host]
     return [
         {"guest": guest_of(domain), "host": host, "refusals": refusals(number)}
@@ -117,7 +117,7 @@ def stays_of(made: NumberedCluster, unit: int, refusals: t.Callable[[int], list[
 
 
 def jobs_of(steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window: Window = ANY_TIME) -> list[Job]:
-    """The steps as the schedule sees them."""
+    """Return the steps as the schedule takes them."""
     return [
         Job(
             id=step["id"],
@@ -165,10 +165,10 @@ def value_of(band: t.Mapping[str, t.Any] | None) -> float | None:
 def expectation(
     steps: t.Sequence[Step], expected: t.Mapping[str, Expected], window: Window = ANY_TIME
 ) -> dict[str, t.Any]:
-    """What a plan says about its time: plain JSON for its ``expected``.
+    """Return the plan's ``expected`` as plain JSON.
 
-    ``guessed`` names guests that nobody forecast: their seconds are memory over bandwidth, no more than a guess.
-    ``bytes`` are null while one of the steps has no figure.
+    ``guessed`` names guests without a forecast: their seconds are memory over bandwidth. ``bytes`` are null while one
+    of the steps has no figure.
     """
     known = [(step, expected.get(step["guest"]["uuid"], NOTHING_EXPECTED)) for step in steps]
     sent = [_forecast(step, "bytes", one.bytes) for step, one in known]

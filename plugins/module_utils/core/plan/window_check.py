@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 
 
 class Verdict(t.NamedTuple):
-    """Does it fit? ``code`` is fits, fits_without (these guests) or does_not_fit; ``reason`` says it in a sentence."""
+    """Does the plan fit? ``code`` is fits, fits_without (these guests) or does_not_fit. ``reason`` is a sentence."""
 
     code: str
     without: tuple[str, ...]
@@ -22,10 +22,10 @@ class Verdict(t.NamedTuple):
 
 
 def verdict(jobs: t.Sequence[Job], window_s: float, slots: Slots = ONE_AT_A_TIME) -> Verdict:
-    """Hold a plan against the time there is for it.
+    """Compare a plan with the time that there is for it.
 
-    What is left out, if that makes it fit, is as few guests as a search from the longest on finds; guests that others
-    wait for are left out with these. More than half of the guests is no answer.
+    If it does not fit, guests are left out, the longest first, until the rest fits; guests that others wait for are
+    left out with these. If more than half of the guests must be left out, the plan does not fit.
     """
     whole = schedule(jobs, slots)
     took, has = human_seconds(whole.total_s), human_seconds(window_s)
@@ -47,7 +47,7 @@ def verdict(jobs: t.Sequence[Job], window_s: float, slots: Slots = ONE_AT_A_TIME
 
 
 def _left_out(jobs: t.Sequence[Job], window_s: float, slots: Slots) -> set[str]:
-    """Ids to leave out so that the rest fits: the longest first, then back in what fits after all."""
+    """Return the ids to leave out so that the rest fits: the longest first, then those that fit after all come back."""
     out: set[str] = set()
     while True:
         rest = [job for job in jobs if job.id not in out]
@@ -64,7 +64,7 @@ def _left_out(jobs: t.Sequence[Job], window_s: float, slots: Slots) -> set[str]:
 
 
 def _worst(jobs: t.Sequence[Job], whole: Schedule, window_s: float) -> Job:
-    """Of the host that is late the longest: the step that overruns least is enough, if one is."""
+    """Return the step to leave out next, on the hosts that are late."""
     late = {job.source for job in jobs if whole.steps[job.id].end_s > window_s}
     over = whole.total_s - window_s
     near = [job for job in jobs if job.source in late] or list(jobs)
@@ -75,7 +75,7 @@ def _worst(jobs: t.Sequence[Job], whole: Schedule, window_s: float) -> Job:
 
 
 def _with_dependants(job: Job, jobs: t.Sequence[Job]) -> set[str]:
-    """The step, every step that waits for it, and all steps of the guests of these: a guest moves whole or not."""
+    """Return the step, all steps that wait for it, and all steps of their guests."""
     out = {job.id}
     while True:
         guests = {other.guest for other in jobs if other.id in out}

@@ -104,14 +104,14 @@ def ordered_moves(
     others: t.Sequence[int],
     solver: Solver | None = None,
 ) -> tuple[Ordered, Evacuation]:
-    """Order what was found; what comes back with the moves is what they really reach.
+    """Order the moves to the places that were found. Return the moves and what they really reach.
 
-    Others may step aside and come back, where those that move cannot get past each other. Movers that no order brings
-    to their place are ``stuck``: for the rest places are searched anew, as others would else make room for no one. Who
-    is stuck goes last, if there is room left then.
+    Others may step aside and come back if movers cannot pass each other. Movers that no order brings to their place are
+    ``stuck``. For the rest, places are searched again, because others would make room for no one. Stuck movers come
+    last, if there is free memory then.
 
-    Others go first, while there is room; then guests whose move may fail, so that a drain fails early if it fails;
-    then the shortest, so that the host is relieved as early as it can be (SPT, Smith 1956).
+    Others move first, while there is free memory; then guests whose move may fail, so that a drain fails early; then
+    the shortest moves, so that the host is relieved early (SPT, Smith 1956).
     """
     units, must = numbered.cluster.units, set(movers)
 
@@ -151,7 +151,7 @@ def ordered_moves(
 
 
 def _without_parking_for_good(moves: t.Sequence[Move]) -> list[Move]:
-    """Others that cannot come back once all that must go are gone stay where they are: that is their place then."""
+    """Others that cannot come back after all movers have left stay where they are."""
     last = {move.unit: number for number, move in enumerate(moves)}
     return [move._replace(parks=move.parks and last[move.unit] != number) for number, move in enumerate(moves)]
 
@@ -164,7 +164,7 @@ def _after(numbered: NumberedCluster, moves: t.Sequence[Move]) -> State:
 
 
 def _is_only(before: State, move: Move) -> bool:
-    """Is there no other host that could take it, even if nothing else moved?"""
+    """Return whether no other host could take the unit, even if nothing else moved."""
     able = (host for host in range(len(before.free)) if before.can_take(move.unit, host))
     return next(able, None) == move.destination and next(able, None) is None
 

@@ -34,10 +34,10 @@ def make_with_forecasts(
     window: Window = ANY_TIME,
     solver: Solver | None = None,
 ) -> PlanningResult:
-    """Plan for one goal with what is forecast of each move.
+    """Plan for one goal with a forecast of each move.
 
-    Who surely moves is forecast first. A plan may choose others, who turn out to be unable to move as intended: then it
-    is made anew with that in mind, and once also where some turn out to take far longer. Without forecasts nothing is
+    Guests that surely move are forecast first. If the plan chooses others that cannot move as intended, these are
+    forecast and the plan is made again; once also if some take much longer than estimated. Without forecasts nothing is
     forecast.
 
     Raises:
@@ -67,7 +67,7 @@ def _steps(result: PlanningResult) -> list[Step]:
 
 
 def _sure_to_move(request: Request, snapshots: t.Mapping[str, Snapshot]) -> list[str]:
-    """UUIDs of guests that the goal wants elsewhere, wherever that is."""
+    """Return UUIDs of guests that move whatever the plan is."""
     if request.kind in EMPTYING:
         return [domain["uuid"] for host in request.hosts for domain in snapshots.get(host, {}).get("domains") or []]
     if request.kind == "restore":

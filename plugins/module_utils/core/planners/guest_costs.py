@@ -48,9 +48,7 @@ NOTHING_FITTED = {"hot_bytes": 0.0, "fill_s": 0.0, "cold_bytes_per_s": 0.0}
 
 
 class GuestCosts:
-    """The terms of a plan with what forecasts say, as far as they were asked: expected costs, barred paths, guests
-    that are held where they are. ``terms`` are those of now.
-    """
+    """The constraints of a plan with what forecasts say so far: costs, refused paths, refused guests."""
 
     def __init__(self, constraints: Constraints, forecasts: PlanForecasts, *, closing: t.Collection[str] = ()) -> None:
         """
@@ -92,11 +90,11 @@ class GuestCosts:
         self.ask(self._measured())
 
     def newly_refused(self, steps: t.Iterable[Step]) -> list[str]:
-        """Guests that were not asked for, and that cannot move as these steps have it."""
+        """Return guests that were not forecast yet and that cannot move as these steps say."""
         return [uuid for uuid, choice in self._new(steps) if choice["refusal"]]
 
     def much_longer(self, steps: t.Iterable[Step]) -> list[str]:
-        """Guests that were not asked for, and whose move takes much longer than was reckoned with."""
+        """Return guests that were not forecast yet and whose step takes much longer than estimated."""
         found = []
         for uuid, choice in self._new(steps):
             seconds = value_of(choice["total_s"])
@@ -125,7 +123,7 @@ class GuestCosts:
                         yield domain["uuid"], (domain, source, intent)
 
     def _destinations(self, source: str) -> list[list[str]]:
-        """Open hosts by kind, seen from a source."""
+        """Return the open hosts by class, seen from a source."""
         if source not in self._by_source:
             self._by_source[source] = self._classes.by_class(source, [host for host in self._open if host != source])
         return self._by_source[source]
@@ -146,8 +144,10 @@ class GuestCosts:
                 self._paths.setdefault((source, host, uuid), []).append(why)
 
     def _estimated(self, uuid: str) -> Expected:
-        """What two passes over its memory take: all that it has touched, and what it writes to meanwhile; or many,
-        where plain pre-copy would not get below the downtime that is accepted, so that others are chosen rather.
+        """Estimate the cost from two passes over its memory: all touched pages, and those written meanwhile.
+
+        If plain pre-copy would not get below the accepted downtime, the cost is multiplied, so that other guests are
+        preferred.
         """
         domain, source, intent = self._guests[uuid]
         working_set = self._forecasts.measured[uuid]
@@ -166,7 +166,7 @@ class GuestCosts:
 
 
 def _exceeds_precopy(fit: t.Mapping[str, t.Any], rate: float, cap_s: float) -> bool:
-    """Is its hot set rewritten faster than it is sent, and too large to be sent while the guest stands still?"""
+    """Return whether the hot set is rewritten faster than it is sent, and too large for the downtime."""
     hot, fill_s = fit["hot_bytes"], fit["fill_s"]
     return bool(hot > cap_s * rate and hot > fill_s * rate)
 
@@ -176,7 +176,7 @@ DestinationClass = tuple[t.Optional[float], str, int, str]
 
 
 class _DestinationClasses:
-    """Destinations that a forecast cannot tell from each other: as fast, as far as anybody knows, and as able."""
+    """Destinations that a forecast cannot tell apart: the same bandwidth, as far as known, and the same abilities."""
 
     def __init__(self, forecasts: PlanForecasts) -> None:
         self._forecasts = forecasts
@@ -203,7 +203,7 @@ class _DestinationClasses:
 
 
 class _ForecastCache:
-    """Forecasts that were made already, for the steps: half of the work of a plan would be to make them again."""
+    """Forecasts that were made already, for the steps. To make them again would be half of the work of a plan."""
 
     def __init__(self, forecasts: PlanForecasts, classes: _DestinationClasses) -> None:
         self._forecasts, self._classes = forecasts, classes
@@ -220,7 +220,7 @@ class _ForecastCache:
 
 
 def _intent(domain: Domain, constraints: Constraints) -> Intent | None:
-    """The guest's whole intent; None where its metadata makes no sense, which is told elsewhere."""
+    """Return the guest's whole intent; None if its metadata has an error, which is reported elsewhere."""
     try:
         return intents.merge(constraints.intent, metadata_of(domain).get("intent"))
     except intents.IntentError:
@@ -228,7 +228,7 @@ def _intent(domain: Domain, constraints: Constraints) -> Intent | None:
 
 
 def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], constraints: Constraints) -> float | None:
-    """CPUs that the guest uses: as its host saw it just now, or else when it was measured."""
+    """Return the CPUs that the guest uses: from its host now, otherwise from its measurement."""
     seen, share = constraints.expected.get(domain["uuid"]), working_set.get("vcpu_utilisation")
     if seen is not None and seen.cpus is not None:
         return seen.cpus
@@ -236,7 +236,7 @@ def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], constraints: Const
 
 
 def _expected(cpus: float | None, asked: t.Sequence[tuple[Choice, list[str]]]) -> Expected:
-    """What the guest's move costs to most of the hosts that it can go to."""
+    """Return what a move costs to most of the hosts that the guest can go to."""
     if not asked:
         return Expected(cpus=cpus)
     choice = asked[0][0]

@@ -19,11 +19,11 @@ Claims = dict[str, list[str]]
 
 
 def claims(reports: t.Iterable[Report]) -> Claims:
-    """For each guest the hosts that want it back, by its UUID; the one that it was sent away from first comes first.
+    """Return for each guest the hosts that want it back, by UUID; the first that it was sent away from comes first.
 
     Only a host that a run was to empty wants back what that run took from it. A guest that was sent on from host to
-    host belongs to the first. It is wanted no more by a host that it came back to, nor by those it was sent to
-    meanwhile; nor by any once a rebalance has placed it anew.
+    host belongs to the first. A host does not want it any more once it came back there, or was sent there; and no host
+    does once a rebalance has placed it.
 
     Args:
         reports: reports, or runs as L(as_report) gives them, in any order.
@@ -55,7 +55,7 @@ def _up_to(wanted_by: list[str], host: str) -> list[str]:
 
 
 def _settle(found: Claims, homes: t.Sequence[str], report: Report) -> None:
-    """A restore brings home all that its hosts want, but for those that it says it left away."""
+    """Take off the claims that a restore has met, except for guests that it says it left away."""
     away: dict[str, str | None] = {
         row["uuid"]: row["destination"] for row in report["guests"] if row["outcome"] not in ("moved", "already_there")
     }
@@ -70,9 +70,9 @@ def _settle(found: Claims, homes: t.Sequence[str], report: Report) -> None:
 
 
 def as_report(run: t.Mapping[str, t.Any]) -> Report:
-    """A run by the record of its source host (run/past_runs.py), as far as this room needs it to be a report.
+    """Return a run from its source host's record (run/past_runs.py) in the form of a report.
 
-    What the record does not know to have moved may have moved all the same, if it was to leave for a while.
+    A guest that was to leave for a while counts as possibly moved if the record does not say so.
     """
     unknown = "unclear" if run["goal"]["kind"] in SENT_AWAY else "not_started"
     rows = [
@@ -88,6 +88,6 @@ def as_report(run: t.Mapping[str, t.Any]) -> Report:
 
 
 def without_reported(runs: t.Iterable[t.Mapping[str, t.Any]], reports: t.Iterable[Report]) -> list[Report]:
-    """Runs that no report tells of, as reports."""
+    """Return runs that no report contains, as reports."""
     told = {report.get("plan") for report in reports}
     return [as_report(run) for run in runs if run.get("goal") and run["plan"] not in told]

@@ -47,7 +47,7 @@ class PlanForecasts:
     receivers: int | None = None
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
-        """The way to move a guest from one host to another, what that costs, or why it cannot be done as intended."""
+        """Return the method for a move with its cost, or why it cannot be done as intended."""
         disks = [disk for disk in copied_disks.to_copy(guest, intent) if disk["copy_bytes"]]
         knowledge = self._knowledge(guest, source, destination)
         here, there = self.snapshots[source], self.snapshots[destination]
@@ -60,11 +60,11 @@ class PlanForecasts:
         return {document["guest"]["uuid"]: document for document in in_order}
 
     def lessons(self, source: str, destination: str) -> t.Mapping[str, t.Any] | None:
-        """What finished moves have taught about a path; None where there were none."""
+        """Return what finished moves have taught about a path; None if there were none."""
         return ((self.calibration.get(source) or {}).get("paths") or {}).get(destination)
 
     def at_once(self, source: str, destination: str) -> int:
-        """The most moves that may share a path, one over it among them."""
+        """Return the most moves that may share a path, this one among them."""
         return self.slots.at_once(
             leaving=self._running.get(source, 0),
             senders=len(self.snapshots) - 1 if self.senders is None else self.senders,
@@ -81,7 +81,7 @@ class PlanForecasts:
         }
 
     def bytes_per_s(self, source: str, destination: str) -> float | None:
-        """What a move has of a path that gives what was learned, else what is stated; None where nobody knows."""
+        """Return a move's share of a path's bandwidth: learned, otherwise stated; None if unknown."""
         stated = stated_bytes_per_s(self.connect, source, destination)
         link = link_of(self.lessons(source, destination), stated)
         return None if link is None else link.bandwidth_bytes_per_s / self.at_once(source, destination)
@@ -99,14 +99,14 @@ class PlanForecasts:
 
 
 def stated_bytes_per_s(connect: t.Mapping[str, t.Mapping[str, t.Any]], source: str, destination: str) -> float | None:
-    """What the operator says that the slower one of both ends gives, or None where nobody says anything."""
+    """Return the bandwidth that the operator states for the slower end; None if nothing is stated."""
     ends = (connect.get(host) or {} for host in (source, destination))
     stated = [float(end["bandwidth_mib_s"]) * MIB for end in ends if end.get("bandwidth_mib_s")]
     return min(stated) if stated else None
 
 
 def interface_bytes_per_s(snapshot: Snapshot, address: str | None) -> float | None:
-    """What the interface with an address can give at the most; None where the host does not say."""
+    """Return the speed of the interface with this address; None if the host does not tell it."""
     for link in snapshot.get("links") or []:
         if address in [one.partition("/")[0] for one in link.get("addresses") or []] and link.get("speed_mbit"):
             return float(link["speed_mbit"]) * 1e6 / 8

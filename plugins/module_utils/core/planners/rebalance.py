@@ -46,7 +46,7 @@ def plan_rebalance(
     window: Window = ANY_TIME,
     spare: str = "off",
 ) -> Planned:
-    """Plan to even out the open hosts by our own score.
+    """Plan to lower the score of the open hosts.
 
     Args:
         constraints: what the plan must keep to.
@@ -99,7 +99,7 @@ def plan_rebalance(
 
 
 def _taking_part(numbered: NumberedCluster, whole: State, hosts: t.Collection[str]) -> State:
-    """The cluster with only these hosts open; with all that are, if none is named."""
+    """Return the state with only these hosts open; with all open hosts if none is named."""
     state = whole.copy()
     if hosts:
         state.is_open = [is_open and name in hosts for name, is_open in zip(numbered.names, whole.is_open)]
@@ -120,7 +120,7 @@ def _ordered(
 
 
 def _is_worth_it(rules: Rules, before: float, after: float) -> bool:
-    """Is it enough even without those that stay because no order brings them to their place?"""
+    """Return whether the improvement is enough, without the units that no order brings to their place."""
     return before - after >= rules.least_improvement * before - 1e-9
 
 

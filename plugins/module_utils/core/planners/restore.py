@@ -101,13 +101,13 @@ def plan_restore(
 
 
 def _home(numbered: NumberedCluster, unit: int, returns: t.Mapping[str, HomeReturn]) -> str | None:
-    """The one home of all members; None where they do not agree."""
+    """Return the one home of all members; None if they have different homes."""
     homes = {returns[domain["uuid"]].home if domain["uuid"] in returns else None for domain in numbered.domains[unit]}
     return homes.pop() if len(homes) == 1 else None
 
 
 def _ordered(numbered: NumberedCluster, places: t.Mapping[int, int]) -> Ordered:
-    """The shortest first; without those for which there is no room, whatever the order."""
+    """Order the moves, the shortest first, without units that find no free memory in any order."""
     units = numbered.cluster.units
     while True:
         ordered = order(State(numbered.cluster), places, lambda unit: (units[unit].cost, unit))
@@ -119,7 +119,7 @@ def _ordered(numbered: NumberedCluster, places: t.Mapping[int, int]) -> Ordered:
 def _keep_n_plus_one(
     numbered: NumberedCluster, ordered: Ordered, places: t.Mapping[int, int]
 ) -> tuple[Ordered, dict[int, list[Refusal]]]:
-    """Without those, the last one first, whose return leaves a host uncovered that is covered now; each with why."""
+    """Leave out returns, the last first, while they break N+1 for a host; return the moves and the refusals."""
     broken, unprotecting = set(n_plus_one.unprotected(State(numbered.cluster))), dict[int, list[Refusal]]()
     while ordered.moves:
         after = _after(numbered, ordered)

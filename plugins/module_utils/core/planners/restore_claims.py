@@ -31,10 +31,10 @@ class HomeReturn(t.NamedTuple):
 def home_returns(
     hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot], left: t.Iterable[LeftGuest] = ()
 ) -> list[HomeReturn]:
-    """Moves that bring guests back to these hosts, by home host and by the host they are on.
+    """Return the guests that should return to these hosts, by home and by the host they are on.
 
-    A guest is wanted on a host when its metadata says that this is its home; when it says nothing, then if the guest
-    is among those that left. A home elsewhere wins over having been here.
+    A guest belongs on a host if its metadata names this home. Without a home in its metadata, it belongs there if it is
+    among those that left. A home elsewhere counts more than having been here.
     """
     gone = list(left)
     returns: list[HomeReturn] = []
@@ -51,10 +51,10 @@ def home_returns(
 
 
 def left_from(host: str, left: t.Iterable[LeftGuest]) -> set[str]:
-    """UUIDs of the guests that were moved away from a host.
+    """Return the UUIDs of guests that were moved away from a host.
 
-    Rows of a report and step results count when they say so: their source is this host and they moved. A step of a
-    plan, which has no outcome, counts as moved.
+    A row of a report or a step result counts if its source is this host and it moved. A step of a plan has no outcome
+    and counts as moved.
     """
     return {_uuid(row) for row in left if isinstance(row, str) or _moved_from(host, row)}
 

@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 
 
 def n_plus_one_remarks(numbered: NumberedCluster, after: State, spare: str) -> list[Refusal]:
-    """Hosts that may not fail after the plan, if anyone asked."""
+    """Return a remark if a host must not fail after the plan; none if ``spare`` is off."""
     if spare == "off":
         return []
     hosts = n_plus_one.unprotected(after)
@@ -37,7 +37,7 @@ def n_plus_one_remarks(numbered: NumberedCluster, after: State, spare: str) -> l
 
 
 def stays_of_pinned(numbered: NumberedCluster, unit: int, otherwise: list[Refusal]) -> list[Stay]:
-    """Guests that do not leave: for reasons of their own, or because a companion does not."""
+    """Return the stays of guests that do not leave: for their own reasons, or because a companion stays."""
     own = [numbered.pinned_by_itself(unit, member) for member in range(len(numbered.domains[unit]))]
     names = [domain["name"] for domain in numbered.domains[unit]]
 

@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 
 
 def shut_off(hosts: t.Sequence[str], snapshots: t.Mapping[str, Snapshot]) -> list[Off]:
-    """Guests that are shut off on these hosts: nothing to move, but they cannot start while the host is away."""
+    """Return guests that are shut off on these hosts. They do not move, but cannot start while the host is away."""
     return [
         {"guest": guest_of(domain), "host": host}
         for host in hosts

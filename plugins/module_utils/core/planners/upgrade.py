@@ -33,7 +33,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 
 
 class UpgradeWave(t.NamedTuple):
-    """Hosts to empty and then to upgrade at once; their steps, who stays on them, and how long the moves take."""
+    """Hosts to empty and upgrade at the same time; their steps, the guests that stay, the seconds of the moves."""
 
     hosts: list[str]
     steps: list[Step]
@@ -110,7 +110,7 @@ def _ordered_waves(
 
 
 def _n_plus_one_remarks(numbered: NumberedCluster, ordered: WaveOrder) -> list[Refusal]:
-    """Waves in which the hosts that are left could not do without one more."""
+    """Return a remark if the other hosts must not fail while a wave is away."""
     state = State(numbered.cluster)
     found: list[tuple[Wave, list[int]]] = []
     for wave in ordered.waves:
@@ -163,9 +163,9 @@ def _why(numbered: NumberedCluster, emptied: t.Collection[int], move: Move) -> s
 def _refusals(
     numbered: NumberedCluster, unit: int, hosts: list[str], upgraded: t.Collection[int], member: int
 ) -> list[Refusal]:
-    """Reasons of its own, of its companions, of the other hosts, or that there was no room when its turn came.
+    """Return why a guest stays: its own reasons, its companions, the other hosts, or no free memory at that moment.
 
-    Hosts that were upgraded before are open by then, whatever they were at the start.
+    Hosts that were upgraded before are open by then.
     """
     own = numbered.pinned_by_itself(unit, member) or numbered.pinned_by(unit)
     if own:

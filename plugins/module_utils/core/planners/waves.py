@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 
 
 def upgrade_result(request: Request, constraints: Constraints, window: Window) -> PlanningResult:
-    """All waves, each as a plan of its own; the whole has the steps of the first, and who stays in any of them."""
+    """Return all waves, each as a plan. The whole has the steps of the first wave and the stays of all."""
     ordered = plan_upgrade(request.hosts, constraints, at_once=request.at_once, window=window, spare=request.spare)
     if ordered.n_plus_one_remarks and request.spare == "require":
         raise PlanError(**ordered.n_plus_one_remarks[0])
@@ -44,7 +44,7 @@ def upgrade_result(request: Request, constraints: Constraints, window: Window) -
 
 
 def _too_long(ordered: Upgrade, window: Window) -> list[Refusal]:
-    """Moves alone are known to take longer than there is time; what upgrades and reboots take, nobody forecasts."""
+    """Return a remark if the moves alone take longer than the window. Upgrades and reboots are not forecast."""
     if window.window_s is None or ordered.seconds <= window.window_s:
         return []
     return [

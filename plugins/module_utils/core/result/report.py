@@ -90,13 +90,13 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
 
 
 def _kept(got: t.Mapping[str, t.Any], accepted: int | None) -> bool | None:
-    """Whether the guest was down for no longer than it may be; None when that is not known."""
+    """Return whether the downtime was within the limit; None if that is not known."""
     downtime = got.get("downtime_ms")
     return None if downtime is None or accepted is None else bool(downtime <= accepted)
 
 
 def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list[str]:
-    """Sentences in the order of urgency: what may be lost, what failed, what was refused, what is left over."""
+    """Return sentences, the most urgent first: what may be lost, what failed, what was refused, what is left."""
     todo = [_unclear(row) for row in guests if row["outcome"] == "unclear"]
     todo.extend(_failed(row) for row in guests if row["outcome"] == "failed")
     todo.extend(_refused(row) for row in guests if row["outcome"] == "refused")

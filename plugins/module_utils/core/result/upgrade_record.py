@@ -30,7 +30,7 @@ NONE: Record = {
 
 
 class RecordUpdate(t.NamedTuple):
-    """What is to be recorded. None leaves a value of the same run as it is.
+    """What is to be recorded. None keeps the value of the same run.
 
     Attributes:
         run: the rolling upgrade.

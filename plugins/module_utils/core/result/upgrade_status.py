@@ -16,10 +16,10 @@ Snapshots = t.Mapping[str, Snapshot]
 
 
 class UpgradeStatus(t.NamedTuple):
-    """A run, and the hosts by how far it has come.
+    """A run, and its hosts by how far it has come.
 
-    ``begun`` hosts may be half upgraded, and are closed, or guests of them wait to be started, whichever run has left
-    them so; they come first. ``left`` has them too.
+    ``begun`` hosts may be half upgraded and are closed, or guests of them wait to be started; they come first. ``left``
+    has them too.
     """
 
     run: str
@@ -32,9 +32,9 @@ class UpgradeStatus(t.NamedTuple):
 def upgrade_status(
     hosts: t.Sequence[str], records: Records, snapshots: Snapshots, *, wanted: str, fresh: str
 ) -> UpgradeStatus:
-    """Find the run to go on with, or begin a new one.
+    """Find the run to continue, or begin a new one.
 
-    A host counts as done only if it still has the QEMU that it was upgraded to.
+    A host is done only if it still has the QEMU that it was upgraded to.
 
     Args:
         hosts: those to upgrade.

@@ -15,7 +15,7 @@ Path = t.Mapping[str, t.Any]
 
 
 def lost_features(before: t.Mapping[str, t.Any], now: t.Mapping[str, t.Any]) -> list[str]:
-    """Sentences about what a host had before its upgrade and does not have now.
+    """Return sentences about what a host had before its upgrade and does not have now.
 
     Args:
         before, now: ``libvirt`` and ``qemu``, and the names of the active ``pools`` and ``networks`` and the places of
@@ -48,7 +48,7 @@ def reasons_to_stay_closed(
     paths: t.Iterable[Path],
     before: t.Iterable[t.Sequence[str]] = (),
 ) -> dict[str, list[str]]:
-    """What stands against opening each of these hosts; a host that is not in the answer may be opened.
+    """Return what speaks against opening each host. A host that is not in the answer may be opened.
 
     Args:
         hosts: those that were away.
@@ -75,7 +75,7 @@ def reasons_to_stay_closed(
 
 
 def _broken(pair: tuple[str, str], path: Path | None) -> str | None:
-    """Why a guest could not go this way; None if it is proven that it could."""
+    """Return why a guest could not go over this path; None if it is proven that it can."""
     if path is not None and path["ok"]:
         return None
     why = "; ".join(check["reason"] for check in path["checks"] if not check["ok"]) if path else "it could not be tried"

@@ -35,10 +35,7 @@ def refusals(
     *,
     reserve_bytes: int = 0,
 ) -> list[Refusal]:
-    """Every reason why this guest cannot go there now; empty when it can.
-
-    ``intent`` is complete (``intent.merge``). ``reserve_bytes`` is what must stay free at the destination.
-    """
+    """Return each reason why this guest cannot go there now; empty if it can."""
     return [
         *evacuability.refusals(domain, source, intent),
         *destination_refusals(domain, source, destination, intent),
@@ -49,7 +46,7 @@ def refusals(
 
 
 def destination_refusals(domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent) -> list[Refusal]:
-    """What the destination has against this guest, room apart."""
+    """Return what the destination has against this guest, except free memory."""
     same = _same_host(source, destination)
     if same:
         return [same]

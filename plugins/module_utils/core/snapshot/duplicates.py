@@ -32,10 +32,10 @@ def duplicates(snapshots: t.Mapping[str, Snapshot]) -> dict[str, Refusal]:
 
 
 def is_moving(domain: Domain) -> bool:
-    """Does a migration have its hands on this guest, here as its source or as its destination?
+    """Return whether a migration works on this guest, here as its source or its destination.
 
-    A running guest's reason tells how it came to run, for as long as it runs: one whose migration was cancelled months
-    ago still says so, and one that was migrated too.
+    The reason of a running guest tells how it started to run, as long as it runs: after a migration that was cancelled
+    months ago it still says so.
     """
     job, why = domain.get("job") or {}, str(domain.get("state_reason") or "")
     if "migration" in str(job.get("operation") or ""):

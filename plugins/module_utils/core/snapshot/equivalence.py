@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 
 
 class EquivalenceClasses:
-    """Numbers for kinds, with one of each kept to ask about."""
+    """Numbers of classes, with one example of each."""
 
     def __init__(self, snapshots: t.Iterable[Snapshot]) -> None:
         """All hosts that will be asked about are known from the start, for their mounts tell paths apart."""

@@ -61,7 +61,7 @@ _PAUSED: tuple[tuple[str, str, str, str], ...] = (
 
 
 def refusals(domain: Domain, source: Snapshot, intent: Intent) -> list[Refusal]:
-    """Everything that keeps this guest on its host."""
+    """Return all that keeps this guest on its host."""
     state = _state(domain)
     if state:
         return [state]
@@ -72,7 +72,7 @@ def refusals(domain: Domain, source: Snapshot, intent: Intent) -> list[Refusal]:
 
 
 def old_libvirt(snapshot: Snapshot) -> Refusal | None:
-    """A daemon that is known to lose migrations."""
+    """Return a refusal if the daemon is known to lose migrations."""
     version = versions.parsed((snapshot.get("versions") or {}).get("libvirt"))
     if version is None or version >= versions.LIBVIRT_FLOOR:
         return None
@@ -139,7 +139,7 @@ def _state(domain: Domain) -> Refusal | None:
 
 
 def _half_arrived(domain: Domain, why: str) -> Refusal | None:
-    """Running, but still fetching its memory from where it came from."""
+    """Return a refusal if it runs but still fetches its memory from its source (post-copy)."""
     if not why.startswith("postcopy"):
         return None
     if "failed" in why:

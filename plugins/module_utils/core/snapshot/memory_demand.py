@@ -25,7 +25,7 @@ PAGE_TABLES_SHARE = 256
 
 
 class FreeMemory(t.NamedTuple):
-    """What one host can still take. ``memory_bytes`` is None when the host could not say."""
+    """What one host can still give. ``memory_bytes`` is None if the host could not tell."""
 
     memory_bytes: int | None
     huge_pages: t.Mapping[int, int]
@@ -50,7 +50,7 @@ def need_pages(domain: Domain) -> int:
 
 
 def free_memory(snapshot: Snapshot) -> FreeMemory:
-    """What a host can still take, by its snapshot."""
+    """Return what a host can still give, from its snapshot."""
     capacity = snapshot.get("capacity") or {}
     pages: dict[int, int] = {}
     for cell in capacity.get("cells") or []:
@@ -64,7 +64,7 @@ def free_memory(snapshot: Snapshot) -> FreeMemory:
 
 
 def memory_refusals(host: str, free: FreeMemory, domain: Domain, reserve_bytes: int = 0) -> list[Refusal]:
-    """Why a guest does not fit on a host with this much room; empty when it does."""
+    """Return why a guest does not fit into the free memory of a host; empty if it fits."""
     if free.memory_bytes is None:
         return [
             refusal(
@@ -105,8 +105,9 @@ def _no_huge_pages(host: str, free: int, domain: Domain, size: int) -> Refusal:
 
 
 def _untouched_bytes(domain: Domain) -> int:
-    """Memory promised to a running guest that its host still counts as available; all of it for one that is just
-    arriving and of which nobody can say how much is there.
+    """Return memory promised to a running guest that its host still counts as available.
+
+    For a guest that is just arriving, it is all of its memory if the host does not tell more.
     """
     rss = (domain.get("balloon") or {}).get("rss_bytes")
     if domain.get("hugepage_bytes"):

@@ -101,7 +101,7 @@ def decide(memory: Memory, intent: t.Mapping[str, t.Any], bytes_per_s: float | N
 
 
 def least_bytes(memory: Memory) -> int:
-    """What a guest needs and a margin: it is never taken below that.
+    """Return the guest's need and a margin. It is never taken below that.
 
     >>> least_bytes(Memory(512 * MIB, usable_bytes=448 * MIB)) // MIB
     128
@@ -112,7 +112,7 @@ def least_bytes(memory: Memory) -> int:
 
 
 def is_short_of_memory(memory: Memory) -> bool:
-    """Whether a guest has begun to suffer: it swaps, or has next to nothing left of the margin."""
+    """Return whether the guest swaps, or has nearly nothing left of the margin."""
     usable = memory.usable_bytes if memory.usable_bytes is not None else memory.unused_bytes
     return bool(memory.swapped_bytes) or (usable is not None and usable < LEAST_MARGIN_BYTES // 4)
 

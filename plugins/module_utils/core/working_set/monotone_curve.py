@@ -23,7 +23,7 @@ _Constraint = list[tuple[int, float]]
 
 
 def monotone_concave(windows: t.Sequence[float], values: t.Sequence[float], sds: t.Sequence[float]) -> list[float]:
-    """The values moved as little as needed to be non-negative, non-decreasing and concave.
+    """Return the values, changed as little as possible to be non-negative, non-decreasing and concave.
 
     Args:
         windows: strictly increasing, above 0.

@@ -15,9 +15,9 @@ SCALED = ("hot_bytes", "hot_sd_bytes", "cold_bytes_per_s", "cold_sd_bytes_per_s"
 
 
 def rescaled(working_set: t.Mapping[str, t.Any], left_bytes: float, bytes_per_s: float) -> t.Mapping[str, t.Any]:
-    """The document with so much more dirtying that a guest which left so many bytes round after round is explained.
+    """Scale dirtying up so that it explains the bytes that were left round after round.
 
-    A round that sends V at rate B lasts V/B, and leaves W(V/B) again where it gains nothing: so that is W of now.
+    A round that sends V at rate B lasts V/B. If it gains nothing, it leaves W(V/B) again. So that value is W now.
 
     Args:
         working_set: C(kvmops.working_set/1); one without points knows nothing that could be wrong.

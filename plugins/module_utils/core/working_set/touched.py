@@ -66,11 +66,10 @@ def touched(balloon: t.Mapping[str, t.Any] | None, memory_bytes: int) -> Touched
 
 
 def from_samples(zero_share: float, pieces: int, memory_bytes: int, otherwise: Touched) -> Touched:
-    """What a look at evenly spread pieces of all the memory says, where there were enough of them.
+    """Estimate touched memory from evenly spread samples of all memory, if there are enough of them.
 
-    Pages in use that hold nothing but zeros cost nothing to send, and free ones that hold something do; only a look
-    tells. Measured on eight guests of 200 to 256 MiB: the guest's own figures were 12 to 14 MiB too high for the first
-    pass, whatever the guest.
+    Used pages with only zeros cost nothing to send; free pages with data do. Only samples show that. Measured on eight
+    guests of 200 to 256 MiB: the guest's own figures were 12 to 14 MiB too high for the first pass.
 
     Args:
         zero_share: of the pages looked at.
