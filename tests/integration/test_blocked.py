@@ -32,7 +32,7 @@ def test_stop_names_them_and_leaves_all_as_it_was(blocked: Lab, operator: Operat
     assert drain.status == 2, drain.text
     assert WHY in drain.words
     assert "virsh snapshot-delete shy" in drain.words
-    assert "shy cannot leave h1; why, and what to do, is said above." in drain.words
+    assert "shy cannot leave h1; the reasons and remedies are printed above." in drain.words
     assert "run again with -e drain_host_on_blocked=skip" in drain.words
     assert "No guest was moved, and the host is open as before." in drain.words
     assert actual_state.everywhere(blocked) == places

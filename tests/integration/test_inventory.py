@@ -68,10 +68,10 @@ def test_a_host_that_is_down_is_left_out_or_is_an_error(inventory: Inventory) ->
     uris = {**inventory.uris, "h2": inventory.uris["h2"].replace("root@", "nobody-there@")}
     left_out = inventory.look(uris=uris, via="ssh")
     assert left_out.returncode == 0, left_out.stderr
-    assert "kvmops.cluster.hypervisors: h2 cannot be looked at: " in " ".join(left_out.stderr.split())
+    assert "kvmops.cluster.hypervisors: h2 cannot be read: " in " ".join(left_out.stderr.split())
     assert json.loads(left_out.stdout)["hypervisors"]["hosts"] == ["h1", "h3"]
     strict = inventory.look(uris=uris, via="ssh", strict=True)
-    assert "h2 cannot be looked at: " in " ".join(strict.stderr.split())
+    assert "h2 cannot be read: " in " ".join(strict.stderr.split())
     assert "hypervisors" not in json.loads(strict.stdout)
 
 

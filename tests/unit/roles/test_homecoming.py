@@ -142,8 +142,8 @@ def test_who_failed_is_tried_again_until_a_pass_brings_nobody_home(hosts):
 
     assert outcome.status == 0, outcome.text
     assert cluster.places() == {"web1": "a", "web2": "a", "db1": "c"}, outcome.text
-    assert "Once more (pass 2 of at most 5): db1, web2" in outcome.words
-    assert "Once more (pass 3 of at most 5): db1" in outcome.words
+    assert "One more pass (2 of at most 5): db1, web2" in outcome.words
+    assert "One more pass (3 of at most 5): db1" in outcome.words
     assert "pass 4" not in outcome.words
     assert {lease["owner"] for lease in hosts.kept("lease.json").values()} == {None}
 
@@ -156,9 +156,9 @@ def test_no_more_passes_than_asked_for_and_a_failure_at_the_end_if_all_must_be_h
     outcome = cluster.restore(restore_host_passes=passes, restore_host_on_blocked="stop")
 
     assert outcome.status == 2, outcome.text
-    assert "web2 did not come home to a; why, and what to do, is said above. a is open" in outcome.words
+    assert "web2 did not come home to a; the reasons and remedies are printed above. a is open" in outcome.words
     assert cluster.places() == {"web1": "a", "web2": "b", "db1": "a"}
-    assert outcome.text.count("Once more") == passes - 1
+    assert outcome.text.count("One more pass") == passes - 1
     assert {lease["owner"] for lease in hosts.kept("lease.json").values()} == {None}
 
 
@@ -171,7 +171,7 @@ def test_nobody_comes_home_to_a_host_that_would_promise_too_many_cpus(hosts):
 
     assert outcome.status == 0, outcome.text
     assert cluster.places() == {"web1": "b", "web2": "b", "db1": "c"}, outcome.text
-    assert "Once more" not in outcome.words
+    assert "One more pass" not in outcome.words
 
 
 def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
@@ -193,4 +193,4 @@ def test_after_an_upgrade_as_well_and_only_by_ways_that_were_tried(hosts):
     assert outcome.status == 0, outcome.text
     assert cluster.places() == {"web1": "a", "web2": "a", "db1": "c"}, outcome.text
     assert "no way from c" in outcome.words
-    assert "Once more, for those that are not home: db1, web2" in outcome.words
+    assert "One more pass, for guests that are not home: db1, web2" in outcome.words

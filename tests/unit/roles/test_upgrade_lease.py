@@ -101,9 +101,8 @@ def test_the_second_of_two_upgrades_by_one_owner_is_refused_and_told_how_to_go_o
     since = cluster.kept("lease.json")["a"]["since"]
     assert outcome.status == 2, outcome.text
     assert f"a is taken by alice for run rolling_upgrade-1 (tonight's) since {since}, until" in outcome.words
-    assert "or ask alice. If it is dead, as it was broken off or its controller was killed, take its hosts over" in (
-        outcome.words
-    )
+    dead = "If it is dead, because it was interrupted or its controller was killed, take its hosts over"
+    assert f"or ask alice. {dead}" in outcome.words
     assert "-e rolling_upgrade_take_over=rolling_upgrade-1" in outcome.words, outcome.text
     assert holders(cluster) == dict.fromkeys("abc", "rolling_upgrade-1")
     assert cluster.kept("let_go_on.json") == {}
@@ -225,5 +224,5 @@ def test_a_host_that_another_run_has_taken_is_left_alone(hosts):
 
     assert outcome.status == 2, outcome.text
     assert "b was not upgraded: the lease with fence" in outcome.words, outcome.text
-    assert "b is left as it is to whoever has it now, and the run stops here" in outcome.words
+    assert "b is left as it is, because another run has it, and the run stops here" in outcome.words
     assert (hosts.kept("told.json"), hosts.kept("upgrade.json")) == ({}, {})

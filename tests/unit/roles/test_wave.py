@@ -86,22 +86,22 @@ module.fail_json(msg="gpu1 did not shut down within 180 s.", guests=["gpu1"], sh
 JUST_LATE = LATE.replace("changed=False, guests=[]", "changed=True, guests=['gpu1']")
 #: The connection is lost while it is asked.
 LOST = LATE.replace(f', guests=["gpu1"], shutting_down=[{GPU1}]', "")
-MAY_STILL = "its guests run on, but gpu1 may still shut down, as it was asked to, and is started by the next run"
+MAY_STILL = "its guests keep running, but gpu1 may still shut down, as it was asked to, and is started by the next run"
 STILL_THERE = "b cannot go into maintenance: web1 still runs there. "
 
 
 @pytest.mark.parametrize(
     ("power", "waiting", "why", "words"),
     [
-        (POWER, [], STILL_THERE, "It stays cordoned, and its guests run on. Mend that and run the same again"),
+        (POWER, [], STILL_THERE, "It stays cordoned, and its guests keep running. Repair that and run the same again"),
         (
             WEAK,
             [GPU1],
             STILL_THERE,
-            "its guests run on, but gpu1 could not be started again: b could not start gpu1 (no memory).",
+            "its guests keep running, but gpu1 could not be started again: b could not start gpu1 (no memory).",
         ),
         (LATE, [GPU1], "gpu1 did not shut down within 180 s. ", MAY_STILL),
-        (JUST_LATE, [], "gpu1 did not shut down within 180 s. ", "its guests run on. Mend that"),
+        (JUST_LATE, [], "gpu1 did not shut down within 180 s. ", "its guests keep running. Repair that"),
         (LOST, [GPU1], "gpu1 did not shut down within 180 s. ", MAY_STILL),
     ],
     ids=["started", "not started", "late", "just late", "lost"],
