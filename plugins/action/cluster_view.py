@@ -32,8 +32,8 @@ class ActionModule(ControllerAction):
         for host in absent:
             if host["host"] in arguments["required"]:
                 raise AnsibleActionFail(
-                    f"{host['host']} is needed for this and gave no answer: {host['reason']}."
-                    f" Mend that (try: ansible -m ping {host['host']}), then run this again."
+                    f"{host['host']} is needed and does not answer: {host['reason']}."
+                    f" Repair that (try: ansible -m ping {host['host']}), then run the same again."
                 )
             Display().warning(f"{host['host']} is left out and gets no guests: {host['reason']}", formatted=True)
         snapshots = registered_results.snapshots(results)

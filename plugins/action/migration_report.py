@@ -79,7 +79,7 @@ def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot])
         finished_at=max((r["finished_at"] for r in results if r.get("finished_at")), default=_now()),
     )
     troubles = [
-        f"The run on {host} did not end as it should: {registered_results.why(result)}."
+        f"The run on {host} did not end normally: {registered_results.why(result)}."
         for host, result in applied.items()
         if "results" not in result and "msg" in result
     ]
@@ -87,7 +87,7 @@ def report_of(plan: Plan, applied: Results, snapshots: t.Mapping[str, Snapshot])
     came = verification.newcomers(plan, snapshots)
     if came:
         report["ok"] = False
-        report["todo"] += [*came, f"Then run the {goal_words(plan['goal'])} again: it takes what came as well."]
+        report["todo"] += [*came, f"Then run the {goal_words(plan['goal'])} again: it also moves what came."]
     return report
 
 
@@ -127,7 +127,7 @@ def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bo
     what += ["guests came to it meanwhile"] if came else []
     return (
         f"The {goal_words(plan['goal'])} is not complete: {'; '.join(what)}."
-        " The list above says what to do. All other guests run on, and running the same again finishes the work."
+        " The list above says what to do. All other guests keep running. Run the same again to finish the work."
     )
 
 

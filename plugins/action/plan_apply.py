@@ -31,8 +31,7 @@ class ActionModule(LiveAction):
     _peeking = False
 
     INTERRUPT_NOTE = (
-        "No further guest is started there; the one that is moving completes its move. Run the same playbook again to"
-        " carry on."
+        "No further move starts there; the move in flight completes. Run the same playbook again to continue."
     )
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -78,7 +78,7 @@ def _untried(tried: t.Mapping[str, t.Mapping[str, t.Any]]) -> list[Finding]:
         {
             "host": host,
             "bad": True,
-            "refusal": refusal("untried", registered_results.why(result), "mend that, then try again"),
+            "refusal": refusal("untried", registered_results.why(result), "repair that, then try again"),
         }
         for host, result in tried.items()
         if "paths" not in result
@@ -129,5 +129,5 @@ def _told_once(findings: t.Iterable[Finding]) -> list[tuple[tuple[str, str], lis
 
 def _failure(broken: int, tried: int, bad: int) -> str:
     what = [f"{broken} of {tried} paths do not work"] if broken else []
-    what += [f"{bad} {'thing is' if bad == 1 else 'things are'} wrong on hosts"] if bad else []
+    what += [f"{bad} {'fault was' if bad == 1 else 'faults were'} found on hosts"] if bad else []
     return f"Guests cannot be moved everywhere yet: {' and '.join(what)}. The list above says what to do about each."

@@ -210,7 +210,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             try:
                 found.append(answer.result())
             except QueryError as error:
-                self._trouble(f"{name} cannot be looked at: {error}")
+                self._trouble(f"{name} cannot be read: {error}")
         return found
 
     def _trouble(self, text: str) -> None:
@@ -249,7 +249,9 @@ def _named(uris: t.Any) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, uri in pairs:
         if not _is_uri(uri):
-            raise AnsibleParserError(f"{uri!r} is no libvirt URI; one looks like qemu+ssh://root@h1.example.org/system")
+            raise AnsibleParserError(
+                f"{uri!r} is not a libvirt URI; one looks like qemu+ssh://root@h1.example.org/system"
+            )
         if name in found:
             raise AnsibleParserError(
                 f"{found[name]} and {uri} would both be called {name}; give uris as a dictionary with a name for each"

@@ -91,7 +91,7 @@ def check_send_buffer(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> lis
     wmem, lowat = sysctls.get("net.ipv4.tcp_wmem"), sysctls.get("net.ipv4.tcp_notsent_lowat")
     advice = send_buffer.advise(rate, wmem, lowat)
     if rate is None:
-        remedy = "say what it gives, in MiB/s: kvmops_cluster_bandwidth_mib_s in the inventory"
+        remedy = "state its bandwidth in MiB/s: kvmops_cluster_bandwidth_mib_s in the inventory"
     elif advice.limit_bytes is None:
         return []
     elif send_buffer.can_limit((snapshot.get("versions") or {}).get("kernel")):
@@ -139,7 +139,7 @@ def _storage_trouble(path: str, used: _Use, snapshot: Snapshot) -> Refusal | Non
         return None
     mount = next((m for m in snapshot.get("mounts") or [] if m["path"] == path), None)
     if mount is None:
-        what = f"{path}, from which guests of {where} run, is not mounted on {host}"
+        what = f"{path} is not mounted on {host}, and guests of {where} use it"
         return refusal("storage", what, f"mount {used.source} on {path} of {host}")
     if mount.get("source") != used.source:
         what = f"{path} on {host} is {mount.get('source')}, but on {where} it is {used.source}"
@@ -164,7 +164,7 @@ def _closed(snapshot: Snapshot) -> Refusal | None:
     return refusal(
         "closed",
         f"{snapshot['host']} {what} by {record.get('owner') or 'someone'}{why} and takes no guests",
-        "open it with the playbook kvmops.cluster.restore_host when it is well again",
+        "open it with the playbook kvmops.cluster.restore_host when it is healthy again",
     )
 
 

@@ -54,8 +54,8 @@ def strays(hypervisors: t.Iterable[Hypervisor]) -> list[str]:
             if _is_active(domain):
                 active.setdefault((domain["name"], domain["uuid"]), []).append(one["host"])
     return [
-        f"guest {name} ({uuid}) is active on {' and '.join(sorted(hosts))}: it is being moved, or runs twice; look at"
-        " these hosts before anything is done with it"
+        f"guest {name} ({uuid}) is active on {' and '.join(sorted(hosts))}: it is being moved, or it runs twice; check"
+        " these hosts before you do anything with it"
         for (name, uuid), hosts in sorted(active.items())
         if len(hosts) > 1
     ]

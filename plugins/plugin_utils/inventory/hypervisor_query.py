@@ -77,12 +77,12 @@ class HypervisorQuery:
             if can[access]:
                 return access
         raise QueryError(
-            f"{uri}: there is no way to it from here: "
+            f"{uri} cannot be reached from here: "
             + {
                 "binding": "no Python on this controller has the libvirt binding; install python3-libvirt",
                 "virsh": "virsh is not installed on this controller; install libvirt-clients",
-                "ssh": "only URIs that begin with qemu+ssh:// can be looked at through ssh alone; give one",
-                "auto": "it is not a qemu+ssh:// URI, for which ssh would do; install libvirt-clients or"
+                "ssh": "only qemu+ssh:// URIs work with ssh alone; give one",
+                "auto": "it is not a qemu+ssh:// URI, for which ssh is enough; install libvirt-clients or"
                 " python3-libvirt on this controller",
             }[self.via]
             + ", or use snapshots that host_info took"

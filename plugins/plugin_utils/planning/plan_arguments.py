@@ -83,7 +83,7 @@ def constraints_of(
 
 def window_of(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window:
     if arguments["window_s"] is not None and not _is_above_0(arguments["window_s"]):
-        raise PlanError("window_s", f"window_s is {arguments['window_s']}", "give the seconds there are, above 0")
+        raise PlanError("window_s", f"window_s is {arguments['window_s']}", "give a number of seconds above 0")
     connect = arguments["connect"]
     stated = {host: float(end["bandwidth_mib_s"]) * MIB for host, end in connect.items() if end.get("bandwidth_mib_s")}
     of_host = {host: str(end["link"]) for host, end in connect.items() if end.get("link")}

@@ -111,7 +111,7 @@ def _would(result: t.Mapping[str, t.Any], forecast: Forecast | None, planned: st
         told = [f"about {seconds}, {sent}, down {downtime}"]
     if planned is not None and result["strategy"] == planned:
         return "; ".join([f"{planned}, as planned", *told])
-    return "; ".join([*told, str(result["reason"] or result["strategy"] or "nothing is known of how")])
+    return "; ".join([*told, str(result["reason"] or result["strategy"] or "the method is not known")])
 
 
 def notes(plan: t.Mapping[str, t.Any]) -> list[str]:
@@ -146,7 +146,7 @@ def _unmeasured(steps: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     if not names:
         return []
     return [
-        f"Not measured: {listed(names, NAMES_TOLD)}. What is forecast of them rests on their size alone.",
+        f"Not measured: {listed(names, NAMES_TOLD)}. Their forecasts use only their size.",
         "  -> measure first: ansible-playbook kvmops.cluster.measure (a drain without --check measures by itself)",
     ]
 
@@ -168,8 +168,8 @@ def _unknown_links(steps: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
         return []
     paths = sorted({f"{clean(step['source'])} to {clean(step['destination'])}" for step in unknown})
     return [
-        f"Nobody knows yet how fast the way is from {listed(paths, NAMES_TOLD)}, so nothing is forecast there.",
-        "  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move over it tells as well",
+        f"The speed of the path from {listed(paths, NAMES_TOLD)} is not known yet, so there is no forecast for it.",
+        "  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move over it measures it, too",
     ]
 
 

@@ -101,7 +101,7 @@ def _what(plan: Plan) -> str:
         )
     steps = _leaving(plan)
     if kind == "rebalance":
-        over = f"even out {listed(hosts)}" if hosts else "even out the cluster"
+        over = f"rebalance {listed(hosts)}" if hosts else "rebalance the cluster"
         if not plan["steps"]:
             return "nothing has to move"
         return f"{_guests(steps)} {'moves' if len(steps) == 1 else 'move'} to {over}"
@@ -145,8 +145,8 @@ def _time(plan: Plan) -> list[str]:
     seconds, sent = human_seconds(expected["seconds"]), expected.get("bytes")
     guessed = [short(clean(name)) for name in expected.get("guessed") or ()]
     if guessed:
-        first = f"Expected: about {seconds} in all, of which {listed(guessed, NAMES_TOLD)} "
-        first += f"{'is' if len(guessed) == 1 else 'are'} guessed by memory and link"
+        first = f"Expected: about {seconds} in all, but the times of {listed(guessed, NAMES_TOLD)} "
+        first += "are estimated from memory and link"
     else:
         first = f"Expected: {seconds}{'' if sent is None else f' and {human_bytes(sent)}'} in all"
         first += ", if what is not sure goes well" if _is_unsure(plan) else ""

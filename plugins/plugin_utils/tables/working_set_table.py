@@ -50,8 +50,11 @@ def working_set_lines(measured: Document, view: Document, intent: Document) -> l
     for row in rows:
         lines += _remarks(row)
     if any(row.choice and row.choice["bandwidth_bytes_per_s"] is None for row in rows):
-        lines += ["", "Nobody knows yet how fast the way from some of these hosts is, so nothing is forecast there."]
-        lines.append("  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move tells as well")
+        lines += [
+            "",
+            "The speed of the path from some of these hosts is not known yet, so there is no forecast for it.",
+        ]
+        lines.append("  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move measures it, too")
     return lines
 
 
@@ -91,7 +94,7 @@ def _remarks(row: _Row) -> list[str]:
     name = short(clean(row.guest["name"]))
     lines: list[str] = []
     if row.working_set.get("unusual"):
-        lines += ["", *wrapped(f"{name} is unlike usual: {row.working_set['unusual']}", "", "  ")]
+        lines += ["", *wrapped(f"{name} behaves unusually: {row.working_set['unusual']}", "", "  ")]
     refused = row.choice and row.choice["refusal"]
     if refused:
         lines += ["", *wrapped(f"{name} cannot be moved as intended: {refused['reason']}", "", "  ")]

@@ -153,11 +153,11 @@ class _Job:
         try:
             self._show_news()
             if self._pid is None:
-                raise AnsibleError("the job has not said yet whom to signal")
+                raise AnsibleError("the job has not reported its process id yet")
             self._shell(f"kill -TERM {self._pid}")
             _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
-            _tell_operator(f"{self._host}: interrupted, and the host could not be told: what runs there goes on.")
+            _tell_operator(f"{self._host}: interrupted, but the host could not be told: the run there goes on.")
         finally:
             signal.alarm(0)
 
@@ -190,10 +190,10 @@ class _Job:
     def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
         if quiet_s >= LOST_S:
             raise AnsibleError(
-                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). What was started there goes on by"
-                " itself: when the host answers again, run the same playbook and it will carry on from there."
+                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). The run there goes on: when the host"
+                " answers again, run the same playbook to continue."
             ) from error
-        display.warning(f"{self._host} does not answer ({error}); its moves go on by themselves. Trying again.")
+        display.warning(f"{self._host} does not answer ({error}); its moves go on. Trying again.")
         self._action._connection.reset()
 
     def _finish(self, status: dict[str, t.Any]) -> dict[str, t.Any]:

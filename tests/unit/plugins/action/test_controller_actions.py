@@ -101,7 +101,7 @@ def test_a_view_names_who_is_open_and_who_is_absent(run):
 
 
 def test_a_host_that_is_needed_must_be_there(run):
-    with pytest.raises(AnsibleError, match="h3 is needed for this and gave no answer: it cannot be reached"):
+    with pytest.raises(AnsibleError, match="h3 is needed and does not answer: it cannot be reached"):
         run(cluster_view, SEEN, snapshots_from="seen", required=["h3"])
 
 
@@ -210,7 +210,7 @@ def test_a_run_that_broke_down_is_told_even_where_the_guests_arrived(run):
     result, shown = report(run, hostvars)
 
     assert "failed" not in result
-    assert any("The run on h1 did not end as it should: h1 has not answered for 300 s." in line for line in shown)
+    assert any("The run on h1 did not end normally: h1 has not answered for 300 s." in line for line in shown)
 
 
 def test_a_plan_that_is_none_is_refused(run):
@@ -321,7 +321,7 @@ def test_a_broken_path_is_shown_with_its_remedy_and_fails(run):
 def test_a_source_that_could_try_nothing_fails(run):
     result, shown = preflight(run, {"failed": True, "msg": "out of memory"})
 
-    assert "1 thing is wrong on hosts" in result["msg"]
+    assert "1 fault was found on hosts" in result["msg"]
     assert "h1: out of memory" in shown
 
 

@@ -106,7 +106,7 @@ def test_a_rebalance_tells_the_score_before_and_after():
     assert figures["score_after"] < 0.2 * figures["score_before"]
     assert figures["guests"] == len(result["plan"]["steps"]) == 4
     assert result["plan"]["id"].startswith("rebalance-cluster-")
-    assert result["table"][0].endswith(": 4 guests (16 GiB) move to even out the cluster")
+    assert result["table"][0].endswith(": 4 guests (16 GiB) move to rebalance the cluster")
     assert any(line.startswith("Score: ") for line in result["table"])
     again = run(goal="rebalance", snapshots=[snapshot("h1", domain("a")), snapshot("h2", domain("b"))])
     assert ([one["code"] for one in again["remarks"]], again["plan"]["steps"]) == (["balanced"], [])
@@ -360,8 +360,8 @@ def test_the_reserve():
         ({"reserve_mib": -1}, "reserve", "reserve_mib is -1: give 0 or more"),
         ({"vcpu_ratio": 0}, "vcpu_ratio", "vcpu_ratio is 0.0: give a number above 0"),
         ({"vcpu_ratio": float("inf")}, "vcpu_ratio", "vcpu_ratio is inf: give a number above 0"),
-        ({"window_s": float("inf")}, "window_s", "window_s is inf: give the seconds there are, above 0"),
-        ({"window_s": -5}, "window_s", "window_s is -5.0: give the seconds there are, above 0"),
+        ({"window_s": float("inf")}, "window_s", "window_s is inf: give a number of seconds above 0"),
+        ({"window_s": -5}, "window_s", "window_s is -5.0: give a number of seconds above 0"),
         ({"at_once": 0}, "at_once", "at_once is 0: give 1 or more"),
         (
             {"rules": {"most_move": 1}},

@@ -134,7 +134,7 @@ def test_a_host_that_does_not_answer_is_left_out_with_a_warning_or_is_an_error(w
     world.live = {"h1": snapshot("h1")}
     uris = ["qemu+ssh://root@h1/system", "qemu+ssh://root@h2/system"]
     assert world.groups(uris=uris)["hypervisors"] == ["h1"]
-    told = "h2 cannot be looked at: qemu+ssh://root@h2/system: Connection refused"
+    told = "h2 cannot be read: qemu+ssh://root@h2/system: Connection refused"
     assert world.warnings == [f"{NAME}: {told}"]
     with pytest.raises(AnsibleParserError) as refused:
         world.parse(uris=uris, strict=True)
@@ -169,11 +169,11 @@ def test_one_machine_under_two_names_is_an_error_where_that_is_wanted(world):
     ("uris", "words"),
     [
         ("qemu:///system", "give a list of libvirt URIs, or a dictionary of URIs by name"),
-        (["h1"], "'h1' is no libvirt URI; one looks like"),
-        ([7], "7 is no libvirt URI"),
-        ({"h1": None}, "None is no libvirt URI"),
-        (["qemu+ssh://h1:port/system"], "is no libvirt URI"),
-        (["qemu+ssh://[fd00/system"], "is no libvirt URI"),
+        (["h1"], "'h1' is not a libvirt URI; one looks like"),
+        ([7], "7 is not a libvirt URI"),
+        ({"h1": None}, "None is not a libvirt URI"),
+        (["qemu+ssh://h1:port/system"], "is not a libvirt URI"),
+        (["qemu+ssh://[fd00/system"], "is not a libvirt URI"),
         (["qemu+ssh://h1/system", "qemu+tls://h1/system"], "would both be called h1; give uris as a dictionary"),
     ],
 )

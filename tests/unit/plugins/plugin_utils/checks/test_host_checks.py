@@ -90,7 +90,7 @@ def test_storage_that_a_guest_uses_must_be_at_the_destination():
     [finding] = check_storage(seen, seen)
 
     assert finding["host"] == "h3"
-    assert finding["refusal"]["reason"] == "/shared, from which guests of h1 run, is not mounted on h3"
+    assert finding["refusal"]["reason"] == "/shared is not mounted on h3, and guests of h1 use it"
     assert finding["refusal"]["remedy"] == "mount nas:/guests on /shared of h3"
 
 

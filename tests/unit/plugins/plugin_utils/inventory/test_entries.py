@@ -132,6 +132,6 @@ def test_a_guest_that_is_active_twice_is_told():
     hosts = [snapshot("h2", domain("web1")), snapshot("h1", domain("web1", state="paused"), domain("web2"))]
     (told,) = strays(hosts)
     assert told.startswith(
-        f"guest web1 ({domain('web1')['uuid']}) is active on h1 and h2: it is being moved, or runs twice"
+        f"guest web1 ({domain('web1')['uuid']}) is active on h1 and h2: it is being moved, or it runs twice"
     )
     assert strays([snapshot("h2", domain("web1")), snapshot("h1", domain("web1", state="shutoff"))]) == []

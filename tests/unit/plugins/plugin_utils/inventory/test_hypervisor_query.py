@@ -104,7 +104,7 @@ def test_the_first_way_that_is_there_is_taken(ways):
         ("auto", "qemu:///system", "it is not a qemu+ssh:// URI"),
         ("binding", URI, "install python3-libvirt"),
         ("virsh", URI, "install libvirt-clients"),
-        ("ssh", "qemu+tls://h1/system", "only URIs that begin with qemu+ssh://"),
+        ("ssh", "qemu+tls://h1/system", "only qemu+ssh:// URIs"),
     ],
 )
 def test_where_there_is_no_way_it_is_said_what_to_install(ways, via, uri, words):

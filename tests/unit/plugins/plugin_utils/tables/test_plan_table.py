@@ -101,15 +101,15 @@ def test_a_plan_says_what_its_forecasts_do_not_rest_on():
     assert lines[4].endswith("4.1 s  83.9 MiB         -  pre-copy, not measured")
     assert lines[5].endswith("    -         -         -  pre-copy")
     assert lines[-6:] == [
-        "Not measured: web2. What is forecast of them rests on their size alone.",
+        "Not measured: web2. Their forecasts use only their size.",
         "  -> measure first: ansible-playbook kvmops.cluster.measure (a drain without --check measures by itself)",
         "Measured some time ago: web1 (3 h ago). Guests change.",
         "  -> measure again: ansible-playbook kvmops.cluster.measure (a drain without --check measures by itself)",
-        "Nobody knows yet how fast the way is from h1 to h2, so nothing is forecast there.",
-        "  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move over it tells as well",
+        "The speed of the path from h1 to h2 is not known yet, so there is no forecast for it.",
+        "  -> state kvmops_cluster_bandwidth_mib_s in the inventory; the first move over it measures it, too",
     ]
     assert " ".join(lines[-8:-6]).replace("   ", " ") == (
-        "Expected: about 11 s in all, of which web3 is guessed by memory and link. "
+        "Expected: about 11 s in all, but the times of web3 are estimated from memory and link. "
         "No order is faster: the moves from h1 take 11 s."
     )
 

@@ -67,7 +67,7 @@ def test_the_fastest_open_host_is_the_one_to_compare_with():
     hosts = (snapshot("h1", QUIET), snapshot("h2"), snapshot("h3"), snapshot("h4", maintenance=record("cordoned")))
     known = view(*hosts, bandwidth=None)
     slow = table(measured(SETS[0]), known)
-    assert "Nobody knows yet how fast" in " ".join(slow)
+    assert "is not known yet, so there is no forecast" in " ".join(slow)
     to_h3 = table(measured(SETS[0], paths={"h3": fast}), known)
     assert "Nobody knows" not in " ".join(to_h3)
     assert table(measured(SETS[0], paths={"h4": fast}), known) == slow, "h4 takes no guests"
@@ -80,7 +80,7 @@ def test_a_guest_alone_in_the_world_is_shown_without_a_forecast():
 
 def test_a_guest_that_is_unlike_usual_is_named():
     odd = {**SETS[0], "unusual": "it dirties 12 times as much as in the last 5 measurements"}
-    assert "quiet is unlike usual: it dirties 12 times as much as in the last 5 measurements" in table(
+    assert "quiet behaves unusually: it dirties 12 times as much as in the last 5 measurements" in table(
         measured(odd), view()
     )
 

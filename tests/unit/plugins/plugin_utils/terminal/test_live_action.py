@@ -210,7 +210,7 @@ def test_a_host_that_comes_back_is_followed_again(shown, clock):
     clock.on_sleep = weather
     assert job(host).follow() == {}
     assert host.resets > 100
-    assert "its moves go on by themselves" in shown.warnings[0]
+    assert "its moves go on" in shown.warnings[0]
 
 
 def test_a_host_that_stays_away_is_given_up_in_words_that_calm(shown, clock):
@@ -254,7 +254,7 @@ def test_an_interrupt_that_reaches_no_job_says_so(shown, signals, pid):
         host.say(phase="job", pid=pid)
     job(host).part("The move is being aborted.")
     assert not [command for command in host.commands if command.startswith("kill")]
-    assert shown.warnings == ["h1: interrupted, and the host could not be told: what runs there goes on."]
+    assert shown.warnings == ["h1: interrupted, but the host could not be told: the run there goes on."]
 
 
 def test_an_interrupt_while_the_host_is_away_says_so(shown, signals):
@@ -263,7 +263,7 @@ def test_an_interrupt_while_the_host_is_away_says_so(shown, signals):
     following._pid = 4711
     host.lost = True
     following.part("The move is being aborted.")
-    assert shown.warnings == ["h1: interrupted, and the host could not be told: what runs there goes on."]
+    assert shown.warnings == ["h1: interrupted, but the host could not be told: the run there goes on."]
     assert signals.alarms[-1] == 0
 
 
@@ -275,7 +275,7 @@ def test_an_interrupt_does_not_wait_for_a_host_that_hangs(shown, signals):
 
     host.on_command = hang
     job(host).part("The move is being aborted.")
-    assert shown.warnings == ["h1: interrupted, and the host could not be told: what runs there goes on."]
+    assert shown.warnings == ["h1: interrupted, but the host could not be told: the run there goes on."]
 
 
 def test_an_interrupt_ends_the_worker_after_the_job_was_told(shown, clock, signals, monkeypatch):
