@@ -99,9 +99,7 @@ def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, op
     drain.press_ctrl_c()
     outcome = drain.finish()
     assert outcome.status == INTERRUPTED, outcome.text
-    assert "h1: interrupted. No further move starts there; the move in flight completes." in (
-        outcome.words
-    )
+    assert "h1: interrupted. No further move starts there; the move in flight completes." in outcome.words
     assert "Run the same playbook again to continue." in outcome.words
 
     actual_state.wait_until(f"{guest} arrives", lambda: left(slowly, guest))
