@@ -19,8 +19,8 @@ from typing import Any
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import appraisal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OPENING_LIMIT_MS
 from bench.drains import between_drains, playbook_drain, policy_drain
 from bench.drains.drain_record import DrainRequest, MoveRecord
 from bench.drains.observation import Observation
@@ -131,14 +131,14 @@ def plain_outcome(known: Knowledge, send_buffer: str, intent: Mapping[str, Any])
     source: Any = {"sysctls": {"net.ipv4.tcp_wmem": send_buffer}}
     nobody: Any = {}
     asked: Any = intent
-    appraised = appraisal.appraise(nobody, source, nobody, asked, known)
+    appraised = appraise(nobody, source, nobody, asked, known)
     if appraised.link is None:
         raise ValueError("a forecast needs a bandwidth")
     document = forecast.forecast(
         appraised.working_set,
         appraised.link,
         cap_ms=int(intent["max_downtime_ms"]),
-        limit_ms=appraisal.OPENING_LIMIT_MS,
+        limit_ms=OPENING_LIMIT_MS,
         chosen=("pre-copy",),
         guest_factor=appraised.guest_factor,
     )

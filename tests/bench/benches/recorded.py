@@ -149,7 +149,9 @@ def _row(known: Known, move: t.Mapping[str, t.Any]) -> Row:
     }
     ends: dict[str, t.Callable[..., t.Any]] = {"raise-downtime": methods.raised, "post-copy": methods.postcopy}
     method = {**outrun, **ends}[move["method"]]
-    outcome = forecast.play(known, functools.partial(method, limit_s=limit_s), ANY_MS, edges=move["method"] in outrun)
+    outcome = forecast.outcome_of(
+        known, functools.partial(method, limit_s=limit_s), ANY_MS, edges=move["method"] in outrun
+    )
     return Row(
         guest=move["guest"],
         method=move["method"],

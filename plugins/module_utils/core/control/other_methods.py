@@ -12,8 +12,8 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Reforecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import cache_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.xbzrle_cache import cache_bytes
 
 #: Methods that no job can be switched to once it runs.
 NEEDS_NEW_START = ("xbzrle", "parallel-zstd", "throttle")

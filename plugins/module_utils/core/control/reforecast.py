@@ -20,7 +20,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import limit_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import known_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Run, Window, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import (
+    Run,
+    SendRate,
+    Window,
+    recursion,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import EDGE_ABOVE, EDGE_BELOW
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
@@ -35,7 +40,7 @@ SOFT_BYTES = 2 * MIB
 LEAST_FACTOR, MOST_FACTOR = 0.05, 50.0
 #: A limit must end the migration with so many times the dirtying before it is called the lowest that does.
 LIMIT_MARGIN = 1.1
-HALVINGS = 8
+BISECTIONS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +136,7 @@ class Reforecast:
             return None
         if self._expected is None:
             rate = self.link.bandwidth_bytes_per_s
-            first, later = self._pace(rate, self._first_share), self._pace(rate, self._later_share)
+            first, later = self._send_rate(rate, self._first_share), self._send_rate(rate, self._later_share)
             limit_s = self.decision.downtime_ms / 1000
             run = recursion(
                 self.first_pass_bytes, self._window(None), lambda rounds: later if rounds else first, limit_s
@@ -159,11 +164,11 @@ class Reforecast:
             limit_ms: the downtime limit.
             recent: what the last rounds show of the guest; None: it is as it was measured.
         """
-        return self._remaining(sync.left_bytes, self._pace_now(sync, recent), limit_ms, recent)
+        return self._remaining(sync.left_bytes, self._send_rate_now(sync, recent), limit_ms, recent)
 
     def whole_s(self, bytes_per_s: float, limit_ms: int) -> float | None:
         """Seconds from the first byte to the end at another rate, by the chosen method; None: it never ends."""
-        first, later = self._pace(bytes_per_s, self._first_share), self._pace(bytes_per_s, self._later_share)
+        first, later = self._send_rate(bytes_per_s, self._first_share), self._send_rate(bytes_per_s, self._later_share)
         after = self.decision.after_rounds
         run = recursion(
             self.first_pass_bytes,
@@ -181,7 +186,7 @@ class Reforecast:
 
         All touched memory has to be sent once, and what is dirtied meanwhile again.
         """
-        first, later = self._pace(bytes_per_s, self._first_share), self._pace(bytes_per_s, self._later_share)
+        first, later = self._send_rate(bytes_per_s, self._first_share), self._send_rate(bytes_per_s, self._later_share)
         again = self._curve(self.first_pass_bytes / first.page_bytes_per_s)
         return max(0.0, self.first_pass_bytes / first.page_bytes_per_s - sent_bytes / bytes_per_s) + (
             again / later.page_bytes_per_s
@@ -189,15 +194,15 @@ class Reforecast:
 
     def lowest_limit_ms(self, sync: Sync, above_ms: int, recent: RecentRounds) -> int | None:
         """The lowest limit above one that surely ends it, as far as the intent permits; None: none does."""
-        pace = self._pace_now(sync, recent)
+        send_rate = self._send_rate_now(sync, recent)
 
         def ends(limit_ms: float) -> bool:
-            return self._run(sync.left_bytes, pace, limit_ms, self._window(recent, LIMIT_MARGIN)).converged
+            return self._run(sync.left_bytes, send_rate, limit_ms, self._window(recent, LIMIT_MARGIN)).converged
 
         low, high = float(above_ms), float(self.highest_limit_ms())
         if high <= low or not ends(high):
             return None
-        for dummy in range(HALVINGS):
+        for dummy in range(BISECTIONS):
             middle = (low * high) ** 0.5
             low, high = (low, middle) if ends(middle) else (middle, high)
         return int(high + 1)
@@ -207,21 +212,21 @@ class Reforecast:
         return int(limit_for(self._scenario.link, self.decision.downtime_cap_ms / 1000) * 1000)
 
     def _remaining(
-        self, left_bytes: float, pace: Pace, limit_ms: float, recent: RecentRounds | None
+        self, left_bytes: float, send_rate: SendRate, limit_ms: float, recent: RecentRounds | None
     ) -> RemainingForecast:
-        run = self._run(left_bytes, pace, limit_ms, self._window(recent))
+        run = self._run(left_bytes, send_rate, limit_ms, self._window(recent))
         after = run.rounds[0].left_bytes
         if not run.converged:
-            may_end = self._run(left_bytes, pace, limit_ms, self._window(recent, EDGE_BELOW)).converged
+            may_end = self._run(left_bytes, send_rate, limit_ms, self._window(recent, EDGE_BELOW)).converged
             return RemainingForecast("marginal" if may_end else "never", None, None, after)
-        sure = self._run(left_bytes, pace, limit_ms, self._window(recent, EDGE_ABOVE)).converged
-        last_s = self._scenario.link.fixed_s + run.last_bytes / pace.page_bytes_per_s
+        sure = self._run(left_bytes, send_rate, limit_ms, self._window(recent, EDGE_ABOVE)).converged
+        last_s = self._scenario.link.fixed_s + run.last_bytes / send_rate.page_bytes_per_s
         count = self._scenario.wire(run.sent_bytes + run.last_bytes)
         return RemainingForecast("converges" if sure else "marginal", run.seconds + last_s, count, after)
 
     @staticmethod
-    def _run(left_bytes: float, pace: Pace, limit_ms: float, window: Window) -> Run:
-        return recursion(left_bytes, window, lambda dummy: pace, limit_ms / 1000)
+    def _run(left_bytes: float, send_rate: SendRate, limit_ms: float, window: Window) -> Run:
+        return recursion(left_bytes, window, lambda dummy: send_rate, limit_ms / 1000)
 
     def _window(self, recent: RecentRounds | None, factor: float = 1.0) -> Window:
         """W(t) with so many times the dirtying."""
@@ -238,18 +243,18 @@ class Reforecast:
         """The least that a concave W can be after what the last rounds show."""
         return recent.new_bytes * min(1.0, window_s / recent.seconds) if recent.seconds > 0 else 0.0
 
-    def _pace(self, bytes_per_s: float, share: float = 1.0) -> Pace:
+    def _send_rate(self, bytes_per_s: float, share: float = 1.0) -> SendRate:
         """Pages at a rate on the wire, of which so large a share ends up there."""
         link = dataclasses.replace(self._scenario.link, bandwidth_bytes_per_s=bytes_per_s)
-        return dataclasses.replace(self._scenario, link=link).pace(share)
+        return dataclasses.replace(self._scenario, link=link).send_rate(share)
 
-    def _pace_now(self, sync: Sync, recent: RecentRounds | None) -> Pace:
+    def _send_rate_now(self, sync: Sync, recent: RecentRounds | None) -> SendRate:
         """Pages in the rounds to come. How well and how fast they compress, the last rounds show best."""
         if self.decision.method != "parallel-zstd":
-            return self._pace(sync.bytes_per_s)
+            return self._send_rate(sync.bytes_per_s)
         if recent and recent.page_bytes_per_s:
-            return Pace(recent.page_bytes_per_s, sync.bytes_per_s)
-        return self._pace(sync.bytes_per_s, self._later_share)
+            return SendRate(recent.page_bytes_per_s, sync.bytes_per_s)
+        return self._send_rate(sync.bytes_per_s, self._later_share)
 
     @property
     def _later_share(self) -> float:

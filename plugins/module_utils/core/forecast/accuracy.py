@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How right forecasts were, held against what came true."""
+"""How right forecasts were, compared with what came true."""
 
 from __future__ import annotations
 

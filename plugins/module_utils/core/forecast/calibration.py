@@ -5,9 +5,9 @@
 """What finished moves teach the next forecast: corrections of a path and of a guest, as plain data.
 
 Each correction is a running mean with exponential decay, so that a link that was upgraded is believed after a few
-moves. One odd move must not spoil it: a value far from the mean (by the mean deviation of the values so far) is drawn
-back to the edge of what is likely before it is learned, and a value that is impossible is not learned at all. A value
-that keeps coming widens the deviation and so gets through.
+moves. One odd move must not spoil it. So a value far from the mean (by the mean deviation of the values so far) is
+limited to what is likely before it is learned. An impossible value is not learned at all. A value that comes again and
+again widens the deviation, and is believed in the end.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ DECAY = 0.25
 #: 0.2 s on one machine and 1.0 s on another, each within 0.2 s from move to move).
 ASSUMED_COUNTS = {"before_s": 0.25, "after_s": 0.25}
 #: A value is taken to be at most so many mean deviations from the mean.
-REACH = 3.0
+MOST_DEVIATIONS = 3.0
 #: The mean deviation of a value that has been seen once, as a share of it.
 FIRST_DEVIATION = 0.25
 #: Deviations are never believed to be smaller than this share of the mean.
@@ -114,52 +114,52 @@ def learn(
         actual: what came true; each may be missing or None: C(bytes_per_s) measured while memory went,
             C(first_byte_s) from the call until then, C(after_s) from the guest running there to the end of the call,
             C(downtime_ms), C(last_bytes) sent while the guest stood still, where that and the send buffer made the
-            downtime (else it is held against the forecast as a whole), C(first_pass_bytes) and the
+            downtime (else it is compared with the forecast as a whole), C(first_pass_bytes) and the
             C(forecast_first_pass_bytes), C(page_bytes) of guest memory and C(bytes) in all, C(compressed_bytes) in all
             of a move that compressed.
     """
-    told = {name: _number(value) for name, value in actual.items()}
-    for name, value in _of_path(told, outcome, link).items():
+    numbers = {name: _number(value) for name, value in actual.items()}
+    for name, value in _of_path(numbers, outcome, link).items():
         path = _learned({**new_path(), **(path or {})}, name, value, getattr(link, name))
-    factor = _touched_factor(told, outcome, guest)
+    factor = _touched_factor(numbers, outcome, guest)
     if factor is not None:
         guest = _learned({**new_guest(), **(guest or {})}, "touched_factor", factor, 1.0)
-    packed = _compressed_factor(told, outcome, guest)
-    if packed is not None:
-        guest = _learned({**new_guest(), **(guest or {})}, "compressed_factor", packed, 1.0)
+    compressed = _compressed_factor(numbers, outcome, guest)
+    if compressed is not None:
+        guest = _learned({**new_guest(), **(guest or {})}, "compressed_factor", compressed, 1.0)
     return dict(path or new_path()), dict(guest or new_guest())
 
 
-def _of_path(told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
+def _of_path(actual: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
     found = {
-        "bandwidth_bytes_per_s": told.get("bytes_per_s"),
-        "before_s": told.get("first_byte_s"),
-        "after_s": told.get("after_s"),
-        **(_switchover(told, link) or _residue(told, outcome, link)),
+        "bandwidth_bytes_per_s": actual.get("bytes_per_s"),
+        "before_s": actual.get("first_byte_s"),
+        "after_s": actual.get("after_s"),
+        **(_switchover(actual, link) or _residue(actual, outcome, link)),
     }
-    total, pages = told.get("bytes"), told.get("page_bytes")
+    total, pages = actual.get("bytes"), actual.get("page_bytes")
     if total and pages:
         found["overhead"] = total / pages - 1
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _switchover(told: t.Mapping[str, float | None], link: Link) -> dict[str, float]:
+def _switchover(actual: t.Mapping[str, float | None], link: Link) -> dict[str, float]:
     """F or Q from a downtime: Q where the send buffer decided, F where the last copy was larger than it.
 
     Only one of the two can be seen in one move: downtime = F + max(Q, last) / B.
     """
-    down_ms, last = told.get("downtime_ms"), told.get("last_bytes")
+    down_ms, last = actual.get("downtime_ms"), actual.get("last_bytes")
     if down_ms is None or last is None:
         return {}
-    rate = told.get("bytes_per_s") or link.last_copy_bytes_per_s
+    rate = actual.get("bytes_per_s") or link.last_copy_bytes_per_s
     if last > link.queue_bytes:
         return {"fixed_s": down_ms / 1000 - last / rate}
     return {"queue_bytes": (down_ms / 1000 - link.fixed_s) * rate}
 
 
-def _residue(told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
-    """F from a downtime whose parts cannot be told apart: what a sure forecast was off by, on top of what was known."""
-    down_ms = told.get("downtime_ms")
+def _residue(actual: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], link: Link) -> dict[str, float]:
+    """F from a downtime whose parts cannot be told apart: the error of a sure forecast, on top of what was known."""
+    down_ms = actual.get("downtime_ms")
     expected_ms = _number((outcome.get("downtime_ms") or {}).get("value"))
     if down_ms is None or expected_ms is None or outcome.get("verdict") != "converges":
         return {}
@@ -167,15 +167,15 @@ def _residue(told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any],
 
 
 def _touched_factor(
-    told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
+    actual: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
 ) -> float | None:
     """Sent over forecast in the first pass, or in all where the first pass is not known and the forecast was sure.
 
     The forecast had the correction so far in it already, so what it is off by goes on top.
     """
-    sent, expected = told.get("first_pass_bytes"), told.get("forecast_first_pass_bytes")
+    sent, expected = actual.get("first_pass_bytes"), actual.get("forecast_first_pass_bytes")
     if not sent or not expected:
-        sent = told.get("bytes") if outcome.get("verdict") == "converges" else None
+        sent = actual.get("bytes") if outcome.get("verdict") == "converges" else None
         expected = _number((outcome.get("bytes") or {}).get("value"))
     if not sent or not expected:
         return None
@@ -183,10 +183,10 @@ def _touched_factor(
 
 
 def _compressed_factor(
-    told: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
+    actual: t.Mapping[str, float | None], outcome: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None
 ) -> float | None:
     """Sent over forecast of a move that compressed, where that was sure; on top of what was known so far."""
-    sent = told.get("compressed_bytes") if outcome.get("verdict") == "converges" else None
+    sent = actual.get("compressed_bytes") if outcome.get("verdict") == "converges" else None
     expected = _number((outcome.get("bytes") or {}).get("value"))
     return compressed_factor(guest) * sent / expected if sent and expected else None
 
@@ -199,13 +199,13 @@ def _learned(state: t.Mapping[str, t.Any], name: str, value: float, assumed: flo
     mean, deviation, seen = _mean(state, name), _deviation(state, name), _seen(state, name)
     if mean is None or deviation is None:
         mean, deviation, seen = assumed, FIRST_DEVIATION * max(abs(assumed), abs(value)), 1
-    reach = REACH * max(deviation, LEAST_DEVIATION * abs(mean))
-    taken = max(mean - reach, min(value, mean + reach))
+    farthest = MOST_DEVIATIONS * max(deviation, LEAST_DEVIATION * abs(mean))
+    taken = max(mean - farthest, min(value, mean + farthest))
     weight = max(DECAY, 1 / (seen + ASSUMED_COUNTS.get(name, 1)))
     entry = {
         "mean": min(high, max(low, mean + weight * (taken - mean))),
-        # The whole distance widens what is likely, up to twice the reach: what keeps coming is believed in the end.
-        "deviation": deviation + weight * (min(abs(value - mean), 2 * reach) - deviation),
+        # The whole distance widens what is likely, up to twice the farthest: what comes again is believed in the end.
+        "deviation": deviation + weight * (min(abs(value - mean), 2 * farthest) - deviation),
         "seen": min(MOST_SEEN, seen + 1),
     }
     kept = {other: dict(_entry(state, other)) for other in BOUNDS if _mean(state, other) is not None}

@@ -2,9 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""How near a guest is to what pre-copy can do: rho, the floor of its downtime, the lowest limit, the bandwidth
-needed.
-"""
+"""What pre-copy can do for a guest: rho, the least downtime, the lowest limit, the bandwidth that is needed."""
 
 from __future__ import annotations
 
@@ -23,23 +21,24 @@ OVERRUN = 1.25
 #: is.
 LOWEST_S, HIGHEST_S = 0.001, 2000.0
 LOWEST_FACTOR, HIGHEST_FACTOR = 1e-3, 1e4
-HALVINGS = 14
+BISECTIONS = 14
 FLOOR_ROUNDS = 500
 
 
 def rho(scenario: Scenario, limit_s: float) -> float:
-    """New pages a second over bandwidth, in windows about as long as the limit: below 0.8 pre-copy gets through, above
-    1.1 it does not (dW/dt / B; taken over one stretch of sending)."""
-    step = stretch_s(scenario.pace())
+    """New pages a second over bandwidth, in windows about as long as the limit: below 0.8 pre-copy converges, above 1.1
+    it does not.
+
+    That is dW/dt / B, over one stretch of sending.
+    """
+    step = stretch_s(scenario.send_rate())
     new = scenario.window(limit_s + step) - scenario.window(limit_s)
-    return new / step / scenario.pace().page_bytes_per_s
+    return new / step / scenario.send_rate().page_bytes_per_s
 
 
 def floor_s(scenario: Scenario) -> float:
-    """The smallest downtime that pre-copy can come to: the largest fixed point of V = W(V/B), on its way to the
-    wire.
-    """
-    rate = scenario.pace().page_bytes_per_s
+    """The least downtime that pre-copy can come to: that of sending the largest fixed point of V = W(V/B)."""
+    rate = scenario.send_rate().page_bytes_per_s
     left = scenario.touched_bytes
     for dummy in range(FLOOR_ROUNDS):
         following = scenario.window(left / rate)
@@ -60,16 +59,16 @@ def limit_for(link: Link, cap_s: float) -> float:
 
 
 def longest_limit_s(link: Link, cap_s: float) -> float:
-    """The limit that stands for so long a downtime. Where the bandwidth is capped QEMU decides with the capped rate and
-    sends the last copy at the full one (measured: 42 ms for a limit of 2400 ms), so it is that much longer.
+    """The limit that stands for so long a downtime.
+
+    Where the bandwidth is capped, QEMU decides with the capped rate and sends the last copy at the full one (measured:
+    42 ms for a limit of 2400 ms). So the limit is that much longer.
     """
     return min(HIGHEST_S, cap_s * link.last_copy_bytes_per_s / link.bandwidth_bytes_per_s)
 
 
 def needed_bytes_per_s(known: Known, cap_s: float) -> float | None:
-    """The bandwidth at which pre-copy surely keeps the downtime below the cap, or None when no bandwidth in reason
-    does.
-    """
+    """The bandwidth at which pre-copy surely keeps the downtime below the cap, or None when none in reason does."""
 
     def enough(factor: float) -> bool:
         scenario = known.edge(EDGE_ABOVE).faster(factor)
@@ -86,7 +85,7 @@ def _least(enough: t.Callable[[float], bool], low: float, high: float) -> float 
         return None
     if enough(low):
         return low
-    for dummy in range(HALVINGS):
+    for dummy in range(BISECTIONS):
         middle = (low * high) ** 0.5
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high

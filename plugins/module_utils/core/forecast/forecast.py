@@ -68,20 +68,20 @@ def forecast(
     xbzrle_cache_bytes: int | None = None,
     disks: t.Sequence[t.Mapping[str, t.Any]] = (),
     guest_factor: float = 1.0,
-    tell_enough: bool = True,
+    with_needs: bool = True,
 ) -> dict[str, t.Any]:
     """Forecast a guest's move over a link, by every method asked for.
 
     Args:
         working_set: a document ``kvmops.working_set/1``.
-        link: the way, with the bandwidth that is free for this move.
+        link: the link, with the bandwidth that is free for this move.
         cap_ms: the longest downtime that the operator accepts.
         limit_ms: QEMU's downtime limit at the start; of a capped move longer than the downtime that comes of it.
         chosen: names out of ``METHODS``.
         xbzrle_cache_bytes: what the host can spare for it; None: QEMU's default of 64 MiB.
         disks: those to be copied, each with its ``copy_bytes``.
         guest_factor: touched memory as it was sent over as it was measured (``calibration.guest_factor``).
-        tell_enough: look for the bandwidth and the limit that would be enough, which takes four fifths of the time;
+        with_needs: also find the bandwidth and the limit that would be enough, which takes four fifths of the time;
             both are null otherwise.
 
     Returns:
@@ -101,8 +101,8 @@ def forecast(
         "suspend": lambda: _suspend(known, limit_ms, cap_ms),
     }
     likely = known.likely()
-    needed = needed_bytes_per_s(known, cap_ms / 1000) if tell_enough else None
-    lowest = lowest_limit_s(likely) if tell_enough else None
+    needed = needed_bytes_per_s(known, cap_ms / 1000) if with_needs else None
+    lowest = lowest_limit_s(likely) if with_needs else None
     return {
         "schema": FORECAST,
         "guest": dict(working_set["guest"]),
@@ -121,7 +121,7 @@ def forecast(
 
 def precopy_verdict(working_set: t.Mapping[str, t.Any], link: Link, *, cap_ms: int, limit_ms: int = 60) -> str:
     """The verdict on plain pre-copy alone, which takes a hundredth of the time of a whole forecast."""
-    outcome, dummy = _in_reach(known_of(working_set, link), methods.precopy, min(limit_ms, cap_ms), cap_ms)
+    outcome, dummy = _at_lowest_limit(known_of(working_set, link), methods.precopy, min(limit_ms, cap_ms), cap_ms)
     return t.cast(str, outcome["verdict"])
 
 
@@ -166,26 +166,28 @@ def _check(cap_ms: int, limit_ms: int, chosen: t.Sequence[str], guest_factor: fl
 
 
 def _precopy(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome, limit_ms = _in_reach(known, methods.precopy, limit_ms, cap_ms)
+    outcome, limit_ms = _at_lowest_limit(known, methods.precopy, limit_ms, cap_ms)
     return _with(outcome, _precopy_reason(known, outcome, limit_ms, cap_ms), limit_ms=limit_ms)
 
 
-def _in_reach(known: Known, method: _Limited, limit_ms: int, cap_ms: int) -> tuple[dict[str, t.Any], int]:
-    """What a method comes to at the limit asked for, or else at the lowest of a few that will do, up to the highest
-    that keeps the downtime below the cap. The limit that was taken comes along."""
+def _at_lowest_limit(known: Known, method: _Limited, limit_ms: int, cap_ms: int) -> tuple[dict[str, t.Any], int]:
+    """What a method comes to at the lowest limit at which it converges, and that limit.
+
+    The limits tried are the one asked for and a few more, up to the highest that keeps the downtime below the cap.
+    """
     highest = _ms(limit_for(known.link, cap_ms / 1000))
     limits = [limit_ms]
     if highest > limit_ms:
         limits += [round(limit_ms * (highest / limit_ms) ** (step / LIMITS)) for step in range(1, LIMITS + 1)]
-    hope: tuple[dict[str, t.Any], int] | None = None
+    likely: tuple[dict[str, t.Any], int] | None = None
     for limit in limits:
-        outcome = play(known, functools.partial(method, limit_s=limit / 1000), cap_ms, edges=True)
+        outcome = outcome_of(known, functools.partial(method, limit_s=limit / 1000), cap_ms, edges=True)
         if outcome["verdict"] == "converges":
             return outcome, limit
         # What only likely ends opens with the lowest limit at which it does: QEMU spends all that it is given.
         if outcome["verdict"] == "marginal" and outcome["total_s"]["value"] is not None:
-            hope = hope or (outcome, limit)
-    return hope or (outcome, limits[-1])
+            likely = likely or (outcome, limit)
+    return likely or (outcome, limits[-1])
 
 
 def _precopy_reason(known: Known, outcome: t.Mapping[str, t.Any], limit_ms: int, cap_ms: int) -> str:
@@ -207,7 +209,7 @@ def _precopy_reason(known: Known, outcome: t.Mapping[str, t.Any], limit_ms: int,
 
 
 def _raised(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome = play(known, lambda one: methods.raised(one, limit_ms / 1000), cap_ms)
+    outcome = outcome_of(known, lambda one: methods.raised(one, limit_ms / 1000), cap_ms)
     likely = methods.raised(known.likely(), limit_ms / 1000)
     raise_to = math.ceil(max(limit_ms, likely.more["raise_to_s"] * 1000)) if likely else None
     reason = f"raising the downtime limit once, after two rounds, keeps the guest down for {_shown_ms(outcome)}"
@@ -216,7 +218,7 @@ def _raised(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
 
 def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t.Any]:
     method = functools.partial(methods.xbzrle, cache_bytes=cache)
-    outcome, limit_ms = _in_reach(known, method, limit_ms, cap_ms)
+    outcome, limit_ms = _at_lowest_limit(known, method, limit_ms, cap_ms)
     if known.sparse is None:
         if outcome["verdict"] == "converges":
             reason = "converges, whatever share of each page changes"
@@ -230,7 +232,7 @@ def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t
 
 
 def _zstd(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome, limit_ms = _in_reach(known, methods.parallel_zstd, limit_ms, cap_ms)
+    outcome, limit_ms = _at_lowest_limit(known, methods.parallel_zstd, limit_ms, cap_ms)
     if known.compressed_share is None:
         reason = "it is not known how well the guest's memory compresses; no compression is assumed"
     else:
@@ -254,7 +256,7 @@ def _throttle(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
             else f"even {methods.HIGHEST_THROTTLE_PCT} % throttle would not slow the guest enough"
         )
         return _with(_never(), why, limit_ms=limit_ms, throttle_pct=None, freeze_ms=None)
-    outcome = play(known, lambda one: methods.throttled(one, limit_ms / 1000, pct), cap_ms, edges=True)
+    outcome = outcome_of(known, lambda one: methods.throttled(one, limit_ms / 1000, pct), cap_ms, edges=True)
     if pct == 0:
         return _with(outcome, "no throttle is needed", limit_ms=limit_ms, throttle_pct=0, freeze_ms=0)
     freeze_ms = _ms(methods.freeze_s(pct))
@@ -266,7 +268,7 @@ def _throttle(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
 
 
 def _postcopy(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome = play(known, lambda one: methods.postcopy(one, limit_ms / 1000), cap_ms)
+    outcome = outcome_of(known, lambda one: methods.postcopy(one, limit_ms / 1000), cap_ms)
     lost = outcome["work_lost_s"]["value"]
     reason = (
         f"the guest runs at the destination after one pass and loses about {human_seconds(lost)} of work to page faults"
@@ -275,8 +277,8 @@ def _postcopy(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
 
 
 def _suspend(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome = play(known, lambda one: methods.suspended(one, limit_ms / 1000), cap_ms)
-    # The cap is no part of the reason: who permits it accepts what it takes.
+    outcome = outcome_of(known, lambda one: methods.suspended(one, limit_ms / 1000), cap_ms)
+    # The cap is no part of the reason: an operator who permits suspend accepts what it takes.
     reason = f"stopping the guest after one pass keeps it down for {_shown_ms(outcome)}"
     return _with(outcome, reason, limit_ms=limit_ms, after_rounds=1)
 
@@ -292,19 +294,24 @@ def _shown_ms(outcome: t.Mapping[str, t.Any]) -> str:
     return "an unknown time" if value is None else human_milliseconds(value)
 
 
-def play(known: Known, method: methods.Method, cap_ms: int, *, edges: bool = False) -> dict[str, t.Any]:
-    """Play a method through all scenarios: figures with bands, and a verdict that holds in all of them or is marginal.
+def outcome_of(known: Known, method: methods.Method, cap_ms: int, *, edges: bool = False) -> dict[str, t.Any]:
+    """A method in all scenarios: figures with bands, and a verdict that holds in all of them or is marginal.
 
     A method that ends but keeps the guest down for longer than the cap is C(never) as well, with its figures given.
-    ``edges``: whether the method depends on outrunning the guest, so that it must also hold near the edge.
+
+    Args:
+        known: of guest and link.
+        method: gives the figures in one scenario.
+        cap_ms: the longest downtime that is accepted.
+        edges: whether the method must send faster than the guest dirties, so that it is also tried with more dirtying
+            (or with less, where it does not end).
     """
     likely = _finite(method(known.likely()))
     others = [_finite(method(known.best())), _finite(method(known.worst()))]
-    told = [likely, *others]
+    all_figures = [likely, *others]
     if edges:
-        # On the one side the guest that converges must do so with more dirtying; the one that does not, with less.
-        told.append(_finite(method(known.edge(EDGE_ABOVE if likely else EDGE_BELOW))))
-    kept = [figures is not None and figures.downtime_s * 1000 <= cap_ms for figures in told]
+        all_figures.append(_finite(method(known.edge(EDGE_ABOVE if likely else EDGE_BELOW))))
+    kept = [figures is not None and figures.downtime_s * 1000 <= cap_ms for figures in all_figures]
     if not known.curve.windows and not all(kept):
         verdict = "marginal"
     else:

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The way from one host to another, as far as time and bytes are concerned."""
+"""The link from one host to another, as far as time and bytes are concerned."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Link:
         spread: relative standard deviation of the bandwidth from one move to the next.
         unlimited_bytes_per_s: what the last copy runs at, when a cap holds only until then (QEMU lifts it for the
             switchover); None: the bandwidth.
-        floor_bytes_per_s: what the first pass is held to where the link is gone easy on; each later round goes as fast
-            as the guest asks for (core/rate_rule.py), up to the bandwidth. None: every round goes as fast as it may.
+        floor_bytes_per_s: the rate of the first pass where the link is spared; each later round is as fast as the
+            dirty rate asks for (C(rate_rule)), up to the bandwidth. None: every round is as fast as it can be.
     """
 
     bandwidth_bytes_per_s: float
@@ -52,7 +52,7 @@ class Link:
             raise ValueError(f"spread is a share of the bandwidth, not {self.spread}")
 
     def limited(self, bytes_per_s: float | None) -> Link:
-        """The same way with a cap on the move (C(bandwidth) of libvirt), or as it is with None."""
+        """The same link with a cap on the move (C(bandwidth) of libvirt), or as it is with None."""
         if bytes_per_s is None or bytes_per_s >= self.bandwidth_bytes_per_s:
             return self
         return dataclasses.replace(
@@ -70,12 +70,12 @@ class Link:
         return self.unlimited_bytes_per_s or self.bandwidth_bytes_per_s
 
     def varied(self, deviations: float) -> Link:
-        """The same way with the bandwidth so many standard deviations better (or, below 0, worse)."""
+        """The same link with the bandwidth so many standard deviations better (or, below 0, worse)."""
         factor = max(0.1, 1 + deviations * self.spread)
         return self.scaled(factor)
 
     def scaled(self, factor: float) -> Link:
-        """The same way with so many times the bandwidth."""
+        """The same link with so many times the bandwidth."""
         unlimited = self.unlimited_bytes_per_s
         return dataclasses.replace(
             self,

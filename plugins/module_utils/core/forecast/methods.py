@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""What each way of moving a guest comes to in one scenario: figures, or None where it never ends.
+"""What each method comes to in one scenario: figures, or None where it never ends.
 
 Rounds are counted as libvirt counts them: the first pass is 1, each later one adds 1, and so do the two looks at the
 end.
@@ -14,7 +14,12 @@ import dataclasses
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Round, Run, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import (
+    Round,
+    Run,
+    SendRate,
+    recursion,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import Figures, Scenario
 
 #: How fast xbzrle looks through pages, one thread (Svärd et al., VEE '11: 1.5 to 2.2 GB/s).
@@ -32,10 +37,10 @@ FULL_ROUNDS_BEFORE_THROTTLE = 4
 #: QEMU's highest throttle, and the time for which a throttled vCPU runs before it sleeps.
 HIGHEST_THROTTLE_PCT = 99
 THROTTLE_SLICE_S = 0.010
-#: The raised limit leaves room for what is dirtied until the guest stops (used: 0.86 to 0.98 of it in four runs).
-RAISE_ROOM = 1.15
+#: The raised limit has a margin for what is dirtied until the guest stops (used: 0.86 to 0.98 of it in four runs).
+RAISE_MARGIN = 1.15
 #: How far beyond the edge of convergence a throttle must bring the guest (the same edge as of a verdict).
-THROTTLE_ROOM = 1.25
+THROTTLE_MARGIN = 1.25
 ENDING_ROUNDS = 2
 
 
@@ -50,10 +55,10 @@ def precopy(
 
     ``most_bytes_per_s``: guest memory that the source can prepare in a second, whatever the link takes.
     """
-    run = _played(
+    run = _rounds_of(
         scenario,
         limit_s,
-        lambda rounds, rate: scenario.pace(hot_share if rounds else share, most_bytes_per_s, bytes_per_s=rate),
+        lambda rounds, rate: scenario.send_rate(hot_share if rounds else share, most_bytes_per_s, bytes_per_s=rate),
     )
     if not run.converged:
         return None
@@ -75,8 +80,8 @@ def precopy(
 
 
 def parallel_zstd(scenario: Scenario, limit_s: float) -> Figures | None:
-    """Several channels, each compressing: fewer bytes for the same pages, so a faster link as far as pages go, and as
-    far as the compressing keeps up with it.
+    """Several channels, each compressing: fewer bytes for the same pages, so more pages in a second, as far as the
+    CPUs compress them.
 
     Each channel has a send buffer of its own, and all of them must run empty while the guest is down (measured: 139 and
     175 ms where one channel takes 91 to 104).
@@ -90,8 +95,8 @@ def raised(scenario: Scenario, limit_s: float, after_rounds: int = 2) -> Figures
     """Pre-copy whose limit is raised once, after so many rounds, to what then remains. It always ends."""
     run = _first_rounds(scenario, limit_s, after_rounds)
     last = scenario.wire(run.last_bytes)
-    # QEMU holds the limit against the rate of the round.
-    raise_to_s = RAISE_ROOM * last / scenario.rates[0](run.rounds)
+    # QEMU compares the limit with the rate of the round.
+    raise_to_s = RAISE_MARGIN * last / scenario.rates[0](run.rounds)
     return scenario.done(
         scenario.wire(run.sent_bytes),
         last,
@@ -108,18 +113,18 @@ def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | 
     the cache costs what changed of it.
     """
     wanted = scenario.window(scenario.touched_bytes / scenario.link.bandwidth_bytes_per_s)
-    held = min(1.0, cache_bytes / wanted) if wanted > 0 else 1.0
+    cached = min(1.0, cache_bytes / wanted) if wanted > 0 else 1.0
     cost = min(1.0, scenario.sparse + XBZRLE_PAGE_SHARE)
-    share = 1 - held * (1 - cost)
+    share = 1 - cached * (1 - cost)
 
-    def pace(rounds: t.Sequence[Round], rate: float) -> Pace:
-        full = scenario.pace(bytes_per_s=rate)
+    def send_rate(rounds: t.Sequence[Round], rate: float) -> SendRate:
+        full = scenario.send_rate(bytes_per_s=rate)
         if len(rounds) < 2:
             return full
         pages = min(full.page_bytes_per_s / share, XBZRLE_BYTES_PER_S)
-        return Pace(pages, min(full.estimate_bytes_per_s, pages * share))
+        return SendRate(pages, min(full.estimate_bytes_per_s, pages * share))
 
-    run = _played(scenario, limit_s, pace)
+    run = _rounds_of(scenario, limit_s, send_rate)
     if not run.converged:
         return None
     # A page is sent whole once before it is in the cache: all of the first pass, and all that was dirtied in it.
@@ -144,7 +149,6 @@ def postcopy(scenario: Scenario, limit_s: float) -> Figures | None:
     """
     run = _first_rounds(scenario, limit_s, 1)
     left = scenario.wire(run.rounds[-1].left_bytes)
-    blackout = scenario.link.switchover_s(0.0)
     hot = scenario.wire(min(run.rounds[-1].left_bytes, scenario.window(run.seconds)))
     stalled = scenario.stall_share * hot / scenario.link.bandwidth_bytes_per_s
     wire = scenario.wire(run.sent_bytes) + left
@@ -152,7 +156,7 @@ def postcopy(scenario: Scenario, limit_s: float) -> Figures | None:
         wire,
         0.0,
         rounds=1 + ENDING_ROUNDS,
-        downtime_s=blackout,
+        downtime_s=scenario.link.switchover_s(0.0),
         stalled_s=stalled,
         waiting_s=scenario.waiting_s(run.rounds),
     )
@@ -171,14 +175,14 @@ def suspended(scenario: Scenario, limit_s: float) -> Figures | None:
 
 def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
     """Auto-converge that starts at so many per cent: the guest's time is stretched, but only as far as CPU binds it."""
-    pace = scenario.time_share(pct)
+    time_share = scenario.time_share(pct)
     before = _first_rounds(scenario, limit_s, FULL_ROUNDS_BEFORE_THROTTLE)
     if before.converged:
         return precopy(scenario, limit_s)
     run = recursion(
         before.rounds[-1].left_bytes,
-        lambda window_s: scenario.window(pace * window_s),
-        lambda dummy: scenario.pace(),
+        lambda window_s: scenario.window(time_share * window_s),
+        lambda dummy: scenario.send_rate(),
         limit_s,
     )
     if not run.converged:
@@ -189,7 +193,7 @@ def throttled(scenario: Scenario, limit_s: float, pct: int) -> Figures | None:
         scenario.wire(before.sent_bytes + run.sent_bytes),
         scenario.wire(run.last_bytes),
         rounds=len(before.rounds) + len(run.rounds) + ENDING_ROUNDS,
-        stalled_s=(1 - pace) * seconds,
+        stalled_s=(1 - time_share) * seconds,
         waiting_s=scenario.waiting_s(before.rounds),
         freeze_s=freeze_s(pct),
     )
@@ -202,18 +206,18 @@ def least_throttle(scenario: Scenario, limit_s: float) -> int | None:
     needed is 1 - utilisation * (slowdown needed), whatever the page rates are.
     """
     for pct in range(HIGHEST_THROTTLE_PCT + 1):
-        pace = scenario.time_share(pct)
-        if (pct == 0 or pace < 1) and _slow_enough(scenario, limit_s, pace * THROTTLE_ROOM):
+        time_share = scenario.time_share(pct)
+        if (pct == 0 or time_share < 1) and _slow_enough(scenario, limit_s, time_share * THROTTLE_MARGIN):
             return pct
     just = _slow_enough(scenario, limit_s, scenario.time_share(HIGHEST_THROTTLE_PCT))
     return HIGHEST_THROTTLE_PCT if just else None
 
 
-def _slow_enough(scenario: Scenario, limit_s: float, pace: float) -> bool:
+def _slow_enough(scenario: Scenario, limit_s: float, time_share: float) -> bool:
     return recursion(
         scenario.window(scenario.touched_bytes / scenario.link.bandwidth_bytes_per_s),
-        lambda window_s: scenario.window(pace * window_s),
-        lambda dummy: scenario.pace(),
+        lambda window_s: scenario.window(time_share * window_s),
+        lambda dummy: scenario.send_rate(),
         limit_s,
     ).converged
 
@@ -228,22 +232,22 @@ def freeze_s(pct: float) -> float:
 
 
 def _first_rounds(scenario: Scenario, limit_s: float, number: int) -> Run:
-    return _played(scenario, limit_s, lambda dummy, rate: scenario.pace(bytes_per_s=rate), stop_after=number)
+    return _rounds_of(scenario, limit_s, lambda dummy, rate: scenario.send_rate(bytes_per_s=rate), stop_after=number)
 
 
-def _played(
+def _rounds_of(
     scenario: Scenario,
     limit_s: float,
-    pace: t.Callable[[t.Sequence[Round], float], Pace],
+    send_rate: t.Callable[[t.Sequence[Round], float], SendRate],
     *,
     stop_after: int | None = None,
 ) -> Run:
-    """Play a pre-copy at the rates that its rounds may have: the last of them where none ends it."""
+    """The rounds of a pre-copy, at the first of the rates at which it converges, or else at the last."""
     for rate in scenario.rates:
         run = recursion(
             scenario.touched_bytes,
             scenario.window,
-            lambda rounds, rate=rate: pace(rounds, rate(rounds)),  # type: ignore[misc]
+            lambda rounds, rate=rate: send_rate(rounds, rate(rounds)),  # type: ignore[misc]
             limit_s,
             stop_after=stop_after,
         )

@@ -32,21 +32,21 @@ SYNC_S = 0.005
 #: From the decision to stop until no page is dirtied any more.
 STOP_S = 0.010
 #: A window in which a hot set is dirty as a whole.
-ALL_S = 60.0
+WHOLE_HOT_SET_S = 60.0
 #: QEMU's estimate of its bandwidth, taken anew every 100 ms, swings by 3.5 % (standard deviation in recorded
 #: statistics), and it stops when the estimate happens to be high.
-SWING = 0.035
+ESTIMATE_SPREAD = 0.035
 #: A recursion that has not gained this share in so many rounds has come to its fixed point.
-GAIN = 0.002
-PATIENCE = 25
+LEAST_GAIN = 0.002
+FIXED_POINT_ROUNDS = 25
 MAX_ROUNDS = 2000
 
 Window = t.Callable[[float], float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
-    """How fast pages go.
+class SendRate:
+    """How fast pages are sent.
 
     Attributes:
         page_bytes_per_s: guest memory sent in a second (whatever becomes of it on the wire).
@@ -60,12 +60,12 @@ class Pace:
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One round: what was sent, in what time, what was dirty after it (all in bytes of guest memory), and its pace."""
+    """One round: what was sent, in what time, what was dirty after it (in bytes of guest memory), and the send rate."""
 
     sent_bytes: float
     seconds: float
     left_bytes: float
-    pace: Pace
+    send_rate: SendRate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,82 +95,82 @@ class Run:
 def recursion(
     first_bytes: float,
     window: Window,
-    pace: t.Callable[[t.Sequence[Round]], Pace],
+    send_rate: t.Callable[[t.Sequence[Round]], SendRate],
     limit_s: float,
     *,
     stop_after: int | None = None,
 ) -> Run:
-    """Play a pre-copy through.
+    """Forecast all rounds of a pre-copy.
 
     Args:
         first_bytes: what the first pass sends (or what remains now, to go on from a sync in flight: the leftover then
             counts as cold, which is on the safe side).
         window: W(t) in bytes. It may depend on nothing but t; a throttled guest is another function.
-        pace: the pace of a round by those before it (none: the first pass).
+        send_rate: the rate of a round, by those before it (none: the first pass).
         limit_s: the downtime limit.
         stop_after: look no further than so many rounds, whatever remains.
     """
-    first = _first_round(first_bytes, window, pace(()), limit_s)
+    first = _first_round(first_bytes, window, send_rate(()), limit_s)
     rounds = [first]
     # What the first pass left over lies still, and the scan goes round: it is sent before anything else.
     cold = first_bytes - first.sent_bytes
-    best, since = first.left_bytes, 0
-    while len(rounds) < (stop_after or MAX_ROUNDS) and since < PATIENCE:
-        now = pace(rounds)
+    best, without_gain = first.left_bytes, 0
+    while len(rounds) < (stop_after or MAX_ROUNDS) and without_gain < FIXED_POINT_ROUNDS:
+        now = send_rate(rounds)
         if _fits(rounds[-1].left_bytes, now, limit_s):
             break
         rounds.append(_round(rounds[-1], cold, window, now, limit_s))
         cold = max(0.0, cold - rounds[-1].sent_bytes)
-        if rounds[-1].left_bytes < best * (1 - GAIN):
-            best, since = rounds[-1].left_bytes, 0
+        if rounds[-1].left_bytes < best * (1 - LEAST_GAIN):
+            best, without_gain = rounds[-1].left_bytes, 0
         else:
-            since += 1
+            without_gain += 1
     left = rounds[-1].left_bytes
-    return Run(_fits(left, pace(rounds), limit_s), tuple(rounds), _last(left, window))
+    return Run(_fits(left, send_rate(rounds), limit_s), tuple(rounds), _last(left, window))
 
 
-def _fits(left_bytes: float, pace: Pace, limit_s: float) -> bool:
-    return left_bytes <= (1 + SWING) * pace.estimate_bytes_per_s * limit_s
+def _fits(left_bytes: float, send_rate: SendRate, limit_s: float) -> bool:
+    return left_bytes <= (1 + ESTIMATE_SPREAD) * send_rate.estimate_bytes_per_s * limit_s
 
 
-def _first_round(first_bytes: float, window: Window, pace: Pace, limit_s: float) -> Round:
+def _first_round(first_bytes: float, window: Window, send_rate: SendRate, limit_s: float) -> Round:
     """The pass over all memory. What it leaves over has not been sent yet: none of it counts as dirtied again."""
-    sent, seconds = _stretches(first_bytes, pace, limit_s)
-    return Round(sent, seconds, first_bytes - sent + window(seconds), pace)
+    sent, seconds = _stretches(first_bytes, send_rate, limit_s)
+    return Round(sent, seconds, first_bytes - sent + window(seconds), send_rate)
 
 
-def _round(before: Round, cold_bytes: float, window: Window, pace: Pace, limit_s: float) -> Round:
+def _round(before: Round, cold_bytes: float, window: Window, send_rate: SendRate, limit_s: float) -> Round:
     """One round over what the last one left dirty, of which so many bytes are cold.
 
     Of what this round leaves over in its turn, the pages that are not cold were dirtied in the last round, and the
     share of those that two windows have in common is dirtied again.
     """
     dirty = before.left_bytes
-    sent, seconds = _stretches(dirty, pace, limit_s)
+    sent, seconds = _stretches(dirty, send_rate, limit_s)
     left, new = dirty - sent, window(seconds)
     hot, hot_left = dirty - cold_bytes, left - max(0.0, cold_bytes - sent)
     shared = window(before.seconds) + new - window(before.seconds + seconds)
     again = hot_left * min(1.0, max(0.0, shared) / hot) if hot > 0 else 0.0
-    return Round(sent, seconds, left + new - again, pace)
+    return Round(sent, seconds, left + new - again, send_rate)
 
 
-def _stretches(dirty_bytes: float, pace: Pace, limit_s: float) -> tuple[float, float]:
+def _stretches(dirty_bytes: float, send_rate: SendRate, limit_s: float) -> tuple[float, float]:
     """What is sent, and in what time, until what remains is found to be below the limit."""
-    surplus = max(0.0, dirty_bytes - pace.estimate_bytes_per_s * limit_s)
-    stretch = stretch_s(pace)
-    number = max(1, math.ceil(surplus / (pace.page_bytes_per_s * stretch) - 1e-9))
-    seconds = min(number * stretch, dirty_bytes / pace.page_bytes_per_s + SYNC_S)
-    return min(dirty_bytes, pace.page_bytes_per_s * seconds), seconds
+    surplus = max(0.0, dirty_bytes - send_rate.estimate_bytes_per_s * limit_s)
+    stretch = stretch_s(send_rate)
+    number = max(1, math.ceil(surplus / (send_rate.page_bytes_per_s * stretch) - 1e-9))
+    seconds = min(number * stretch, dirty_bytes / send_rate.page_bytes_per_s + SYNC_S)
+    return min(dirty_bytes, send_rate.page_bytes_per_s * seconds), seconds
 
 
-def stretch_s(pace: Pace) -> float:
+def stretch_s(send_rate: SendRate) -> float:
     """From one look at what remains to the next: 60 ms at 23.9 MB/s, 55 ms on fast links.
 
-    >>> round(stretch_s(Pace(23.9e6, 23.9e6)), 3)
+    >>> round(stretch_s(SendRate(23.9e6, 23.9e6)), 3)
     0.06
     """
-    ticks = math.floor(STRETCH_S * pace.page_bytes_per_s / CLOCK_BYTES) + 1
-    return ticks * CLOCK_BYTES / pace.page_bytes_per_s + SYNC_S
+    ticks = math.floor(STRETCH_S * send_rate.page_bytes_per_s / CLOCK_BYTES) + 1
+    return ticks * CLOCK_BYTES / send_rate.page_bytes_per_s + SYNC_S
 
 
 def _last(left_bytes: float, window: Window) -> float:
@@ -178,6 +178,6 @@ def _last(left_bytes: float, window: Window) -> float:
 
     Of the latter, the share that hits pages to be sent anyway costs nothing: all of it once all the hot set is dirty.
     """
-    whole = window(ALL_S)
+    whole = window(WHOLE_HOT_SET_S)
     fresh = max(0.0, 1 - left_bytes / whole) if whole > 0 else 0.0
     return left_bytes + fresh * window(STOP_S)

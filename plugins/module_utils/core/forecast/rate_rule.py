@@ -2,8 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""The rate of the next round, where guests use the same link: no more of it than the move needs (Clark et al., NSDI
-'05, 5.3).
+"""The rate of the next round on a link that guests use too: no more than the move needs (Clark et al., NSDI '05, 5.3).
 
 The first round goes at a floor. Each later one goes at the dirty rate of the round before and a margin on top, so that
 less is dirtied than sent. No round goes above a ceiling: what then remains is left to the last copy, for which the

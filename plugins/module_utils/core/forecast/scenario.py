@@ -4,8 +4,8 @@
 
 """One guest on one link under one assumption about what is not exactly known, and what a method would come to there.
 
-A forecast plays each method through several scenarios: the likely one, one in which everything is as good as it may be,
-one in which it is as bad, and two that ask how near the edge the guest is.
+A forecast tries each method in several scenarios: the likely one, one in which everything is as good as it may be, one
+in which everything is as bad as it may be, and one with more or less dirtying.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, Round, Window
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Round, SendRate, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.rate_rule import next_rate_mib_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
@@ -44,7 +44,7 @@ class Scenario:
         window: W(t) in bytes.
         touched_bytes: what the first pass sends.
         memory_bytes: size of the guest; what is not touched is sent as zero pages.
-        link: the way, with the bandwidth that disks leave.
+        link: the link, with the bandwidth that disks leave.
         compressed_share: bytes after compression over before; ``hot_share`` of the pages that are dirtied.
         hot_share: see there.
         sparse: share of a dirty page that xbzrle has to send.
@@ -77,19 +77,25 @@ class Scenario:
         """Guest memory as bytes on the wire, uncompressed."""
         return page_bytes * (1 + self.link.overhead)
 
-    def pace(self, share: float = 1.0, most_bytes_per_s: float = math.inf, *, bytes_per_s: float | None = None) -> Pace:
-        """How fast pages go of which so large a share ends up on the wire, if not more than so many bytes of them can
-        be made ready in a second; at a rate other than that of the link where one is given.
+    def send_rate(
+        self, share: float = 1.0, most_bytes_per_s: float = math.inf, *, bytes_per_s: float | None = None
+    ) -> SendRate:
+        """How fast pages are sent.
+
+        Args:
+            share: bytes on the wire over bytes of pages.
+            most_bytes_per_s: bytes of pages that the source can prepare in a second.
+            bytes_per_s: the rate on the wire; None: that of the link.
         """
         rate = (bytes_per_s or self.link.bandwidth_bytes_per_s) / (1 + self.link.overhead)
         pages = min(rate / share, most_bytes_per_s)
-        return Pace(pages, pages)
+        return SendRate(pages, pages)
 
     @property
     def rates(self) -> tuple[Rate, ...]:
-        """What a round may put on the wire in a second, by those before it; another one where that gains nothing.
+        """What a round may put on the wire in a second, by those before it; another one, where that does not converge.
 
-        Where the link is gone easy on, the control follows the rule and ends at the ceiling where the rule does not.
+        Where rounds get a rate by the rule, the control goes to the ceiling if they gain nothing.
         """
         link, floor = self.link, self.link.floor_bytes_per_s
         if floor is None or floor >= link.bandwidth_bytes_per_s:
@@ -106,12 +112,15 @@ class Scenario:
         return min(link.bandwidth_bytes_per_s, wanted * MIB)
 
     def waiting_s(self, rounds: t.Sequence[Round], share: float = 1.0, hot_share: float = 1.0) -> float:
-        """For how long the link waits while these rounds go, of which such shares end up on the wire: for pages that
-        are not ready, and because it is gone easy on.
+        """Seconds in which the link is idle during these rounds: pages are not ready, or the rate rule spares it.
+
+        Args:
+            rounds: those rounds.
+            share, hot_share: bytes on the wire over bytes of pages, in the first pass and in later rounds.
         """
         rate = self.link.bandwidth_bytes_per_s
         waits = (
-            max(0.0, one.sent_bytes / one.pace.page_bytes_per_s - self.wire(left * one.sent_bytes) / rate)
+            max(0.0, one.sent_bytes / one.send_rate.page_bytes_per_s - self.wire(left * one.sent_bytes) / rate)
             for one, left in zip(rounds, (share, *[hot_share] * len(rounds)))
         )
         return sum(waits) + self.zero_bytes * (1 / self.link.first_pass_bytes_per_s - 1 / rate)
@@ -140,10 +149,15 @@ class Scenario:
         waiting_s: float = 0.0,
         **more: float,
     ) -> Figures:
-        """The figures of a move that put so many bytes on the wire while the guest ran, and so many after it stopped.
+        """The figures of a move.
 
-        ``downtime_s`` where it is not the time of sending the latter, ``stalled_s`` of work lost beside it,
-        ``waiting_s`` in which the link waits for bytes while the guest runs.
+        Args:
+            wire_bytes, last_wire_bytes: on the wire while the guest runs, and after it has stopped.
+            rounds: as libvirt counts them.
+            downtime_s: None: the time of sending C(last_wire_bytes).
+            stalled_s: work lost beside the downtime.
+            waiting_s: the link waits for bytes while the guest runs.
+            more: what else the method found out, by name.
         """
         total = wire_bytes + last_wire_bytes + self.zero_bytes
         down = self.link.switchover_s(last_wire_bytes) if downtime_s is None else downtime_s
@@ -182,9 +196,7 @@ class Figures:
 
 @dataclasses.dataclass(frozen=True)
 class Known:
-    """What is known of a guest and its way, with errors: where scenarios come from. Shares that are None are
-    unknown.
-    """
+    """What is known of a guest and its link, with errors. Scenarios come from it. Shares that are None are unknown."""
 
     curve: Curve
     touched_bytes: float
@@ -211,7 +223,7 @@ class Known:
         )
 
     def worst(self) -> Scenario:
-        """As bad as it may be. What is dirtied may compress far worse than what lies still (random contents do)."""
+        """As bad as it may be. What is dirtied may compress far worse than the rest (random contents do)."""
         compressed, dummy, sparse = self._shares(self.compressed_share, None, self.sparse)
         return self._scenario(self.curve.high, +1, compressed, 1.0, min(1.0, sparse * 2))
 
@@ -224,9 +236,7 @@ class Known:
 
     @staticmethod
     def _shares(compressed: float | None, hot: float | None, sparse: float | None) -> tuple[float, float, float]:
-        """Compression of all, of what is dirtied (as all, where nobody has seen it), and sparseness; unknown ones help
-        nothing.
-        """
+        """Compression of all, of what is dirtied (None: as all), and sparseness; unknown ones count as no help."""
         share = 1.0 if compressed is None else compressed
         return share, share if hot is None else hot, 1.0 if sparse is None else sparse
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
@@ -19,22 +18,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods, choice
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import CHOICE, Choice
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remedy import ROOM
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OPENING_LIMIT_MS, Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.without_forecast import (
+    UNKNOWN_LINK,
+    start_with_precopy,
+    unmeasured_choice,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.xbzrle_cache import cache_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import touched
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import curve_of, unmeasured
-
-#: The downtime limit that a move opens with: QEMU uses all of it, and needs that much (forecast/convergence_limit.py).
-OPENING_LIMIT_MS = 30
-#: xbzrle's cache is a hash by address with one page in each place, so it wants more room than the hot set.
-CACHE_ROOM = 2.0
-LEAST_CACHE_BYTES = 64 * MIB
-#: It must not press the other guests of the host.
-CACHE_SHARE_OF_FREE = 0.25
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import unmeasured
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +41,7 @@ class Knowledge:
         path: state of the path's calibration, or None.
         guest: state of the guest's, or None.
         stated_bytes_per_s: what the operator says that the link gives, or None.
-        tuned: whether what waits unsent in the move's connection is bounded (core/send_buffer.py).
+        tuned: whether the unsent bytes in the move's connection are limited (C(core.forecast.send_buffer)).
         at_once: moves that share the path, this one among them.
     """
 
@@ -60,15 +55,15 @@ class Knowledge:
 
 @dataclasses.dataclass(frozen=True)
 class Appraisal:
-    """What came of it.
+    """The choice for one move, and what it was made from.
 
     Attributes:
-        choice: the way to move the guest, or the refusal.
+        choice: the method, or the refusal.
         working_set: what the forecast was made from; of a guest that was not measured it says so.
         link: the move's share of it; None when nobody knows the bandwidth. Then nothing can be forecast, and the
             control learns it in flight.
         guest_factor: touched memory as it was sent over as it was measured.
-        unsent_limit: what may wait unsent in the move's connection, in bytes; None: it is left as it is.
+        unsent_limit: the unsent bytes that are permitted in the move's connection; None: it is left as it is.
     """
 
     choice: Choice
@@ -86,9 +81,9 @@ def appraise(
     known: Knowledge,
     *,
     disks: t.Sequence[t.Mapping[str, t.Any]] = (),
-    without: t.Collection[str] = (),
+    tried: t.Collection[str] = (),
 ) -> Appraisal:
-    """Forecast every way to move a guest, and choose one.
+    """Forecast the move of a guest by every method, and choose one.
 
     Args:
         domain: the guest in the source's snapshot.
@@ -96,24 +91,24 @@ def appraise(
         intent: a complete intent.
         known: from before.
         disks: those that go along, each with its C(copy_bytes).
-        without: methods that were tried already and did not do.
+        tried: methods that were tried already and did not do.
     """
     working_set = _as_compressed(known.working_set or _unmeasured(domain), known.guest)
     factor = calibration.guest_factor(known.guest)
-    closed = available_methods.closed(
+    unavailable = available_methods.unavailable(
         source,
         destination,
         intent,
         in_use_bytes=int(working_set["touched_bytes"]),
         copies_disks=bool(disks),
     )
-    # What was tried is closed as well, but the operator's own reasons go before that.
-    shut = {**dict.fromkeys(without, choice.TRIED), **closed}
+    # Where a method is unavailable and was tried as well, the operator learns why it is unavailable.
+    ruled_out = {**dict.fromkeys(tried, choice.TRIED), **unavailable}
     link = _link(known, intent, source)
     if link is None:
-        blind = _simple("the speed of this path is not known yet; this move measures it", shut, intent)
-        blind["measured_at"], blind["at_once"] = working_set["taken_at"] or None, known.at_once
-        return Appraisal(blind, working_set, None, factor, _unsent_limit(known, None))
+        chosen = start_with_precopy(UNKNOWN_LINK, ruled_out, intent)
+        chosen["measured_at"], chosen["at_once"] = working_set["taken_at"] or None, known.at_once
+        return Appraisal(chosen, working_set, None, factor, _unsent_limit(known, None))
     forecast_of = functools.partial(
         forecast,
         working_set,
@@ -125,25 +120,40 @@ def appraise(
         guest_factor=factor,
     )
     if working_set["points"]:
-        recoverable = _sends_again(source) and _recoverable(destination)
-        choose = functools.partial(
-            choice.choose, intent=intent, closed=closed, recoverable=recoverable, without=without
-        )
-        chosen = choose(forecast_of(tell_enough=False))
-        if chosen["refusal"]:
-            chosen = choose(forecast_of())
+        recoverable = _sends_recoverable(source) and _recoverable(destination)
+        chosen = _measured_choice(forecast_of, unavailable, intent, recoverable=recoverable, tried=tried)
     else:
         # A cap holds until the last copy; how fast that is, only the link tells.
         knows_link = calibration.link_of(known.path, known.stated_bytes_per_s) is not None
-        chosen = _unmeasured_choice(forecast_of(tell_enough=False), shut, intent, knows_link=knows_link)
+        chosen = unmeasured_choice(forecast_of(with_needs=False), ruled_out, intent, knows_link=knows_link)
     chosen["at_once"] = known.at_once
     if chosen["refusal"] and known.at_once > 1:
         alone = dataclasses.replace(known, at_once=1)
-        if not appraise(domain, source, destination, intent, alone, disks=disks, without=without).choice["refusal"]:
+        if not appraise(domain, source, destination, intent, alone, disks=disks, tried=tried).choice["refusal"]:
             chosen["refusal"]["remedy"] += (
                 f"; alone on the link it would work: move fewer than {known.at_once} guests at once"
             )
     return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
+
+
+def _measured_choice(
+    forecast_of: t.Callable[..., dict[str, t.Any]],
+    unavailable: t.Mapping[str, str],
+    intent: Intent,
+    *,
+    recoverable: bool,
+    tried: t.Collection[str],
+) -> Choice:
+    """The choice for a guest that was measured.
+
+    What would be enough takes most of a forecast's time, and only a refusal tells it.
+    """
+    for with_needs in (False, True):
+        forecast_ = forecast_of(with_needs=with_needs)
+        chosen = choice.choose(forecast_, intent, unavailable, recoverable=recoverable, tried=tried)
+        if not chosen["refusal"]:
+            break
+    return chosen
 
 
 def _as_compressed(working_set: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None) -> t.Mapping[str, t.Any]:
@@ -159,30 +169,14 @@ def _recoverable(side: Snapshot) -> bool:
     return verdict.get("usable") is not False
 
 
-def _sends_again(source: Snapshot) -> bool:
-    """The same of a source. That no guest can arrive there by post-copy says nothing of those that leave."""
+def _sends_recoverable(source: Snapshot) -> bool:
+    """The same of a source. If no guest can arrive there by post-copy, one may still leave."""
     arriving = (source.get("migration") or {}).get("postcopy") or {}
     if arriving.get("usable") is not False:
         return _recoverable(source)
     libvirt = versions.parsed((source.get("versions") or {}).get("libvirt"))
     sends = known_bugs.Verdict(usable=True, reason=None, remedy=None)
     return known_bugs.postcopy_recover(libvirt, sends)["usable"] is not False
-
-
-def cache_bytes(working_set: t.Mapping[str, t.Any], link: Link, free_bytes: int | None) -> int:
-    """Room for xbzrle's cache: a power of two (QEMU takes nothing else) that holds what is dirtied in the first pass,
-    as far as the host can spare it.
-
-    Args:
-        free_bytes: memory that is free on the source, or None when it does not say.
-    """
-    first_s = working_set["touched_bytes"] / link.bandwidth_bytes_per_s
-    wanted = max(LEAST_CACHE_BYTES, CACHE_ROOM * curve_of(working_set).value(first_s))
-    size = 1 << math.ceil(math.log2(wanted))
-    spare = math.inf if free_bytes is None else CACHE_SHARE_OF_FREE * free_bytes
-    while size > LEAST_CACHE_BYTES and size > spare:
-        size //= 2
-    return size
 
 
 def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
@@ -205,7 +199,7 @@ def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
 
 
 def _unsent_limit(known: Knowledge, link: Link | None) -> int | None:
-    """What may wait unsent in the move's connection, in bytes; None: it is left as it is."""
+    """The unsent bytes that are permitted in the move's connection; None: it is left as it is."""
     if not known.tuned:
         return None
     if link is None:
@@ -226,60 +220,3 @@ def _unmeasured(domain: Domain) -> dict[str, t.Any]:
         memory_bytes=memory,
         touched=touched(domain.get("balloon"), memory),
     )
-
-
-def _unmeasured_choice(
-    forecast_: t.Mapping[str, t.Any], closed: t.Mapping[str, str], intent: Intent, *, knows_link: bool
-) -> Choice:
-    """What a guest dirties is not known, so nothing but the least that its move can take is forecast."""
-    chosen = _simple("it was not measured, so its dirty rate shows only while it moves", closed, intent)
-    # Where pre-copy may never end, the least is one pass and a stop.
-    outcomes = [forecast_["outcomes"][name] for name in ("pre-copy", "suspend")]
-    least = {}
-    for name in choice.FIGURES:
-        lows = [outcome[name]["low"] for outcome in outcomes if outcome[name]["low"] is not None]
-        least[name] = {"value": None, "low": min(lows, default=None), "high": None}
-    chosen.update(least)  # type: ignore[typeddict-item]
-    chosen["bandwidth_bytes_per_s"] = forecast_["bandwidth_bytes_per_s"]
-    down_ms, cap_ms = least["downtime_ms"]["low"], int(intent["max_downtime_ms"])
-    if down_ms is None or down_ms <= cap_ms or not knows_link or "suspend" not in closed:
-        return chosen
-    reason = f"no method keeps the intent: over this link every guest is down for {down_ms} ms or more"
-    enough = math.ceil(ROOM * down_ms / 10) * 10
-    refused = refusal(
-        "cannot_keep_intent",
-        f"{reason}, and {cap_ms} ms are accepted",
-        f"permit max_downtime_ms of at least {enough} or allow_suspend, or give it a faster link",
-    )
-    return {
-        **chosen,
-        "method": None,
-        "verdict": "never",
-        "reason": reason,
-        "settings": {},
-        "fallbacks": [],
-        "refusal": refused,
-    }
-
-
-def _simple(why: str, closed: t.Mapping[str, str], intent: Intent) -> Choice:
-    """Begin with the simplest way, and let the control decide in flight."""
-    return {
-        "schema": CHOICE,
-        "method": "pre-copy",
-        "verdict": "marginal",
-        "reason": f"pre-copy: {why}",
-        "why_not": dict(closed),
-        "settings": {"limit_ms": min(OPENING_LIMIT_MS, int(intent["max_downtime_ms"]))},
-        "rounds": None,
-        "bytes": None,
-        "total_s": None,
-        "downtime_ms": None,
-        "work_lost_s": None,
-        "fallbacks": [name for name in ("post-copy", "suspend") if name not in closed],
-        "bandwidth_bytes_per_s": None,
-        "at_once": 1,
-        "needed_bytes_per_s": None,
-        "measured_at": None,
-        "refusal": None,
-    }

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Which ways of moving a guest two hosts have in common, and which of them the operator permits."""
+"""Which methods two hosts have in common, and which of them the operator permits."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 
 #: The first libvirt that copies disks over TLS together with parallel channels or post-copy (core/known_bugs.py).
 LIBVIRT_TLS_DISKS = (10, 3, 0)
-#: Methods that only the operator opens, each with the option that does so.
+#: Methods that only the operator can permit, each with the option for it.
 PERMISSIONS = (("post-copy", "allow_postcopy"), ("suspend", "allow_suspend"))
 
-Closed = dict[str, str]
+#: Methods that cannot be taken, each with the reason in a few words.
+Unavailable = dict[str, str]
 
 
-def closed(
+def unavailable(
     source: Snapshot, destination: Snapshot, intent: Intent, *, in_use_bytes: int = 0, copies_disks: bool = False
-) -> Closed:
-    """The methods of ``core.forecast.forecast`` that cannot be taken, each with the reason in a few words.
+) -> Unavailable:
+    """The methods of C(core.forecast.forecast) that cannot be taken.
 
     Args:
         source: the snapshot of the host that the guest leaves.
@@ -31,28 +32,28 @@ def closed(
         in_use_bytes: memory that will be sent at least once.
         copies_disks: whether disks go along.
     """
-    found: Closed = {}
+    found: Unavailable = {}
     if needs_channels(intent, in_use_bytes):
         # One encrypted channel is not safe for so much; several are, but they go with neither of these (QEMU < 10.1).
         found["xbzrle"] = "so much memory needs several channels when it is encrypted, and xbzrle supports only one"
         found["post-copy"] = (
             "so much memory needs several channels when it is encrypted, and post-copy supports only one"
         )
-    _close(found, "post-copy", _no_postcopy(source, destination))
+    _add(found, "post-copy", _no_postcopy(source, destination))
     for name, side in (("xbzrle", source), ("parallel-zstd", source), ("parallel-zstd", destination)):
-        _close(found, name, _no_compression(name, side))
+        _add(found, name, _no_compression(name, side))
     encrypted_disks = copies_disks and intent["encryption"] == "required"
     if encrypted_disks and min(_libvirt(source), _libvirt(destination)) < LIBVIRT_TLS_DISKS:
         for name in ("post-copy", "parallel-zstd"):
-            _close(found, name, "libvirt before 10.3 cannot copy encrypted disks along with it")
+            _add(found, name, "libvirt before 10.3 cannot copy encrypted disks along with it")
     # Last: an operator is told to permit only what would then work.
     for name, option in PERMISSIONS:
-        _close(found, name, None if intent[option] else off(option))
+        _add(found, name, None if intent[option] else not_permitted(option))
     return found
 
 
-def off(option: str) -> str:
-    """Why a method is closed that the operator could open."""
+def not_permitted(option: str) -> str:
+    """Why a method is unavailable that the operator could permit."""
     return f"{option} is off"
 
 
@@ -61,7 +62,7 @@ def needs_channels(intent: Intent, in_use_bytes: int) -> bool:
     return intent["encryption"] == "required" and in_use_bytes >= TLS_SAFE_BYTES
 
 
-def _close(found: Closed, name: str, reason: str | None) -> None:
+def _add(found: Unavailable, name: str, reason: str | None) -> None:
     if reason:
         found.setdefault(name, reason)
 
@@ -74,8 +75,9 @@ def _no_postcopy(source: Snapshot, destination: Snapshot) -> str | None:
 
 
 def cannot_send_postcopy(source: Snapshot) -> str | None:
-    """Why guests must not leave a host by post-copy, or None. What its kernel permits matters where they arrive:
-    only there does QEMU need userfaultfd.
+    """Why guests must not leave a host by post-copy, or None.
+
+    What the kernel permits matters at the destination only: there QEMU needs userfaultfd.
     """
     found = (source.get("migration") or {}).get("known_bugs") or []
     return next((str(bug["reason"]) for bug in found if bug["code"] == known_bugs.POSTCOPY_CORRUPTION), None)
@@ -93,7 +95,7 @@ def _no_compression(name: str, side: Snapshot) -> str | None:
 
 
 def _libvirt(side: Snapshot) -> tuple[int, ...]:
-    # A version that is not known is held against nobody.
+    # A version that is not known is no reason against a method.
     return _version(side, "libvirt") or (999,)
 
 

@@ -2,10 +2,10 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Of all ways to move a guest, the cheapest one that keeps the operator's intent: the document C(kvmops.choice/1).
+"""The cheapest method that keeps the operator's intent: the document C(kvmops.choice/1).
 
-Cheap is what costs the link and the guest little: seconds of the link, and seconds of work that the guest does not get
-done, which count as ``WORK_WEIGHT`` of those. Of two that cost about the same the simpler one is taken.
+The cost of a method is the seconds that it uses the link, and the seconds of work that the guest loses. Each of the
+latter counts as C(WORK_WEIGHT) of the former. Of two methods that cost about the same, the simpler one is taken.
 """
 
 from __future__ import annotations
@@ -16,25 +16,28 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.intent_check import Outcome, breaks
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remedy import outrun_by_disks, remedy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.remedy import disks_never_copied, remedy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_milliseconds, human_seconds
 
 CHOICE = "kvmops.choice/1"
-#: All methods of ``core.forecast.forecast``, the simplest first.
+#: All methods of C(core.forecast.forecast), the simplest first.
 SIMPLEST_FIRST = ("pre-copy", "parallel-zstd", "xbzrle", "raise-downtime", "throttle", "post-copy", "suspend")
-#: A second that the guest loses counts as so many of the link: people wait for the guest, and for the drain only at 2
-#: a.m. With 5, guests with a small hot set are compressed rather than sent again and again, and never stopped for it.
+#: A second that the guest loses counts as so many of the link. With 5, a guest with a small hot set is compressed, not
+#: sent again and again, and it is never suspended to save time on the link.
 WORK_WEIGHT = 5.0
 #: A method that is not the simplest must cost less than this share of the simpler one.
-WORTH_IT = 0.9
-#: What a method's cost is multiplied with for what may go wrong. Post-copy has no way back once it has begun; where it
-#: cannot be resumed after a broken link, it is for guests that nothing else moves. A throttled guest feels it.
+SIMPLER_SHARE = 0.9
+#: The cost of a method is multiplied with this for what may go wrong. Post-copy cannot be aborted once it has begun.
+#: Where it cannot be resumed after a broken link either, it is for guests that no other method moves. A throttle makes
+#: the guest slower.
 RISK = {"post-copy": 1.25, "throttle": 1.5, "suspend": 2.0}
 RISK_WITHOUT_RECOVERY = 3.0
-#: A verdict that is not sure costs more by this much: some of such moves end by their fallback, some rounds later.
+#: A verdict that is not sure costs more by this factor: some of these moves end by their fallback, some rounds later.
 RISK_WHEN_MARGINAL = 1.3
+#: The downtime limit that a move opens with: QEMU uses all of it, and needs that much (forecast/convergence_limit.py).
+OPENING_LIMIT_MS = 30
 TRIED = "it was tried and was not enough"
-OUTRUN = "it writes its disks faster than the link can copy them"
+DISKS_NEVER_COPIED = "it writes its disks faster than the link can copy them"
 FIGURES = ("rounds", "bytes", "total_s", "downtime_ms", "work_lost_s")
 
 Outcomes = t.Mapping[str, Outcome]
@@ -65,32 +68,32 @@ class Choice(t.TypedDict):
 def choose(
     forecast: t.Mapping[str, t.Any],
     intent: Intent,
-    closed: t.Mapping[str, str],
+    unavailable: t.Mapping[str, str],
     *,
     recoverable: bool = True,
-    without: t.Collection[str] = (),
+    tried: t.Collection[str] = (),
 ) -> Choice:
-    """Choose the way to move a guest.
+    """Choose the method for a guest.
 
     Args:
         forecast: a document C(kvmops.forecast/1) with all methods.
         intent: a complete intent.
-        closed: methods that cannot be taken, with the reason (``core.strategy.available_methods.closed``).
+        unavailable: methods that cannot be taken, with the reason (C(core.strategy.available_methods)).
         recoverable: whether a post-copy that broke off can be resumed.
-        without: methods that were tried already and did not do.
+        tried: methods that were tried already and did not do.
     """
     outcomes = {name: forecast["outcomes"][name] for name in SIMPLEST_FIRST if name in forecast["outcomes"]}
-    shut = {name: reason for name, reason in closed.items() if name in outcomes}
-    shut.update({name: TRIED for name in without if name in outcomes and name not in shut})
-    why_not = {**shut, **_broken(forecast, outcomes, intent, shut)}
-    able = [name for name in outcomes if name not in why_not]
-    costs = {name: _cost(name, outcomes[name], intent, recoverable) for name in able}
-    safe = [name for name in able if _is_safe(name, able, outcomes, costs)]
-    method = _cheapest(safe, costs) or _cheapest(able, costs)
+    ruled_out = {name: reason for name, reason in unavailable.items() if name in outcomes}
+    ruled_out.update({name: TRIED for name in tried if name in outcomes and name not in ruled_out})
+    why_not = {**ruled_out, **_breaking_intent(forecast, outcomes, intent, ruled_out)}
+    candidates = [name for name in outcomes if name not in why_not]
+    costs = {name: _cost(name, outcomes[name], intent, recoverable) for name in candidates}
+    safe = [name for name in candidates if _is_safe(name, candidates, outcomes, costs)]
+    method = _cheapest(safe, costs) or _cheapest(candidates, costs)
     if method is None:
-        return _none(forecast, intent, shut, why_not)
-    why_not.update({name: _dearer(name, method, outcomes, costs) for name in able if name != method})
-    others = sorted((name for name in able if name != method), key=lambda name: costs[name])
+        return _nothing_keeps_intent(forecast, intent, ruled_out, why_not)
+    why_not.update({name: _why_costlier(name, method, outcomes, costs) for name in candidates if name != method})
+    others = sorted((name for name in candidates if name != method), key=lambda name: costs[name])
     return {
         **_document(forecast),
         "method": method,
@@ -125,27 +128,28 @@ def _document(forecast: t.Mapping[str, t.Any]) -> Choice:
     }
 
 
-def _broken(
-    forecast: t.Mapping[str, t.Any], outcomes: Outcomes, intent: Intent, shut: t.Collection[str]
+def _breaking_intent(
+    forecast: t.Mapping[str, t.Any], outcomes: Outcomes, intent: Intent, ruled_out: t.Collection[str]
 ) -> dict[str, str]:
-    """Of the methods that are not shut, those that surely break the intent, each with the reason."""
-    if outrun_by_disks(forecast):
-        return {name: OUTRUN for name in outcomes if name not in shut}
-    reasons = {name: breaks(name, outcome, intent) for name, outcome in outcomes.items() if name not in shut}
+    """Of the methods that are not ruled out, those that surely break the intent, each with the reason."""
+    if disks_never_copied(forecast):
+        return {name: DISKS_NEVER_COPIED for name in outcomes if name not in ruled_out}
+    reasons = {name: breaks(name, outcome, intent) for name, outcome in outcomes.items() if name not in ruled_out}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
-def _is_safe(name: str, able: t.Collection[str], outcomes: Outcomes, costs: t.Mapping[str, float]) -> bool:
-    """Whether a method surely ends, or likely does and has one at hand that surely does and needs no new start."""
+def _is_safe(name: str, candidates: t.Collection[str], outcomes: Outcomes, costs: t.Mapping[str, float]) -> bool:
+    """Whether a method surely ends, or likely does, and else the job can be switched to one that surely does."""
     if outcomes[name]["verdict"] == "converges" or name == "suspend":
         return True
-    armed = {"post-copy", "suspend"} if name != "parallel-zstd" else {"suspend"}
-    return costs[name] < math.inf and bool(armed.intersection(able))
+    in_flight = {"post-copy", "suspend"} if name != "parallel-zstd" else {"suspend"}
+    return costs[name] < math.inf and bool(in_flight.intersection(candidates))
 
 
 def _cost(name: str, outcome: Outcome, intent: Intent, recoverable: bool) -> float:
-    """Seconds of the link, and of lost work as so many of those; infinite when nobody knows, or when the guest is down
-    for longer than is accepted unless all goes well.
+    """Seconds of the link and, weighted, of lost work.
+
+    Infinite when nobody knows, or when the guest is likely down for longer than is accepted.
     """
     seconds, lost = outcome["total_s"]["value"], outcome["work_lost_s"]["value"]
     if seconds is None or lost is None:
@@ -161,22 +165,22 @@ def _cost(name: str, outcome: Outcome, intent: Intent, recoverable: bool) -> flo
 
 
 def _cheapest(names: t.Sequence[str], costs: t.Mapping[str, float]) -> str | None:
-    """The cheapest of some methods; a simpler one that costs about as much goes before it."""
+    """The cheapest of some methods; a simpler one that costs about as much is preferred."""
     chosen: str | None = None
     for name in names:
-        if chosen is None or costs[name] < WORTH_IT * costs[chosen]:
+        if chosen is None or costs[name] < SIMPLER_SHARE * costs[chosen]:
             chosen = name
     return chosen
 
 
-def _dearer(name: str, method: str, outcomes: Outcomes, costs: t.Mapping[str, float]) -> str:
+def _why_costlier(name: str, method: str, outcomes: Outcomes, costs: t.Mapping[str, float]) -> str:
     """Why a method that keeps the intent was not taken."""
     mine, taken = outcomes[name], outcomes[method]
     if mine["verdict"] == "marginal" and (taken["verdict"] != "marginal" or costs[name] == math.inf):
         return f"it may not be enough: {mine['reason']}"
     seconds, other_seconds = (human_seconds(one["total_s"]["value"]) for one in (mine, taken))
     lost, other_lost = (human_seconds(one["work_lost_s"]["value"]) for one in (mine, taken))
-    if costs[name] < costs[method] / WORTH_IT or (seconds, lost) == (other_seconds, other_lost):
+    if costs[name] < costs[method] / SIMPLER_SHARE or (seconds, lost) == (other_seconds, other_lost):
         return f"it saves nothing compared with {method}"
     if seconds == other_seconds:
         return f"it costs the guest {lost} of work, {method} only {other_lost}"
@@ -203,17 +207,17 @@ def _plain_precopy(forecast: t.Mapping[str, t.Any], why: str) -> str:
     return f"plain pre-copy {why[len('it ') :].split(':', maxsplit=1)[0]}"
 
 
-def _none(
-    forecast: t.Mapping[str, t.Any], intent: Intent, shut: t.Mapping[str, str], why_not: t.Mapping[str, str]
+def _nothing_keeps_intent(
+    forecast: t.Mapping[str, t.Any], intent: Intent, ruled_out: t.Mapping[str, str], why_not: t.Mapping[str, str]
 ) -> Choice:
     """Nothing keeps the intent: say so before anything starts, and what would change that."""
     why = "no method was left"
     if "pre-copy" in why_not:
         why = _plain_precopy(forecast, why_not["pre-copy"])
-    if why_not.get("pre-copy") == OUTRUN:
-        why = OUTRUN
+    if why_not.get("pre-copy") == DISKS_NEVER_COPIED:
+        why = DISKS_NEVER_COPIED
     reason = f"no method keeps the intent: {why}"
-    refused = refusal("cannot_keep_intent", reason, remedy(forecast, intent, shut))
+    refused = refusal("cannot_keep_intent", reason, remedy(forecast, intent, ruled_out))
     order = [name for name in SIMPLEST_FIRST if name in why_not]
     return {
         **_document(forecast),

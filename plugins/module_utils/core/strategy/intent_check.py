@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Whether a way to move a guest keeps the operator's intent, as far as its forecast can tell."""
+"""Whether a method keeps the operator's intent, as far as its forecast can tell."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_milliseconds, human_seconds
 
 Outcome = t.Mapping[str, t.Any]
-#: A throttle freezes a guest again and again, so each time may only be so small a share of a downtime that comes once.
+#: A throttle freezes a guest many times, so each time may only be so small a share of a downtime that comes once.
 FREEZE_SHARE = 0.2
 
 
@@ -28,7 +28,7 @@ def does_not_end(name: str, outcome: Outcome, intent: Intent) -> str | None:
     if name == "suspend" and down_ms is not None:
         return None
     cap_ms = intent["max_downtime_ms"]
-    # The limit is raised to what is likely, so a better case than that is no hope.
+    # The limit is raised to what is likely, so a better case does not make the downtime shorter.
     if down_ms is not None and down_ms > cap_ms and (never or name == "raise-downtime"):
         return f"it keeps the guest down for {human_milliseconds(down_ms)}, and {cap_ms} ms are accepted"
     if never:
@@ -53,13 +53,14 @@ def exceeds(outcome: Outcome, intent: Intent) -> str | None:
 
 
 def _exact(seconds: float) -> str:
-    """A time to be held against another one that is nearly the same."""
+    """A time beside another one that is nearly the same."""
     return f"{seconds:.1f} s" if seconds < 60 else human_seconds(seconds)
 
 
 def slowdown_pct(outcome: Outcome) -> float | None:
-    """Work that the guest does not get done while it runs and moves, in per cent, or None when nobody knows. The
-    downtime has a limit of its own and is none of it.
+    """Work that the guest does not get done while it runs and moves, in per cent; None when nobody knows.
+
+    The downtime has a limit of its own and does not count.
     """
     seconds, lost = outcome["total_s"]["value"], outcome["work_lost_s"]["value"]
     if not seconds or lost is None:

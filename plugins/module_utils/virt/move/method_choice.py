@@ -51,7 +51,7 @@ class MethodChoice:
             answers.intent,
             known,
             disks=[disk for disk in to_copy(answers.guest, answers.intent) if disk["copy_bytes"]],
-            without=failed.methods if failed else (),
+            tried=failed.methods if failed else (),
         )
 
     def decide(self, step: Step, answers: Answers, appraised: Appraisal) -> Decision:

@@ -22,10 +22,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forec
     METHODS,
     ForecastError,
     forecast,
-    play,
+    outcome_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import Pace, recursion
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.precopy import SendRate, recursion
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.scenario import Known, mirror
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
@@ -251,7 +251,7 @@ class TestProperties:
     @given(GUESTS, st.floats(0.02, 2))
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
     def test_a_recursion_ends_and_adds_up(self, fit, limit_s):
-        run = recursion(300 * MIB, lambda w: min(300 * MIB, fit.value(w)), lambda dummy: Pace(B, B), limit_s)
+        run = recursion(300 * MIB, lambda w: min(300 * MIB, fit.value(w)), lambda dummy: SendRate(B, B), limit_s)
         assert 1 <= len(run.rounds) <= 2000
         assert run.sent_bytes <= B * run.seconds * 1.001
         assert run.sent_bytes + run.last_bytes >= 300 * MIB * 0.999
@@ -265,13 +265,13 @@ def known(fit, link=LINK):
 
 class TestLimits:
     def test_nothing_dirtied(self):
-        run = recursion(100 * MIB, lambda w: 0.0, lambda dummy: Pace(B, B), 0.3)
+        run = recursion(100 * MIB, lambda w: 0.0, lambda dummy: SendRate(B, B), 0.3)
         assert run.converged
         assert len(run.rounds) == 1
         assert run.sent_bytes + run.last_bytes == pytest.approx(100 * MIB)
 
     def test_all_of_memory_dirtied_for_ever(self):
-        run = recursion(100 * MIB, lambda w: 100 * MIB, lambda dummy: Pace(B, B), 0.3)
+        run = recursion(100 * MIB, lambda w: 100 * MIB, lambda dummy: SendRate(B, B), 0.3)
         assert not run.converged
         assert len(run.rounds) < 100
 
@@ -339,5 +339,5 @@ class TestLimits:
             Link(B, **wrong)
 
     def test_play_takes_any_method(self):
-        found = play(known(fitted()), lambda scenario: None, 500)
+        found = outcome_of(known(fitted()), lambda scenario: None, 500)
         assert found["verdict"] == "never"

@@ -9,14 +9,12 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OPENING_LIMIT_MS, TRIED
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.xbzrle_cache import (
     LEAST_CACHE_BYTES,
-    OPENING_LIMIT_MS,
-    Knowledge,
-    appraise,
     cache_bytes,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import TRIED
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 B = 23.94e6
@@ -33,7 +31,7 @@ def host(name="h1", **more):
             "migration": {"postcopy": {"usable": True}}, **more}  # fmt: skip
 
 
-def appraised(working_set=None, *, stated=B, source=None, destination=None, path=None, guest=None, without=(), disks=(),
+def appraised(working_set=None, *, stated=B, source=None, destination=None, path=None, guest=None, tried=(), disks=(),
               domain=None, at_once=1, **intent):  # fmt: skip
     known = Knowledge(working_set, path, guest, stated, at_once=at_once)
     return appraise(
@@ -43,7 +41,7 @@ def appraised(working_set=None, *, stated=B, source=None, destination=None, path
         intents.normalise({"encryption": "off", **intent}),
         known,
         disks=disks,
-        without=without,
+        tried=tried,
     )
 
 
@@ -220,17 +218,17 @@ class TestUnknown:
 class TestTried:
     @pytest.mark.parametrize(("working_set", "stated"), [(None, B), (None, None), (HOT, None)])
     def test_what_was_tried_is_armed_no_more_where_little_is_known(self, working_set, stated):
-        found = appraised(working_set, stated=stated, allow_postcopy=True, without=["post-copy"]).choice
+        found = appraised(working_set, stated=stated, allow_postcopy=True, tried=["post-copy"]).choice
         assert (found["method"], found["fallbacks"]) == ("pre-copy", [])
         assert found["why_not"]["post-copy"] == TRIED
 
     def test_the_next_best_is_chosen(self):
         assert appraised(SPARSE, allow_postcopy=True).choice["method"] == "xbzrle"
-        found = appraised(SPARSE, allow_postcopy=True, without=["xbzrle"]).choice
+        found = appraised(SPARSE, allow_postcopy=True, tried=["xbzrle"]).choice
         assert (found["method"], found["why_not"]["xbzrle"]) == ("post-copy", TRIED)
 
     def test_the_operators_own_reason_goes_before(self):
-        found = appraised(without=["post-copy"]).choice
+        found = appraised(tried=["post-copy"]).choice
         assert found["why_not"]["post-copy"] == "allow_postcopy is off"
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import (
-    closed,
     needs_channels,
+    unavailable,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
 
@@ -23,20 +23,20 @@ def host(name="h1", libvirt="11.3.0", qemu="10.0.2", **migration):
     return {"host": name, "versions": {"libvirt": libvirt, "qemu": qemu}, "migration": migration}
 
 
-def shut(source=None, destination=None, *, in_use_bytes=0, copies_disks=False, **intent):
+def unavailable_methods(source=None, destination=None, *, in_use_bytes=0, copies_disks=False, **intent):
     wanted = intents.normalise({"encryption": "off", **intent})
-    return closed(
+    return unavailable(
         source or host(), destination or host("h2"), wanted, in_use_bytes=in_use_bytes, copies_disks=copies_disks
     )
 
 
 def test_two_hosts_of_now_have_all_in_common():
-    assert shut(**ALL) == {}
+    assert unavailable_methods(**ALL) == {}
 
 
 def test_what_a_host_does_not_say_is_held_against_nothing():
     for silent in ({"host": "h1"}, {"host": "h1", "migration": None, "versions": None}):
-        assert shut(silent, silent, **ALL) == {}
+        assert unavailable_methods(silent, silent, **ALL) == {}
 
 
 @pytest.mark.parametrize(
@@ -63,14 +63,17 @@ def test_what_a_host_does_not_say_is_held_against_nothing():
         ({"destination": host("h2", compression=["zstd"]), **ALL}, {}),
     ],
 )  # fmt: skip
-def test_what_is_closed_says_why(given, names):
-    assert shut(**given) == names
+def test_what_is_unavailable_says_why(given, names):
+    assert unavailable_methods(**given) == names
 
 
 def test_an_option_is_named_only_where_it_would_open_something():
     """Else an operator would permit post-copy and be told then that the host cannot do it."""
-    assert shut(destination=host("h2", postcopy=NO_POSTCOPY))["post-copy"] == "vm.unprivileged_userfaultfd is 0"
-    huge = shut(in_use_bytes=TLS_SAFE_BYTES, encryption="required")
+    assert (
+        unavailable_methods(destination=host("h2", postcopy=NO_POSTCOPY))["post-copy"]
+        == "vm.unprivileged_userfaultfd is 0"
+    )
+    huge = unavailable_methods(in_use_bytes=TLS_SAFE_BYTES, encryption="required")
     assert "several channels" in huge["post-copy"]
 
 
@@ -81,7 +84,7 @@ def test_an_option_is_named_only_where_it_would_open_something():
 def test_what_is_not_safe_over_one_encrypted_channel_takes_several(count, encryption, several):
     wanted = intents.normalise({"encryption": encryption})
     assert needs_channels(wanted, count) == several
-    found = shut(in_use_bytes=count, encryption=encryption, **ALL)
+    found = unavailable_methods(in_use_bytes=count, encryption=encryption, **ALL)
     assert set(found) == ({"xbzrle", "post-copy"} if several else set())
 
 
@@ -96,4 +99,4 @@ def test_what_is_not_safe_over_one_encrypted_channel_takes_several(count, encryp
 )
 def test_encrypted_disks_go_alone_before_libvirt_10_3(libvirt, encryption, copies_disks, names):
     for ends in ((host(libvirt=libvirt), host("h2")), (host(), host("h2", libvirt=libvirt))):
-        assert set(shut(*ends, encryption=encryption, copies_disks=copies_disks, **ALL)) == names
+        assert set(unavailable_methods(*ends, encryption=encryption, copies_disks=copies_disks, **ALL)) == names

@@ -14,8 +14,12 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import METHODS, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import closed
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OUTRUN, TRIED, choose
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import unavailable
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import (
+    DISKS_NEVER_COPIED,
+    TRIED,
+    choose,
+)
 from ansible_collections.kvmops.cluster.tests.unit.working_sets import MIB, fitted, measured
 
 #: 200 Mbit/s, as the job statistics count it.
@@ -40,7 +44,7 @@ def wanted(**intent):
     return intents.normalise({"encryption": "off", **intent})
 
 
-def chosen(working_set, link=LINK, *, recoverable=True, without=(), disks=(), shut=None, **intent):
+def chosen(working_set, link=LINK, *, recoverable=True, tried=(), disks=(), ruled_out=None, **intent):
     """What is chosen between two hosts of now, as ``core.strategy.appraisal`` puts it together."""
     complete = wanted(**intent)
     cap = complete["bandwidth_mib_s"]
@@ -52,8 +56,8 @@ def chosen(working_set, link=LINK, *, recoverable=True, without=(), disks=(), sh
         xbzrle_cache_bytes=256 * MIB,
         disks=disks,
     )
-    ruled_out = {**closed(HOST, HOST, complete, in_use_bytes=working_set["touched_bytes"]), **(shut or {})}
-    return choose(document, complete, ruled_out, recoverable=recoverable, without=without)
+    reasons = {**unavailable(HOST, HOST, complete, in_use_bytes=working_set["touched_bytes"]), **(ruled_out or {})}
+    return choose(document, complete, reasons, recoverable=recoverable, tried=tried)
 
 
 class TestMethod:
@@ -117,13 +121,13 @@ class TestMethod:
         assert "cannot be resumed if the link breaks" in alone["reason"]
         assert "resumed" not in chosen(HOT, allow_postcopy=True)["reason"]
 
-    def test_what_is_closed_or_was_tried_is_not_taken(self):
+    def test_what_is_unavailable_or_was_tried_is_not_taken(self):
         sparse = measured(fitted(64, 78), **SPARSE)
-        shut = chosen(sparse, shut={"xbzrle": "libvirt and QEMU on h2 have no xbzrle"}, allow_postcopy=True)
-        assert (shut["method"], shut["why_not"]["xbzrle"]) == ("post-copy", "libvirt and QEMU on h2 have no xbzrle")
-        tried = chosen(sparse, without=["xbzrle"], allow_postcopy=True)
+        found = chosen(sparse, ruled_out={"xbzrle": "libvirt and QEMU on h2 have no xbzrle"}, allow_postcopy=True)
+        assert (found["method"], found["why_not"]["xbzrle"]) == ("post-copy", "libvirt and QEMU on h2 have no xbzrle")
+        tried = chosen(sparse, tried=["xbzrle"], allow_postcopy=True)
         assert (tried["method"], tried["why_not"]["xbzrle"]) == ("post-copy", TRIED)
-        assert chosen(sparse, without=["xbzrle", "post-copy"], allow_postcopy=True)["method"] is None
+        assert chosen(sparse, tried=["xbzrle", "post-copy"], allow_postcopy=True)["method"] is None
 
     def test_a_huge_encrypted_guest_goes_over_several_channels_only(self):
         huge = measured(fitted(64, 78), memory=200_000, touched=100_000, **SPARSE)
@@ -137,7 +141,7 @@ class TestMethod:
         busy = {**IDLE, "disk_write_bytes_per_s": 2 * LINK.bandwidth_bytes_per_s}
         found = chosen(busy, disks=[{"copy_bytes": 10**9}], allow_postcopy=True)
         assert found["method"] is None
-        assert {found["why_not"][name] for name in METHODS if name != "suspend"} == {OUTRUN}
+        assert {found["why_not"][name] for name in METHODS if name != "suspend"} == {DISKS_NEVER_COPIED}
         assert "shared storage" in found["refusal"]["remedy"]
 
 
@@ -156,7 +160,7 @@ class TestDoubt:
 
     def test_several_channels_cannot_fall_back_on_post_copy(self):
         guest = measured(fitted(16, 19.5), **{**WHOLE, "compressed_share": 0.3, "hot_compressed_share": 0.9})
-        packed = chosen(guest, shut={"pre-copy": "closed", "xbzrle": "closed", "throttle": "closed"})
+        packed = chosen(guest, ruled_out={"pre-copy": "no", "xbzrle": "no", "throttle": "no"})
         assert (packed["method"], packed["verdict"]) == ("parallel-zstd", "marginal")
         assert chosen(guest, allow_postcopy=True)["method"] == "post-copy"
 
