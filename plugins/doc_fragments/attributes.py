@@ -11,7 +11,7 @@ class ModuleDocFragment:
 options: {}
 attributes:
   check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying the target.
+    description: Can run in C(check_mode) and return whether it would change anything, without changing the target.
   diff_mode:
     description: Returns what has changed (or would change, in C(check_mode)) when in diff mode.
   idempotent:

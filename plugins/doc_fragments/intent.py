@@ -13,44 +13,44 @@ class ModuleDocFragment:
 options:
   max_downtime_ms:
     description:
-      - The longest time the guest may stand still at the switchover, in milliseconds.
-      - A move begins with a lower limit and goes up to this one only where the guest needs it.
+      - The longest time that the guest may stand still at the switchover, in milliseconds.
+      - A move begins with a lower limit, and raises it up to this one only if the guest needs it.
     type: int
     default: 500
   max_slowdown_pct:
     description:
-      - The most the guest may be slowed down while it moves, in per cent. By default anything goes.
-      - Nothing slows a guest down on purpose yet, so this only forbids what later strategies may do.
+      - The most work that the guest may lose while it moves, in per cent. No limit by default.
+      - A method that costs the guest more is not chosen, such as a throttle.
     type: int
   deadline_s:
     description:
       - Give the move up after so many seconds; the guest then stays where it is.
-      - This holds for a guest that was stopped to finish as well; it then goes on where it was. Only the switch to
-        post-copy cannot be taken back.
+      - A guest that was stopped to finish then resumes at the source. Only the switch to post-copy cannot be taken
+        back.
       - By default a move goes on as long as it makes progress.
     type: int
   allow_postcopy:
     description:
-      - Permit to switch to post-copy where pre-copy does not converge.
+      - Permit the switch to post-copy if pre-copy does not converge.
       - From then on the guest needs both hosts and the link between them until the move is over.
     type: bool
     default: false
   allow_suspend:
     description:
-      - Permit to stop the guest until the move is over where nothing else ends it.
-      - It goes on where it was if O(deadline_s) passes meanwhile, or if the link gives less than a tenth of what it
-        gave before for 90 seconds.
+      - Permit stopping the guest until the move is over if nothing else ends it.
+      - The guest resumes at the source if O(deadline_s) passes, or if the link gives less than a tenth of its earlier
+        speed for 90 seconds.
     type: bool
     default: false
   allow_shutdown:
     description:
-      - Permit to shut the guest down while its host is away for a rolling upgrade, where it cannot be moved, and to
-        start it there again. It has no effect on moves, as no guest is shut down to be moved.
+      - Permit a rolling upgrade to shut the guest down while its host is away, if the guest cannot be moved, and to
+        start it there again. It has no effect on moves. No guest is shut down to be moved.
     type: bool
     default: false
   allow_storage_copy:
     description:
-      - Permit to copy disks over the network that the destination does not share.
+      - Permit copying disks over the network that the destination does not share.
     type: bool
     default: false
   bandwidth_mib_s:
@@ -59,9 +59,9 @@ options:
     type: int
   bandwidth_floor_mib_s:
     description:
-      - Go easy on a link that guests use as well. The first round is sent at this rate, in MiB per second, and each
-        later one as fast as the guest dirtied memory in the round before, plus 6 MiB/s, up to O(bandwidth_mib_s). Disks
-        that are copied go at this rate, too. The move takes longer. By default every round goes as fast as it may.
+      - For a link that guests use, too. The first round is sent at this rate, in MiB per second. Each later round is
+        sent at the dirty rate of the round before plus 6 MiB/s, up to O(bandwidth_mib_s). Disks are copied at this
+        rate, too. The move takes longer. By default every round is sent as fast as possible.
     type: int
   encryption:
     description:

@@ -42,9 +42,9 @@ def opening() -> None:
     """What is about to happen."""
     _heading("kvmops.cluster: emptying a host while its guests keep running")
     _tell(
-        """This starts a small, real cluster on this machine: hosts with their own libvirtd, QEMU and sshd, and guests
-        at work. Then it drains one host with the playbook that you would use, and checks from outside that no guest
-        noticed. Nothing outside the lab is touched, and the lab is gone at the end. Ctrl-C ends it cleanly."""
+        """This starts a small, real cluster on this machine: hosts with their own libvirtd, QEMU and sshd, and busy
+        guests. It drains one host with the playbook that you would use, and checks from outside that no guest was
+        harmed. It changes nothing outside the lab, and removes the lab at the end. Ctrl-C ends it cleanly."""
     )
     _heading("1. A cluster")
 
@@ -64,19 +64,19 @@ def cluster(lab: Lab, host: str, leaving: Sequence[str]) -> None:
     _table(rows, right=("MEMORY", "IN USE"))
     print()
     _tell(
-        f"""{host} is to be emptied: {len(leaving)} guests have to leave. While a guest is being copied it keeps
-        rewriting its memory, so the copy has to outrun it; the last rest is sent while the guest stands still for a
-        moment. How long that moment is, is what your users feel."""
+        f"""{host} must be emptied: {len(leaving)} guests have to leave. A guest keeps writing its memory while it is
+        copied, so the copy must be faster than the guest. The last part is sent while the guest stands still. Your
+        users notice how long that takes: the downtime."""
     )
 
 
 def watching(noise_ms: float) -> None:
     """How downtime is measured, and what the measurement itself makes of it."""
-    _heading("2. A witness")
+    _heading("2. A prober outside the cluster")
     _tell(
         f"""From now on a prober, which knows nothing of libvirt, asks every guest 200 times a second over the
-        network. The longest silence of a guest is its downtime, whatever anybody reports. Tried with nothing going
-        on: silences of up to {noise_ms:.0f} ms are the noise of this machine."""
+        network. The longest silence of a guest is its downtime. Before anything moves, guests are silent for up to
+        {noise_ms:.0f} ms: that is the noise of this machine."""
     )
 
 
@@ -85,12 +85,12 @@ def command(name: str, host: str, arguments: Sequence[str]) -> None:
     if name == "drain_host":
         _heading(f"3. The drain of {host}")
         _tell(
-            """The playbook cordons the host, finds a place for each guest, shows its plan with the reasons, moves one
-            guest after the other, and asks all libvirtds where each guest runs now. This is what you type:"""
+            """The playbook cordons the host, finds a destination for each guest, shows its plan with the reasons, moves
+            one guest after the other, and asks all libvirtds where each guest runs. You would type:"""
         )
     else:
-        _heading("5. The way home")
-        _tell(f"The work on {host} is done. Its guests come home, from all hosts at once:")
+        _heading("5. The return home")
+        _tell(f"The work on {host} is done. Its guests return home, from all hosts at once:")
     typed = " ".join(["ansible-playbook", f"kvmops.cluster.{name}", "-i", "inventory.yml", *arguments])
     print(f"\n  {_coloured(typed, '1')}")
 
@@ -103,17 +103,19 @@ def checking() -> None:
 
 def after_drain(lab: Lab, host: str, section: dict[str, Any]) -> None:
     """What outsiders say after the drain."""
-    _heading(f"4. Is {host} empty, and is everyone well?")
+    _heading(f"4. Is {host} empty, and is every guest unharmed?")
     _tell("None of these answers comes from the playbook:")
     _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
     empty = not section["active_on_host"]
-    _held(empty, f"{host} runs no guest, by its own libvirtd" + ("" if empty else f": {section['active_on_host']}"))
+    _held(
+        empty, f"{host} runs no guest, as its own libvirtd says" + ("" if empty else f": {section['active_on_host']}")
+    )
     _guests_held(section)
     print(f"       {actual_state.summary(section['places'])}")
 
 
 def after_restore(host: str, section: dict[str, Any]) -> None:
-    """What outsiders say after the way home."""
+    """What outsiders say after the return home."""
     _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
     _guests_held(section)
     print(f"       {actual_state.summary(section['places'])}")
@@ -143,7 +145,7 @@ def report(result: dict[str, Any], path: Path) -> None:
     print()
     _tell(
         f"""Drained in {result["drain_s"]:.0f} s, home again in {result["restore_s"]:.0f} s,
-        {result["bytes"] / MIB:.0f} MiB over the wire. The longest that any guest was not heard of:
+        {result["bytes"] / MIB:.0f} MiB over the network. The longest silence of any guest:
         {result["downtime_observed_max_ms"]:.0f} ms. All figures: {_shown(path)}"""
     )
     for fault in result["faults"]:
@@ -173,8 +175,8 @@ def closing(kept: bool) -> None:
             build/demo/inventory.yml"""
         )
     _tell(
-        """Write an inventory with your hosts in the group `hypervisors` (build/demo/inventory.yml is one), then prove
-        that guests can move, see the plan, and only then do it:"""
+        """Write an inventory with your hosts in the group `hypervisors` (build/demo/inventory.yml is an example). Then
+        prove that guests can move, look at the plan, and drain the host:"""
     )
     print(
         """
@@ -189,7 +191,7 @@ def closing(kept: bool) -> None:
 
 def failed(what: str, remedy: str | None = None) -> None:
     """Why the demonstration ends here."""
-    print(f"\n{_coloured('The demonstration did not hold', '1;31')}: {what}", file=sys.stderr)
+    print(f"\n{_coloured('The demonstration failed', '1;31')}: {what}", file=sys.stderr)
     if remedy:
         print(f"  {remedy}", file=sys.stderr)
 
