@@ -12,9 +12,9 @@ short_description: Move one running guest to another host
 version_added: 0.1.0
 description:
   - Makes sure that a guest runs on another host, and moves it there live, from libvirtd to libvirtd, if it runs here.
-  - You say what the guest may suffer (its intent); how it is moved follows from that.
-  - Refuses, before it touches anything, what cannot work, with the reason and a remedy.
-  - The definition goes along. Afterwards both libvirtds are asked, and only what they say counts.
+  - You say what the move may cost the guest (its intent). The method follows from that.
+  - Refuses what cannot work, with the reason and a remedy, before it changes anything.
+  - Moves the definition too. Afterwards it asks both libvirtds; only their answers count.
   - Shows a line every few seconds while the guest moves. Ctrl-C aborts the move, and the guest stays where it is.
 extends_documentation_fragment:
   - kvmops.cluster.connection
@@ -41,7 +41,7 @@ options:
     required: true
   destination:
     description:
-      - Name of the host it is to run on, for the texts.
+      - Name of the host that the guest moves to, for messages.
       - By default the host in O(destination_uri).
     type: str
   destination_uri:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Take a snapshot of a hypervisor and its guests
+short_description: Take a snapshot of a host and its guests
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Returns what a hypervisor is, what it has free, what its software can do in a migration, and every guest it has.
-  - For each guest it says in words what would stop it from leaving, and for each disk whether other hosts see the same.
-  - It makes one read-only connection and asks in bulk. A guest whose QEMU hangs does not hold it up.
+  - Returns what a host is, what it has free, what its software can do in a migration, and all its guests.
+  - Says for each guest what would stop it from leaving, and for each disk whether other hosts see the same disk.
+  - Makes one read-only connection and asks in bulk. A guest whose QEMU hangs does not delay it.
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
@@ -24,8 +24,8 @@ extends_documentation_fragment:
 options:
   cpu_sample_s:
     description:
-      - For how many seconds to watch how many CPUs each guest uses (C(cpus_used)). It takes that much longer.
-      - With V(0) nobody watches. A rebalance then goes by the virtual CPUs that guests were promised.
+      - Seconds for measuring how many CPUs each guest uses (C(cpus_used)). The module takes that much longer.
+      - With V(0) nothing is measured. A rebalance then uses earlier measurements, or the number of virtual CPUs.
     type: float
     default: 0
 seealso:

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_lease
-short_description: Take a hypervisor for one run of a playbook, and give it back
+short_description: Take a host for one run of a playbook, and give it back
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Keeps two playbooks apart that would touch the same hosts. Whoever comes second waits, or is told who has the host,
-    what for, since when and until when.
-  - A lease ends at its time, so that a run that died keeps nobody out. A run that goes on takes it again before that.
-    M(kvmops.cluster.plan_apply) does so by itself for the host it works on.
-  - Each new holder gets a higher C(fence). Give it to M(kvmops.cluster.plan_apply), and a run that noticed too late
-    that its lease went to somebody else begins nothing any more.
+  - Keeps two playbooks from changing the same host at once. The second one waits, or is told who has the host, what
+    for, since when and until when.
+  - A lease ends at its time, so a run that died does not block others. A run that is at work renews its lease before
+    that. M(kvmops.cluster.plan_apply) does so by itself for the host that it works on.
+  - Each new holder gets a higher fencing number, C(fence). Give it to M(kvmops.cluster.plan_apply). Then a run that has
+    lost its lease to somebody else begins nothing more.
   - Take the leases of several hosts in the order of their names, so that two runs never wait for each other.
   - Needs no libvirt on the host.
 options:
   state:
     description:
-      - With V(held), takes the lease. Taken again by the same O(owner) and O(run), it lasts for O(ttl_s) from now.
-      - With V(absent), gives it back. One that somebody else has meanwhile is left alone.
+      - With V(held), takes the lease. If the same O(owner) and O(run) take it again, it lasts for O(ttl_s) from now.
+      - With V(absent), gives it back. A lease that somebody else has meanwhile is left alone.
     type: str
     choices:
       - held
@@ -38,16 +38,16 @@ options:
   run:
     description:
       - The run that takes it. Runs of one owner that must not meet need different ones.
-      - A run that was broken off takes its own lease over at once if it has the same one.
+      - A run that was interrupted takes its own lease over at once if it uses the same name.
     type: str
     required: true
   purpose:
     description:
-      - What for, for those who find the host taken. By default what the same run said before.
+      - What for; shown to others who find the host taken. By default what the same run said before.
     type: str
   hosts:
     description:
-      - All hosts that the run takes, for those who look. By default only this one.
+      - All hosts that the run takes; shown to others. By default only this host.
     type: list
     elements: str
     default: []
@@ -58,12 +58,12 @@ options:
     default: 900
   wait_s:
     description:
-      - Seconds to wait for another run that has the host. In check mode nothing is waited for.
+      - Seconds to wait for another run that has the host. Check mode does not wait.
     type: int
     default: 0
   fence:
     description:
-      - Mean only this very lease, which an earlier task took, and take no new one in its place.
+      - Renew or give back only the lease with this fencing number, which an earlier task took. Take no new one.
     type: int
   force:
     description:
@@ -73,9 +73,9 @@ options:
     default: false
   takes_over:
     description:
-      - Runs that are known to be dead, by the names that the refusal told. The lease is taken from them at once, and
-        from nobody else.
-      - Should such a run be at work all the same, it begins no further move then, as with O(force).
+      - Names of runs that are certainly dead; the refusal gives the names. The lease is taken over from them at once,
+        and from no other run.
+      - If such a run is not dead, it begins no further move, as with O(force).
     type: list
     elements: str
     default: []

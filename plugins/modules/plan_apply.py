@@ -13,12 +13,12 @@ version_added: 0.1.0
 description:
   - Moves the guests that a plan takes away from this host, one in transfer at a time by default, the end of one move
     overlapping the start of the next.
-  - Before each move the destination itself is asked whether it is open, has the room and a free slot.
-  - Runs on the host as a job of its own, which a lost connection or a killed controller does not end. Run again with
-    the same plan it joins the job that is at work, or carries on where that one was broken off; what happened is
-    judged from both libvirtds, not from a record.
+  - Before each move it asks the destination itself whether it is open, has room and a free slot.
+  - Runs on the host as a job of its own. A lost connection or a killed controller does not end it. If it is run again
+    with the same plan, it joins the job that is at work, or continues where that job was interrupted. It asks both
+    libvirtds what happened, and trusts no record.
   - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
-  - Press Ctrl-C once and no further guest is started; the one that is moving completes its move.
+  - Press Ctrl-C once, and no further move starts. The move in flight completes.
 extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
@@ -49,38 +49,37 @@ options:
     description:
       - Snapshots of all hosts of the plan as they are now, as RV(kvmops.cluster.host_info#module:snapshot) returns
         them. A list, or a dictionary of hosts to snapshots.
-      - The plan is then held against them before anything starts, and refused if the cluster has changed since in a
-        way that matters for its steps. A guest that has gone or grown, was shut off or cannot leave any more; a
-        destination that was closed, gives no answer or is another machine; a new guest on a host that is to be empty.
-        The result's C(changes) say what it is.
-      - A guest that is where it should be already is no change that matters, and free memory is not looked at. Each
-        move asks its destination when its turn comes.
-      - By default only this host's own UUID is looked at.
+      - The plan is compared with them before anything starts. It is refused if the cluster has changed in a way that
+        matters for its steps. Such changes are a guest that has gone or grown, was shut off or cannot leave any more; a
+        destination that was closed, does not answer or is another machine; a new guest on a host that is to be empty.
+        The result's C(changes) list them.
+      - A guest that is already where it should be is no such change. Free memory is not compared, because each move
+        asks its destination when its turn comes.
+      - By default only this host's own UUID is checked.
     type: raw
   owner:
     description:
-      - Who asks, for those who find the host busy.
+      - Who runs it; shown to others who find the host busy.
     type: str
     default: ansible
   window:
     description:
-      - Guests in transfer at once. More than one pays only where a single one cannot fill the link; on a link that one
-        guest fills, several starve each other. Each is forecast with its share of the link, and what it shows of the
-        link is not remembered.
+      - Guests in transfer at once. Use more than one only if a single guest cannot fill the link; otherwise they slow
+        each other down. Each is forecast with its share of the link. No bandwidth is learned from such moves.
     type: int
     default: 1
   attach_only:
     description:
       - Join the run that is at work on this host, whatever its plan, wait for its end and return its results.
-      - Where no run is at work, returns at once.
-      - Fails when that run ends without a result, as one does that was killed. A guest may be under way then.
+      - If no run is at work, returns at once.
+      - Fails if that run ends without a result, for example because it was killed. Then a guest may still be moving.
     type: bool
     default: false
   free_memory:
     description:
-      - V(auto) takes memory that a guest does not use from it with its balloon and gives it back, before its move, so
-        that it need not travel. Only where the forecast says that this pays, and never so much that the guest would
-        miss it.
+      - With V(auto), the guest's balloon takes memory that the guest does not use, and gives it back before the move.
+        So that memory need not be sent. This is done only if the forecast says that it pays. The guest always keeps the
+        memory that it needs.
       - V(never) leaves every guest's memory alone.
     type: str
     choices: [auto, never]
@@ -129,10 +128,10 @@ options:
         choices: [refuse, go_on]
   fence:
     description:
-      - The number of this host's lease, as M(kvmops.cluster.host_lease) returned it to this run. The plan is carried
-        out only while nobody else has taken the host since. This is looked at once more before each guest is moved.
-      - The lease is renewed as long as guests are being moved away from here, so that it can be a short one.
-      - By default leases are not looked at.
+      - The fencing number of this host's lease, as M(kvmops.cluster.host_lease) returned it to this run. The plan is
+        carried out only while nobody else has taken the host. This is checked again before each move.
+      - The lease is renewed while guests are moved away from here, so it can be short.
+      - By default leases are not checked.
     type: int
 author:
   - kvmops.cluster contributors (@kvmops)

@@ -11,14 +11,14 @@ module: working_set_info
 short_description: Measure the writable working sets of a host's guests
 version_added: 0.1.0
 description:
-  - Says of each guest how much memory it has touched, and how many unique bytes it dirties in windows of several
-    lengths. From that follows what its migration will cost, before it starts.
-  - Samples pages, which no guest notices, of all guests of the host at once; guests whose forecast hangs on it are
-    looked at more closely, within O(budget_s).
-  - Looks at a sample of each guest's memory as well, to see whether it compresses, and whether whole pages change or
-    only some bytes of them.
+  - Measures for each guest how much memory it has touched, and how many different bytes it dirties in windows of
+    several lengths. From this comes the forecast of its migration.
+  - Samples pages of all guests of the host at once. No guest notices. Guests whose forecast depends on it are measured
+    more precisely, within O(budget_s).
+  - Also reads a sample of each guest's memory, to see whether it compresses, and whether whole pages change or only
+    some bytes of them.
   - A guest that is being migrated is not measured.
-  - Keeps the last measurements on the host, and says when a guest is unlike usual.
+  - Keeps the last measurements on the host, and says if a guest behaves unusually.
 options:
   guests:
     description:
@@ -27,26 +27,26 @@ options:
     elements: str
   budget_s:
     description:
-      - Seconds to spend on the whole host, however many guests it has. A host with many needs more of them for the same
-        look at each; where there is no time to look at the memory of all, it is others each time.
+      - Seconds for the whole host, for all its guests together. A host with many guests needs more for the same
+        precision. If there is no time to read the memory of all guests, each run reads that of others.
     type: float
     default: 10
   allow_monitor:
     description:
-      - Permit to talk to QEMU through libvirt's monitor passthrough, which samples 32 times as many pages and windows
-        below a second (QEMU 8.2 or later).
-      - Marks the guest as tainted, until it is started anew.
+      - Permit measuring through libvirt's monitor passthrough. It samples 32 times as many pages, and windows below a
+        second (QEMU 8.2 or later).
+      - Marks the guest as tainted until it is started again.
     type: bool
     default: false
   look_at_memory:
     description:
-      - Look at a sample of each guest's memory.
+      - Read a sample of each guest's memory.
     type: bool
     default: true
   bandwidth_mib_s:
     description:
-      - What a move will have of the link, in MiB per second. Guests whose forecast for it is doubtful are looked at
-        more closely. By default it is that of the fastest way that moves from this host have shown.
+      - The bandwidth that a move will have, in MiB per second. Guests whose forecast is doubtful at this bandwidth are
+        measured more precisely. By default that of the fastest path that moves from this host have shown.
     type: int
 extends_documentation_fragment:
   - kvmops.cluster.connection
