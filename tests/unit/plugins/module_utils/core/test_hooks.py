@@ -8,14 +8,14 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError, guest_class, normalise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError, normalise, of_guest
 
 METADATA = """<domain><name>db1</name><metadata>
 <k:guest xmlns:k="https://kvmops.cluster/xmlns/guest/1" home="h1">{}</k:guest></metadata></domain>"""
 
 
 def in_metadata(hooks):
-    return guest_class(ET.fromstring(METADATA.format(hooks)))
+    return of_guest(ET.fromstring(METADATA.format(hooks)))
 
 
 def test_what_is_not_said_has_defaults():
@@ -79,7 +79,7 @@ def test_a_guest_carries_its_own():
         Hook(("/usr/bin/thaw", "--all"), "after", 3.0, "guest", 10.0, "go_on"),
         Hook(("/usr/bin/freeze",), "before", 0.0, "guest", 30.0, "refuse"),
     )
-    assert in_metadata("") == guest_class(ET.fromstring("<domain/>")) == ()
+    assert in_metadata("") == of_guest(ET.fromstring("<domain/>")) == ()
 
 
 @pytest.mark.parametrize(
