@@ -333,7 +333,7 @@ def test_both_hosts_are_asked_again_before_it_is_begun_anew(rig, known):
     assert notes(rig)[0].startswith("no other method is tried: h2 has room for 1 MiB of guests, but web1 needs")
 
 
-def test_an_interrupt_ends_the_second_try_too(rig, known):
+def test_an_interrupt_ends_the_fallback_too(rig, known):
     guest = known(SPARSE)
     failed = []
 
