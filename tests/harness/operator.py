@@ -22,13 +22,25 @@ class Operator:
     """Works on a lab with the collection, from a folder of their own."""
 
     def __init__(
-        self, lab: Lab, folder: Path, user: str = "alice", without: Collection[str] = (), **settings: str
+        self,
+        lab: Lab,
+        folder: Path,
+        user: str = "alice",
+        without: Collection[str] = (),
+        variables: Mapping[str, Any] | None = None,
+        **settings: str,
     ) -> None:
+        """Give the operator a folder, and an inventory of the lab's hosts.
+
+        Args:
+            without: hosts that the inventory leaves out.
+            variables: what the inventory says about all hosts, beside what the lab says.
+            settings: environment variables.
+        """
         self.folder = folder
         self.inventory = folder / "inventory.yml"
         lab.write_inventory(self.inventory)
-        if without:
-            self._leave_out(without)
+        self._change_inventory(without, variables or {})
         self._environment = environment(USER=user, ANSIBLE_NOCOLOR="1", COLUMNS="200", **settings)
         self._running: list[Running] = []
 
@@ -42,6 +54,10 @@ class Operator:
     def run(self, playbook: str, *words: str, **variables: Any) -> Outcome:
         """Run one of the collection's playbooks to its end."""
         return self.start(playbook, *words, **variables).finish()
+
+    def run_file(self, playbook: Path) -> Outcome:
+        """Run a playbook of the operator's own to its end."""
+        return self._start(["ansible-playbook", "-i", str(self.inventory), str(playbook)]).finish()
 
     def start_module(self, host: str, module: str, *words: str, **arguments: Any) -> Running:
         """Start one module on one host."""
@@ -81,12 +97,11 @@ class Operator:
         (folder / "1-lab.yml").write_text(self.inventory.read_text(encoding="utf-8"), encoding="utf-8")
         self.inventory = folder
 
-    def _leave_out(self, hosts: Collection[str]) -> None:
+    def _change_inventory(self, without: Collection[str], variables: Mapping[str, Any]) -> None:
         document = yaml.safe_load(self.inventory.read_text(encoding="utf-8"))
-        known = document["all"]["children"]["hypervisors"]["hosts"]
-        document["all"]["children"]["hypervisors"]["hosts"] = {
-            name: variables for name, variables in known.items() if name not in hosts
-        }
+        group = document["all"]["children"]["hypervisors"]
+        group["hosts"] = {name: host for name, host in group["hosts"].items() if name not in without}
+        group["vars"] |= variables
         self.inventory.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
 
     def reports(self) -> list[dict[str, Any]]:

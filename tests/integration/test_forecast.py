@@ -60,7 +60,7 @@ def test_a_check_without_a_measurement_says_so_and_how_to_get_one(lab: Lab, oper
 
 
 def test_a_report_holds_the_forecast_against_what_came_true(lab: Lab, operator: Operator) -> None:
-    drain = operator.run("drain_host", drain_host_name="h1")
+    drain = operator.run("drain_host", drain_host_name="h1", drain_host_measure_s=8)
     assert drain.status == 0, drain.text
     plan, done = drain.text.index("Expected: "), drain.text.index("Drain of h1: done")
     assert plan < drain.text.index(" | setup ") < done, "told too late"

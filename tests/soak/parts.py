@@ -58,7 +58,7 @@ PARTS = (
         "interrupt",
         "What depends on the moment, three times: a killed controller, a killed job, Ctrl-C.",
         10,
-        _make("integration", "TESTS=tests/integration/test_interrupt.py"),
+        _make("integration", "TESTS=tests/integration/test_interrupt.py", "ARGS=-m ''"),
         times=3,
     ),
     Part(

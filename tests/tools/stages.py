@@ -26,7 +26,7 @@ from threading import Lock
 
 from tools import results
 
-JUNIT = Path("build/junit")
+JUNIT = Path(os.environ.get("JUNIT", "build/junit"))
 #: Texts of stages that end at once shall not mix.
 ONE_WRITER = Lock()
 
