@@ -13,7 +13,7 @@ from lab.common.parallel import in_parallel
 from lab.common.settings import Settings, from_environment
 from lab.host import ssh
 from lab.host.host import Host
-from lab.machine import cgroup, mount, network, ownership, prerequisites, process
+from lab.machine import cgroup, mount, network, nspawn_run, ownership, prerequisites, process
 from lab.machine.lock import exclusive
 from lab.machine.resources import existing_resources
 
@@ -47,10 +47,10 @@ def remove_hosts(settings: Settings, hosts: Iterable[Host]) -> None:
 
 def _remove_all(settings: Settings) -> None:
     """Remove what the lab made on the machine, in an order in which nothing is still held."""
-    in_parallel(cgroup.remove, cgroup.of_lab(settings))
-    network.remove_all(settings)
-    for place in mount.of_lab(settings):
-        mount.unmount(place)
-    if not cgroup.of_other_labs(settings):
-        mount.drop_nspawn_run()
+    with nspawn_run.used(settings):
+        in_parallel(cgroup.remove, cgroup.of_lab(settings))
+        network.remove_all(settings)
+        for place in mount.of_lab(settings):
+            mount.unmount(place)
+        nspawn_run.let_go(settings)
     shutil.rmtree(settings.state / "hosts", ignore_errors=True)

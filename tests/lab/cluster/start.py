@@ -13,7 +13,7 @@ from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials
 from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, repository
-from lab.machine import mount, network
+from lab.machine import network, nspawn_run
 
 from .cluster import Cluster
 
@@ -37,16 +37,17 @@ def start_hosts(lab: Cluster, say: Say) -> None:
     off = [host for host in lab.hosts.values() if not host.is_running()]
     if off:
         say(f"starting {', '.join(host.name for host in off)}")
-    mount.nspawn_run()
     credentials.ensure_ssh(lab.settings, lab.networks)
     credentials.ensure_authority(lab.settings)
     lab.settings.shared.mkdir(parents=True, exist_ok=True)
     network.make_bridges(lab.settings, lab.networks)
-    for host in lab.hosts.values():
-        # Also those that run: a cable that was pulled or lost is put back.
-        network.connect_host(lab.settings, lab.networks, host.plan)
-        host.start(lab.scenario)
-    in_parallel(lambda host: host.wait_ready(), lab.hosts.values())
+    with nspawn_run.used(lab.settings):
+        nspawn_run.ensure(lab.settings)
+        for host in lab.hosts.values():
+            # Also those that run: a cable that was pulled or lost is put back.
+            network.connect_host(lab.settings, lab.networks, host.plan)
+            host.start(lab.scenario)
+        in_parallel(lambda host: host.wait_ready(), lab.hosts.values())
     if off:
         say(f"{len(lab.hosts)} hosts answer")
 

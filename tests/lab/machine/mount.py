@@ -1,7 +1,7 @@
 # Copyright (c) 2026, kvmops.cluster contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounts of the lab: an overlay for each host, and a tmpfs where nspawn needs one."""
+"""Mounts of the lab: an overlay for each host."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from pathlib import Path
 
 from lab.common.command import run
 from lab.common.settings import Settings
-
-NSPAWN_RUN = Path("/run/systemd/nspawn")
-NSPAWN_MARK = "kvmops-lab"
 
 
 def mounted() -> list[tuple[str, Path, str]]:
@@ -49,17 +46,3 @@ def unmount(place: Path) -> None:
     """Unmount; a place that something still holds is detached and goes with its last user."""
     if run(["umount", place], check=False).returncode:
         run(["umount", "--lazy", place], check=False)
-
-
-def nspawn_run() -> None:
-    """Give nspawn the tmpfs that it insists on for its own mount points, where /run is an ordinary disk."""
-    NSPAWN_RUN.mkdir(parents=True, exist_ok=True)
-    kind = run(["stat", "-f", "-c", "%T", NSPAWN_RUN]).stdout.strip()
-    if kind != "tmpfs":
-        run(["mount", "-t", "tmpfs", "-o", "mode=0755", NSPAWN_MARK, NSPAWN_RUN])
-
-
-def drop_nspawn_run() -> None:
-    """Take that tmpfs away again, when it is the lab's."""
-    if any(place == NSPAWN_RUN and source == NSPAWN_MARK for source, place, dummy in mounted()):
-        unmount(NSPAWN_RUN)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lab.common.settings import Settings
 
-from . import cgroup, mount, network, process
+from . import cgroup, mount, network, nspawn_run, process
 
 
 def existing_resources(settings: Settings) -> list[str]:
@@ -22,8 +22,8 @@ def existing_resources(settings: Settings) -> list[str]:
         if pid is not None:
             found.append(f"process {pid} ({record.name})")
     found += [f"mount {place}" for place in mount.of_lab(settings)]
-    if not cgroup.of_other_labs(settings):
-        found += [f"mount {place}" for source, place, dummy in mount.mounted() if source == mount.NSPAWN_MARK]
+    if nspawn_run.is_left(settings):
+        found.append(f"mount {nspawn_run.PLACE}")
     found += [f"namespace {name}" for name in network.namespaces(settings)]
     found += [f"link {name}" for name in network.links(settings)]
     found += [f"connection {path}" for path in (settings.state / "ssh").glob("*") if path.is_socket()]
