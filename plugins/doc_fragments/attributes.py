@@ -53,7 +53,7 @@ attributes:
 options: {}
 attributes:
   action:
-    description: Has a half that runs on the controller, and shows what the other half reports.
+    description: One part runs on the controller. It shows what the part on the host reports.
     support: full
   async:
     description: Supports being run with the C(async) keyword.
@@ -70,7 +70,7 @@ attributes:
     description: Runs on the controller.
     support: full
   check_mode:
-    description: Can run in check mode; changes nothing.
+    description: Can run in check mode. Changes nothing.
     support: full
   diff_mode:
     description: There is nothing to compare.

@@ -18,12 +18,12 @@ options:
   name:
     description:
       - The name of this host in all documents and messages.
-      - Use the name of the host in the inventory, so that plans and people mean the same.
-      - By default what the host calls itself.
+      - Use the name of the host in the inventory. Plans use that name, too.
+      - By default the host name that the host itself has.
     type: str
 requirements:
   - python3-libvirt on the hypervisor, 9.0 or later, for the Python interpreter of the system
 notes:
-  - The module runs on the hypervisor. If its interpreter has no libvirt binding, it starts itself again under the
-    interpreter of the system that has.
+  - The module runs on the hypervisor. If its Python interpreter has no libvirt binding, it starts itself again with the
+    interpreter of the system that has the binding.
 """

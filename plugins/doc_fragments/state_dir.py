@@ -13,7 +13,7 @@ class ModuleDocFragment:
 options:
   state_dir:
     description:
-      - The directory on the host in which this collection keeps what must outlive a run.
+      - The directory on the host in which this collection keeps its records.
     type: path
     default: /var/lib/kvmops
 """

@@ -11,9 +11,9 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Turns a plan, as M(kvmops.cluster.migration_plan) makes it, into lines of fixed width. They tell what each step
-    does, when and why, which guests stay, what to do about that, and how long all of it takes.
-  - Or into Markdown, for a merge request.
+  - Turns a plan of M(kvmops.cluster.migration_plan) into lines of fixed width, or into Markdown for a merge request.
+  - The lines say what each step does, when, and why. They say which guests stay, what to do about them, and how long
+    the whole plan takes.
 options:
   _input:
     description: The plan, a document C(kvmops.plan/1).
@@ -33,7 +33,7 @@ EXAMPLES = r"""
   kvmops.cluster.show_lines:
     lines: "{{ lookup('ansible.builtin.file', 'drain-h1.json') | from_json | kvmops.cluster.plan_table }}"
 
-- name: Put a plan up for review
+- name: Write a plan for review
   ansible.builtin.copy:
     content: "{{ drain.plan | kvmops.cluster.plan_table(format='markdown') | join('\n') }}\n"
     dest: plans/drain-h1.md

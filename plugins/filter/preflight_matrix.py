@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Turns paths, as M(kvmops.cluster.migration_path_info) finds them, into lines of fixed width. Sources go down and
-    destinations across. Below, every failure is told with its remedy.
+  - Turns the paths of M(kvmops.cluster.migration_path_info) into lines of fixed width. Each source is a row, and each
+    destination is a column. Below the matrix stands every failure with its remedy.
 options:
   _input:
     description: The paths, a list of documents C(kvmops.path/1).

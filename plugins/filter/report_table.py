@@ -11,8 +11,8 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Turns a report into lines of fixed width. They tell per guest where it went, how long that took, what was
-    sent and how long it stood still, and then what is left to do.
+  - Turns a report into lines of fixed width. They say for each guest where it went, how long the move took, how much
+    was sent, and its downtime. The last lines say what is left to do.
 options:
   _input:
     description: The report, a document C(kvmops.report/1).
@@ -23,7 +23,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show what came of a drain
+- name: Show the report of a drain
   kvmops.cluster.show_lines:
     lines: "{{ lookup('ansible.builtin.file', 'report.json') | from_json | kvmops.cluster.report_table }}"
 """

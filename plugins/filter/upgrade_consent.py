@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: upgrade_consent
-short_description: Sort guests that cannot move into those that may be shut down, and those that may not
+short_description: Find which guests that cannot move may be shut down
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Guests may be shut down while their host is upgraded if their intent or that of the run permits it
-    (C(allow_shutdown)).
-  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+  - Sorts guests that cannot move. Some may be shut down while their host is upgraded, the others may not.
+  - A guest may be shut down if its own intent or the intent of the run permits it (C(allow_shutdown)).
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses this filter.
 options:
   _input:
     description: The C(stays) of a plan.
@@ -25,20 +25,22 @@ options:
     type: dict
     required: true
   intent:
-    description: What the run states.
+    description: The intent of the run.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Find the guests that stand in the way
+- name: Find the guests that prevent an upgrade
   ansible.builtin.debug:
     msg: "{{ (plan.stays | kvmops.cluster.upgrade_consent(view.snapshots, {'allow_shutdown': true})).blocked }}"
 """
 
 RETURN = r"""
 _value:
-  description: In C(stop) the guests that may be shut down, in C(blocked) the stays of the others, with why not.
+  description:
+    - C(stop) lists the guests that may be shut down.
+    - C(blocked) lists the C(stays) of the others, with the reason why they may not.
   type: dict
 """
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: upgrade_standing
-short_description: Find where a rolling upgrade stands
+short_description: Find how far a rolling upgrade has come
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Finds the rolling upgrade to go on with, or begins a new one, from what the hosts have on record.
-  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+  - Reads the upgrade records of the hosts. Finds the rolling upgrade to continue, or begins a new one.
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses this filter.
 options:
   _input:
     description: The hosts to upgrade.
@@ -20,7 +20,7 @@ options:
     elements: str
     required: true
   records:
-    description: A dictionary of hosts to what M(kvmops.cluster.host_upgrade_record) returned as C(record).
+    description: A dictionary of hosts to the C(record) that M(kvmops.cluster.host_upgrade_record) returned.
     type: dict
     required: true
   snapshots:
@@ -28,7 +28,7 @@ options:
     type: dict
     required: true
   wanted:
-    description: The run that the operator names. By default the one that was not finished, if there is one.
+    description: The run that the operator names. By default the run that has not ended, if there is one.
     type: str
     default: ""
   fresh:
@@ -38,7 +38,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Find where the upgrade stands
+- name: Find how far the upgrade has come
   ansible.builtin.set_fact:
     standing: "{{ ['h1', 'h2'] | kvmops.cluster.upgrade_standing(records, view.snapshots, fresh='upgrade-7') }}"
 """
@@ -46,8 +46,9 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - The name of the C(run); whether it is C(resumed); the hosts that are C(done), C(begun) and C(left), which has the
-      begun ones too; and C(lines) that say so.
+    - C(run) is the name of the run. C(resumed) says whether it was begun earlier.
+    - C(done), C(begun) and C(left) are lists of hosts. C(left) includes the begun hosts.
+    - C(lines) says the same as text.
   type: dict
 """
 

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: upgrade_troubles
-short_description: Find what stands against opening hosts that were upgraded
+short_description: Find why upgraded hosts must not be opened
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - A host may take guests again if it went through its whole upgrade, answers, and is reached from and reaches every
-    host that was not away. What is not proven counts against it.
-  - The role P(kvmops.cluster.rolling_upgrade#role) uses it.
+  - A host may take guests again if its upgrade is complete, if it answers, and if the paths between it and every host
+    that was not away work in both directions. A check without a result counts as failed.
+  - The role P(kvmops.cluster.rolling_upgrade#role) uses this filter.
 options:
   _input:
     description: The hosts that were away.
@@ -21,12 +21,12 @@ options:
     elements: str
     required: true
   well:
-    description: Those that went through the whole upgrade and its health gate.
+    description: The hosts that completed the upgrade and passed its health gate.
     type: list
     elements: str
     required: true
   said:
-    description: For those that did not, what failed. A dictionary of hosts to text.
+    description: What failed on the other hosts. A dictionary of hosts to text.
     type: dict
     required: true
   snapshots:
@@ -40,22 +40,22 @@ options:
     required: true
   before:
     description:
-      - The ways that did not work before the upgrade either, each a list of the two hosts, from which to which. They do
-        not count against a host.
+      - The paths that did not work before the upgrade either. Each is a list of two hosts, source and destination. They
+        do not count against a host.
     type: list
     elements: list
     default: []
 """
 
 EXAMPLES = r"""
-- name: Stop if a host is not well
+- name: Stop if a host must not be opened
   ansible.builtin.assert:
     that: "['h1'] | kvmops.cluster.upgrade_troubles(well=['h1'], said={}, snapshots=view.snapshots, paths=paths) == {}"
 """
 
 RETURN = r"""
 _value:
-  description: A dictionary of the hosts that must not be opened to sentences that say why.
+  description: A dictionary of the hosts that must not be opened to the reasons.
   type: dict
 """
 

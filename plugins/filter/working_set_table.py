@@ -11,10 +11,10 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Turns measurements, as M(kvmops.cluster.measurement_view) returns them, into lines of fixed width. They tell per
-    guest how much memory it has touched, how fast it rewrites it, and what moving it would cost.
-  - A move is forecast to the host for which it is cheapest among those that may take guests. Whether there is room is
-    for a plan to say.
+  - Turns the measurements of M(kvmops.cluster.measurement_view) into lines of fixed width. They say for each guest how
+    much memory it has touched, how fast it rewrites this memory, and what its move would cost.
+  - The forecast is for the host to which the move is cheapest, among the hosts that may take guests. It does not check
+    whether that host has room. A plan does.
 positional: view
 options:
   _input:
@@ -26,7 +26,7 @@ options:
     type: dict
     required: true
   intent:
-    description: What a move may cost its guest, as O(kvmops.cluster.migration_plan#module:intent) takes it.
+    description: What a move may cost its guest, in the form of O(kvmops.cluster.migration_plan#module:intent).
     type: dict
     default: {}
 seealso:
@@ -34,7 +34,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Show what the guests do
+- name: Show the working sets of the guests
   run_once: true
   kvmops.cluster.show_lines:
     lines: "{{ measurements | kvmops.cluster.working_set_table(view) }}"

@@ -6,19 +6,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: hypervisors
-short_description: Hypervisors and their guests as an inventory
+short_description: Make an inventory of hypervisors and their guests
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Makes an inventory of hypervisors, and of their guests if O(guests) is set, from what their libvirtds say, from
-    snapshots that M(kvmops.cluster.host_info) took, or from both.
-  - Hypervisors are in the group C(hypervisors), where the playbooks of this collection look for them, and in one of
-    C(hypervisors_active), C(hypervisors_cordoned) and C(hypervisors_maintenance).
-  - Guests are in the group C(guests), in C(guests_on_HOST), in C(guests_active) or C(guests_off), by what their
-    metadata says in C(guests_apart_GROUP), C(guests_together_GROUP) and C(guests_home_HOST), and for each permission
-    that they give themselves in C(guests_allow_postcopy) and the like.
-  - Only looks, over read-only connections.
+  - Makes an inventory of hypervisors. With O(guests=true), their guests are in it, too. It asks the libvirtds of the
+    hypervisors, or reads snapshots that M(kvmops.cluster.host_info) took, or does both.
+  - Hypervisors are in the group C(hypervisors), which the playbooks of this collection use. Each one is also in
+    C(hypervisors_active), C(hypervisors_cordoned) or C(hypervisors_maintenance).
+  - Guests are in the groups C(guests) and C(guests_on_HOST), and in C(guests_active) or C(guests_off).
+  - The metadata of a guest adds it to C(guests_apart_GROUP), C(guests_together_GROUP) and C(guests_home_HOST). Each
+    permission in its own intent adds it to a group such as C(guests_allow_postcopy).
+  - Changes nothing. All connections are read-only.
   - The name of the file must end in C(hypervisors.yml), C(hypervisors.yaml), C(kvmops.yml) or C(kvmops.yaml).
 extends_documentation_fragment:
   - constructed
@@ -32,32 +32,33 @@ options:
       - kvmops.cluster.hypervisors
   uris:
     description:
-      - The hypervisors to look at, as a list of libvirt URIs such as V(qemu+ssh://root@h1/system), which are called by
-        the host in the URI; or as a dictionary of URIs by the names that they are to have.
+      - The libvirt URIs of the hypervisors. In a list, such as V(qemu+ssh://root@h1/system), each hypervisor gets the
+        name of the host in its URI. In a dictionary of names to URIs, you choose the names.
     type: raw
     default: []
   snapshots:
     description:
-      - Files with snapshots of hosts (schema V(kvmops.snapshot/1)), and folders with such files that end in C(.json).
-        A path that is not absolute starts from the folder of the inventory file.
-      - Where a host has both, what its libvirtd says counts.
+      - Files with snapshots of hosts (schema V(kvmops.snapshot/1)), and folders with such files. Files in folders must
+        end in C(.json). A relative path starts from the folder of the inventory file.
+      - If a host has a snapshot and its libvirtd answers, the answer counts.
     type: list
     elements: str
     default: []
   guests:
     description:
-      - Make guests hosts of the inventory too, under their own names. Where two guests have one name, or a guest has
-        that of a hypervisor, C(@HOST) is added.
-      - A guest has no C(ansible_host) of its own; give it one with O(compose) if Ansible is to reach into it.
+      - Add the guests to the inventory, under their own names. If two guests have the same name, or a guest and a
+        hypervisor, C(@HOST) is added to the name.
+      - A guest has no C(ansible_host). If Ansible must connect to the guest, set it with O(compose).
     type: bool
     default: false
   via:
     description:
-      - How to look at a URI. Whichever it is, nothing is installed on the hypervisor.
-      - V(binding) takes a Python of the controller that has the libvirt binding, V(virsh) that program on the
-        controller, and V(ssh) lets the hypervisor's own C(/usr/bin/python3) with C(python3-libvirt) look, which works
-        without any libvirt on the controller, for URIs that begin with C(qemu+ssh://).
-      - V(auto) takes the first of these that is there.
+      - How to ask the libvirtd of a URI. Nothing is installed on the hypervisor in any case.
+      - V(binding) uses a Python of the controller that has the libvirt binding.
+      - V(virsh) uses the program virsh on the controller.
+      - V(ssh) uses C(/usr/bin/python3) and C(python3-libvirt) on the hypervisor. The controller then needs no libvirt.
+        It works for URIs that begin with C(qemu+ssh://).
+      - V(auto) uses the first of these that is possible.
     type: str
     choices:
       - auto
@@ -67,24 +68,23 @@ options:
     default: auto
   ssh_args:
     description:
-      - Further arguments of ssh, with O(via=ssh). What a URI says with C(keyfile), C(known_hosts) and C(no_verify) is
-        heeded anyway.
+      - Further arguments of ssh, with O(via=ssh). C(keyfile), C(known_hosts) and C(no_verify) in a URI are used, too.
     type: list
     elements: str
     default: []
   timeout_s:
-    description: Seconds until a hypervisor that does not answer is given up.
+    description: How long to wait for the answer of a hypervisor, in seconds.
     type: float
     default: 20
   forks:
-    description: Hypervisors to look at at once.
+    description: How many hypervisors are asked at once.
     type: int
     default: 10
 notes:
-  - A hypervisor that cannot be looked at, or a snapshot that cannot be read, is left out with a warning; with
-    O(strict=true) it is an error. What was incomplete is not kept in the cache.
-  - With O(cache=true), what the libvirtds said is kept; files are read each time. C(ansible-inventory --flush-cache)
-    looks anew.
+  - A hypervisor that does not answer, or a snapshot that cannot be read, is left out with a warning. With
+    O(strict=true) it is an error. An incomplete result is not kept in the cache.
+  - With O(cache=true), the answers of the libvirtds are kept. Files are read each time. C(ansible-inventory
+    --flush-cache) asks the libvirtds again.
 requirements:
   - For O(uris), one of python3-libvirt, libvirt-clients and ssh on the controller.
 seealso:
@@ -103,7 +103,7 @@ uris:
 compose:
   kvmops_cluster_migration_address: "'10.0.5.1' ~ (inventory_hostname | regex_search('[0-9]+'))"
 ---
-# The same under names of one's own, with their guests, kept for five minutes
+# The same with names of your choice and with the guests, kept for five minutes
 plugin: kvmops.cluster.hypervisors
 uris:
   h1: qemu+ssh://root@10.0.1.11/system
@@ -119,7 +119,7 @@ keyed_groups:
 groups:
   large: kvmops_guest_memory_bytes | default(0) > 16 * 1024 ** 3
 ---
-# What was saved of a cluster, without any connection to it
+# From saved snapshots of a cluster, without any connection to it
 plugin: kvmops.cluster.hypervisors
 snapshots:
   - snapshots/

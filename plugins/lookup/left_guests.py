@@ -6,15 +6,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: left_guests
-short_description: The guests that left a host, by the reports of its drains
+short_description: Find the guests that left a host, in the reports of its drains
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Reads the reports that M(kvmops.cluster.migration_report) has written on the controller, and returns the guests
-    that were moved away from a host to empty it, and have not been wanted elsewhere since.
-  - A guest that left the host for another reason, such as a rebalance or to make room, is none of them. Nor is one that
-    has come back, that was only there while its own host was away, or that a rebalance has placed anew since.
+  - Reads the reports that M(kvmops.cluster.migration_report) wrote on the controller. Returns the guests that a drain
+    or an evacuation moved away from a host.
+  - Leaves out guests that left the host for another reason, such as a rebalance, or to make room for others.
+  - Also leaves out guests that have come back, guests that were there only while their own host was away, and guests
+    that a rebalance has moved since.
 options:
   _terms:
     description: Names of hosts.
@@ -22,13 +23,13 @@ options:
     elements: str
     required: true
   directory:
-    description: Where the reports are. A directory that does not exist holds no reports.
+    description: The directory of the reports. If it does not exist, there are no reports.
     type: path
     required: true
   runs:
     description:
-      - What the host's own record says, as RV(kvmops.cluster.run_info#module:runs). It counts for runs of which there
-        is no report in O(directory), such as those that were broken off.
+      - What the host itself has on record, in the form of RV(kvmops.cluster.run_info#module:runs). It counts for runs
+        without a report in O(directory), such as runs that were interrupted.
     type: list
     elements: dict
     default: []
@@ -39,7 +40,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Plan the way home of what left h1
+- name: Plan the return of the guests that left h1
   kvmops.cluster.migration_plan:
     goal: restore
     hosts: [h1]
@@ -49,7 +50,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _list:
-  description: Their C(uuid) and C(source), as O(kvmops.cluster.migration_plan#module:left) takes them.
+  description: Their C(uuid) and C(source), in the form of O(kvmops.cluster.migration_plan#module:left).
   type: list
   elements: dict
 """

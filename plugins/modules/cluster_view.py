@@ -7,40 +7,45 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: cluster_view
-short_description: Put the snapshots of all hosts of a play together
+short_description: Collect the snapshots of all hosts of a play
 version_added: 0.1.0
 description:
-  - Collects what M(kvmops.cluster.host_info) returned on each host of a play, and says which hosts gave no answer
-    and why.
+  - Collects what M(kvmops.cluster.host_info) returned on each host of a play.
+  - Names the hosts that did not answer, each with the reason.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
   snapshots_from:
     description:
-      - The name under which the task with M(kvmops.cluster.host_info) registered its result, or several such names.
-      - Where a host of the play asked others, in a loop over their names with C(delegate_to), each answer is theirs.
+      - The variable in which the task with M(kvmops.cluster.host_info) registered its result, or several such
+        variables.
+      - A task may loop over names of hosts with C(delegate_to). Then each result of the loop belongs to the host of
+        that name.
     type: list
     elements: str
     required: true
   hosts:
-    description: The hosts to look at; all hosts of the play by default.
+    description: The hosts whose results are collected. By default all hosts of the play.
     type: list
     elements: str
   required:
     description:
-      - Hosts that must have answered; the task fails if one of them has not.
-      - Any other host that has not answered is left out, with a warning.
+      - Hosts that must have answered. The task fails if one of them did not.
+      - Any other host that did not answer is left out, with a warning.
     type: list
     elements: str
     default: []
 extends_documentation_fragment:
   - kvmops.cluster.attributes.controller
 notes:
-  - The inventory variables C(kvmops_cluster_connect_uri) and C(kvmops_cluster_migration_address) of a host say how the
-    other hosts reach its libvirtd and where they send guests to. Without the first, it is C(qemu+ssh://root@HOST/system).
-  - The inventory variable C(kvmops_cluster_bandwidth_mib_s) says what the migration network of a host carries, and
-    C(kvmops_cluster_link) names a link that it shares with other hosts, such as the uplink of its rack.
+  - The inventory variable C(kvmops_cluster_connect_uri) of a host is the URI at which the other hosts reach its
+    libvirtd. By default it is C(qemu+ssh://root@HOST/system).
+  - The inventory variable C(kvmops_cluster_migration_address) of a host is the address to which the other hosts send
+    guests.
+  - The inventory variable C(kvmops_cluster_bandwidth_mib_s) of a host is the bandwidth of its migration network.
+  - The inventory variable C(kvmops_cluster_link) of a host names a link that it shares with other hosts, such as the
+    uplink of its rack.
 seealso:
   - module: kvmops.cluster.host_info
   - module: kvmops.cluster.migration_plan
@@ -54,7 +59,7 @@ EXAMPLES = r"""
   failed_when: false
   ignore_unreachable: true
 
-- name: Put the snapshots together
+- name: Collect the snapshots
   run_once: true
   kvmops.cluster.cluster_view:
     snapshots_from: seen
@@ -73,24 +78,24 @@ snapshots:
   returned: success
   type: dict
 absent:
-  description: The hosts that gave no answer, each with C(host) and C(reason).
+  description: The hosts that did not answer, each with C(host) and C(reason).
   returned: success
   type: list
   elements: dict
 open:
-  description: The hosts that may take guests, because they are neither cordoned nor in maintenance.
+  description: The hosts that may take guests. They are neither cordoned nor in maintenance.
   returned: success
   type: list
   elements: str
   sample: [h2, h3]
 connect:
-  description: How each host is reached by the others, as O(kvmops.cluster.migration_plan#module:connect) takes it.
+  description: How the other hosts reach each host, in the form of O(kvmops.cluster.migration_plan#module:connect).
   returned: success
   type: dict
   sample:
     h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12, bandwidth_mib_s: 1100.0, link: rack7}
 endpoints:
-  description: The same as a list, as O(kvmops.cluster.migration_path_info#module:destinations) takes it.
+  description: The same as a list, in the form of O(kvmops.cluster.migration_path_info#module:destinations).
   returned: success
   type: list
   elements: dict

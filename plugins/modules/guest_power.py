@@ -12,12 +12,12 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Asks guests of a host to shut down, as a press of the power button does, and waits until they have; or starts guests
+  - Asks guests of a host to shut down, like a press of the power button, and waits until they are off. Or starts guests
     that are shut off.
-  - No guest is ever ended by force. One that does not heed the request in time goes on, and the module fails. It may
-    still heed it later, so RV(shutting_down) names it.
-  - The role P(kvmops.cluster.rolling_upgrade#role) does this with guests that cannot move and may be shut down while
-    their host is away.
+  - Never ends a guest by force. A guest that does not shut down in time keeps running, and the module fails. The guest
+    may still shut down later, so RV(shutting_down) names it.
+  - The role P(kvmops.cluster.rolling_upgrade#role) does this with guests that cannot move and that may be shut down
+    while their host is upgraded.
 options:
   guests:
     description:
@@ -27,16 +27,16 @@ options:
     required: true
   state:
     description:
-      - With V(shut_down), the guests that run are asked to shut down. One without a definition on the host, which would
-        be gone then, is refused.
-      - With V(running), those that are shut off are started. The module knows this host only, so make sure that none of
-        them runs on another.
+      - With V(shut_down), the module asks the guests that run to shut down. It refuses a guest without a definition on
+        the host, because that guest would be gone when it is off.
+      - With V(running), the module starts the guests that are shut off. It sees this host only, so make sure that none
+        of the guests runs on another host.
     type: str
     choices: [shut_down, running]
     required: true
   timeout_s:
     description:
-      - How long to wait for all of them to shut down.
+      - How long to wait until all of them are off, in seconds.
     type: float
     default: 180
 extends_documentation_fragment:
@@ -77,14 +77,14 @@ guests:
   sample: [gpu1]
 shutting_down:
   description:
-    - Guests that were asked to shut down, or may have been, and are not off yet, as C(name) and C(uuid).
-    - They may still go off at any time. Nobody starts them again then, unless you do.
+    - Guests that were asked to shut down, or may have been asked, and that are not off yet, as C(name) and C(uuid).
+    - They may still shut down at any time. Nothing starts them again then. You must.
   returned: always
   type: list
   elements: dict
   sample: [{name: gpu1, uuid: 0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11}]
 refusal:
-  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  description: Why the module failed, with C(code), C(reason) and C(remedy).
   returned: failure
   type: dict
   sample:

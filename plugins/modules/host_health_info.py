@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_health_info
-short_description: Tell what of a hypervisor works, and hold it against what worked before
+short_description: Tell what works on a hypervisor, and compare it with what worked before
 version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Tells the versions of a host, and which storage pools, networks and mounts of shared storage are active on it.
-  - With what was so before, it fails if something of that is missing, or if a version has gone back. That is the health
-    gate of the role P(kvmops.cluster.rolling_upgrade#role).
+  - Returns the versions of a host, and its active storage pools, active networks and mounts of shared storage.
+  - Compares them with O(expected). Fails if something is missing, or if a version is older than before. This is the
+    health gate of the role P(kvmops.cluster.rolling_upgrade#role).
 options:
   expected:
     description:
-      - What RV(health) was before. Something that is new since is no reason to fail.
+      - An earlier RV(health). The module does not fail because of something new.
     type: dict
     default: {}
 extends_documentation_fragment:
@@ -30,7 +30,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Keep what works
+- name: Remember what works
   kvmops.cluster.host_health_info:
   register: before
 

@@ -12,19 +12,20 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Records on a hypervisor whether guests may come to it, who closed it, why and since when.
-  - A host that is not V(active) is never the destination of a move. Every source asks it before it sends a guest.
-  - The record is kept in a file on the host, is shown as the local fact C(ansible_local.kvmops), and is published
-    through the libvirtd of that host.
-  - The module moves no guests. The role P(kvmops.cluster.drain_host#role) does.
+  - Records on a hypervisor whether guests may come to it, and who closed it, why, and since when.
+  - A host that is not V(active) is never the destination of a move. Every source asks the destination before it sends a
+    guest.
+  - The record is a file on the host. The local fact C(ansible_local.kvmops) shows it, and the libvirtd of the host
+    publishes it.
+  - The module moves no guests. The role P(kvmops.cluster.drain_host#role) does that.
 options:
   state:
     description:
-      - With V(cordoned), no guest comes to the host any more; those that run there go on. A host that its owner has in
-        maintenance, and that is still empty, is cordoned already and stays in maintenance.
-      - With V(maintenance), the host is cordoned and proven empty, in this order. This is refused while a guest runs
-        there, and nothing is changed then. For a few seconds after a host was open, a source that had asked it before
-        may still send a guest, so cordon it first where moves are under way.
+      - With V(cordoned), no guest comes to the host any more. The guests that run there keep running. If the owner has
+        the host in maintenance and it is still empty, it stays in maintenance, because it is cordoned already.
+      - With V(maintenance), the module cordons the host, and then proves that it is empty. It refuses this while a
+        guest runs there, and then changes nothing. A source that asked the host while it was open may still send a
+        guest for a few seconds. So cordon the host first if moves are in progress.
       - With V(active), the host is open for guests.
     type: str
     choices:
@@ -34,16 +35,16 @@ options:
     required: true
   owner:
     description:
-      - Who has the host, for example C(alice@admin1).
-      - Required unless O(state=active). Opening a host needs it too if another owner than nobody closed it.
+      - Who closes or opens the host, for example C(alice@admin1).
+      - Required unless O(state=active). It is needed there too if the record of the host has an owner.
     type: str
   reason:
     description:
-      - Why the host is closed, for whoever wonders. By default the reason that the same owner gave before.
+      - Why the host is closed. By default the reason that the same owner gave before.
     type: str
   force:
     description:
-      - Take over a host that someone else closed, and replace a record that is damaged.
+      - Take over a host that someone else closed. Also replace a damaged record.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -92,7 +93,7 @@ maintenance:
       type: str
       sample: kvmops.maintenance/1
     state:
-      description: What the host is.
+      description: The state of the host.
       returned: success
       type: str
       sample: cordoned
@@ -107,16 +108,16 @@ maintenance:
       type: str
       sample: DIMM swap, ticket 4711
     since:
-      description: Since when its owner has it closed, in UTC.
+      description: When its owner closed it, in UTC.
       returned: success
       type: str
       sample: '2026-11-24T02:00:00Z'
 previous:
-  description: The record as it was before.
+  description: The record before the module ran.
   returned: success
   type: dict
 refusal:
-  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  description: Why the module refused, with C(code), C(reason) and C(remedy).
   returned: failure
   type: dict
   sample:

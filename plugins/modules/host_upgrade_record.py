@@ -12,22 +12,22 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - Reads or writes what a rolling upgrade leaves on a host, so that it can go on where it stopped.
-  - The role P(kvmops.cluster.rolling_upgrade#role) uses it; nobody else needs to.
+  - Reads or writes the upgrade record of a host. With it, a rolling upgrade that was interrupted can continue.
+  - This module is a part of the role P(kvmops.cluster.rolling_upgrade#role). You need not call it yourself.
 options:
   run:
     description:
-      - The rolling upgrade. Without it the record is only read.
+      - The name of the rolling upgrade. Without it the module only reads the record.
     type: str
   phase:
     description:
-      - How far the run has come on this host. With V(waiting), a host that this run has come to already keeps its
-        record.
+      - How far the run has come on this host. With V(waiting), the record stays as it is if this run has already begun
+        with the host.
     type: str
     choices: [waiting, begun, upgraded, over]
   owner:
     description:
-      - Who does it.
+      - Who runs the upgrade.
     type: str
   qemu:
     description:
@@ -40,18 +40,18 @@ options:
     elements: dict
   stopped:
     description:
-      - The guests that the run has shut down and not started again, or has asked to shut down and that may still heed
-        it, each with C(name) and C(uuid).
+      - The guests that the run shut down and did not start again yet, each with C(name) and C(uuid). Also guests that
+        the run asked to shut down and that may still do so.
     type: list
     elements: dict
   health:
     description:
-      - What worked before the run, as RV(kvmops.cluster.host_health_info#module:health).
+      - What worked before the run, in the form of RV(kvmops.cluster.host_health_info#module:health).
     type: dict
   broken_ways:
     description:
-      - The ways between this host and others that did not work before the run, each a list of two hosts, from which to
-        which.
+      - The paths from and to this host that did not work before the run. Each is a list of two hosts, source and
+        destination.
     type: list
     elements: list
 extends_documentation_fragment:
@@ -68,7 +68,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read it
+- name: Read the record
   kvmops.cluster.host_upgrade_record:
   register: kept
 
@@ -96,7 +96,7 @@ record:
     health: null
     broken_ways: []
 refusal:
-  description: Why it was refused, with C(code), C(reason) and C(remedy).
+  description: Why the module refused, with C(code), C(reason) and C(remedy).
   returned: failure
   type: dict
 """

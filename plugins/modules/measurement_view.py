@@ -7,23 +7,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: measurement_view
-short_description: Put the measurements of all hosts of a play together
+short_description: Collect the measurements of all hosts of a play
 version_added: 0.1.0
 description:
-  - Collects what M(kvmops.cluster.working_set_info) returned on each host of a play, as
-    M(kvmops.cluster.migration_plan) takes it.
-  - Warns of hosts and guests that could not be measured, with the reason. That is no failure, since such a guest can be
-    moved all the same.
+  - Collects what M(kvmops.cluster.working_set_info) returned on each host of a play, in the form that
+    M(kvmops.cluster.migration_plan) takes.
+  - Warns of hosts and guests that could not be measured, with the reason. It does not fail then, because a guest
+    without a measurement can be moved, too.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
   measured_from:
-    description: The name under which the task with M(kvmops.cluster.working_set_info) registered its result.
+    description: The variable in which the task with M(kvmops.cluster.working_set_info) registered its result.
     type: str
     required: true
   hosts:
-    description: The hosts to look at; all hosts of the play by default. Those that skipped the task are left out.
+    description:
+      - The hosts whose results are collected. By default all hosts of the play.
+      - Hosts that skipped the task are left out.
     type: list
     elements: str
 extends_documentation_fragment:
@@ -43,7 +45,7 @@ EXAMPLES = r"""
   failed_when: false
   ignore_unreachable: true
 
-- name: Put the measurements together
+- name: Collect the measurements
   run_once: true
   kvmops.cluster.measurement_view:
     measured_from: measured
@@ -57,11 +59,12 @@ working_sets:
   type: list
   elements: dict
 calibration:
-  description: What finished moves taught each host, as O(kvmops.cluster.migration_plan#module:calibration) takes it.
+  description:
+    - What finished moves taught each host, in the form of O(kvmops.cluster.migration_plan#module:calibration).
   returned: success
   type: dict
 hosts:
-  description: By host, the UUIDs of the guests that were measured there.
+  description: For each host, the UUIDs of the guests that were measured there.
   returned: success
   type: dict
   sample: {h1: [0d4c1a52-3c43-4a53-9d5e-0b6f6d9d8c11]}

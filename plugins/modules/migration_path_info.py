@@ -12,14 +12,14 @@ version_added: 0.1.0
 author:
   - kvmops.cluster contributors (@kvmops)
 description:
-  - In a migration, the libvirtd of the source opens the connection to the destination. What works for an operator need
-    not work for libvirtd, which has no ssh agent, other keys and other known hosts.
-  - This module runs on the source and tries the way to each destination as libvirtd goes it, as root, in the
-    environment of the running daemon. All destinations are tried at once, each with a hard end.
+  - In a migration, the libvirtd of the source opens the connection to the destination. A connection that works for an
+    operator may fail for libvirtd, which has no ssh agent, other keys and other known hosts.
+  - This module runs on the source. It tries the path to each destination as libvirtd would, as root, in the environment
+    of the running daemon. It tries all destinations at once, each with a time limit.
   - It proves that the connection can be made, that the destination is another host, that versions and CPUs fit, that
     encryption is possible on this side, and that the destination answers on the ports that migrations use.
-  - It does not prove what a security module (AppArmor, SELinux) forbids the daemon alone, what the certificates of the
-    destination are worth, or that the link is fast enough.
+  - It does not find what a security module (AppArmor, SELinux) forbids only the daemon. It does not check the
+    certificates of the destination, or whether the link is fast enough.
 options:
   destinations:
     description:
@@ -33,12 +33,12 @@ options:
         type: str
         required: true
       uri:
-        description: The libvirt URI at which this host's libvirtd will reach that host.
+        description: The libvirt URI at which this host's libvirtd reaches that host.
         type: str
         required: true
       migration_address:
         description:
-          - The address to which the memory of guests will be sent.
+          - The address to which guests are sent.
           - By default the host in O(destinations[].uri).
         type: str
   encryption:
@@ -51,13 +51,13 @@ options:
     default: required
   timeout_s:
     description:
-      - How long a destination may take, in seconds.
+      - How long the checks of one destination may take, in seconds.
     type: float
     default: 10
   check_guests:
     description:
-      - Ask each destination whether it can be the CPU of each guest that runs here.
-      - libvirt answers this only on connections that could also write, so that in check mode it is not asked.
+      - Ask each destination whether it can provide the CPU of each guest that runs here.
+      - libvirt answers this only on a connection that may also write. So check mode leaves this check out.
     type: bool
     default: true
 extends_documentation_fragment:
@@ -72,14 +72,14 @@ attributes:
     details:
       - This module does not modify state. In check mode it opens read-only connections only.
 notes:
-  - Ports are tried by connecting to them. While a guest comes in at the destination, only the highest port of the range
-    is tried, so that its migration is not disturbed.
+  - The module connects to the ports to try them. While a guest arrives at the destination, it tries only the highest
+    port of the range, in order not to disturb that migration.
 seealso:
   - module: kvmops.cluster.host_info
 """
 
 EXAMPLES = r"""
-- name: Try the way from every hypervisor to h2
+- name: Try the path from every hypervisor to h2
   kvmops.cluster.migration_path_info:
     name: "{{ inventory_hostname }}"
     destinations:
@@ -96,7 +96,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: For each destination, in their order, what was tried, as documents C(kvmops.path/1).
+  description: One document C(kvmops.path/1) for each destination, in the order of O(destinations).
   returned: success
   type: list
   elements: dict
@@ -133,7 +133,7 @@ paths:
           reason: no answer from 198.18.0.12 port 49152
           remedy: open TCP 49152-49215 from h1 to 198.18.0.12
     guests:
-      description: The guests here that this destination cannot run, and why.
+      description: The guests of this host that the destination cannot run, and why.
       returned: success
       type: list
       elements: dict

@@ -10,82 +10,84 @@ module: migration_plan
 short_description: Plan which guest goes to which host
 version_added: 0.1.0
 description:
-  - Makes a plan that empties hosts, evens hosts out, upgrades hosts one after the other, or brings guests home, out of
-    snapshots of all hosts. M(kvmops.cluster.plan_apply) carries it out.
-  - The plan is a document to review. It tells for each guest where it goes, when and why, and for each guest that has
-    to stay, why and what to do about it; and when all is over, and whether that fits the time there is.
-  - It changes no host.
-  - Capacity, groups and every other rule hold in every intermediate state. A step that needs room which another guest
-    leaves behind waits for that guest.
+  - Makes a plan from snapshots of all hosts. The plan empties hosts, rebalances them, empties them for a rolling
+    upgrade, or moves guests back home. M(kvmops.cluster.plan_apply) carries it out.
+  - The plan is a document that you can review. For each guest that moves it says where the guest goes, when, and why.
+    For each guest that stays it says why, and what to do about it. It also says how long all moves take, and whether
+    they fit into the maintenance window.
+  - The module changes no host.
+  - Memory, groups and all other constraints hold after each step, too. A step that needs the memory of another guest
+    waits until that guest has left.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
   goal:
     description:
-      - With V(drain) or V(evacuate), every guest that is active on O(hosts) leaves for a host that is not among them.
-        Both words plan alike.
-      - With V(rebalance), guests move so that memory, CPU and pressure are more even over the hosts.
-      - With V(restore), the guests whose metadata says that one of O(hosts) is their home come back to it, and so do
-        those in O(left) whose metadata names no other home.
-      - With V(upgrade), O(hosts) are emptied in waves, each to be upgraded before the next one is emptied, in an order
-        in which hardly a guest moves twice. RV(plan) is the plan of the first wave. Make a new plan before each wave.
-        One of O(hosts) that is closed takes guests only once it is upgraded.
+      - With V(drain) or V(evacuate), every active guest of O(hosts) moves to a host that is not one of O(hosts). Both
+        values give the same plan.
+      - With V(rebalance), guests move until memory, CPU and pressure are about equal on all hosts.
+      - With V(restore), guests return to one of O(hosts) if their metadata names it as their home. Guests in O(left)
+        return too, unless their metadata names another home.
+      - With V(upgrade), O(hosts) are emptied in waves. Each wave is upgraded before the next one is emptied. The order
+        is chosen so that few guests move twice. RV(plan) is the plan of the first wave. Make a new plan before each
+        wave. If one of O(hosts) is closed, it takes guests only after its upgrade.
     type: str
     required: true
     choices: [drain, evacuate, rebalance, restore, upgrade]
   hosts:
     description:
-      - The hosts to empty, to upgrade, or to bring guests home to, by their names in the inventory.
-      - Of a rebalance, the hosts that give and take guests. None means all.
-      - Every other goal needs at least one.
+      - The hosts to empty, to upgrade, or to which guests return, by their names in the inventory.
+      - With O(goal=rebalance), the hosts that give and take guests. An empty list means all hosts.
+      - Every other goal needs at least one host.
     type: list
     elements: str
     default: []
   snapshots:
     description:
-      - A snapshot of every host that may play a part, as RV(kvmops.cluster.host_info#module:snapshot) returns it.
-      - Either a list, or a dictionary of hosts to snapshots.
+      - A snapshot of every host that the plan may use, as RV(kvmops.cluster.host_info#module:snapshot) returns it.
+      - A list, or a dictionary of hosts to snapshots.
       - A host that is cordoned or in maintenance is never a destination.
       - Required unless O(cluster) is given.
     type: raw
   paths:
     description:
-      - What the sources see of the destinations, as M(kvmops.cluster.migration_path_info) returns it.
-      - A path whose checks failed is not used. A path that is not in the list is used.
+      - The results of the path checks, as M(kvmops.cluster.migration_path_info) returns them.
+      - The plan does not use a path whose checks failed. It may use a path that is not in the list.
     type: list
     elements: dict
     default: []
   connect:
     description:
-      - How hosts reach each other. A dictionary of hosts to dictionaries with C(connect_uri), the URI under which a
-        source's libvirtd reaches that host's, C(migration_address), the address that guest memory is sent to, and
-        C(bandwidth_mib_s), what its link gives, in MiB per second. Of a path, the slower end counts.
+      - How hosts reach each other. A dictionary of hosts to dictionaries.
+      - C(connect_uri) is the URI at which the libvirtd of a source reaches the libvirtd of this host.
+      - C(migration_address) is the address to which guests are sent.
+      - C(bandwidth_mib_s) is the bandwidth of the host's link, in MiB per second. On a path, the slower end counts.
       - C(link) names a link that the host shares with others, such as the uplink of its rack.
     type: dict
     default: {}
   intent:
     description:
-      - What the operator wants of every move, for example C(max_downtime_ms) of V(200) and C(allow_postcopy).
-      - A guest's own intent, from its metadata, wins, but no guest can permit what is set to V(false) here.
-      - The words are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
+      - What a move may cost a guest, for example C(max_downtime_ms) of V(200) and C(allow_postcopy).
+      - A guest's own intent, from its metadata, counts more. But no guest can permit what is V(false) here.
+      - The keys are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
         V(allow_shutdown), V(allow_storage_copy), V(bandwidth_mib_s), V(bandwidth_floor_mib_s) and
         V(encryption).
-      - V(allow_shutdown) changes no plan. Who may be shut down while a host is upgraded is found from what stays, with
-        P(kvmops.cluster.upgrade_consent#filter).
+      - V(allow_shutdown) changes no plan. P(kvmops.cluster.upgrade_consent#filter) uses it to find the guests that may
+        be shut down while their host is upgraded.
     type: dict
     default: {}
   exclude:
     description:
-      - Guests to leave where they are.
-      - Either a list of names or UUIDs, or a JMESPath expression over a snapshot that finds domains or names of
-        domains. The expression is applied to every snapshot, and needs the Python library jmespath on the controller.
+      - Guests that stay where they are.
+      - A list of names or UUIDs, or a JMESPath expression. The expression is applied to each snapshot, and returns
+        domains or names of domains. It needs the Python library jmespath on the controller.
     type: raw
   reserve_mib:
     description: Memory that must stay free on every destination, in MiB.
     type: int
     default: 256
   vcpu_ratio:
-    description: How many virtual CPUs may be promised for each physical one of a destination. By default any number.
+    description: The most virtual CPUs for each physical CPU of a destination. No limit by default.
     type: float
   may_downgrade:
     description: Whether guests may go to hosts with an older QEMU (by major and minor version).
@@ -93,11 +95,13 @@ options:
     default: false
   spare:
     description:
-      - Whether any one open host may fail after the plan and the others have room for its guests.
-      - With V(warn), RV(remarks) says if that is not so. With V(require), no guest moves then; a rebalance makes no
-        move that breaks it, and guests whose return would break it stay away from home.
-      - With O(goal=upgrade) it is looked at while the hosts of each wave are away. So one more host may fail then. With
-        V(require), fewer hosts than O(at_once) are away where that helps, and there is no plan where nothing does.
+      - Check for N+1. After the plan, any one open host may fail, and the others have room for its guests.
+      - With V(warn), RV(remarks) says if this is not so.
+      - With V(require), no guest moves if this is not so. A rebalance makes no move that breaks N+1. A guest does not
+        return home if its return breaks N+1.
+      - With O(goal=upgrade), the check is made for the time in which the hosts of a wave are away. So one more host may
+        fail then. With V(require), a wave has fewer hosts than O(at_once) if that helps. If nothing helps, there is no
+        plan.
     type: str
     choices: ['off', warn, require]
     default: 'off'
@@ -107,89 +111,93 @@ options:
     default: true
   window_s:
     description:
-      - The maintenance window in seconds. The plan then says whether it fits, which guests to leave out so that it
-        does, or why it does not.
-      - Nothing is left out by itself.
+      - The maintenance window in seconds. The plan then says whether it fits. If it does not fit, the plan says why,
+        and which guests you can leave out so that it fits.
+      - The plan itself leaves no guest out.
     type: float
   slots:
     description:
-      - How many moves run at once from one C(source) and to one C(destination), by default V(1) each. Give
-        C(source) what O(kvmops.cluster.plan_apply#module:window) will be.
-      - C(link) is how many may cross a link that several hosts share, which O(connect) names as C(link).
-      - Moves at once share what they go over. Each is forecast with its share of what one alone would have, and the
-        times of the plan and the verdict on O(window_s) keep to that.
+      - How many moves run at once from one C(source) and to one C(destination), by default V(1) each. Set C(source) to
+        the value of O(kvmops.cluster.plan_apply#module:window).
+      - C(link) is how many moves may use a shared link at once. O(connect) names the shared links.
+      - Moves that run at once share the bandwidth. Each forecast uses the share of its move. So do the times of the
+        plan, and the answer whether it fits into O(window_s).
     type: dict
     default: {}
   solver:
     description:
-      - With V(auto), tight drains for which the searches find no place are handed to the exact solver of the Python
-        library ortools, if the controller has it. None is needed.
+      - With V(auto), the exact solver of the Python library ortools is used when the searches find no placement for a
+        tight drain, if the controller has that library. The library is optional.
     type: str
     choices: [auto, none]
     default: auto
   at_once:
-    description: How many hosts may be away at the same time during an upgrade, where there is room for their guests.
+    description: The most hosts in one wave of an upgrade. A wave has fewer hosts if there is no room for their guests.
     type: int
     default: 1
   rules:
     description:
-      - When and how far to rebalance. C(act_above) is a score that is left alone (V(0)), C(least_improvement) the share
-        by which the score must get lower (V(0.05)), C(most_moves) and C(most_mib) how much may move (no limit),
-        C(least_rate) what a move must gain for each second or MiB it costs (V(0)), and C(least_share) what it must gain
-        of its two hosts' part of the score (V(0.01)).
+      - When to rebalance, and how far. The defaults are in parentheses.
+      - C(act_above) is the score up to which nothing is done (V(0)). C(least_improvement) is the share by which all
+        moves together must lower the score (V(0.05)).
+      - C(most_moves) and C(most_mib) limit how much may move (no limit).
+      - C(least_rate) is what a move must gain for each second or MiB that it costs (V(0)). C(least_share) is what it
+        must gain of the part that its two hosts have in the score (V(0.01)).
     type: dict
     default: {}
   weights:
     description:
-      - What counts how much in the score of a rebalance, C(memory) (V(1)), C(cpu) (V(1)), C(pressure) (V(1)) and
-        C(count) of guests (V(0.1)).
+      - The weights in the score of a rebalance. C(memory) (V(1)), C(cpu) (V(1)), C(pressure) (V(1)) and C(count), the
+        number of guests (V(0.1)).
     type: dict
     default: {}
   resting:
-    description: UUIDs of guests that moved a short while ago. A rebalance leaves them where they are.
+    description: UUIDs of guests that moved a short time ago. A rebalance does not move them again.
     type: list
     elements: str
     default: []
   left:
     description:
-      - Guests that left O(hosts) earlier. UUIDs, rows of a report (C(guests)), steps of a plan, or step results.
+      - Guests that left O(hosts) earlier. Each entry is a UUID, a row of a report (C(guests)), a step of a plan, or a
+        step result.
       - Only for O(goal=restore).
     type: list
     elements: raw
     default: []
   working_sets:
     description:
-      - What the guests do to their memory, as RV(kvmops.cluster.working_set_info#module:working_sets) of all sources,
-        in one list. Of several documents of one guest the newest counts.
-      - With it or with O(calibration), even if they are empty, the plan says of each step how the guest is moved, why
-        so, and what that will cost. A guest whose intent no way of moving it can keep then stays, with what would
-        permit it.
-      - A guest that is not in the list is forecast from its size alone, and the plan says so.
+      - The working sets of the guests. The RV(kvmops.cluster.working_set_info#module:working_sets) of all sources, in
+        one list. If a guest is in it several times, the newest document counts.
+      - With this option or O(calibration), even if empty, the plan names for each step the method, the reason for it,
+        and a forecast. A guest stays if no method keeps its intent, and the plan says what would permit its move.
+      - The forecast of a guest that is not in the list uses only its size. The plan says so.
     type: list
     elements: dict
   calibration:
     description:
-      - What finished moves have taught, a dictionary of sources to what
-        RV(kvmops.cluster.working_set_info#module:calibration) is on each.
+      - What finished moves have taught. A dictionary of sources to the
+        RV(kvmops.cluster.working_set_info#module:calibration) of each.
     type: dict
   tune_network:
-    description: Whether O(kvmops.cluster.plan_apply#module:tune_network) will be permitted, which shortens downtimes.
+    description:
+      - Whether M(kvmops.cluster.plan_apply) will run with O(kvmops.cluster.plan_apply#module:tune_network). Forecasts
+        of the downtime are shorter then.
     type: bool
     default: false
   cluster:
     description:
-      - A file that O(cluster_dest) wrote, to plan without the cluster. Takes the place of O(snapshots), O(paths),
+      - A file that O(cluster_dest) wrote. With it you can plan without the hosts. It replaces O(snapshots), O(paths),
         O(connect), O(working_sets) and O(calibration).
-      - What was asked for then is in the file as C(asked). State it again.
+      - The options of that time are in the file as C(asked). They are not used. State them again.
     type: path
   cluster_dest:
     description:
-      - A file on the controller to write the cluster to, with all that the plan is made from (C(kvmops.cluster/1)).
-        It is written even if no plan can be made. Its directory must exist.
-      - It tells names, addresses and devices of hosts and guests. It has no passwords and nothing out of guests.
+      - A file on the controller. The module writes to it all that the plan is made from (C(kvmops.cluster/1)), even if
+        no plan can be made. The directory must exist.
+      - The file has names, addresses and devices of hosts and guests. It has no passwords and no data of the guests.
     type: path
   dest:
-    description: A file on the controller to write the plan to. Its directory must exist.
+    description: A file on the controller. The module writes the plan to it. The directory must exist.
     type: path
 extends_documentation_fragment:
   - kvmops.cluster.attributes.controller
@@ -198,7 +206,7 @@ attributes:
     description: Supports the C(async) keyword.
     support: none
   check_mode:
-    description: Makes the plan all the same, and does not write O(dest) and O(cluster_dest).
+    description: Makes the plan, but does not write O(dest) and O(cluster_dest).
     support: full
   diff_mode:
     description: Shows how O(dest) and O(cluster_dest) change.
@@ -218,7 +226,7 @@ EXAMPLES = r"""
     name: "{{ inventory_hostname }}"
   register: seen
 
-- name: Measure what the guests of h1 do
+- name: Measure the working sets of the guests of h1
   kvmops.cluster.working_set_info:
     name: h1
     bandwidth_mib_s: 1100
@@ -251,7 +259,7 @@ EXAMPLES = r"""
     cluster: misbehaved.json
   register: again
 
-- name: Show it
+- name: Show the plan
   kvmops.cluster.show_lines:
     lines: "{{ drain.table }}"
   run_once: true
@@ -296,8 +304,8 @@ table:
   sample: ["Plan drain-h1-20261124T020000Z-3f9a: 1 guest (512 MiB) leaves h1"]
 remarks:
   description:
-    - What concerns the plan as a whole, for example C(balanced), C(in_motion), C(n_plus_one) or C(does_not_fit). The
-      same as RV(plan).remarks.
+    - Remarks on the whole plan, for example C(balanced), C(in_motion), C(n_plus_one) or C(does_not_fit). The same as
+      RV(plan).remarks.
   returned: success
   type: list
   elements: dict
@@ -307,22 +315,23 @@ remarks:
       remedy: there is nothing to do; to do more, lower act_above or least_improvement
 figures:
   description:
-    - What else a goal has to tell. Of a rebalance C(score_before), C(score_after), C(guests) and C(bytes); of an
-      upgrade C(moves), C(guests), C(moves_per_guest) and the C(seconds) of all moves; of a drain the C(extra_bytes)
-      of those that make room, and whether less is impossible (C(extra_is_least)). The same as RV(plan).figures.
+    - Figures of the plan. They depend on the goal. The same as RV(plan).figures.
+    - For a rebalance, C(score_before), C(score_after), C(guests) and C(bytes).
+    - For an upgrade, C(moves), C(guests), C(moves_per_guest) and the C(seconds) of all moves.
+    - For a drain, the C(extra_bytes) of the moves that make room, and whether less is impossible (C(extra_is_least)).
   returned: success
   type: dict
   sample: {score_before: 0.4211, score_after: 0.0871, guests: 4, bytes: 2147483648}
 waves:
   description:
-    - The waves of a rolling upgrade in order. Each has C(hosts), the C(plan) that empties them, and the C(seconds)
-      which that takes.
-    - A later wave's plan starts where the waves before it left the guests, with their hosts upgraded.
+    - The waves of a rolling upgrade in their order. Each has C(hosts), the C(plan) that empties them, and the
+      C(seconds) that this takes.
+    - The plan of a later wave assumes that the earlier waves are done, and that their hosts are upgraded.
   returned: when O(goal=upgrade)
   type: list
   elements: dict
 blocked:
-  description: Those of the plan's C(stays) that the operator did not ask for with O(exclude).
+  description: The entries of the plan's C(stays) without the guests in O(exclude).
   returned: success
   type: list
   elements: dict

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: migration_report
-short_description: Report what came of a plan, told by what the hosts show
+short_description: Report what became of the steps of a plan
 version_added: 0.1.0
 description:
-  - Joins a plan with what M(kvmops.cluster.plan_apply) returned on each source host, and holds both against fresh
-    snapshots of all hosts. Where a record and the hosts disagree, the hosts are right.
-  - Shows the report as a table, says what an operator must do now, and writes the report to a file.
-  - Fails when a guest is not where the plan wants it, or has come to a host meanwhile that should be empty.
+  - Joins a plan with the results of M(kvmops.cluster.plan_apply) on the source hosts, and compares both with new
+    snapshots of all hosts. If a result and a snapshot contradict each other, the snapshot counts.
+  - Shows the report as a table, says what you must do now, and writes the report to a file.
+  - Fails if a guest is not where the plan wants it. Also fails if a guest came to a host that should be empty.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
@@ -24,41 +24,41 @@ options:
     required: true
   results_from:
     description:
-      - The name under which the task with M(kvmops.cluster.plan_apply) registered its result on the source hosts.
-      - A step whose result is missing counts as not started, unless the hosts show that its guest has moved.
+      - The variable in which the task with M(kvmops.cluster.plan_apply) registered its result on the source hosts.
+      - A step without a result counts as not started, unless the snapshots show that its guest has moved.
     type: str
     required: true
   snapshots_from:
     description:
-      - The name under which the task with M(kvmops.cluster.host_info) that ran after the moves registered its result,
-        or several such names, as O(kvmops.cluster.cluster_view#module:snapshots_from) takes them.
+      - The variable in which the task with M(kvmops.cluster.host_info) after the moves registered its result, or
+        several such variables, in the form of O(kvmops.cluster.cluster_view#module:snapshots_from).
     type: list
     elements: str
     required: true
   hosts:
-    description: The hosts to look at; all hosts of the play by default.
+    description: The hosts whose results are collected. By default all hosts of the play.
     type: list
     elements: str
   directory:
     description:
-      - A directory on the controller for the report. It is made if it is missing; the file is named after the plan.
-      - Nothing is written without it, in check mode, or when the plan has no steps.
+      - A directory on the controller for the report. It is created if it is missing. The file has the name of the plan.
+      - No file is written without this option, in check mode, or if the plan has no steps.
     type: path
   figures:
     description:
-      - Figures about the run as a whole that go into the report. C(score_before), C(score_planned) and C(score_after)
-        of a rebalance are shown as well.
+      - Figures of the whole run. They go into the report. The table also shows C(score_before), C(score_planned) and
+        C(score_after) of a rebalance.
     type: dict
     default: {}
   tolerant:
-    description: Only fail when it is unclear where a guest is, not when one has stayed where it was.
+    description: Fail only if it is unclear where a guest is. Do not fail if a guest stayed where it was.
     type: bool
     default: false
 extends_documentation_fragment:
   - kvmops.cluster.attributes.controller
 attributes:
   check_mode:
-    description: Reports, and writes no file.
+    description: Makes the report, but writes no file.
     support: full
 seealso:
   - module: kvmops.cluster.plan_apply
@@ -87,12 +87,12 @@ path:
   type: str
   sample: /srv/kvmops-reports/drain-h1-20261124T020000Z-3f9a.json
 left:
-  description: The guests that are still active on each host of the plan's goal; one that did not answer is missing.
+  description: The guests that are still active on each host of the plan's goal. A host that did not answer is missing.
   returned: always
   type: dict
   sample: {h1: []}
 empty:
-  description: Whether all hosts of the plan's goal answered, and no guest is active on any.
+  description: Whether all hosts of the plan's goal answered, and no guest is active on any of them.
   returned: success
   type: bool
 """

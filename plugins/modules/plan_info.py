@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: plan_info
-short_description: Read a migration plan that was saved, and hold it against the cluster
+short_description: Read a saved migration plan, and compare it with the cluster
 version_added: 0.1.0
 description:
-  - Reads a plan that M(kvmops.cluster.migration_plan) wrote, and that somebody may have reviewed since.
-  - Fails if the plan is damaged, was made for other hosts or another goal, or if the cluster has changed since in a way
-    that matters for its steps, and says what changed. Free memory is not looked at; each move asks its destination.
+  - Reads a plan that M(kvmops.cluster.migration_plan) wrote earlier, for example for a review.
+  - Fails if the plan is damaged, or was made for other hosts or another goal.
+  - Fails if the cluster has changed since in a way that matters for the steps of the plan, and says what changed. Free
+    memory is not compared, because each move asks its destination.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
@@ -24,14 +25,14 @@ options:
   snapshots:
     description:
       - Snapshots of the hosts as they are now, by host, as M(kvmops.cluster.cluster_view) returns them.
-      - Without them the plan is only read, and is not held against the cluster.
+      - Without them the plan is only read, and is not compared with the cluster.
     type: dict
   goal:
-    description: What the plan must be for.
+    description: The goal that the plan must have.
     type: str
     choices: [drain, evacuate, rebalance, restore, upgrade]
   hosts:
-    description: The hosts that the plan must be for. By default any.
+    description: The hosts for which the plan must be. By default any hosts.
     type: list
     elements: str
 extends_documentation_fragment:
@@ -63,17 +64,17 @@ table:
   type: list
   elements: str
 blocked:
-  description: Guests that the goal wants elsewhere and that cannot go, without those that were left out on purpose.
+  description: Guests that the goal wants elsewhere and that cannot go, without the excluded ones.
   returned: success
   type: list
   elements: dict
 remarks:
-  description: What was remarked on the plan as a whole when it was made.
+  description: The remarks on the whole plan when it was made.
   returned: success
   type: list
   elements: dict
 figures:
-  description: Figures of the plan, as it was made.
+  description: The figures of the plan when it was made.
   returned: success
   type: dict
 changes:

@@ -10,9 +10,10 @@ module: plan_review
 short_description: Write a migration plan for review in a pipeline
 version_added: 0.1.0
 description:
-  - Writes three files on the controller. The plan itself (C(NAME.json)) can be carried out later, with
-    M(kvmops.cluster.plan_info). JUnit XML (C(NAME.xml)) has a failed test for each move, so that a pipeline shows what
-    there is to do. Markdown (C(NAME.md)) is for the merge request.
+  - Writes three files on the controller.
+  - C(NAME.json) is the plan itself. It can be carried out later. M(kvmops.cluster.plan_info) reads it.
+  - C(NAME.xml) is JUnit XML. It has a failed test for each move, so that a pipeline shows the moves.
+  - C(NAME.md) is Markdown for the merge request.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
@@ -22,14 +23,16 @@ options:
     type: dict
     required: true
   directory:
-    description: The directory for the files. It is made if it is missing.
+    description: The directory for the files. It is created if it is missing.
     type: path
     required: true
   name:
-    description: The name of the files, without what comes after the dot. By default that of the plan's goal.
+    description: The name of the files, without the extension. By default the goal of the plan.
     type: str
   apply:
-    description: The command that carries the plan out, to be told in the Markdown. C(PLAN) becomes the path of it.
+    description:
+      - The command that carries the plan out. The Markdown shows it.
+      - C(PLAN) in it is replaced by the path of the plan.
     type: str
     required: true
 extends_documentation_fragment:
@@ -57,7 +60,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: The files, by C(json), C(xml) and C(md).
+  description: The paths of the files, as C(json), C(xml) and C(md).
   returned: success
   type: dict
   sample: {json: plans/rebalance.json, xml: plans/rebalance.xml, md: plans/rebalance.md}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: preflight_report
-short_description: Show what stands in the way of moves between the hosts of a play
+short_description: Show what prevents moves between the hosts of a play
 version_added: 0.1.0
 description:
-  - Checks the hosts themselves (versions, known bugs, clocks, shared storage, post-copy and encryption where they are
-    wanted) and puts what M(kvmops.cluster.migration_path_info) found on each source into a matrix.
-  - Shows all of it, each failure with its remedy, and then fails if anything stands in the way.
+  - Checks the hosts themselves. The checks are for versions, known bugs, clocks and shared storage, and for post-copy
+    and encryption if O(intent) asks for them.
+  - Makes a matrix of what M(kvmops.cluster.migration_path_info) found on each source.
+  - Shows all findings, each failure with its remedy. Then fails if one of them prevents moves.
   - Run it with C(run_once).
 author:
   - kvmops.cluster contributors (@kvmops)
@@ -22,35 +23,35 @@ options:
     type: dict
     required: true
   paths_from:
-    description: The name under which the task with M(kvmops.cluster.migration_path_info) registered its result.
+    description: The variable in which the task with M(kvmops.cluster.migration_path_info) registered its result.
     type: str
     required: true
   started_at:
-    description: When, by the controller's clock, the snapshots began to be taken (UTC, ISO 8601).
+    description: When the task that takes the snapshots began, by the controller's clock (UTC, ISO 8601).
     type: str
     required: true
   sources:
-    description: The hosts that guests may leave; all by default.
+    description: The hosts that guests may leave. By default all.
     type: list
     elements: str
     default: []
   destinations:
-    description: The hosts that guests may go to; all by default.
+    description: The hosts that guests may go to. By default all.
     type: list
     elements: str
     default: []
   intent:
-    description: What the operator wants of the moves, in the words of M(kvmops.cluster.migration_plan).
+    description: What a move may cost a guest, in the form of O(kvmops.cluster.migration_plan#module:intent).
     type: dict
     default: {}
   max_skew_s:
-    description: How far off the controller's clock a host's may be, in seconds.
+    description: The largest difference between the clock of a host and that of the controller, in seconds.
     type: float
     default: 5.0
   tolerant:
     description:
-      - Fail for nothing of all that, and show it as notes. For those who plan from what was found, and fail only if
-        their plan needs what does not work.
+      - Do not fail, and show the findings as notes. Use it if you make a plan from the findings, and fail only if the
+        plan needs something that does not work.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -61,7 +62,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Judge what was found
+- name: Show what was found
   run_once: true
   kvmops.cluster.preflight_report:
     view: "{{ view }}"
@@ -71,12 +72,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 paths:
-  description: All paths that were tried, documents C(kvmops.path/1).
+  description: All paths that were tried, as documents C(kvmops.path/1).
   returned: success
   type: list
   elements: dict
 findings:
-  description: What was found about the hosts, each with C(host), C(bad) (whether it stops moves) and C(refusal).
+  description: What was found about the hosts, each with C(host), C(bad) (whether it prevents moves) and C(refusal).
   returned: success
   type: list
   elements: dict

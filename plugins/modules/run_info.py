@@ -10,8 +10,9 @@ module: run_info
 short_description: Read a host's own record of the plans it carried out
 version_added: 0.1.0
 description:
-  - Reads what M(kvmops.cluster.plan_apply) keeps on a source host, whatever became of the controller that started it.
-  - Tells which guests were to leave the host, and when they left it.
+  - Reads what M(kvmops.cluster.plan_apply) records on a source host. The record is there even if the controller that
+    started the run is gone.
+  - Returns which guests a plan moves away from the host, and when each of them left.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -45,7 +46,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 runs:
-  description: The runs, the oldest first. A record that is not whole is left out.
+  description: The runs, the oldest first. A damaged record is left out.
   returned: success
   type: list
   elements: dict
@@ -56,7 +57,7 @@ runs:
       returned: always
       sample: drain-h1-20261124T020000Z-3f9a
     goal:
-      description: What the plan was for, with C(kind) and C(hosts).
+      description: The goal of the plan, with C(kind) and C(hosts).
       type: dict
       returned: always
       sample: {kind: drain, hosts: [h1]}
@@ -66,13 +67,14 @@ runs:
       returned: always
       sample: "2026-11-24T02:00:01Z"
     finished:
-      description: Whether the run came to its end.
+      description: Whether the run has ended.
       type: bool
       returned: always
     steps:
       description:
-        - The guests that were to be moved, each with C(guest), C(source), C(destination), and C(moved_at), when both
-          sides agreed that it had moved, by the host's clock; null where it has not, or left another host.
+        - The moves of the plan, each with C(guest), C(source), C(destination) and C(moved_at).
+        - C(moved_at) is the time at which both hosts agreed that the guest has moved, by this host's clock. It is null
+          if the guest has not moved, or if its source is another host.
       type: list
       elements: dict
       returned: always

@@ -10,7 +10,7 @@ module: show_lines
 short_description: Show lines of text as they are
 version_added: 0.1.0
 description:
-  - Shows lines on the terminal, and in the log of a job, exactly as they are, so that a table stays a table.
+  - Shows lines on the terminal, and in the log of a job, exactly as they are. So a table stays a table.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -20,11 +20,11 @@ options:
     elements: str
     required: true
   failure:
-    description: After showing the lines, fail with this text, unless it is empty.
+    description: If this text is not empty, show the lines and then fail with this text.
     type: str
     default: ""
   mood:
-    description: Chooses the colour on a terminal.
+    description: The colour of the lines on a terminal.
     type: str
     choices: [plain, good, warning, bad]
     default: plain

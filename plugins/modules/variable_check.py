@@ -10,9 +10,10 @@ module: variable_check
 short_description: Refuse misspelt variables
 version_added: 0.1.0
 description:
-  - Fails if a variable begins with the name of a role and is none of its options. The message names the nearest option.
-  - Does the same for variables that begin with C(kvmops_cluster_), which all roles share.
-  - Looks at the names of extra variables, and of variables of the inventory, groups, hosts, the play, blocks and roles.
+  - Fails if the name of a variable begins with the name of a role, but the role has no such option. The message names
+    the nearest option.
+  - Does the same for variables that begin with C(kvmops_cluster_). All roles share these.
+  - Checks the names of extra variables, and of variables of the inventory, groups, hosts, the play, blocks and roles.
     Facts and registered results may have any name. Variables of other roles of the play are not refused.
 author:
   - kvmops.cluster contributors (@kvmops)
@@ -28,7 +29,7 @@ options:
     elements: str
     default: []
   others:
-    description: Variables that belong to something else. C(*) stands for any characters.
+    description: Variables that are not options of these roles, and are permitted. C(*) stands for any characters.
     type: list
     elements: str
     default: []
