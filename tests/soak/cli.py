@@ -8,15 +8,18 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tools import results
+
+from harness.session import ended_like_ctrl_c, unhurried
 
 from .parts import PARTS, Part
 from .progress import Progress, tree_of
@@ -52,10 +55,25 @@ def carry_out(part: Part, junit: Path) -> bool:
         folder = junit / str(number)
         folder.mkdir(parents=True)
         mine = {**os.environ, "JUNIT": str(folder)}
-        done = subprocess.run(part.command, cwd=CHECKOUT, env=mine, stdin=subprocess.DEVNULL, check=False)
-        if done.returncode:
+        if run_to_its_end(part.command, mine):
             return False
     return True
+
+
+def run_to_its_end(command: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Run a command and return its exit status; if this run is ended, end the command first and wait for it.
+
+    The command and all that it starts are one group: `make` does not pass a request to terminate on to its programs,
+    and a lab whose program is not told stays up.
+    """
+    process = subprocess.Popen(command, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, process_group=0)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        os.killpg(process.pid, signal.SIGTERM)
+        with unhurried():
+            process.wait()
+        raise
 
 
 def tests_in(junit: Path) -> list[results.Result]:
@@ -125,7 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for part in parts:
             progress.note(part.name, ok=False)
     try:
-        ended = run_parts(parts, progress, FOLDER)
+        with ended_like_ctrl_c():
+            ended = run_parts(parts, progress, FOLDER)
     except KeyboardInterrupt:
         print("\nsoak: stopped. The same command goes on with the part that was stopped.", file=sys.stderr)
         return INTERRUPTED

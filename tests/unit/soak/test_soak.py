@@ -5,6 +5,9 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from tools import results
@@ -119,3 +122,32 @@ def test_the_name_of_the_content_changes_with_it_and_nothing_is_left(tmp_path):
     assert first != second
     assert tree_of(tmp_path) == second == git("rev-parse", "HEAD^{tree}").strip()
     assert status == "?? b\n"
+
+
+ENDED = """
+import os, sys
+from harness.session import ended_like_ctrl_c
+from soak import cli
+with ended_like_ctrl_c():
+    cli.run_to_its_end(["sh", "-c", "sleep 600 & echo $! > $0.new; mv $0.new $0; wait", sys.argv[1]], os.environ)
+"""
+
+
+def wait_until(holds):
+    end = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def test_a_part_ends_with_all_that_it_started_when_the_soak_is_told_to_end(tmp_path):
+    note = tmp_path / "pid"
+    soak = subprocess.Popen(
+        [sys.executable, "-c", ENDED, str(note)], cwd=cli.CHECKOUT / "tests", stderr=subprocess.PIPE
+    )
+    wait_until(note.exists)
+    started = Path(f"/proc/{note.read_text().strip()}")
+    assert started.exists()
+    soak.terminate()
+    assert b"KeyboardInterrupt" in soak.communicate(timeout=60)[1]
+    wait_until(lambda: not started.exists())
