@@ -45,12 +45,12 @@ TESTS ?= tests/lab/tests tests/integration
 OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
 
 .PHONY: help
-help: ## This list
+help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 ##
 .PHONY: tools
-tools: $(VENV)/.stamp $(LINK) ## Make .venv and the link that shows this checkout as a collection
+tools: $(VENV)/.stamp $(LINK) ## Make .venv, and the link through which Ansible finds this checkout as a collection
 
 $(VENV)/.stamp: tests/requirements/controller.txt tests/requirements/dev.txt
 	@tests/tools/venv $(VENV) tests/requirements/dev.txt $(PYTHON)
@@ -83,24 +83,24 @@ units: tools ## Unit tests
 	@tests/tools/units $(ARGS)
 
 .PHONY: format
-format: tools ## Put the Python code into shape
+format: tools ## Format the Python code
 	@ruff check --fix --quiet . || true
 	@ruff format .
 
 .PHONY: sanity
-sanity: tools ## ansible-test sanity, on every Python that is here
+sanity: tools ## ansible-test sanity, with every Python on this machine
 	@tests/tools/sanity $(ARGS)
 
 .PHONY: build
-build: tools ## The collection as a file, in build/
+build: tools ## Build the collection as a file in build/
 	@tests/tools/build
 
 .PHONY: import-check
-import-check: build ## Would Galaxy take that file? (galaxy-importer)
+import-check: build ## Check that Galaxy would accept that file (galaxy-importer)
 	@tests/tools/import-check $(PYTHON)
 
 .PHONY: integration
-integration: tools ## The lab's own tests, then the collection's on the lab (root; 15 minutes)
+integration: tools ## The tests of the lab, then those of the collection on the lab (root; 15 minutes)
 	@mkdir -p $(JUNIT)
 	@$(ROOT) -m pytest $(TESTS) -q -p harness.side_by_side -p harness.processor -n $(LABS) --dist loadfile \
 		--junit-xml=$(JUNIT)/integration.xml -m 'not soak' $(ARGS)
@@ -114,30 +114,30 @@ releases: tools
 	@$(ROOT) -m soak.releases --junit-xml $(JUNIT)/releases.xml $(ARGS)
 
 .PHONY: soak
-soak: tools ## All that takes longer [NAME=part] [AGAIN=1]; goes on where it was stopped (root; an hour)
+soak: tools ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; an hour)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)
 
 ##
 .PHONY: demo
-demo: tools ## Drain a busy host of a small cluster on this machine, and bring everything home (root)
+demo: tools ## Drain a busy host of a small cluster on this machine, then move the guests back home (root)
 	@$(ROOT) -m demo $(OPTIONS)
 
 .PHONY: bench
-bench: tools ## Measure, ours against others: make bench [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
+bench: tools ## Measure kvmops beside other policies [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
 	@$(ROOT) -m bench $(or $(NAME),strategies) $(OPTIONS) $(if $(OUT),--out $(OUT)) $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(ARGS)
 
 .PHONY: lab-up lab-down lab-reset lab-status lab-ssh
-lab-up: tools ## Start a cluster on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)
+lab-up: tools ## Start a lab on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)
 	@mkdir -p build/lab
 	@$(ROOT) -m lab up $(OPTIONS) --inventory build/lab/inventory.yml
-lab-down: tools ## Stop it, leaving nothing behind
+lab-down: tools ## Stop the lab and remove all of it
 	@$(ROOT) -m lab down
-lab-reset: tools ## Stop it and start it afresh [SCENARIO=file]
+lab-reset: tools ## Stop the lab and start a new one [SCENARIO=file]
 	@$(ROOT) -m lab reset $(OPTIONS)
-lab-status: tools ## What runs where
+lab-status: tools ## Show the hosts and guests of the lab
 	@$(ROOT) -m lab status
-lab-ssh: tools ## A shell on a host [HOST=h1]
+lab-ssh: tools ## Open a shell on a host of the lab [HOST=h1]
 	@$(ROOT) -m lab ssh $(HOST)
 
 .PHONY: clean

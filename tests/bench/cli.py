@@ -52,10 +52,12 @@ BENCHES = {
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="bench", description="Measure on the lab.")
     parser.add_argument("name", choices=sorted(BENCHES))
-    parser.add_argument("--scenario", type=Path, help="another scenario; a bare name is one of the bench's own")
-    parser.add_argument("--cluster", type=Path, help="plan: snapshots (.json) or htools text, not the usual clusters")
+    parser.add_argument("--scenario", type=Path, help="another scenario: a file, or a name in tests/bench/scenarios")
+    parser.add_argument("--cluster", type=Path, help="plan: your own cluster, as snapshots (.json) or htools text")
     parser.add_argument("--out", type=Path, help="folder, or file that ends in .json (default: build/bench)")
-    parser.add_argument("--repeats", type=int, help="how often each side is measured (default: 2, or the scenario's)")
+    parser.add_argument(
+        "--repeats", type=int, help="how often each strategy is measured (default: 2, or the scenario's)"
+    )
     parser.add_argument("--max-ratio", type=float, help="exit 1 if the ratio is above this")
     return parser
 

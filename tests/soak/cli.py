@@ -125,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     table = "\n".join(f"  {part.name:<12} {part.minutes:3g} min  {part.purpose}" for part in PARTS)
     parser = argparse.ArgumentParser(
         prog="soak",
-        description="Run what takes too long for `make test`.",
+        description="Run the tests that take too long for `make test`.",
         epilog=f"parts:\n{table}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -146,7 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with ended_like_ctrl_c():
             ended = run_parts(parts, progress, FOLDER)
     except KeyboardInterrupt:
-        print("\nsoak: stopped. The same command goes on with the part that was stopped.", file=sys.stderr)
+        print("\nsoak: stopped. The same command continues with the part that was stopped.", file=sys.stderr)
         return INTERRUPTED
     print("", *(one.line for one in ended), sep="\n")
     tests = [test for part in parts for test in tests_in(FOLDER / part.name)]

@@ -53,10 +53,10 @@ PARTS = (
         10,
         _integration("tests/integration", select="not test_faults and not test_rolling_upgrade"),
     ),
-    Part("lab", "The lab is killed while it comes up, at different moments.", 4, _integration("tests/lab/tests")),
+    Part("lab", "The lab is killed while it starts, at different moments.", 4, _integration("tests/lab/tests")),
     Part(
         "interrupt",
-        "What depends on the moment, three times: a killed controller, a killed job, Ctrl-C.",
+        "Tests that depend on timing, three times: a killed controller, a killed job, Ctrl-C.",
         10,
         _make("integration", "TESTS=tests/integration/test_interrupt.py", "ARGS=-m ''"),
         times=3,

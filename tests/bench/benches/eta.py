@@ -102,14 +102,14 @@ def line(one: Mapping[str, Any]) -> str:
     off = "no forecast" if one["error"] is None else f"{100 * one['error']:+.0f} %"
     reckoned = f"{one['reckoned_s']} s ({100 * one['reckoned_error']:+.0f} %)"
     return (
-        f"eta: {one['link_mbit']:g} Mbit/s: {one['guests']} guests planned {one['planned_s']} s, "
-        f"took {one['actual_s']:.1f} s ({off}); memory over link: {reckoned}"
+        f"eta: {one['link_mbit']:g} Mbit/s: {one['guests']} guests: planned {one['planned_s']} s, "
+        f"took {one['actual_s']:.1f} s ({off}); memory over bandwidth: {reckoned}"
     )
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
     """The document for people."""
     told = ["", *(line(one) for one in found["rows"]), ""]
-    told.append(f"{found['right']} of {found['runs']} plans were within {100 * RIGHT:.0f} % of the time it took.")
-    told.append(f"Memory over link was in {found['reckoned_right']} of them.")
+    told.append(f"{found['right']} of {found['runs']} plans were within {100 * RIGHT:.0f} % of the actual time.")
+    told.append(f"Memory over bandwidth was within it in {found['reckoned_right']} of them.")
     return told

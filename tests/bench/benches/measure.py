@@ -109,7 +109,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"{_percent(one['cost_pct']):>8}{one['silence_quiet_ms']:20.1f}{one['silence_measured_ms']:8.1f}"
         for one in found["guests"]
     ]
-    return [*told, "", f"At most {_percent(found['work_lost_pct_max'])} % of a guest's work is lost to measuring."]
+    return [*told, "", f"At most {_percent(found['work_lost_pct_max'])} % of a guest's work is lost by measuring it."]
 
 
 def _percent(value: float | None) -> str:

@@ -22,8 +22,8 @@ FIGURES = ("total_s", "bytes", "rounds", "downtime_observed_ms", "downtime_repor
            "quiet_work_lost_pct")  # fmt: skip
 
 TOTALS = (
-    f"{'STRATEGY':24}{'TIME':>9}{'x OURS':>8}{'x LEAST':>9}{'MiB':>8}{'x OURS':>8}{'MOVED':>8}{'OUTSIDE INTENT':>16}"
-    f"{'MEASURED':>10}"
+    f"{'STRATEGY':24}{'TIME':>9}{'x KVMOPS':>10}{'x LEAST':>9}{'MiB':>8}{'x KVMOPS':>10}{'MOVED':>8}"
+    f"{'OUTSIDE INTENT':>16}{'MEASURED':>10}"
 )
 EACH = (
     f"{'STRATEGY':24}{'GUEST':14}{'OUTCOME':12}{'HOW':16}{'s':>7}{'MiB':>8}{'ROUNDS':>7}{'DOWN ms':>9}{'REPORTED':>9}"
@@ -143,14 +143,14 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     ]
     for name, one in found["strategies"].items():
         told.append(
-            f"{name:24}{one['makespan_s']:8.1f}s{_number(one['ratio']['makespan_s'], 8, 2)}"
-            f"{_number(one['lower_bound_ratio'], 9, 2)}{one['bytes'] / MIB:8.0f}{_number(one['ratio']['bytes'], 8, 2)}"
+            f"{name:24}{one['makespan_s']:8.1f}s{_number(one['ratio']['makespan_s'], 10, 2)}"
+            f"{_number(one['lower_bound_ratio'], 9, 2)}{one['bytes'] / MIB:8.0f}{_number(one['ratio']['bytes'], 10, 2)}"
             f"{str(one['moved']) + '/' + str(found['guests']):>8}{one['outside_intent']:16}{one['measured_s']:9.1f}s"
         )
     if found["floor_ms"] is not None:
         told += [
             "",
-            f"The least that a guest is down for on this link: {found['floor_ms']:.0f} ms; over that, at the median:",
+            f"The least downtime of a guest on this link: {found['floor_ms']:.0f} ms; median downtimes over it:",
         ]
         told += [f"{name:24}{_number(one['floor_ratio'], 9, 2)}" for name, one in found["strategies"].items()]
     told += [

@@ -155,7 +155,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     for figure in FIGURES:
         p50, p90 = found["p50_error"][figure], found["p90_error"][figure]
         if p50 is not None and p90 is not None:
-            told.append(f"Error of {figure}: {100 * p50:.1f} % (median), {100 * p90:.1f} % (9 in 10 are no worse).")
+            told.append(f"Error of {figure}: {100 * p50:.1f} % (median), at most {100 * p90:.1f} % in 9 of 10.")
     return told
 
 

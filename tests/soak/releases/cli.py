@@ -147,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
 def _say_what_is_not_tested() -> None:
     changed = run(["git", "-c", f"safe.directory={CHECKOUT}", "-C", CHECKOUT, "status", "--porcelain"]).stdout
     if changed:
-        print(f"Not tested, as it is not committed: {len(changed.splitlines())} changed files.")
+        print(f"Not tested, because they are not committed: {len(changed.splitlines())} changed files.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ def test_a_plan_within_a_fifth_is_right_and_others_are_not():
     assert (found["runs"], found["right"], found["reckoned_right"]) == (4, 2, 0)
     assert found["p90_error"] == 0.21
     assert found["reckoned_p50_error"] == 1.4
-    assert "2 of 4 plans were within 20 % of the time it took." in eta.lines(found)
+    assert "2 of 4 plans were within 20 % of the actual time." in eta.lines(found)
 
 
 def test_a_plan_without_a_forecast_is_not_right():
@@ -33,6 +33,6 @@ def test_a_plan_without_a_forecast_is_not_right():
 @pytest.mark.parametrize(("planned", "words"), [(90.0, "(-10 %)"), (115.0, "(+15 %)")])
 def test_a_drain_is_told_with_what_was_planned(planned, words):
     told = eta.line(eta.row(400, report(planned, 100.0), 6, 200.0))
-    assert told.startswith("eta: 400 Mbit/s: 6 guests planned")
+    assert told.startswith("eta: 400 Mbit/s: 6 guests: planned")
     assert words in told
-    assert told.endswith("memory over link: 200.0 s (+100 %)")
+    assert told.endswith("memory over bandwidth: 200.0 s (+100 %)")

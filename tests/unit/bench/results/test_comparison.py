@@ -85,7 +85,7 @@ def test_the_floor_is_what_the_lowest_limit_comes_to():
     found = document({"kvmops": [run(10.0, 1, row("a"), row("b"))], "floor": [run(10.0, 1, *low)]})
     assert found["floor_ms"] == 70.0
     assert found["strategies"]["kvmops"]["floor_ratio"] == 1.286
-    assert "down for on this link: 70 ms" in "\n".join(comparison.lines(found))
+    assert "downtime of a guest on this link: 70 ms" in "\n".join(comparison.lines(found))
 
 
 def test_the_table_names_everything():
