@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import rebalancing
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
@@ -30,6 +31,12 @@ QUIET, HOT = domain("quiet"), domain("hot")
 SETS = [working_set(QUIET, hot_bytes=MIB), working_set(HOT, hot_bytes=128 * MIB, fill_s=1.0)]
 SLOW = {host: {"bandwidth_mib_s": 22.8} for host in ("h1", "h2", "h3")}
 NO = {"code": "cannot_keep_intent", "reason": "the link is too slow", "remedy": "give it a link of 1 GiB/s"}
+
+
+@pytest.fixture(autouse=True)
+def short_search(monkeypatch):
+    """A few tries are enough for a few guests."""
+    monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 500)
 
 
 class Told(PlanForecasts):

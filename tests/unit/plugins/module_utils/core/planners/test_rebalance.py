@@ -33,6 +33,18 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.pla
 from bench.inputs import clusters
 
 
+@pytest.fixture
+def full_search():
+    """Search as long as for an operator."""
+
+
+@pytest.fixture(autouse=True)
+def short_search(request, monkeypatch):
+    """A few tries are enough for a few guests."""
+    if "full_search" not in request.fixturenames:
+        monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 500)
+
+
 def moves(planned):
     return [(step["guest"]["name"], step["source"], step["destination"]) for step in planned.placement.steps]
 
@@ -86,8 +98,7 @@ def test_what_is_balanced_is_left_alone():
     assert [remark["code"] for remark in planned.remarks] == ["balanced"]
 
 
-def test_hysteresis(monkeypatch):
-    monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 500)
+def test_hysteresis():
     seen = cluster(*skewed())
     high = plan_rebalance(Constraints(seen)).figures["score_before"]
     assert moves(plan_rebalance(Constraints(seen), Rules(act_above=high + 0.01))) == []
@@ -307,7 +318,9 @@ def test_many_destinations_are_asked_at_once_as_each_of_them_is(score_of):
 
 
 @pytest.mark.parametrize("seed", [1])
-def test_as_even_as_hbal_makes_it_for_half_the_bytes(seed):
+def test_as_even_as_hbal_makes_it_for_half_the_bytes(seed, monkeypatch):
+    # A sixth of what an operator gets; more tries only find better plans.
+    monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 1_000)
     made = clusters.cluster(clusters.Shape(hosts=10, guests=100, fill=0.4, seed=seed))
     value, moved = as_hbal(made)
     ours = rebalance(State(made), score.hbal, HBAL_RULES)
@@ -316,12 +329,12 @@ def test_as_even_as_hbal_makes_it_for_half_the_bytes(seed):
 
 
 @pytest.mark.parametrize("seed", [2, 3, 5])
-def test_exchanges_go_on_where_single_moves_end(seed, monkeypatch):
+def test_exchanges_go_on_where_single_moves_end(seed, monkeypatch, full_search):
     monkeypatch.setattr(rebalancing, "MOST_TRIES", 50_000)
     made = clusters.cluster(clusters.Shape(hosts=10, guests=100, fill=0.4, seed=seed))
     ours = rebalance(State(made), score.hbal, HBAL_RULES)
-    assert ours.after < as_hbal(made)[0]
-    assert ours.after > 0.9 * as_hbal(made)[0]
+    theirs = as_hbal(made)[0]
+    assert 0.9 * theirs < ours.after < theirs
 
 
 def test_exchanges_even_out_what_single_moves_cannot():
@@ -337,7 +350,7 @@ def test_exchanges_even_out_what_single_moves_cannot():
     assert made.value == pytest.approx(score.hbal(state).value, abs=1e-6)
 
 
-def test_a_large_cluster_is_evened_out_by_exchanges(monkeypatch):
+def test_a_large_cluster_is_evened_out_by_exchanges(monkeypatch, full_search):
     monkeypatch.setattr(rebalancing, "MOST_SEARCHED", 100)
     made = clusters.cluster(clusters.Shape(hosts=60, guests=600, fill=0.4, seed=2))
     plain = rebalance(State(made), score.hbal, HBAL_RULES._replace(seek_cheaper=False))

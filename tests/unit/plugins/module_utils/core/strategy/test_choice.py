@@ -44,18 +44,20 @@ def wanted(**intent):
     return intents.normalise({"encryption": "off", **intent})
 
 
+@functools.cache
+def forecast_of(guest, link, cap_ms):
+    """The forecast as text; many intents ask for the same one."""
+    working_set, disks = json.loads(guest)
+    document = forecast(working_set, link, cap_ms=cap_ms, limit_ms=30, xbzrle_cache_bytes=256 * MIB, disks=disks)
+    return json.dumps(document)
+
+
 def chosen(working_set, link=LINK, *, recoverable=True, tried=(), disks=(), ruled_out=None, **intent):
     """What is chosen between two hosts of now, as ``core.strategy.appraisal`` puts it together."""
     complete = wanted(**intent)
     cap = complete["bandwidth_mib_s"]
-    document = forecast(
-        working_set,
-        link if cap is None else link.limited(cap * MIB),
-        cap_ms=complete["max_downtime_ms"],
-        limit_ms=30,
-        xbzrle_cache_bytes=256 * MIB,
-        disks=disks,
-    )
+    capped = link if cap is None else link.limited(cap * MIB)
+    document = json.loads(forecast_of(json.dumps([working_set, disks]), capped, complete["max_downtime_ms"]))
     reasons = {**unavailable(HOST, HOST, complete, in_use_bytes=working_set["touched_bytes"]), **(ruled_out or {})}
     return choose(document, complete, reasons, recoverable=recoverable, tried=tried)
 
