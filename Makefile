@@ -78,9 +78,11 @@ lint-files: tools
 types: tools ## Types: mypy, strict on the pure core and the lab
 	@tests/tools/types
 
-.PHONY: units
+.PHONY: units units-oldest
 units: tools ## Unit tests
 	@tests/tools/units $(ARGS)
+units-oldest: tools ## The core's unit tests on Python 3.9, where there is one
+	@tests/tools/units --oldest
 
 .PHONY: format
 format: tools ## Format the Python code
@@ -107,7 +109,7 @@ integration: tools ## The tests of the lab, then those of the collection on the 
 
 .PHONY: test
 test: tools ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
-	@tests/tools/test $(CHECK) sanity+import-check integration
+	@tests/tools/test $(CHECK) units-oldest+sanity+import-check integration
 
 .PHONY: releases
 releases: tools

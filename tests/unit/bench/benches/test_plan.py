@@ -10,6 +10,7 @@ import argparse
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement import rebalancing
 from bench.benches import plan
 from bench.inputs import clusters
 
@@ -17,6 +18,7 @@ from bench.inputs import clusters
 @pytest.mark.parametrize("suffix", [".json", ".txt"])
 def test_a_cluster_from_a_file(tmp_path, monkeypatch, suffix):
     monkeypatch.setattr(plan.shutil, "which", lambda dummy: None)
+    monkeypatch.setattr(rebalancing, "TRIES_A_UNIT", 500)
     path = tmp_path / f"cluster{suffix}"
     clusters.main(["--hosts", "4", "--guests", "30", "--fill", "0.5", "--out", str(path)])
     found = plan.measure(tmp_path, argparse.Namespace(cluster=path))
