@@ -45,8 +45,8 @@ def step(**intent):
 
 def ended(*, rate=B, first_pass=115 * MIB, down_ms=95, last=1 * MIB, **more):
     """A move that was watched: the first pass, one more round, and the end."""
-    ending = MigrationEnding(after_s=0.3, statistics={"downtime": down_ms, "memory_normal_bytes": 118 * MIB,
-                                             "memory_processed": 120 * MIB}, **more)  # fmt: skip
+    statistics = {"downtime": down_ms, "memory_normal_bytes": 118 * MIB, "memory_processed": 120 * MIB}
+    ending = MigrationEnding(after_s=0.3, statistics=statistics, **more)
     seconds = first_pass / rate
     for at_s, iteration, left, sent in (
         (0.4, 1, first_pass, 0.1 * rate),
