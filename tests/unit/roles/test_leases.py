@@ -94,5 +94,5 @@ def test_what_another_run_had_meanwhile_is_not_taken_anew(hosts):
     outcome = run(hosts, take("c"), *theirs, take("c"))
 
     assert outcome.status == 2, outcome.text
-    assert "c could not be taken for this run. the lease with fence" in outcome.words, outcome.text
+    assert "c could not be taken for this run. the lease with fencing number" in outcome.words, outcome.text
     assert "c was taken over by another run, which has ended" in outcome.words, outcome.text

@@ -223,6 +223,6 @@ def test_a_host_that_another_run_has_taken_is_left_alone(hosts):
     outcome = hosts.play(lease(), keep_fences("abc"), theirs, part("rolling_upgrade", "wave/open"), **wave)
 
     assert outcome.status == 2, outcome.text
-    assert "b was not upgraded: the lease with fence" in outcome.words, outcome.text
+    assert "b was not upgraded: the lease with fencing number" in outcome.words, outcome.text
     assert "b is left as it is, because another run has it, and the run stops here" in outcome.words
     assert (hosts.kept("told.json"), hosts.kept("upgrade.json")) == ({}, {})
