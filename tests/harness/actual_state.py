@@ -67,7 +67,7 @@ def verified(lab: Lab, names: Iterable[str] | None = None) -> dict[str, dict[str
     return dict(zip(wanted, in_parallel(lab.verify, wanted), strict=True))
 
 
-def wait_until(what: str, holds: Callable[[], bool], patience: float = 60.0, period: float = 0.25) -> None:
+def wait_until(what: str, holds: Callable[[], bool], patience: float = 300.0, period: float = 0.25) -> None:
     """Wait for something to become true."""
     deadline = time.monotonic() + patience
     while not holds():

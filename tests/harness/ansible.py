@@ -84,7 +84,7 @@ class Running:
         with self._news:
             return "".join(self._lines)
 
-    def await_text(self, pattern: str, patience: float = 60.0) -> str:
+    def await_text(self, pattern: str, patience: float = 600.0) -> str:
         """Wait until a line matches; return that line. A run that ends without it is an error."""
         wanted = re.compile(pattern)
         deadline = time.monotonic() + patience
@@ -110,7 +110,7 @@ class Running:
         self._process.kill()
         self._process.wait()
 
-    def finish(self, patience: float = 240.0) -> Outcome:
+    def finish(self, patience: float = 900.0) -> Outcome:
         """Wait for the end of the command."""
         try:
             status = self._process.wait(patience)

@@ -46,7 +46,7 @@ def slowly(lab: Lab) -> Iterator[Lab]:
 
 def moving_guest(running: Running) -> tuple[str, str]:
     """Wait until a guest is on its way; return its name and its destination."""
-    line = running.await_text(IN_TRANSFER, 120)
+    line = running.await_text(IN_TRANSFER, 600)
     guest, rest = line.split(": ", 1)[1].split(" -> ", 1)
     return guest, rest.split(" | ")[0].strip()
 

@@ -37,7 +37,7 @@ def slowly(lab: Lab) -> Iterator[Lab]:
 
 def moving_guest(running: Running) -> str:
     """Wait until a guest is on its way; return its name."""
-    line = running.await_text(IN_TRANSFER, 120)
+    line = running.await_text(IN_TRANSFER, 600)
     return line.split(": ", 1)[1].split(" -> ")[0]
 
 
@@ -85,7 +85,7 @@ def test_a_run_after_a_kill_joins_the_one_that_is_still_at_work(slowly: Lab, ope
     drain.kill()
     again = operator.start("drain_host", drain_host_name="h1")
     # The second run shows how the first one's moves go, though it started none of them.
-    again.await_text(IN_TRANSFER, 120)
+    again.await_text(IN_TRANSFER, 600)
     slowly.fault.mend("h1")
     outcome = again.finish()
     assert outcome.status == 0, outcome.text
