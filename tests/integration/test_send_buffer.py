@@ -20,7 +20,7 @@ from lab import Host, Lab
 SLOW_MBIT = 60
 #: A connection with a limit of 128 KiB goes a little beyond it; one without holds half a megabyte and more.
 FEW_BYTES = 300_000
-BOUNDED = "at most 128 KiB wait unsent in its connection"
+BOUNDED = "at most 128 KiB are unsent in its connection"
 #: All of a host that a send buffer could be changed by.
 SETTINGS = """
 sysctl net.core.wmem_max net.ipv4.tcp_wmem net.ipv4.tcp_rmem net.ipv4.tcp_notsent_lowat
