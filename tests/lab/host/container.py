@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from lab.common.errors import LabError
 from lab.common.settings import SOURCES, Settings
 from lab.image import repository
 from lab.layout.scenario import HostPlan
@@ -41,21 +42,31 @@ def start(settings: Settings, host: str) -> None:
         KVMOPS_LAB_CACHE=str(settings.cache),
         KVMOPS_LAB_INSTANCE=str(settings.instance),
     )
+    told, tell = os.pipe()
     with log.open("ab") as output:
-        child = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.supervisor", host],
+        first = subprocess.Popen(
+            [sys.executable, "-m", f"{__package__}.supervisor", host, str(tell)],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
             cwd="/",
             env=environment,
+            pass_fds=[tell],
             start_new_session=True,
         )
+    os.close(tell)
+    # The supervisor is the child of that child, which ends at once: no process here counts the work of guests.
+    with os.fdopen(told) as answer:
+        number = answer.readline()
+    if not number:
+        raise LabError(f"the supervisor of {host} did not start", f"See {log}.")
+    supervisor = int(number)
     # It waits for its word: begun by a command that dies here, it would boot the host when another command already has.
-    assert child.stdin is not None
-    with child.stdin as word:
-        process.remember(supervisor_record(settings, host), child.pid)
+    assert first.stdin is not None
+    with first.stdin as word:
+        process.remember(supervisor_record(settings, host), supervisor)
         word.write(GO)
+    first.wait()
 
 
 def command(settings: Settings, host: HostPlan) -> list[str]:
