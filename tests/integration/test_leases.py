@@ -187,7 +187,7 @@ def test_a_drain_waits_for_another_run_and_plans_anew_after_it(lab: Lab, operato
     for host in ("h2", "h3"):
         assert operator.run_module(host, "host_lease", **{**NIGHTLY, "name": host}).status == 0
     drain = operator.start("drain_host", **ONLY_IDLE, drain_host_wait_s=120)
-    drain.await_text("Take the hosts for this run")
+    drain.await_text(r"lease \| Take the hosts")
     drain.await_text("1 guest .* leaves h1")
     closed = operator.run_module("h2", "host_maintenance", name="h2", state="cordoned", owner="bob")
     assert closed.status == 0, closed.text
