@@ -116,7 +116,7 @@ releases: tools
 	@$(ROOT) -m soak.releases --junit-xml $(JUNIT)/releases.xml $(ARGS)
 
 .PHONY: soak
-soak: tools ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; an hour)
+soak: tools ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; over an hour)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)
 
 ##

@@ -87,6 +87,7 @@ def test_the_host_to_drain_is_unreachable(lab: Lab, operator: Operator) -> None:
     assert "h1 could not be taken for this run" in drain.words
 
 
+@pytest.mark.soak
 def test_another_host_is_unreachable(lab: Lab, operator: Operator) -> None:
     operator.set_host("h2", ansible_port=1)
     drain = operator.run("drain_host", "--check", drain_host_name="h1")
@@ -110,6 +111,7 @@ def test_the_host_to_drain_is_without_libvirt(lab: Lab, operator: Operator) -> N
 # ---- guests and destinations -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_unknown_guest_is_excluded(lab: Lab, operator: Operator) -> None:
     drain = operator.run("drain_host", "--check", drain_host_name="h1", drain_host_exclude=["no-such-guest"])
     assert drain.status != 0, drain.text
@@ -123,6 +125,7 @@ def test_no_memory_anywhere(lab: Lab, operator: Operator) -> None:
     )
 
 
+@pytest.mark.soak
 def test_a_guest_that_is_shut_off_stays_and_a_host_that_is_closed_gets_none(lab: Lab, operator: Operator) -> None:
     host = lab.host("h1")
     host.ssh(
@@ -141,6 +144,7 @@ def test_a_guest_that_is_shut_off_stays_and_a_host_that_is_closed_gets_none(lab:
         mend(lab)
 
 
+@pytest.mark.soak
 def test_encryption_without_a_certificate(lab: Lab, operator: Operator) -> None:
     for host in lab.hosts.values():
         host.ssh("for d in /etc/pki/qemu /etc/pki/libvirt-vnc; do [ ! -e $d ] || mv $d $d.hidden; done", check=True)
@@ -159,6 +163,7 @@ def test_encryption_without_a_certificate(lab: Lab, operator: Operator) -> None:
 # ---- someone else's --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.soak
 def test_maintenance_of_someone_else_is_not_taken_over(lab: Lab, operator: Operator) -> None:
     mine = {"state": "cordoned", "owner": "bob@admin2", "reason": "do not touch"}
     assert operator.run_module("h1", "host_maintenance", name="h1", **mine).status == 0

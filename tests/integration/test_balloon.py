@@ -152,6 +152,7 @@ def journal(lab: Lab, number: int) -> dict[str, dict[str, Any]]:
     return {entry["event"]: entry["data"] for entry in map(json.loads, text.splitlines())}
 
 
+@pytest.mark.soak
 def test_what_a_guest_does_not_need_stays_behind(lab: Lab, operator: Operator, spare: Spare) -> None:
     outcome = start(operator, plan(lab, GUEST, spare.uuid, 1)).finish()
     assert outcome.status == 0, outcome.text
@@ -171,6 +172,7 @@ def test_what_a_guest_does_not_need_stays_behind(lab: Lab, operator: Operator, s
     assert (checked.memory_found_bad, checked.memory_checked > 0) == (0, True)
 
 
+@pytest.mark.soak
 def test_a_guest_gets_its_memory_back_after_its_run_was_killed(lab: Lab, operator: Operator, spare: Spare) -> None:
     h1 = lab.host("h1")
     taking = start(operator, plan(lab, GUEST, spare.uuid, 3), free_memory="auto")

@@ -40,6 +40,7 @@ def test_stop_names_them_and_leaves_all_as_it_was(blocked: Lab, operator: Operat
     assert '"state": "active"' in blocked.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
 
 
+@pytest.mark.soak
 def test_skip_moves_the_others_and_the_remedy_works(blocked: Lab, operator: Operator) -> None:
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_on_blocked="skip")
     assert drain.status == 0, drain.text
@@ -59,6 +60,7 @@ def test_skip_moves_the_others_and_the_remedy_works(blocked: Lab, operator: Oper
     assert '"state": "maintenance"' in blocked.host("h1").ssh("cat /var/lib/kvmops/maintenance.json").stdout
 
 
+@pytest.mark.soak
 def test_a_guest_can_be_left_out_on_purpose(lab: Lab, operator: Operator) -> None:
     drain = operator.run(
         "drain_host", "--check", drain_host_name="h1", drain_host_exclude="domains[?metadata.group.apart=='web']"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from harness import actual_state
 from harness.operator import Operator
 from lab import Lab, in_parallel
@@ -37,6 +39,7 @@ def test_check_shows_the_plan_and_touches_nothing(lab: Lab, operator: Operator) 
     assert operator.reports() == []
 
 
+@pytest.mark.soak
 def test_check_needs_no_way_to_write(lab: Lab, operator: Operator) -> None:
     """With libvirt's writable socket gone from every host, a drain is impossible and its check is not."""
     in_parallel(lambda host: host.ssh(HIDE, check=True), lab.hosts.values())
@@ -48,6 +51,7 @@ def test_check_needs_no_way_to_write(lab: Lab, operator: Operator) -> None:
     assert actual_state.running_processes(lab, "h1") == 4
 
 
+@pytest.mark.soak
 def test_check_of_a_restore_and_of_one_move(lab: Lab, operator: Operator) -> None:
     before, places = traces(lab), actual_state.everywhere(lab)
     move = operator.run_module(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
@@ -52,6 +54,7 @@ def test_two_of_four_hosts_are_emptied_and_nobody_notices(lab: Lab, rack_operato
     assert actual_state.everywhere(lab) == where
 
 
+@pytest.mark.soak
 def test_all_hosts_are_cordoned_or_none(lab: Lab, rack_operator: Operator) -> None:
     before = actual_state.everywhere(lab)
     close = {"name": "h2", "state": "cordoned", "owner": "bob", "reason": "new disks"}
@@ -64,6 +67,7 @@ def test_all_hosts_are_cordoned_or_none(lab: Lab, rack_operator: Operator) -> No
     assert actual_state.everywhere(lab) == before
 
 
+@pytest.mark.soak
 def test_nothing_is_emptied_that_was_not_named(lab: Lab, rack_operator: Operator) -> None:
     unnamed = rack_operator.run("evacuate", **QUICKLY)
     assert unnamed.status == 2, unnamed.text

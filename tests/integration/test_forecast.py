@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
@@ -51,6 +53,7 @@ def test_a_check_forecasts_from_what_was_measured_and_moves_nothing(lab: Lab, op
     assert actual_state.everywhere(lab) == places
 
 
+@pytest.mark.soak
 def test_a_check_without_a_measurement_says_so_and_how_to_get_one(lab: Lab, operator: Operator) -> None:
     check = operator.run("drain_host", "--check", drain_host_name="h1")
     assert check.status == 0, check.text
@@ -59,6 +62,7 @@ def test_a_check_without_a_measurement_says_so_and_how_to_get_one(lab: Lab, oper
     assert lab.host("h1").ssh("ls /var/lib/kvmops 2>/dev/null || true").stdout.split() == []
 
 
+@pytest.mark.soak
 def test_a_report_holds_the_forecast_against_what_came_true(lab: Lab, operator: Operator) -> None:
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_measure_s=8)
     assert drain.status == 0, drain.text
@@ -83,6 +87,7 @@ def test_a_report_holds_the_forecast_against_what_came_true(lab: Lab, operator: 
     assert actual_state.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
 
 
+@pytest.mark.soak
 def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: Lab, operator: Operator) -> None:
     places = actual_state.everywhere(lab)
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_intent={"deadline_s": 1, "bandwidth_mib_s": 8})
@@ -95,6 +100,7 @@ def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: La
     assert actual_state.everywhere(lab) == places
 
 
+@pytest.mark.soak
 def test_a_guest_that_cannot_be_measured_is_moved_all_the_same(lab: Lab, operator: Operator) -> None:
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_measure_s=-1)
     assert drain.status == 0, drain.text
@@ -105,6 +111,7 @@ def test_a_guest_that_cannot_be_measured_is_moved_all_the_same(lab: Lab, operato
     assert [row["forecast"]["measured_at"] for row in report["guests"]] == [None] * len(LEAVING)
 
 
+@pytest.mark.soak
 def test_measuring_can_be_left_out(lab: Lab, operator: Operator) -> None:
     check = operator.run(
         "drain_host", drain_host_name="h1", drain_host_measure_s=0, drain_host_intent={"deadline_s": 1}

@@ -79,6 +79,7 @@ def test_a_killed_controller_loses_nothing(slowly: Lab, operator: Operator) -> N
     check_nobody_lost(slowly, boots)
 
 
+@pytest.mark.soak
 def test_a_run_after_a_kill_joins_the_one_that_is_still_at_work(slowly: Lab, operator: Operator) -> None:
     drain = operator.start("drain_host", drain_host_name="h1")
     moving_guest(drain)
@@ -92,6 +93,7 @@ def test_a_run_after_a_kill_joins_the_one_that_is_still_at_work(slowly: Lab, ope
     assert actual_state.active_on(slowly, "h1") == []
 
 
+@pytest.mark.soak
 def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
@@ -112,6 +114,7 @@ def test_ctrl_c_lets_the_moving_guest_arrive_and_starts_no_other(slowly: Lab, op
     check_nobody_lost(slowly, boots)
 
 
+@pytest.mark.soak
 def test_a_killed_job_on_the_host_leaves_the_move_to_libvirt(slowly: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(slowly)
     drain = operator.start("drain_host", drain_host_name="h1")
@@ -127,6 +130,7 @@ def test_a_killed_job_on_the_host_leaves_the_move_to_libvirt(slowly: Lab, operat
     check_nobody_lost(slowly, boots)
 
 
+@pytest.mark.soak
 def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(slowly)
     move = operator.start_module(
@@ -143,6 +147,7 @@ def test_a_move_of_one_guest_is_aborted_by_ctrl_c(slowly: Lab, operator: Operato
     assert actual_state.places(slowly)["busy"] == "h1"
 
 
+@pytest.mark.soak
 def test_a_guest_that_is_migrating_already_is_awaited(slowly: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(slowly)
     by_hand = "virsh migrate --live --p2p --persistent --undefinesource shy qemu+ssh://root@h2/system"

@@ -64,6 +64,7 @@ def test_hosts_and_guests_are_found_through_ssh_alone(lab: Lab, operator: Operat
     assert groups["guests_home_h2"] == ["web-two"]
 
 
+@pytest.mark.soak
 def test_a_host_that_is_down_is_left_out_or_is_an_error(inventory: Inventory) -> None:
     uris = {**inventory.uris, "h2": inventory.uris["h2"].replace("root@", "nobody-there@")}
     left_out = inventory.look(uris=uris, via="ssh")
@@ -75,6 +76,7 @@ def test_a_host_that_is_down_is_left_out_or_is_an_error(inventory: Inventory) ->
     assert "hypervisors" not in json.loads(strict.stdout)
 
 
+@pytest.mark.soak
 def test_snapshots_that_were_saved_give_the_same_groups(operator: Operator, inventory: Inventory) -> None:
     saved = inventory.folder / "saved"
     saved.mkdir()

@@ -111,6 +111,7 @@ def test_the_second_is_told_who_has_a_host_and_keeps_none(lab: Lab, team: Team) 
     assert second.total("changed") == 0
 
 
+@pytest.mark.soak
 def test_the_second_waits_and_has_the_host_with_a_higher_number(lab: Lab, team: Team) -> None:
     first = team.start("alice", ["h2", "h3"], work=str(team.work))
     first.await_text("has h2 and h3")
@@ -125,6 +126,7 @@ def test_the_second_waits_and_has_the_host_with_a_higher_number(lab: Lab, team: 
     assert lease(lab, "h2")["fence"] > before
 
 
+@pytest.mark.soak
 def test_a_killed_controllers_lease_ends_and_its_late_move_is_refused(lab: Lab, operator: Operator) -> None:
     mine = {"owner": "alice", "run": "drain-h1", "ttl_s": 1}
     taken = operator.run_module("h1", "host_lease", **mine)
@@ -153,6 +155,7 @@ def test_a_killed_controllers_lease_ends_and_its_late_move_is_refused(lab: Lab, 
     )
 
 
+@pytest.mark.soak
 def test_a_lease_that_is_garbage_keeps_all_out_until_it_is_broken(lab: Lab, operator: Operator) -> None:
     lab.host("h2").ssh("mkdir -p /var/lib/kvmops && echo garbage > /var/lib/kvmops/lease.json", check=True)
     mine = {"owner": "alice", "run": "drain-h2", "name": "h2"}
@@ -182,6 +185,7 @@ def test_a_drain_of_hosts_that_another_run_has_leaves_all_as_it_was(lab: Lab, op
     assert "h3 could not be taken for this run" in home.words
 
 
+@pytest.mark.soak
 def test_a_drain_waits_for_another_run_and_plans_anew_after_it(lab: Lab, operator: Operator) -> None:
     """Bob has h2 and h3, one of which the drain wants, and closes h2 before he is done."""
     for host in ("h2", "h3"):

@@ -58,6 +58,7 @@ def oddly_named(lab: Lab) -> Lab:
     return lab
 
 
+@pytest.mark.soak
 def test_they_move_and_come_home(oddly_named: Lab, operator: Operator) -> None:
     ordinary = [guest.name for guest in oddly_named.guests.values() if guest.home == "h1"]
     for name in BY_NAME:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.operator import Operator
 from lab import Lab
 
@@ -33,6 +35,7 @@ def test_filtered_ports_are_found_and_the_remedy_named(lab: Lab, operator: Opera
     assert "Guests cannot be moved everywhere yet: " in proof.words
 
 
+@pytest.mark.soak
 def test_a_pulled_cable_is_found_at_both_ends(lab: Lab, operator: Operator) -> None:
     lab.fault.cut_link("h3", "migration")
     proof = operator.run("preflight", preflight_timeout_s=4)
@@ -45,6 +48,7 @@ def test_a_pulled_cable_is_found_at_both_ends(lab: Lab, operator: Operator) -> N
     assert "virsh -c qemu+ssh://root@h3/system version" in proof.words
 
 
+@pytest.mark.soak
 def test_a_stopped_daemon_is_found(lab: Lab, operator: Operator) -> None:
     lab.host("h2").ssh("systemctl stop 'libvirtd*.socket' libvirtd.service", check=True)
     proof = operator.run("preflight")

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
@@ -61,6 +63,7 @@ def test_a_skewed_cluster_is_evened_out_by_a_plan_that_was_agreed_to(lab: Lab, r
     assert plans(operator.folder / "plans")[1].get("failures") == "0"
 
 
+@pytest.mark.soak
 def test_who_moved_a_short_while_ago_rests(lab: Lab, operator: Operator) -> None:
     """Two guests are sent to h2, where they are too many, and nobody else may mend it."""
     closed = {"name": "h3", "owner": "bob"}

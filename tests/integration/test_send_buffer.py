@@ -16,6 +16,8 @@ from harness.ansible import Running
 from harness.operator import Operator
 from lab import Host, Lab
 
+pytestmark = pytest.mark.soak
+
 #: Slow enough for a look at the connection while a guest moves.
 SLOW_MBIT = 60
 #: A connection with a limit of 128 KiB goes a little beyond it; one without holds half a megabyte and more.

@@ -50,10 +50,15 @@ PARTS = (
     Part(
         "integration",
         "All other integration tests that take long.",
-        10,
-        _integration("tests/integration", select="not test_faults and not test_rolling_upgrade"),
+        18,
+        _integration("tests/integration", select="not test_faults and not test_rolling_upgrade and not test_interrupt"),
     ),
-    Part("lab", "The lab is killed while it starts, at different moments.", 4, _integration("tests/lab/tests")),
+    Part(
+        "lab",
+        "The faults that the lab can make, and a lab that is killed while it starts.",
+        6,
+        _integration("tests/lab/tests"),
+    ),
     Part(
         "interrupt",
         "Tests that depend on timing, three times: a killed controller, a killed job, Ctrl-C.",

@@ -46,7 +46,7 @@ class HypervisorQuery:
     """How hypervisors are asked.
 
     Attributes:
-        via: one of L(WAYS), or C(auto) for the first that is there.
+        via: one of L(ACCESS), or C(auto) for the first that is there.
         ssh_args: further arguments of ssh.
         timeout_s: how long one hypervisor may take.
     """
