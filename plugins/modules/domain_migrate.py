@@ -131,6 +131,23 @@ migration:
       description: Rounds of pre-copy.
       type: int
       returned: always
+    corrected:
+      description: What was put right after the move, such as the mark that the guest starts with its host.
+      type: list
+      elements: str
+      returned: always
+    notes:
+      description: What is worth knowing about the move, and needs nothing to be done.
+      type: list
+      elements: str
+      returned: always
+    faults:
+      description:
+        - What is still wrong although the guest is where it should be. Each has C(code), C(reason) and C(remedy), which
+          is the command that puts it right.
+      type: list
+      elements: dict
+      returned: always
 """
 
 import contextlib

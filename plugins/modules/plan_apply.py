@@ -230,6 +230,23 @@ results:
       description: Why so.
       type: str
       returned: always
+    corrected:
+      description: What was put right after the move, such as the mark that the guest starts with its host.
+      type: list
+      elements: str
+      returned: always
+    notes:
+      description: What is worth knowing about the move, and needs nothing to be done.
+      type: list
+      elements: str
+      returned: always
+    faults:
+      description:
+        - What is still wrong although the guest is where it should be. Each has C(code), C(reason) and C(remedy), which
+          is the command that puts it right.
+      type: list
+      elements: dict
+      returned: always
 changes:
   description: What has changed since the plan was made, each with C(code), C(reason) and C(remedy).
   returned: when O(snapshots) shows that the plan no longer fits the cluster
@@ -365,6 +382,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
         with Connections(read_only=False) as writable:
             module_common.give_back_memory(writable, settings, journal, progress)
+            module_common.hand_over_left_settings(writable, settings, steps, journal, progress)
             yield module_common.mover(writable, settings, journal, progress, stop.aborting, stop.stopping, preparation)
 
     with lease_kept(module.params, name):

@@ -229,6 +229,15 @@ def domain_xml(
     return ET.tostring(root, encoding="unicode")
 
 
+def checkpoint_xml(name: str, uuid: str) -> str:
+    root = ET.Element("domaincheckpoint")
+    ET.SubElement(root, "name").text = name
+    disks = ET.SubElement(root, "disks")
+    ET.SubElement(disks, "disk", name="vda", checkpoint="bitmap", bitmap=name)
+    ET.SubElement(ET.SubElement(root, "domain"), "uuid").text = uuid
+    return ET.tostring(root, encoding="unicode")
+
+
 class Host:
     """One hypervisor: what a test sets up and looks at."""
 
@@ -266,6 +275,10 @@ class Host:
         self.incompatible_cpus: dict[str, str] = {}
         #: every CPU that was asked about
         self.compared: list[str] = []
+        #: checkpoints whose bitmap no disk has here
+        self.lost_bitmaps: list[str] = []
+        #: guests whose TPM has its state here
+        self.tpm_states: set[str] = set()
         #: active storage pools and networks
         self.pools: list[str] = []
         self.networks: list[str] = []
@@ -313,7 +326,7 @@ class Guest:
 
     SETTINGS = (
         *("state", "persistent", "autostart", "snapshots", "rss_kib", "unused_kib"),
-        *("block", "vanished", "stuck", "heeds"),
+        *("block", "vanished", "stuck", "heeds", "managed_save", "checkpoints", "agent"),
     )
 
     def __init__(
@@ -333,6 +346,9 @@ class Guest:
         vanished: bool = False,
         stuck: bool = False,
         heeds: bool = True,
+        managed_save: bool = False,
+        checkpoints: t.Sequence[str] = (),
+        agent: bool = False,
     ) -> None:
         self.host = host
         self.name = name
@@ -354,6 +370,17 @@ class Guest:
         self.stuck = stuck
         #: shuts down when it is asked to
         self.heeds = heeds
+        #: its memory was saved when it was off, and is loaded at its next start
+        self.managed_save = managed_save
+        #: descriptions of its checkpoints by name, in the order in which they were made
+        self.checkpoints = {name: checkpoint_xml(name, uuid) for name in checkpoints}
+        #: its agent answers; what it was asked
+        self.agent = agent
+        self.agent_calls: list[tuple[str, t.Any]] = []
+        #: raised in place of the agent's answer
+        self.agent_error: libvirtError | None = None
+        #: by source of addresses, what libvirt's interfaceAddresses returns
+        self.addresses: dict[int, dict[str, t.Any]] = {}
         #: why it does not start, if it does not
         self.start_error: libvirtError | None = None
         self.job: Job | None = None
@@ -785,14 +812,55 @@ class Domain:
 
     def setAutostart(self, autostart: int) -> int:  # noqa: N802
         self._write("virDomainSetAutostart")
-        self.guest().autostart = bool(autostart)
+        guest = self.guest()
+        if not guest.persistent:
+            raise invalid("cannot set autostart for transient domain")
+        guest.autostart = bool(autostart)
         return 0
+
+    def listAllCheckpoints(self, flags: int = 0) -> list[Checkpoint]:  # noqa: N802
+        return [Checkpoint(self, name) for name in self.guest().checkpoints]
+
+    def checkpointCreateXML(self, xmlDesc: str, flags: int = 0) -> Checkpoint:  # noqa: N802, N803
+        self._write("virDomainCheckpointCreateXML")
+        guest = self.guest()
+        name = ET.fromstring(xmlDesc).findtext("name") or ""
+        wanted = c.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | c.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+        if flags != wanted:
+            raise libvirtError("the stand-in defines checkpoints anew, and checks them, only", c.VIR_ERR_INVALID_ARG)
+        if name in guest.host.lost_bitmaps:
+            raise libvirtError(
+                f"checkpoint inconsistent: missing or broken bitmap '{name}' for disk 'vda'",
+                c.VIR_ERR_CHECKPOINT_INCONSISTENT,
+            )
+        guest.checkpoints[name] = xmlDesc
+        return Checkpoint(self, name)
+
+    def setTime(self, time: dict[str, int] | None = None, flags: int = 0) -> int:  # noqa: N802
+        self._write("virDomainSetTime")
+        guest = self._running_guest()
+        if guest.agent_error is not None:
+            raise guest.agent_error
+        if not guest.agent:
+            raise libvirtError(
+                "argument unsupported: QEMU guest agent is not configured", c.VIR_ERR_ARGUMENT_UNSUPPORTED
+            )
+        guest.agent_calls.append(("setTime", (time, flags)))
+        return 0
+
+    def interfaceAddresses(self, source: int, flags: int = 0) -> dict[str, t.Any]:  # noqa: N802
+        guest = self._running_guest()
+        if source == c.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT and not guest.agent:
+            raise libvirtError(
+                "argument unsupported: QEMU guest agent is not configured", c.VIR_ERR_ARGUMENT_UNSUPPORTED
+            )
+        return guest.addresses.get(source, {})
 
     def snapshotNum(self, flags: int = 0) -> int:  # noqa: N802
         return self.guest().snapshots
 
     def hasManagedSaveImage(self, flags: int = 0) -> int:  # noqa: N802
-        return 0
+        return int(self.guest().managed_save)
 
     def blockJobInfo(self, path: str, flags: int = 0) -> dict[str, t.Any]:  # noqa: N802
         return self._running_guest().block_jobs.get(path, {})
@@ -829,8 +897,17 @@ class Domain:
     def undefineFlags(self, flags: int = 0) -> int:  # noqa: N802
         self._write("virDomainUndefineFlags")
         guest = self.guest()
-        guest.persistent = False
+        if not guest.persistent:
+            raise invalid("cannot undefine transient domain")
+        if guest.managed_save and not flags & c.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE:
+            raise invalid("Refusing to undefine while domain managed save image exists")
+        if not guest.active and guest.checkpoints and not flags & c.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA:
+            raise invalid(f"cannot delete inactive domain with {len(guest.checkpoints)} checkpoints")
+        # The autostart link and the definition go together.
+        guest.persistent = guest.autostart = False
         if not guest.active:
+            if not flags & c.VIR_DOMAIN_UNDEFINE_KEEP_TPM:
+                guest.host.tpm_states.discard(guest.uuid)
             del guest.host.guests[guest.uuid]
         return 0
 
@@ -998,6 +1075,22 @@ class Domain:
         return job
 
 
+class Checkpoint:
+    """A ``virDomainCheckpoint``."""
+
+    def __init__(self, domain: Domain, name: str) -> None:
+        self._domain = domain
+        self._name = name
+
+    def getName(self) -> str:  # noqa: N802
+        return self._name
+
+    def getXMLDesc(self, flags: int = 0) -> str:  # noqa: N802
+        if flags & c.VIR_DOMAIN_CHECKPOINT_XML_SECURE:
+            self._domain.connect().must_not_be_read_only("virDomainCheckpointGetXMLDesc")
+        return self._domain.guest().checkpoints[self._name]
+
+
 class Job:
     """A migration under way; the test decides what happens next."""
 
@@ -1048,10 +1141,16 @@ class Job:
             params.get("destination_xml", guest.xml),
             state=(c.VIR_DOMAIN_PAUSED, c.VIR_DOMAIN_PAUSED_MIGRATION),
             persistent=before is not None and before.persistent,
+            # What the destination kept of an earlier definition; the source's mark and checkpoints do not come along.
+            autostart=before is not None and before.autostart,
+            managed_save=before is not None and before.managed_save,
+            agent=guest.agent,
             rss_kib=guest.rss_kib,
             unused_kib=guest.unused_kib,
             block=guest.block,
         )
+        self.destination_guest.checkpoints = dict(before.checkpoints) if before is not None else {}
+        self.destination_guest.addresses = guest.addresses
         self.destination_guest.job = self
         destination.guests[guest.uuid] = self.destination_guest
         destination.lifecycle(self.destination_guest, c.VIR_DOMAIN_EVENT_STARTED, c.VIR_DOMAIN_EVENT_STARTED_MIGRATED)
@@ -1110,6 +1209,7 @@ class Job:
             gone.state = (c.VIR_DOMAIN_SHUTOFF, c.VIR_DOMAIN_SHUTOFF_MIGRATED)
             gone.persistent = gone.persistent and not self.flags & c.VIR_MIGRATE_UNDEFINE_SOURCE
             if not gone.persistent:
+                gone.autostart, gone.checkpoints = False, {}
                 self.source.guests.pop(gone.uuid, None)
         if not paused:
             self._lifecycle_destination(c.VIR_DOMAIN_EVENT_RESUMED, c.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)

@@ -157,6 +157,15 @@ def quoted(name: str) -> str:
     return "'" + name.replace("'", "'\\''") + "'"
 
 
+def undefine_command(name: str, *, tpm: bool) -> str:
+    """The command that removes a left definition. It keeps what the guest needs where it runs.
+
+    >>> undefine_command("web1", tpm=True)
+    'virsh undefine --keep-nvram --keep-tpm web1'
+    """
+    return f"virsh undefine --keep-nvram {'--keep-tpm ' if tpm else ''}{quoted(name)}"
+
+
 def definition_faults(name: str, source: Side, destination: Side, *, persistent_before: bool) -> list[str]:
     """What is wrong with the definitions after a move, in words: one at the destination, none left at the source."""
     faults = []

@@ -86,6 +86,9 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
         "kept_downtime": _kept(got, accepted),
         "refusals": list(got.get("refusals") or []),
         "error": got.get("error"),
+        "corrected": list(got.get("corrected") or []),
+        "notes": list(got.get("notes") or []),
+        "faults": list(got.get("faults") or []),
     }
 
 
@@ -99,6 +102,7 @@ def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list
     """Return sentences, the most urgent first: what may be lost, what failed, what was refused, what is left."""
     todo = [_unclear(row) for row in guests if row["outcome"] == "unclear"]
     todo.extend(_failed(row) for row in guests if row["outcome"] == "failed")
+    todo.extend(faulty for row in guests if row["outcome"] in GOOD for faulty in _faulty(row))
     todo.extend(_refused(row) for row in guests if row["outcome"] == "refused")
     for stay in stuck:
         todo.extend(
@@ -120,6 +124,11 @@ def _unclear(row: t.Mapping[str, t.Any]) -> str:
 
 def _failed(row: t.Mapping[str, t.Any]) -> str:
     return f"{row['guest']} still runs on {row['source']}: its move to {row['destination']} failed{_because(row)}."
+
+
+def _faulty(row: t.Mapping[str, t.Any]) -> list[str]:
+    """What is wrong with a guest that is where it should be."""
+    return [f"{row['guest']} runs on {row['destination']}, but {_end(sentence(fault))}" for fault in row["faults"]]
 
 
 def _refused(row: t.Mapping[str, t.Any]) -> str:

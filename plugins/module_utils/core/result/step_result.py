@@ -9,6 +9,10 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import (
+    Corrections,
+    faults_in_words,
+)
 
 #: A step of a plan, and what became of it, as plain JSON.
 Step = dict[str, t.Any]
@@ -69,4 +73,19 @@ def step_result(  # noqa: PLR0913 - a result has that many parts, and each is na
         "downtime_ms": downtime_ms,
         "iterations": iterations,
         "forecast": None if forecast is None else dict(forecast),
+        "corrected": [],
+        "notes": [],
+        "faults": [],
+    }
+
+
+def corrected_result(result: Result, corrections: Corrections) -> Result:
+    """The result of a guest that is at its destination, with what was put right and what is still wrong with it."""
+    faults = [*result["faults"], *corrections.faults]
+    return {
+        **result,
+        "error": faults_in_words(faults) or result["error"],
+        "corrected": [*result["corrected"], *corrections.done],
+        "notes": [*result["notes"], *corrections.notes],
+        "faults": faults,
     }

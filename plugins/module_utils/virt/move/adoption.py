@@ -15,12 +15,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
-    persistent_definition,
-    repair_definitions,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
+    SourceSettings,
+    forget,
+    on_record,
+    settings_of_sent,
+)
 
 ENDED_ELSEWHERE = "the migration in flight took it to another host, or it was shut down meanwhile"
 
@@ -49,13 +52,14 @@ class Adoption:
         """
         step = move.step
         move.log.tell("run.attached", "pre-copy", "a migration is already in flight; waiting for its end")
-        definition, elapsed_s = None, 0.0
+        state_dir = self._context.settings.state_dir
+        settings, elapsed_s = on_record(state_dir, step) or SourceSettings(), 0.0
         # The migration may end at any moment. Then both sides say what became of the guest.
         with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
             domain = self._hosts.domain(step)
-            definition = persistent_definition(domain)
+            settings = settings_of_sent(state_dir, step, domain)
             elapsed_s = domain.jobStats().get("time_elapsed", 0) / 1000
-        decision = self._choice.decide_adopted(step, persistent=definition is not None)
+        decision = self._choice.decide_adopted(step, persistent=settings.definition is not None)
         control_loop = self._verification.control_loop(move, Control(decision), elapsed_s)
         ending = MigrationEnding(elapsed_s=elapsed_s)
         evidence = DestinationEvidence(events=self._hosts.destination_events(step))
@@ -65,5 +69,7 @@ class Adoption:
                 move, ending, control_loop, evidence, ended=ENDED_ELSEWHERE
             )
         if verdict.kind == "moved":
-            return move.log.moved(ending, *repair_definitions(self._context, step, here, there, definition))
+            return move.log.moved(ending, complete(self._context, step, here, there, settings))
+        if verdict.kind == "stayed":
+            forget(state_dir, step)
         return move.log.not_moved(ending, verdict)

@@ -22,6 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import pa
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import SourceSettings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Attempt:
         answers: of both hosts, just before it.
         appraised: what it is to cost.
         decision: how it is done.
-        definition: the guest's persistent definition before it, or None for a guest without one.
+        source_settings: what the source kept of the guest before it.
         job: the libvirt call.
         may_restart: whether another attempt may follow for a forecast that was wrong.
     """
@@ -42,7 +43,7 @@ class Attempt:
     answers: Answers
     appraised: Appraisal
     decision: Decision
-    definition: str | None
+    source_settings: SourceSettings
     job: MigrationJob
     may_restart: bool = True
 

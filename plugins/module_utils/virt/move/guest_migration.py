@@ -14,15 +14,17 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.endi
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
-    persistent_definition,
-    repair_definitions,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import FallbackHistory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice, with_time_left
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
+    forget,
+    keep,
+    source_settings,
+)
 
 
 class GuestMigration:
@@ -60,11 +62,12 @@ class GuestMigration:
         """
         step, answers, appraised = move.step, admitted.answers, admitted.appraised
         decision = self._choice.decide(step, answers, appraised)
-        definition = persistent_definition(self._hosts.domain(step))
-        attempt = Attempt(move, answers, appraised, decision, definition, migration_job(self._context, step, decision))
+        settings = source_settings(self._hosts.domain(step))
+        attempt = Attempt(move, answers, appraised, decision, settings, migration_job(self._context, step, decision))
         instance = self._limits.qemu_instance(step)
         self._context.check_may_begin(move)
-        move.log.begin(decision, instance)
+        keep(self._context.settings.state_dir, step, settings)
+        move.log.begin(decision, instance, autostart=settings.autostart)
         return attempt
 
     def migrate(self, attempt: Attempt) -> Result:
@@ -74,11 +77,13 @@ class GuestMigration:
             verdict, here, there, ending = self._run.run(attempt)
             log = attempt.move.log
             if verdict.kind == "moved":
-                repaired, fault = repair_definitions(self._context, attempt.move.step, here, there, attempt.definition)
+                corrections = complete(self._context, attempt.move.step, here, there, attempt.source_settings)
                 attempt.calibrate(self._context.settings, ending)
-                return log.moved(ending, repaired, fault)
+                return log.moved(ending, corrections)
             following = self._fall_back(attempt, history, ending) if verdict.kind == "stayed" else None
             if following is None:
+                if verdict.kind == "stayed":
+                    forget(self._context.settings.state_dir, attempt.move.step)
                 return log.not_moved(ending, verdict)
             attempt = following
 

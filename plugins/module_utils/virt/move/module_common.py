@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
@@ -23,6 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.repo
     ProgressWriter,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import hand_over_left
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import give_back_all
@@ -128,6 +131,31 @@ def give_back_memory(
         progress.write(phase, message, level=level)
 
     give_back_all(shared.state_dir, connection.lookupByUUIDString, told)
+
+
+def hand_over_left_settings(
+    connections: Connections,
+    shared: Settings,
+    steps: t.Sequence[Step],
+    journal: JournalWriter | None,
+    progress: ProgressWriter,
+) -> None:
+    """Set at the destination what runs that died had on record of guests that they sent.
+
+    A guest that has a step in this run is left to its step.
+    """
+    hosts, own = Hosts(connections, shared), {step["guest"]["uuid"] for step in steps}
+    for uuid in kept_settings.guests(shared.state_dir):
+        kept = None if uuid in own else kept_settings.read(shared.state_dir, uuid)
+        corrections = None if kept is None else hand_over_left(hosts, shared.state_dir, kept)
+        if kept is None or corrections is None:
+            continue
+        if journal:
+            with contextlib.suppress(OSError):
+                journal.write("settings.handed_over", uuid=uuid, corrected=corrections.done)
+        what = "; ".join([*corrections.done, *(sentence(fault) for fault in corrections.faults)])
+        if what:
+            progress.write("setup", f"{kept['name']} was moved by a run that died: {what}")
 
 
 def diff(results: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

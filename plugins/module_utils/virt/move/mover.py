@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
@@ -20,14 +21,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission
     Refuse,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import (
-    persistent_definition,
-    repair_definitions,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
+    SourceSettings,
+    on_record,
+    settings_of_sent,
 )
 
 
@@ -90,13 +93,23 @@ class GuestMover:
         return self._prepare_and_migrate(move, admitted)
 
     def _close(self, move: Move, known: Close) -> Result:
-        """Close a step without a move. A run that died just after one may have left the definition behind."""
-        result, here, there = known.result, known.here, known.there
-        if result["outcome"] == "already_there" and here.persistent and here.state_reason == "migrated":
+        """Close a step without a move. A run that died just after one may have left something undone."""
+        if known.result["outcome"] != "already_there":
+            return move.log.close(known.result)
+        settings = self._left_settings(move.step, known)
+        if settings is None:
+            return move.log.close(known.result)
+        return move.log.close(known.result, complete(self._context, move.step, known.here, known.there, settings))
+
+    def _left_settings(self, step: Step, known: Close) -> SourceSettings | None:
+        """What the source kept of a guest that has left it, as far as it is still known; None where nothing is."""
+        state_dir = self._context.settings.state_dir
+        if known.here.persistent and known.here.state_reason == "migrated":
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                definition = persistent_definition(self._context.hosts.domain(move.step))
-                _done, result["error"] = repair_definitions(self._context, move.step, here, there, definition)
-        return move.log.close(result)
+                left = settings_of_sent(state_dir, step, self._context.hosts.domain(step))
+                # The mark may have been set at the destination since. That the left definition has none says nothing.
+                return dataclasses.replace(left, autostart=left.autostart or None)
+        return on_record(state_dir, step)
 
     def _prepare_and_migrate(self, move: Move, admitted: Proceed) -> Result:
         """Migrate the guest, with what has to be done to it before and after."""

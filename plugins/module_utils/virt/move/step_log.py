@@ -9,8 +9,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Verdict
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import (
+    Result,
+    Step,
+    corrected_result,
+    step_result,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
@@ -39,6 +45,7 @@ class StepLog:
         self._started = clock()
         self._started_at = reporter.now()
         self._decision: Decision | None = None
+        self._autostart: bool | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -51,14 +58,15 @@ class StepLog:
         """Write a remark about the move under way."""
         self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
 
-    def begin(self, decision: Decision, before: QemuInstance) -> None:
+    def begin(self, decision: Decision, before: QemuInstance, *, autostart: bool | None = None) -> None:
         """Write that the first attempt begins.
 
         Args:
             decision: how the guest is moved.
             before: the QEMU that holds the guest now.
+            autostart: whether the guest starts with its host; None where that is not known.
         """
-        self._decision = decision
+        self._decision, self._autostart = decision, autostart
         # Time that the step has waited does not count as part of the move.
         self._started, self._started_at = self._clock(), self._reporter.now()
         self._tell_start(decision, before)
@@ -75,6 +83,7 @@ class StepLog:
             downtime_ms=decision.downtime_ms,
             forecast=decision.choice,
             intent=self._step["intent"],
+            autostart=self._autostart,
             **before.data(),
         )
 
@@ -114,8 +123,8 @@ class StepLog:
             iterations=ending.iterations,
         )
 
-    def moved(self, ending: MigrationEnding, mended: t.Sequence[str], fault: str | None) -> Result:
-        result = self._result("moved", ending, error=fault)
+    def moved(self, ending: MigrationEnding, corrections: Corrections) -> Result:
+        result = corrected_result(self._result("moved", ending), corrections)
         figures = [f"{result['total_s']:.1f} s"]
         if result["downtime_ms"] is not None:
             figures.append(f"down {result['downtime_ms']} ms")
@@ -124,8 +133,9 @@ class StepLog:
         self.tell(
             "migration.decision",
             "done",
-            ", ".join(["moved", *figures, *mended, *filter(None, [fault])]),
+            ", ".join(["moved", *figures, *_told(corrections)]),
             action="accept",
+            corrected=corrections.done,
         )
         return result
 
@@ -148,10 +158,18 @@ class StepLog:
         """Refuse the step for an error before anything was begun. A bug is raised again."""
         return self.refuse([refusal_of(error)])
 
-    def close(self, result: Result) -> Result:
+    def close(self, result: Result, corrections: Corrections | None = None) -> Result:
+        """Write that nothing is to be moved.
+
+        Args:
+            result: of the step.
+            corrections: what was put right of a guest that is at its destination already.
+        """
         if result["outcome"] == "already_there":
-            self.tell("step.verified", "done", "already there", verdict="already_there")
-            return result
+            corrections = corrections or Corrections()
+            words = ", ".join(["already there", *_told(corrections)])
+            self.tell("step.verified", "done", words, verdict="already_there", corrected=corrections.done)
+            return corrected_result(result, corrections)
         return self.refuse(result["refusals"])
 
     def _result(self, outcome: str, ending: MigrationEnding, error: str | None = None) -> Result:
@@ -178,6 +196,11 @@ def refusal_of(error: Exception) -> Refusal:
     if why is None:
         raise error
     return why
+
+
+def _told(corrections: Corrections) -> list[str]:
+    """What was put right, and what is still wrong."""
+    return [*corrections.done, *corrections.notes, *filter(None, [corrections.error])]
 
 
 def _in_words(decision: Decision) -> str:

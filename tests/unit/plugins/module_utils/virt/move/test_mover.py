@@ -814,7 +814,8 @@ def test_a_definition_is_kept_here_as_long_as_there_is_none_there(rig, monkeypat
     assert result["outcome"] == "moved"
     assert result["error"] == (
         "it has moved, but web1 has no persistent definition on h2 and web1 is still defined on h1, and that could not"
-        " be corrected: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device"
+        " be corrected: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device: run it again; until then"
+        " web1 is gone once it is shut down on h2"
     )
     assert rig.h1.guest("web1").persistent
 
@@ -835,7 +836,7 @@ def test_a_definition_that_cannot_be_removed_here_is_told(rig, monkeypatch):
     assert result["outcome"] == "moved"
     assert result["error"] == (
         "it has moved, but web1 is still defined on h1, and that could not be corrected: Timed out during operation:"
-        " cannot acquire state change lock; remove it there before h1 is rebooted, which might start it again: virsh"
+        " cannot acquire state change lock: remove it there before h1 is rebooted, which might start it again: virsh"
         " undefine --keep-nvram web1"
     )
 

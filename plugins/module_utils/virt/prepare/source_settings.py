@@ -1,0 +1,203 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what a host keeps of a guest and libvirt does not take along: the mark that it starts with
+# its host, and its checkpoints. Read before a move, kept on record, and set at the destination after it.
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceSettings:
+    """What the source keeps of a guest.
+
+    Attributes:
+        definition: the persistent XML, or None for a guest without one, or where it is not known.
+        autostart: whether it starts with its host; None where that is not known, or it has no definition.
+        checkpoints: their descriptions, each after the one that it builds upon.
+    """
+
+    definition: str | None = None
+    autostart: bool | None = None
+    checkpoints: tuple[str, ...] = ()
+
+
+def source_settings(domain: t.Any) -> SourceSettings:
+    """What this host keeps of a guest.
+
+    Raises: libvirtError when the guest cannot be asked.
+    """
+    lib = virt.libvirt
+    checkpoints = _checkpoints(domain)
+    if not domain.isPersistent():
+        return SourceSettings(checkpoints=checkpoints)
+    definition = domain.XMLDesc(lib.VIR_DOMAIN_XML_INACTIVE | lib.VIR_DOMAIN_XML_SECURE)
+    return SourceSettings(definition, bool(domain.autostart()), checkpoints)
+
+
+def _checkpoints(domain: t.Any) -> tuple[str, ...]:
+    lib = virt.libvirt
+    try:
+        found = domain.listAllCheckpoints(lib.VIR_DOMAIN_CHECKPOINT_LIST_TOPOLOGICAL)
+    except lib.libvirtError as error:
+        if error.get_error_code() == lib.VIR_ERR_NO_SUPPORT:
+            return ()
+        raise
+    return tuple(one.getXMLDesc(lib.VIR_DOMAIN_CHECKPOINT_XML_SECURE) for one in found)
+
+
+def on_record(state_dir: str, step: Step) -> SourceSettings | None:
+    """What a run that died had on record of a guest that it sent to the same destination, or None."""
+    kept = kept_settings.read(state_dir, step["guest"]["uuid"])
+    if kept is None or kept["destination"] != step["destination"]:
+        return None
+    return SourceSettings(autostart=kept["autostart"], checkpoints=tuple(kept["checkpoints"]))
+
+
+def keep(state_dir: str, step: Step, settings: SourceSettings) -> None:
+    """Put on record what the source is about to forget. On disk before the guest is sent.
+
+    Raises: VirtError when that cannot be; the guest must not be sent then.
+    """
+    guest = step["guest"]
+    if not settings.autostart and not settings.checkpoints:
+        # An earlier record would be of a move that never was, or of a guest that came back.
+        kept_settings.remove(state_dir, guest["uuid"])
+        return
+    try:
+        kept_settings.store(
+            state_dir,
+            {
+                "schema": kept_settings.SCHEMA,
+                "name": guest["name"],
+                "uuid": guest["uuid"],
+                "source": step["source"],
+                "destination": step["destination"],
+                "autostart": bool(settings.autostart),
+                "checkpoints": list(settings.checkpoints),
+            },
+        )
+    except OSError as error:
+        what = "autostart mark" if settings.autostart else "checkpoints"
+        raise virt.VirtError(
+            refusal(
+                "settings_not_kept",
+                f"the {what} of {guest['name']}, which libvirt does not take along, cannot be put on record in {state_dir}"
+                f" ({error.strerror or error}), so nothing was started",
+                "make room there, or give another state_dir, then run it again",
+            )
+        ) from error
+
+
+def settings_of_sent(state_dir: str, step: Step, domain: t.Any) -> SourceSettings:
+    """What the source keeps of a guest that another run, or somebody else, has sent. Puts it on record if it is not yet.
+
+    What is on record counts: the source may be about to forget it.
+
+    Raises: libvirtError when the source cannot be asked.
+    """
+    recorded, found = on_record(state_dir, step), source_settings(domain)
+    if recorded is not None:
+        return dataclasses.replace(recorded, definition=found.definition)
+    # The guest is on its way already, with or without a record.
+    with contextlib.suppress(virt.VirtError):
+        keep(state_dir, step, found)
+    return found
+
+
+def forget(state_dir: str, step: Step) -> None:
+    """Remove the record of a guest that has not left, whose source forgets nothing."""
+    kept_settings.remove(state_dir, step["guest"]["uuid"])
+
+
+def hand_over(domain: t.Any, step: Step, settings: SourceSettings) -> Corrections:
+    """Set at the destination what the source kept of a guest.
+
+    Args:
+        domain: the guest, which runs at its destination, on a writable connection.
+        step: of the plan.
+        settings: that the source had before the move.
+    """
+    found = Corrections()
+    _set_autostart(domain, step, settings.autostart, found)
+    _define_checkpoints(domain, step, settings.checkpoints, found)
+    return found
+
+
+def _set_autostart(domain: t.Any, step: Step, wanted: bool | None, found: Corrections) -> None:
+    if wanted is None:
+        return
+    name, target = step["guest"]["name"], step["destination"]
+    try:
+        if not domain.isPersistent():
+            if wanted:
+                found.faults.append(_no_autostart(step, "it has no definition there"))
+            return
+        if bool(domain.autostart()) == wanted:
+            return
+        domain.setAutostart(int(wanted))
+        found.done.append(f"set autostart on {target}" if wanted else f"removed autostart on {target}")
+    except virt.libvirt.libvirtError as error:
+        if wanted:
+            found.faults.append(_no_autostart(step, str(error)))
+            return
+        found.faults.append(
+            refusal(
+                "autostart_not_removed",
+                f"{name} starts with {target} (autostart), which it did not with {step['source']}, and that could not be"
+                f" corrected: {error}",
+                f"virsh autostart --disable {quoted(name)} on {target}",
+            )
+        )
+
+
+def _no_autostart(step: Step, why: str) -> t.Any:
+    name, target = step["guest"]["name"], step["destination"]
+    return refusal(
+        "autostart_not_set",
+        f"{name} does not start with {target} (autostart), as it did with {step['source']}, and that could not be"
+        f" corrected: {why}",
+        f"virsh autostart {quoted(name)} on {target}",
+    )
+
+
+def _define_checkpoints(domain: t.Any, step: Step, checkpoints: t.Sequence[str], found: Corrections) -> None:
+    """Define the checkpoints anew. libvirt checks that each disk has its bitmap, and refuses it otherwise."""
+    if not checkpoints:
+        return
+    lib = virt.libvirt
+    flags = lib.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | lib.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
+    left = {guest_xml.parse(xml).findtext("name") or "": xml for xml in checkpoints}
+    count = len(left)
+    try:
+        for one in domain.listAllCheckpoints(0):
+            left.pop(one.getName(), None)
+        count = len(left)
+        for name, xml in list(left.items()):
+            domain.checkpointCreateXML(xml, flags)
+            del left[name]
+    except lib.libvirtError as error:
+        guest, target = step["guest"]["name"], step["destination"]
+        found.faults.append(
+            refusal(
+                "checkpoints_not_carried",
+                f"{target} does not have {listed(list(left))}, checkpoints that {guest} had on {step['source']}: {error}",
+                f"make the next backup of {guest} a full one",
+            )
+        )
+    if count > len(left):
+        found.done.append(f"defined {count - len(left)} of its checkpoints on {step['destination']}")
