@@ -104,6 +104,7 @@ def _of_hosts(
     started_at, most_s = arguments["started_at"], arguments["max_skew_s"]
     found.extend(host_checks.check_clocks({**sources, **destinations}, started_at, view["at"], most_s))
     found.extend(host_checks.check_storage(sources, destinations))
+    found.extend(host_checks.check_left_definitions(sorted({**sources, **destinations}), snapshots))
     return found
 
 

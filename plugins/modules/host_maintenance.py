@@ -26,7 +26,10 @@ options:
       - With V(maintenance), the module cordons the host, and then proves that it is empty. It refuses this while a
         guest runs there, and then changes nothing. A source that asked the host while it was open may still send a
         guest for a few seconds. So cordon the host first if moves are in progress.
-      - With V(active), the host is open for guests.
+      - Guests that are shut off on a host in V(maintenance) do not start when it boots, even if they have autostart. The
+        record names them.
+      - With V(active), the host is open for guests. Guests that had autostart have it again, if the host still has their
+        definition.
     type: str
     choices:
       - active
@@ -112,6 +115,13 @@ maintenance:
       returned: success
       type: str
       sample: '2026-11-24T02:00:00Z'
+    autostart:
+      description:
+        - Guests that are shut off on the host and start with it (autostart), each with C(name) and C(uuid). They do not
+          while it is in maintenance, and do again when it is opened.
+      returned: when there are such guests
+      type: list
+      elements: dict
 previous:
   description: The record before the module ran.
   returned: success

@@ -21,6 +21,10 @@ SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
 ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, "reason": None, "since": None}
 
+#: The key of the guests that are shut off and start with the host when it is open again (virt/host_state/autostart_marks.py).
+#: A record without such guests lacks it.
+AUTOSTART = "autostart"
+
 #: The libvirt secret whose description is the record. Other hosts read it.
 PUBLISHED_AS = "6b766d6f-7073-4d61-a169-6e74656e616e"
 
@@ -52,7 +56,17 @@ def parsed(text: str, where: str) -> dict[str, t.Any]:
         raise _damaged(where, f"its schema is {schema!r}, not {SCHEMA}")
     if record.get("state") not in STATES:
         raise _damaged(where, f"its state is {record.get('state')!r}, not one of {', '.join(STATES)}")
-    return {key: record.get(key) for key in ACTIVE}
+    kept = {key: record.get(key) for key in ACTIVE}
+    marks = record.get(AUTOSTART) or []
+    if not _are_guests(marks):
+        raise _damaged(where, f"its {AUTOSTART} is not a list of guests")
+    return {**kept, AUTOSTART: marks} if marks else kept
+
+
+def _are_guests(marks: t.Any) -> bool:
+    return isinstance(marks, list) and all(
+        isinstance(guest, dict) and all(isinstance(guest.get(key), str) for key in ("name", "uuid")) for guest in marks
+    )
 
 
 def _damaged(where: str, why: str) -> RecordError:
@@ -110,13 +124,15 @@ def next_record(
         )
     mine = current["owner"] == request.owner
     still_empty = mine and current["state"] == "maintenance" and not running
-    return {
+    following = {
         "schema": SCHEMA,
         "state": "maintenance" if still_empty else request.state,
         "owner": request.owner,
         "reason": current["reason"] if request.reason is None and mine else request.reason,
         "since": current["since"] if mine and current["since"] else now,
     }
+    # They are the host's, whoever has it.
+    return {**following, AUTOSTART: current[AUTOSTART]} if current.get(AUTOSTART) else following
 
 
 def _check_owner(current: dict[str, t.Any], request: MaintenanceRequest) -> None:

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability
@@ -76,6 +77,20 @@ def check_storage(sources: Snapshots, destinations: Snapshots) -> list[Finding]:
             if missing:
                 found.append({"host": host, "bad": True, "refusal": missing})
     return found
+
+
+def check_left_definitions(hosts: t.Iterable[str], snapshots: Snapshots) -> list[Finding]:
+    """Return definitions that hosts still have of guests that run on other hosts.
+
+    Args:
+        hosts: that are checked.
+        snapshots: all hosts that answer.
+    """
+    return [
+        {"host": host, "bad": remark["code"] == left_definitions.STARTS_TWICE, "refusal": remark}
+        for host in hosts
+        for remark in left_definitions.remarks([host], snapshots)
+    ]
 
 
 def check_send_buffer(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> list[Finding]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import ANY_TIME, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests
@@ -57,11 +58,12 @@ def make(
             spare=request.spare,
             solver=solver,
         )
+        planned = planned._replace(remarks=[*planned.remarks, *left_definitions.remarks(request.hosts, snapshots)])
         return PlanningResult(planned, shut_off_guests.shut_off(request.hosts, snapshots), [])
     if request.kind == "restore":
-        return PlanningResult(
-            plan_restore(request.hosts, constraints, request.left, window=window, spare=request.spare), [], []
-        )
+        planned = plan_restore(request.hosts, constraints, request.left, window=window, spare=request.spare)
+        planned = planned._replace(remarks=[*planned.remarks, *left_definitions.remarks(request.hosts, snapshots)])
+        return PlanningResult(planned, [], [])
     if request.kind == "upgrade":
         return upgrade_result(request, constraints, window)
     planned = plan_rebalance(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Placement
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned, Window, expectation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests
@@ -38,7 +39,8 @@ def upgrade_result(request: Request, constraints: Constraints, window: Window) -
     }
     stays = [stay for wave in ordered.waves for stay in wave.stays]
     first = waves[0].planned
-    remarks = [*ordered.n_plus_one_remarks, *_too_long(ordered, window)]
+    left = left_definitions.remarks(request.hosts, constraints.snapshots)
+    remarks = [*ordered.n_plus_one_remarks, *_too_long(ordered, window), *left]
     planned = Planned(Placement(first.placement.steps, stays), first.expected, remarks, figures)
     return PlanningResult(planned, shut_off_guests.shut_off(request.hosts, constraints.snapshots), waves)
 

@@ -73,6 +73,7 @@ def describe(root: ET.Element, *, default_hugepage_bytes: int = DEFAULT_HUGEPAGE
         "cpu": cpu(root),
         "disks": [disk(element) for element in root.findall("devices/disk")],
         "interfaces": [interface(element) for element in root.findall("devices/interface")],
+        "tpm": root.find("devices/tpm/backend[@type='emulator']") is not None,
         "metadata": metadata(root),
     }
 

@@ -13,7 +13,11 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import MaintenanceRequest, RecordError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon
+
+
+#: On a host that is not in maintenance, guests keep their marks.
+NO_MARKS = autostart_marks.Marked([], [])
 
 
 class Change(t.NamedTuple):
@@ -34,13 +38,22 @@ def apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, ch
     """
     before = _current(connection, request, state_dir)
     after = maintenance.next_record(before, request, _running(connection), _now())
+    marks = autostart_marks.marked(connection) if after["state"] == "maintenance" else NO_MARKS
+    after = autostart_marks.with_marks(after, marks.here)
     places = _RecordPlaces(connection, state_dir)
-    changed = not places.all_hold(after)
+    changed = marks != NO_MARKS or not places.all_hold(after)
+    warnings: list[str] = []
     if changed and not check_mode:
         if after["state"] == "maintenance" and places.open:
-            after = _closed_and_empty(connection, before, request)
+            closed, marks = _closed_and_empty(connection, before, request), autostart_marks.marked(connection)
+            after = autostart_marks.with_marks(closed, marks.here)
+        if after["state"] == "active":
+            warnings = autostart_marks.set_again(connection, request.host, before.get(maintenance.AUTOSTART) or [])
         places.write(after)
-    return Change(changed, before, after, places.warnings if after["state"] != "active" else [])
+        # The record is on disk. If this run dies here, the marks are set again all the same.
+        autostart_marks.remove(connection, request.host, [*marks.here, *marks.left])
+    warnings += [autostart_marks.left_behind(request.host, guest) for guest in marks.left]
+    return Change(changed, before, after, [*(places.warnings if after["state"] != "active" else []), *warnings])
 
 
 def _running(connection: t.Any) -> list[str]:

@@ -215,3 +215,130 @@ def test_a_state_directory_that_cannot_be_written(world, tmp_path):
     result = world.ask("cordoned", owner="alice@admin1")
     assert result["failed"]
     assert "maintenance record" in result["msg"]
+
+
+# --- guests that start with the host ---------------------------------------------------------------------------------
+
+OFF = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+LEFT = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
+
+
+@pytest.fixture
+def warned(monkeypatch):
+    """What the module warns of."""
+    warnings = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda self, text: warnings.append(text))
+    return warnings
+
+
+def test_a_guest_that_is_off_does_not_start_with_a_host_in_maintenance_and_does_again_afterwards(world):
+    guest = world.host.add_guest("old db", state=OFF, autostart=True)
+    other = world.host.add_guest("spare", state=OFF)
+    result = world.ask("maintenance", owner="alice@admin1")
+    assert result["changed"]
+    assert not guest.autostart
+    marks = [{"name": "old db", "uuid": guest.uuid}]
+    assert result["maintenance"]["autostart"] == world.file["autostart"] == world.published["autostart"] == marks
+    assert not world.ask("maintenance", owner="alice@admin1")["changed"]
+    opened = world.ask("active", owner="alice@admin1")
+    assert opened["maintenance"] == record.ACTIVE
+    assert (guest.autostart, other.autostart) == (True, False)
+
+
+def test_the_marks_are_on_disk_before_they_are_removed(world, monkeypatch):
+    guest = world.host.add_guest("db", state=OFF, autostart=True)
+
+    def dies(_domain, _autostart):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.Domain, "setAutostart", dies)
+        with pytest.raises(KeyboardInterrupt):
+            world.ask("maintenance", owner="alice@admin1")
+    assert world.file["autostart"] == [{"name": "db", "uuid": guest.uuid}]
+    assert world.ask("maintenance", owner="alice@admin1")["changed"]
+    assert not guest.autostart
+    world.ask("active", owner="alice@admin1")
+    assert guest.autostart
+
+
+def test_a_cordoned_host_keeps_the_marks_and_one_from_maintenance_keeps_the_record(world):
+    guest = world.host.add_guest("db", state=OFF, autostart=True)
+    assert "autostart" not in world.ask("cordoned", owner="alice@admin1")["maintenance"]
+    assert guest.autostart
+    world.ask("maintenance", owner="alice@admin1")
+    taken_over = world.ask("cordoned", owner="bob@admin2", force=True)
+    assert taken_over["maintenance"]["autostart"] == [{"name": "db", "uuid": guest.uuid}]
+    world.ask("active", owner="bob@admin2")
+    assert guest.autostart
+
+
+def test_a_guest_that_is_gone_when_the_host_is_opened_is_told(world, warned):
+    guest = world.host.add_guest("db", state=OFF, autostart=True)
+    world.ask("maintenance", owner="alice@admin1")
+    del world.host.guests[guest.uuid]
+    assert world.ask("active", owner="alice@admin1")["maintenance"] == record.ACTIVE
+    assert warned == ["db, which started with h1 (autostart), is not defined there any more"]
+
+
+def test_a_host_is_not_opened_while_a_mark_cannot_be_set_again(world, monkeypatch):
+    guest = world.host.add_guest("db", state=OFF, autostart=True)
+    world.ask("maintenance", owner="alice@admin1")
+
+    def refuse(_domain, _autostart):
+        raise libvirt.libvirtError("cannot create symlink: Read-only file system", 38)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(libvirt.Domain, "setAutostart", refuse)
+        refused = world.ask("active", owner="alice@admin1")
+    assert refused["msg"] == (
+        "db started with h1 (autostart), and that could not be set again: cannot create symlink: Read-only file system:"
+        " virsh autostart db on h1, then open it again"
+    )
+    assert world.file["state"] == "maintenance"
+    # By hand is as good.
+    guest.autostart = True
+    assert world.ask("active", owner="alice@admin1")["maintenance"] == record.ACTIVE
+
+
+def test_a_host_does_not_go_into_maintenance_while_a_guest_would_start_at_its_boot(world, monkeypatch):
+    world.host.add_guest("db", state=OFF, autostart=True)
+
+    def refuse(_domain, _autostart):
+        raise libvirt.libvirtError("cannot unlink: Read-only file system", 38)
+
+    monkeypatch.setattr(libvirt.Domain, "setAutostart", refuse)
+    refused = world.ask("maintenance", owner="alice@admin1")
+    assert refused["msg"] == (
+        "db, which is shut off, would start when h1 boots, and that could not be changed: cannot unlink: Read-only file"
+        " system: virsh autostart --disable db on h1, then run it again; it is set again when h1 is opened"
+    )
+
+
+def test_a_definition_that_a_migration_left_behind_starts_no_guest_any_more(world, warned):
+    guest = world.host.add_guest("web1", state=LEFT, autostart=True)
+    assert "autostart" not in world.ask("maintenance", owner="alice@admin1")["maintenance"]
+    assert not guest.autostart
+    assert warned == [
+        "web1 has left h1 by a migration, and the definition that was left behind does not start it any more"
+        " (autostart): virsh undefine --keep-nvram web1 on h1 removes it"
+    ]
+    world.ask("active", owner="alice@admin1")
+    assert not guest.autostart
+
+
+def test_check_mode_tells_the_marks_and_removes_none(world):
+    guest = world.host.add_guest("db", state=OFF, autostart=True)
+    result = world.ask("maintenance", owner="alice@admin1", check=True)
+    assert result["maintenance"]["autostart"] == [{"name": "db", "uuid": guest.uuid}]
+    assert guest.autostart
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize("marks", ['"db"', '[{"name": "db"}]', '[{"name": "db", "uuid": 7}]'])
+def test_damaged_marks_are_a_damaged_record(world, marks):
+    world.state_dir.mkdir()
+    text = '{"schema": "kvmops.maintenance/1", "state": "maintenance", "autostart": %s}' % marks
+    (world.state_dir / "maintenance.json").write_text(text)
+    refused = world.ask("active", owner="alice@admin1")
+    assert "its autostart is not a list of guests" in refused["msg"]

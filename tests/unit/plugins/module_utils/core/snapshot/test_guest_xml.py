@@ -56,6 +56,7 @@ def test_a_real_guest():
             }
         ],
         "interfaces": [{"type": "bridge", "source": "brg", "mac": "52:54:00:19:00:04"}],
+        "tpm": False,
         "metadata": {"home": "h2", "group": {"apart": None, "together": None}, "intent": {}},
     }
 
