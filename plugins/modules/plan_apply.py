@@ -13,6 +13,8 @@ version_added: 0.1.0
 description:
   - Moves the guests that a plan takes away from this host, one in transfer at a time by default, the end of one move
     overlapping the start of the next.
+  - The first guest to each destination goes alone. The next one is sent there when both hosts agree that the first has
+    moved, and when its hooks have run.
   - Before each move it asks the destination itself whether it is open, has room and a free slot.
   - Runs on the host as a job of its own. A lost connection or a killed controller does not end it. If it is run again
     with the same plan, it joins the job that is at work, or continues where that job was interrupted. It asks both
@@ -86,8 +88,9 @@ options:
     default: never
   hooks:
     description:
-      - Commands to run before or after each move. A guest may have more of them in its metadata, which run in the
-        guest only.
+      - Commands to run, and checks to make, before or after each move. A guest may have more of them in its metadata.
+        Those commands run in the guest only, and those checks connect to the guest's own addresses only.
+      - What fails after a move is in the result of the step and in the report's list of what to do.
     type: list
     elements: dict
     default: []
@@ -95,15 +98,36 @@ options:
       command:
         description:
           - Program and arguments. No shell reads them.
+          - Either this or O(hooks[].check) is required.
         type: list
         elements: str
-        required: true
+      check:
+        description:
+          - Check whether the guest can be reached, instead of running a command. The check is made again and again until
+            it succeeds or O(hooks[].timeout_s) is over.
+          - With V(agent), the guest's agent must answer.
+          - With V(port), it must be possible to connect to O(hooks[].port) of the guest by TCP, from the host that the
+            guest leaves.
+          - A check after the move is also made before it, once. If it fails before the move already, it is not made after
+            it, and the result says so.
+        type: str
+        choices: [agent, port]
+      port:
+        description:
+          - The TCP port for O(hooks[].check=port).
+        type: int
+      address:
+        description:
+          - Address or name of the guest for O(hooks[].check=port).
+          - By default the addresses that the guest's agent, libvirt's DHCP server or the host's neighbour table know. One
+            of them must answer.
+        type: str
       when:
         description:
           - Whether it runs before or after the move.
+          - By default V(before) for a command, and V(after) for a check.
         type: str
         choices: [before, after]
-        default: before
       seconds:
         description:
           - How many seconds before or after the move.
@@ -112,9 +136,9 @@ options:
       where:
         description:
           - On the host that the guest leaves, or in the guest through its agent.
+          - By default V(host). It follows from a check, so it need not be stated there.
         type: str
         choices: [host, guest]
-        default: host
       timeout_s:
         description:
           - How long it may take.
@@ -122,10 +146,13 @@ options:
         default: 30
       on_failure:
         description:
-          - Whether a guest whose command failed is not moved, or is moved all the same.
-          - By default a command before the move refuses it; one after it has nothing to refuse.
+          - What is done if it fails.
+          - With V(refuse), the guest is not moved. This is possible before the move only, and the default there.
+          - With V(stop), this host sends no further guest to that destination in this run. This is possible after the
+            move only, and the default for a check. The guest that has moved stays where it is.
+          - With V(go_on), nothing else. This is the default for a command after the move.
         type: str
-        choices: [refuse, go_on]
+        choices: [refuse, stop, go_on]
   fence:
     description:
       - The fencing number of this host's lease, as M(kvmops.cluster.host_lease) returned it to this run. The plan is
@@ -152,6 +179,15 @@ EXAMPLES = r"""
     name: "{{ inventory_hostname }}"
     plan: "{{ drain.plan }}"
     tune_network: true
+
+- name: Send no further guest to a host where the first one cannot be reached
+  kvmops.cluster.plan_apply:
+    name: "{{ inventory_hostname }}"
+    plan: "{{ drain.plan }}"
+    hooks:
+      - check: port
+        port: 22
+        on_failure: stop
 
 - name: Carry out a plan that was saved and reviewed
   kvmops.cluster.plan_apply:
@@ -302,12 +338,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 HOOK_ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "command": {"type": "list", "elements": "str", "required": True},
-    "when": {"type": "str", "choices": ["before", "after"], "default": "before"},
+    "command": {"type": "list", "elements": "str"},
+    "check": {"type": "str", "choices": ["agent", "port"]},
+    "port": {"type": "int"},
+    "address": {"type": "str"},
+    "when": {"type": "str", "choices": ["before", "after"]},
     "seconds": {"type": "float", "default": 0},
-    "where": {"type": "str", "choices": ["host", "guest"], "default": "host"},
+    "where": {"type": "str", "choices": ["host", "guest"]},
     "timeout_s": {"type": "float", "default": 30},
-    "on_failure": {"type": "str", "choices": ["refuse", "go_on"]},
+    "on_failure": {"type": "str", "choices": ["refuse", "stop", "go_on"]},
 }
 
 

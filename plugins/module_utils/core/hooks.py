@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""Commands around a move, as an operator or a guest's owner states them (docs/contracts.md, "Hooks")."""
+"""Commands and checks around a move, as an operator or a guest's owner states them (docs/contracts.md, "Hooks")."""
 
 from __future__ import annotations
 
@@ -16,8 +16,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 #: How early or late a command may run, and how long.
 MOST_SECONDS = 3600.0
 LEAST_TIMEOUT_S = 1.0
-_CHOICES = {"when": ("before", "after"), "where": ("host", "guest"), "on_failure": ("refuse", "go_on")}
-_WORDS = {*_CHOICES, "command", "seconds", "timeout_s"}
+_CHOICES = {
+    "when": ("before", "after"),
+    "where": ("host", "guest"),
+    "on_failure": ("refuse", "stop", "go_on"),
+    "check": ("agent", "port"),
+}
+_WORDS = {*_CHOICES, "command", "seconds", "timeout_s", "port", "address"}
+#: Where each check is made from.
+_CHECKED_FROM = {"agent": "guest", "port": "host"}
+_HIGHEST_PORT = 65535
 
 
 class HookError(ValueError):
@@ -30,15 +38,20 @@ class HookError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Hook:
-    """One command.
+    """One command, or one check whether the guest can be reached.
 
     Attributes:
-        command: program and arguments; no shell reads them.
+        command: program and arguments; no shell reads them. Empty for a check.
         when: C(before) or C(after) the move.
         seconds: how long before or after.
         where: on the C(host) that the guest leaves, or in the C(guest) through its agent.
         timeout_s: it is ended (on the host) or left to itself (in the guest) after that.
-        on_failure: C(refuse) the move, or C(go_on); what comes after can refuse nothing.
+        on_failure: before the move, C(refuse) it or C(go_on); after it, C(stop) sending guests to that destination, or
+            C(go_on).
+        check: C(agent): the guest's agent answers; C(port): a TCP port of the guest can be connected to from the host
+            that it leaves. None for a command.
+        port: of the guest, for C(port).
+        address: of the guest, for C(port); None for those that libvirt knows.
     """
 
     command: tuple[str, ...]
@@ -47,11 +60,16 @@ class Hook:
     where: str = "host"
     timeout_s: float = 30.0
     on_failure: str = "refuse"
+    check: str | None = None
+    port: int | None = None
+    address: str | None = None
 
     @property
     def name(self) -> str:
-        """Its program, for people."""
-        return self.command[0]
+        """Its program or its check, for people."""
+        if self.check is None:
+            return self.command[0]
+        return "the check of the guest agent" if self.check == "agent" else f"the check of port {self.port}"
 
 
 def normalise(stated: t.Sequence[t.Any] | None) -> tuple[Hook, ...]:
@@ -65,7 +83,8 @@ def normalise(stated: t.Sequence[t.Any] | None) -> tuple[Hook, ...]:
 def of_guest(root: ET.Element) -> tuple[Hook, ...]:
     """The hooks in a guest's metadata: C(<kvmops:hook when="before"><kvmops:arg>…</kvmops:arg></kvmops:hook>).
 
-    They run in the guest and nowhere else: who may change a guest's description is not thereby root on its host.
+    Commands run in the guest and nowhere else: who may change a guest's description is not thereby root on its host. For
+    the same reason a check connects to the guest's own addresses only.
 
     Raises: HookError for one that makes no sense.
     """
@@ -75,8 +94,11 @@ def of_guest(root: ET.Element) -> tuple[Hook, ...]:
         stated: dict[str, t.Any] = dict(element.attrib)
         if stated.pop("where", "guest") != "guest":
             raise _error(name, "must not run on a host", "state it as an option of the run, or with where='guest'")
-        stated["command"] = [argument.text or "" for argument in element.findall(f"{{{NAMESPACE}}}arg")]
-        found.append(_hook({**stated, "where": "guest"}, name))
+        if "address" in stated:
+            raise _error(name, "must not name an address", "leave it out, or state the check as an option of the run")
+        arguments = [argument.text or "" for argument in element.findall(f"{{{NAMESPACE}}}arg")]
+        own = {"where": "guest"} if "check" not in stated else {}
+        found.append(_hook({**stated, "command": arguments or None, **own}, name))
     return tuple(found)
 
 
@@ -84,26 +106,74 @@ def _hook(stated: t.Any, name: str) -> Hook:
     if not isinstance(stated, t.Mapping):
         raise _error(name, "is not a dictionary", "give it command, when and the other keys that it needs")
     given = {key: value for key, value in stated.items() if value is not None}
+    if "check" in given and "command" in given:
+        raise _error(name, "has a command and a check", "make two of it")
     unknown = sorted(str(word) for word in given if word not in _WORDS)
     if unknown:
         raise _error(name, f"has {unknown[0]}, which no hook has", f"use {', '.join(sorted(_WORDS))}")
     for word, choices in _CHOICES.items():
         if given.get(word, choices[0]) not in choices:
             raise _error(name, f"has {word} {given[word]!r}", f"{word} is {' or '.join(choices)}")
-    when = given.get("when", "before")
-    if when == "after" and given.get("on_failure") == "refuse":
-        raise _error(name, "runs after the move, so it cannot refuse it", "set on_failure to go_on, or leave it out")
+    check = given.get("check")
+    when = given.get("when", "after" if check else "before")
+    where = given.get("where", _CHECKED_FROM.get(check, "host"))
+    if check and where != _CHECKED_FROM[check]:
+        raise _error(name, f"checks the {check} from the {where}", "leave out where")
     return Hook(
-        command=_command(given.get("command"), name),
+        command=() if check else _command(given.get("command"), name),
         when=when,
         seconds=_number(given, "seconds", 0.0, 0.0, name),
-        where=given.get("where", "host"),
+        where=where,
         timeout_s=_number(given, "timeout_s", 30.0, LEAST_TIMEOUT_S, name),
-        on_failure=given.get("on_failure", "go_on" if when == "after" else "refuse"),
+        on_failure=_on_failure(given, when, name),
+        check=check,
+        port=_port(given, name),
+        address=_address(given, name),
     )
 
 
+def _on_failure(given: t.Mapping[str, t.Any], when: str, name: str) -> str:
+    stated = given.get("on_failure")
+    if when == "after" and stated == "refuse":
+        raise _error(name, "runs after the move, so it cannot refuse it", "set on_failure to stop or go_on")
+    if when == "before" and stated == "stop":
+        raise _error(name, "runs before the move, so there is nothing to stop yet", "set on_failure to refuse or go_on")
+    if stated is not None:
+        return str(stated)
+    if when == "before":
+        return "refuse"
+    # Who asks whether guests can be reached does not want the next one sent where they cannot be.
+    return "stop" if given.get("check") else "go_on"
+
+
+def _port(given: t.Mapping[str, t.Any], name: str) -> int | None:
+    stated = given.get("port")
+    if given.get("check") != "port":
+        if stated is not None:
+            raise _error(name, "has a port and does not check it", "set check to port, or leave out port")
+        return None
+    try:
+        port = 0 if isinstance(stated, (bool, float)) or stated is None else int(stated)
+    except (TypeError, ValueError):
+        port = 0
+    if not 1 <= port <= _HIGHEST_PORT:
+        raise _error(name, f"has port {stated!r}", f"port is a number from 1 to {_HIGHEST_PORT}")
+    return port
+
+
+def _address(given: t.Mapping[str, t.Any], name: str) -> str | None:
+    stated = given.get("address")
+    if stated is None:
+        return None
+    if given.get("check") != "port":
+        raise _error(name, "has an address and checks no port", "set check to port, or leave out address")
+    if not isinstance(stated, str) or not stated or "\0" in stated or stated.startswith("-"):
+        raise _error(name, f"has address {stated!r}", "address is a name or an address of the guest")
+    return stated
+
+
 def _command(stated: t.Any, name: str) -> tuple[str, ...]:
+    """The program and its arguments."""
     if isinstance(stated, str) or not isinstance(stated, t.Sequence) or not stated:
         raise _error(name, "has no command", "state it as a list: program and arguments, which no shell reads")
     if not all(isinstance(part, str) and "\0" not in part for part in stated):

@@ -14,6 +14,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.destination_gate import DestinationGate
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
@@ -55,6 +56,9 @@ def no_refusal() -> Refusal | None:
 class Executor:
     """Runs steps in their order, so many at a time. The next step gets ready when one is nearly transferred.
 
+    The first guest to each destination goes alone: the next one is sent there when the first has arrived and its hooks
+    have run. If a hook says so, no further guest is sent there.
+
     Args:
         mover: moves a guest.
         journal, progress: where events and lines are written.
@@ -78,6 +82,7 @@ class Executor:
         self._journal = journal
         self._progress = progress
         self._link_slots = LinkSlots(window, stopping)
+        self._gate = DestinationGate(stopping)
         self._window = threading.Semaphore(window)
         self._stopping = stopping
         self._start_refusal = start_refusal
@@ -102,6 +107,7 @@ class Executor:
                 self._window.release()
                 self._record(step, blocked)
                 continue
+            self._gate.begin(step)
             self._link_slots.queue(step["id"])
             thread = threading.Thread(target=self._step, args=(step,), name=step["id"], daemon=True)
             thread.start()
@@ -115,9 +121,7 @@ class Executor:
         free = _Once(lambda: self._free_link(step["id"], nearly_transferred))
         refusals: list[Refusal] = []
         try:
-            result = self._mover.move(
-                step, free, lambda: self._link_slots.take(step["id"]) and self._may_begin(refusals), nearly_transferred
-            )
+            result = self._mover.move(step, free, lambda: self._take_link_slot(step, refusals), nearly_transferred)
             if refusals and result["outcome"] == "not_started":
                 result = self._refuse(step, refusals[0])
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
@@ -128,8 +132,14 @@ class Executor:
             free()
         self._record(step, result)
 
-    def _may_begin(self, refusals: list[Refusal]) -> bool:
-        why = self._start_refusal()
+    def _take_link_slot(self, step: Step, refusals: list[Refusal]) -> bool:
+        """Wait for the first guest to the same destination, then for the link; adds why the step may not begin."""
+        self._gate.enter(step)
+        why = self._gate.refusal(step)
+        if why is None and not self._link_slots.take(step["id"]):
+            return False
+        # While it waited for the link, another guest may have shown that none should go there.
+        why = why or self._gate.refusal(step) or self._start_refusal()
         if why:
             refusals.append(why)
         return why is None
@@ -140,6 +150,7 @@ class Executor:
 
     def _record(self, step: Step, result: Result) -> None:
         self._keep("step.finished", step, result=result)
+        self._gate.leave(step, result)
         with self._ended:
             self._results[step["id"]] = result
             self._ended.notify_all()

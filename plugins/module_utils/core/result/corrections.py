@@ -11,6 +11,9 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
 
+#: The code of the fault after which a run sends no further guest to that destination.
+HOOK_STOPS = "hook_stops"
+
 
 @dataclasses.dataclass
 class Corrections:

@@ -12,6 +12,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT, Plan, Stay, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
 
 #: Outcomes after which a guest is where the plan wants it.
 GOOD = ("moved", "already_there")
@@ -54,7 +55,7 @@ def join(
         "started_at": started_at,
         "finished_at": finished_at,
         "total_s": _seconds_between(started_at, finished_at),
-        "ok": not stuck and all(row["outcome"] in GOOD for row in guests),
+        "ok": not stuck and all(row["outcome"] in GOOD and not _stops(row) for row in guests),
         "bytes": sum(row["bytes"] or 0 for row in guests),
         "expected": dict(plan["expected"]),
         "accuracy": accuracy.summary(row["errors"] for row in guests),
@@ -102,7 +103,7 @@ def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list
     """Return sentences, the most urgent first: what may be lost, what failed, what was refused, what is left."""
     todo = [_unclear(row) for row in guests if row["outcome"] == "unclear"]
     todo.extend(_failed(row) for row in guests if row["outcome"] == "failed")
-    todo.extend(faulty for row in guests if row["outcome"] in GOOD for faulty in _faulty(row))
+    todo.extend(faulty for row in guests for faulty in _faulty(row))
     todo.extend(_refused(row) for row in guests if row["outcome"] == "refused")
     for stay in stuck:
         todo.extend(
@@ -127,8 +128,14 @@ def _failed(row: t.Mapping[str, t.Any]) -> str:
 
 
 def _faulty(row: t.Mapping[str, t.Any]) -> list[str]:
-    """What is wrong with a guest that is where it should be."""
-    return [f"{row['guest']} runs on {row['destination']}, but {_end(sentence(fault))}" for fault in row["faults"]]
+    """What is wrong with a guest that is where it should be, and what failed after a move that did not succeed."""
+    there = f" runs on {row['destination']}, but" if row["outcome"] in GOOD else ":"
+    return [f"{row['guest']}{there} {_end(sentence(fault))}" for fault in row["faults"]]
+
+
+def _stops(row: t.Mapping[str, t.Any]) -> bool:
+    """Whether the operator does not want further guests sent where this one has gone."""
+    return any(fault["code"] == HOOK_STOPS for fault in row["faults"])
 
 
 def _refused(row: t.Mapping[str, t.Any]) -> str:

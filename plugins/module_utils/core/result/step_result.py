@@ -79,6 +79,13 @@ def step_result(  # noqa: PLR0913 - a result has that many parts, and each is na
     }
 
 
+def with_faults(result: Result, faults: t.Sequence[Refusal], notes: t.Sequence[str] = ()) -> Result:
+    """A result with what failed after the move, whatever became of the move itself."""
+    if result["outcome"] in GOOD:
+        return corrected_result(result, Corrections(notes=list(notes), faults=list(faults)))
+    return {**result, "notes": [*result["notes"], *notes], "faults": [*result["faults"], *faults]}
+
+
 def corrected_result(result: Result, corrections: Corrections) -> Result:
     """The result of a guest that is at its destination, with what was put right and what is still wrong with it."""
     faults = [*result["faults"], *corrections.faults]

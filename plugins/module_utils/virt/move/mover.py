@@ -10,7 +10,11 @@ import contextlib
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import (
+    Result,
+    Step,
+    with_faults,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import (
@@ -26,6 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
+    PreparedGuest,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
     SourceSettings,
@@ -87,7 +92,8 @@ class GuestMover:
         if isinstance(admitted, Close):
             return self._close(move, admitted)
         if isinstance(admitted, Adopt):
-            return self._parts.adoption.adopt(move, admitted.there)
+            result = self._parts.adoption.adopt(move, admitted.there)
+            return with_faults(result, self._preparation.check_adopted(step, result["outcome"], move.log.tell))
         if isinstance(admitted, Refuse):
             return move.log.refuse(admitted.refusals)
         return self._prepare_and_migrate(move, admitted)
@@ -118,19 +124,23 @@ class GuestMover:
         with self._preparation.prepared(
             move.step, answers.guest, answers.intent, move.log.tell, bytes_per_s=rate
         ) as ready:
-            if ready.refusals:
-                return move.log.refuse(ready.refusals)
-            try:
-                if ready.freed_bytes or clock() >= asked_at + STALE_S:
-                    admitted = self._parts.admission.renew(move, ready.freed_bytes)
-                attempt = self._parts.migration.begin(move, admitted)
-            except StoppedError:
-                result = self._context.stopped(move)
-                ready.ended(result["outcome"])
-                return result
-            except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-                ready.ended("refused")
-                return move.log.refuse_for(error)
-            result = self._parts.migration.migrate(attempt)
+            renewing = bool(ready.freed_bytes) or clock() >= asked_at + STALE_S
+            result = self._migrate(move, admitted, ready, renewing=renewing)
             ready.ended(result["outcome"])
-            return result
+        return with_faults(result, ready.faults, ready.notes)
+
+    def _migrate(self, move: Move, admitted: Proceed, ready: PreparedGuest, *, renewing: bool) -> Result:
+        """Migrate a guest that is ready, if it still may be moved."""
+        if ready.refusals:
+            return move.log.refuse(ready.refusals)
+        try:
+            if renewing:
+                admitted = self._parts.admission.renew(move, ready.freed_bytes)
+            attempt = self._parts.migration.begin(move, admitted)
+        except StoppedError:
+            return self._context.stopped(move)
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+            # A bug is raised again. What comes after the move must know all the same that nothing was begun.
+            ready.ended("refused")
+            return move.log.refuse_for(error)
+        return self._parts.migration.migrate(attempt)

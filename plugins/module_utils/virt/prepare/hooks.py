@@ -95,9 +95,9 @@ def in_guest(
         "capture-output": True,
     }
     try:
-        number = _ask(domain, "guest-exec", arguments)["pid"]
+        number = ask_agent(domain, "guest-exec", arguments)["pid"]
         while True:
-            state = _ask(domain, "guest-exec-status", {"pid": number})
+            state = ask_agent(domain, "guest-exec-status", {"pid": number})
             if state.get("exited"):
                 return _ended(state)
             if clock() >= end:
@@ -109,11 +109,16 @@ def in_guest(
         return HookResult(False, f"the guest agent did not run it: {error}", "")
 
 
-def _ask(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+def ask_agent(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> t.Any:
+    """What the guest's agent returns.
+
+    Raises: libvirtError, KeyError or ValueError for an agent that does not answer, or with nonsense; ImportError where
+        the binding lacks the half that asks agents.
+    """
     import libvirt_qemu  # the binding's second half, which only this needs
 
     text = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command, "arguments": arguments}), AGENT_S, 0)
-    return t.cast("dict[str, t.Any]", json.loads(text)["return"])
+    return json.loads(text)["return"]
 
 
 def _ended(state: t.Mapping[str, t.Any]) -> HookResult:

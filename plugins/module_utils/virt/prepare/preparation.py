@@ -52,6 +52,10 @@ class PreparedGuest:
         #: from here on, the hooks after the move have something to undo
         self.begun = False
         self.outcome = "unclear"
+        #: what failed after the move, known after the block
+        self.faults: list[Refusal] = []
+        #: what the operator should know of the move, in words
+        self.notes: list[str] = []
 
     def ended(self, outcome: str) -> None:
         """Take the outcome of the move."""
@@ -114,6 +118,7 @@ class Preparation:
                 ready.freed_bytes, refusals = self._memory.free(step, guest, intent, tell, bytes_per_s)
                 ready.refusals += refusals
             if not ready.refusals:
+                wanted = self._without_failing(wanted, step, tell, ready)
                 ready.begun = True
                 ready.refusals += self._hooks.run_before(wanted, step, tell)
         except HookError as error:
@@ -126,7 +131,28 @@ class Preparation:
             yield ready
         finally:
             if ready.begun:
-                self._hooks.run_after(wanted, step, ready.outcome, tell)
+                ready.faults += self._hooks.run_after(wanted, step, ready.outcome, tell)
+
+    def check_adopted(self, step: Step, outcome: str, tell: Tell) -> list[Refusal]:
+        """Check whether a guest can be reached whose migration an earlier run began.
+
+        Commands are not run: that run has begun with its own, and nobody knows how far it came.
+
+        Args:
+            step: of the plan.
+            outcome: of the move.
+            tell: called with event, phase and message, C(level), and what else is known.
+
+        Returns: what failed.
+        """
+        return self._hooks.run_after([hook for hook in self._options.hooks if hook.check], step, outcome, tell)
+
+    def _without_failing(
+        self, wanted: tuple[Hook, ...], step: Step, tell: Tell, ready: PreparedGuest
+    ) -> tuple[Hook, ...]:
+        failing = self._hooks.failing(wanted, step, tell)
+        ready.notes += [f"{hook.name} failed before the move already, so it was not made after it" for hook in failing]
+        return tuple(hook for hook in wanted if hook not in failing)
 
     def _hooks_of(self, step: Step) -> tuple[Hook, ...]:
         try:

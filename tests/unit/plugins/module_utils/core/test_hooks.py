@@ -36,6 +36,20 @@ def test_all_that_is_said_is_kept():
     assert normalise([stated]) == (Hook(("/usr/bin/notify", "a b", "$HOME", ""), "before", 5.0, "guest", 2.5, "go_on"),)
 
 
+def test_a_check_comes_after_the_move_and_stops_unless_it_says_something_else():
+    agent, port = normalise([{"check": "agent"}, {"check": "port", "port": "443", "address": "web1.example.org"}])
+    assert (agent.when, agent.where, agent.on_failure, agent.command) == ("after", "guest", "stop", ())
+    assert (port.when, port.where, port.on_failure, port.port) == ("after", "host", "stop", 443)
+    assert (agent.name, port.name) == ("the check of the guest agent", "the check of port 443")
+    (before,) = normalise([{"check": "agent", "when": "before"}])
+    assert before.on_failure == "refuse"
+
+
+def test_a_command_after_the_move_stops_only_if_it_says_so():
+    (hook,) = normalise([{"command": ["/bin/true"], "when": "after", "on_failure": "stop"}])
+    assert hook.on_failure == "stop"
+
+
 @pytest.mark.parametrize(
     ("stated", "words"),
     [
@@ -52,6 +66,21 @@ def test_all_that_is_said_is_kept():
         ({"command": ["/bin/a"], "on_failure": "explode"}, "on_failure 'explode'"),
         ({"command": ["/bin/a"], "on_failure": []}, "on_failure []"),
         ({"command": ["/bin/a"], "when": "after", "on_failure": "refuse"}, "cannot refuse"),
+        ({"command": ["/bin/a"], "when": "before", "on_failure": "stop"}, "nothing to stop"),
+        ({"command": ["/bin/a"], "check": "agent"}, "a command and a check"),
+        ({"check": "ping"}, "check 'ping'"),
+        ({"check": "agent", "where": "host"}, "checks the agent from the host"),
+        ({"check": "agent", "port": 22}, "has a port and does not check it"),
+        ({"check": "agent", "address": "192.0.2.7"}, "has an address and checks no port"),
+        ({"command": ["/bin/a"], "port": 22}, "has a port and does not check it"),
+        ({"check": "port"}, "port None"),
+        ({"check": "port", "port": 0}, "port 0"),
+        ({"check": "port", "port": 65536}, "port 65536"),
+        ({"check": "port", "port": "ssh"}, "port 'ssh'"),
+        ({"check": "port", "port": True}, "port True"),
+        ({"check": "port", "port": 22, "address": 7}, "address 7"),
+        ({"check": "port", "port": 22, "address": "-oProxyCommand=x"}, "address '-oProxyCommand=x'"),
+        ({"check": "port", "port": 22, "on_failure": "refuse"}, "cannot refuse"),
         ({"command": ["/bin/a"], "seconds": -1}, "seconds -1"),
         ({"command": ["/bin/a"], "seconds": "soon"}, "seconds 'soon'"),
         ({"command": ["/bin/a"], "seconds": "nan"}, "seconds 'nan'"),
@@ -82,12 +111,20 @@ def test_a_guest_carries_its_own():
     assert in_metadata("") == of_guest(ET.fromstring("<domain/>")) == ()
 
 
+def test_a_guest_carries_its_own_checks():
+    port, agent = in_metadata('<k:hook check="port" port="22" timeout_s="5"/><k:hook check="agent" on_failure="go_on"/>')
+    assert (port.check, port.port, port.address, port.on_failure) == ("port", 22, None, "stop")
+    assert (agent.check, agent.on_failure) == ("agent", "go_on")
+
+
 @pytest.mark.parametrize(
     ("hook", "words"),
     [
         ('<k:hook where="host"><k:arg>/sbin/poweroff</k:arg></k:hook>', "must not run on a host"),
         ('<k:hook where=""><k:arg>/sbin/poweroff</k:arg></k:hook>', "must not run on a host"),
         ("<k:hook/>", "no command"),
+        ('<k:hook check="port" port="22" address="127.0.0.1"/>', "must not name an address"),
+        ('<k:hook check="agent"><k:arg>/sbin/poweroff</k:arg></k:hook>', "a command and a check"),
         ('<k:hook command="/bin/a"><k:arg/></k:hook>', "''"),
     ],
 )

@@ -10,19 +10,21 @@ import time
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result, with_faults
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 
 PATIENCE_S = 10.0
 
 
-def step(number, *after):
+def step(number, *after, destination=None):
     return {
         "id": f"s{number}",
         "guest": {"name": f"web {number}", "uuid": f"u-{number}"},
         "source": "h1",
-        "destination": "h2",
+        # A destination of its own: the first guest to each goes alone.
+        "destination": destination or f"h{number + 1}",
         "after": list(after),
     }
 
@@ -36,6 +38,7 @@ class Mover:
         self.transferred = {}
         self.nearly_transferred = {}
         self.ends = {}
+        self.faults = {}
         self._changed = threading.Condition()
 
     def move(self, step, transferred, take_link_slot, nearly_transferred):
@@ -55,7 +58,7 @@ class Mover:
             outcome = "moved" if take_link_slot() else "not_started"
         if isinstance(outcome, Exception):
             raise outcome
-        return step_result(step, outcome)
+        return with_faults(step_result(step, outcome), self.faults.get(step["id"], []))
 
     def end(self, step_id, outcome="moved"):
         with self._changed:
@@ -336,3 +339,86 @@ def test_nothing_to_do_is_nothing_to_tell():
     run = Run()
     assert run.results() == []
     assert run.journal.events == []
+
+
+# --- the first guest to each destination -----------------------------------------------------------------------------
+
+
+def to_h2(number, *after):
+    return step(number, *after, destination="h2")
+
+
+def test_the_first_guest_to_a_destination_goes_alone():
+    run = Run(to_h2(1), to_h2(2), to_h2(3))
+    run.mover.await_start("s1")
+    # Its memory is there, and its hooks still run.
+    run.mover.transferred["s1"]()
+    run.mover.await_ready("s1", "s2")
+    run.stays_at("s1")
+    run.mover.end("s1")
+    run.mover.await_start("s1", "s2")
+    # That guests can be reached there is known now.
+    run.mover.transferred["s2"]()
+    run.mover.await_start("s1", "s2", "s3")
+    run.mover.end("s2")
+    run.mover.end("s3")
+    assert run.outcomes() == ["moved"] * 3
+
+
+def test_guests_to_other_destinations_do_not_wait_for_it():
+    run = Run(to_h2(1), step(2), window=2)
+    run.mover.await_start("s1", "s2")
+    run.mover.end("s1")
+    run.mover.end("s2")
+    assert run.outcomes() == ["moved"] * 2
+
+
+@pytest.mark.parametrize("outcome", ["failed", "refused", "already_there"])
+def test_after_one_that_did_not_move_the_next_is_the_first(outcome):
+    run = Run(to_h2(1), to_h2(2), to_h2(3), window=3)
+    run.mover.end("s1", outcome)
+    run.mover.await_start("s1", "s2")
+    run.stays_at("s1", "s2")
+    run.mover.end("s2")
+    run.mover.await_start("s1", "s2", "s3")
+    run.mover.end("s3")
+    assert run.outcomes() == [outcome, "moved", "moved"]
+
+
+def test_the_first_by_the_plan_is_the_first_whichever_is_ready_sooner():
+    """Two that waited for each other, one for the link and one for the destination, would wait for ever."""
+    run = Run(*[to_h2(number) for number in range(1, 9)], window=8)
+    for number in range(1, 9):
+        run.mover.end(f"s{number}")
+    assert run.outcomes() == ["moved"] * 8
+    assert run.mover.started[0] == "s1"
+
+
+FAILED = refusal(HOOK_STOPS, "the check of port 22 failed after the move: timed out", "see whether it can be reached")
+
+
+def test_no_further_guest_goes_where_the_first_cannot_be_reached():
+    run = Run(to_h2(1), to_h2(2), step(3), to_h2(4))
+    run.mover.faults["s1"] = [FAILED]
+    run.mover.end("s1")
+    run.mover.end("s3")
+    results = run.results()
+    assert [result["outcome"] for result in results] == ["moved", "refused", "moved", "refused"]
+    assert results[0]["faults"] == [FAILED]
+    assert results[1]["refusals"] == [
+        {
+            "code": "destination_stopped",
+            "reason": "no further guest goes to h2 in this run, because of web 1, which moved there: the check of port 22"
+            " failed after the move: timed out",
+            "remedy": "see whether web 1 can be reached on h2, then make a new plan",
+        }
+    ]
+    assert run.mover.started == ["s1", "s3"]
+
+
+def test_what_failed_without_stopping_stops_nobody():
+    run = Run(to_h2(1), to_h2(2))
+    run.mover.faults["s1"] = [refusal("hook_failed", "/bin/thaw failed after the move", "run it by hand")]
+    run.mover.end("s1")
+    run.mover.end("s2")
+    assert run.outcomes() == ["moved", "moved"]

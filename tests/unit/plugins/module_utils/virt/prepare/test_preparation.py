@@ -13,6 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import H
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.reachability import Reachability
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
@@ -338,3 +339,85 @@ def test_metadata_that_wants_the_host_is_refused_and_nothing_runs(rig):
     with rig.prepared(Hook(("/host",))) as ready:
         (refused,) = ready.refusals
     assert (refused["code"], rig.ran) == ("bad_hook", [])
+
+
+# --- checks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def checked(rig, monkeypatch):
+    """Checks leave a trace as well: (hook, host). They fail on the hosts in ``rig.unreachable_on``."""
+    rig.unreachable_on = set()
+
+    def check(_self, hook, domain, timeout_s):
+        host = domain.connect().host.name
+        rig.ran.append((hook.name, host, timeout_s))
+        failed = host in rig.unreachable_on
+        return HookResult(not failed, "192.0.2.7: timed out" if failed else None, "")
+
+    monkeypatch.setattr(Reachability, "check", check)
+    return rig
+
+
+PORT = Hook((), "after", check="port", port=22, on_failure="stop", timeout_s=20.0)
+AGENT = Hook((), "after", where="guest", check="agent", on_failure="go_on")
+
+
+def moved(rig, *hooks):
+    with rig.prepared(*hooks) as ready:
+        rig.arrive()
+        ready.ended("moved")
+    return ready
+
+
+def test_a_guest_is_checked_before_its_move_and_where_it_is_then(checked):
+    ready = moved(checked, PORT)
+    assert (ready.faults, ready.notes) == ([], [])
+    assert checked.ran == [("the check of port 22", "h1", 3.0), ("the check of port 22", "h2", 20.0)]
+
+
+def test_a_check_that_fails_after_the_move_is_told_with_what_to_do(checked):
+    checked.unreachable_on = {"h2"}
+    assert moved(checked, PORT, AGENT).faults == [
+        {
+            "code": "hook_stops",
+            "reason": "the check of port 22 failed after the move: 192.0.2.7: timed out",
+            "remedy": "see whether web1 can be reached on h2; this run sends no further guest there from here",
+        },
+        {
+            "code": "hook_failed",
+            "reason": "the check of the guest agent failed after the move: 192.0.2.7: timed out",
+            "remedy": "see whether web1 can be reached on h2",
+        },
+    ]
+
+
+def test_a_guest_that_could_not_be_reached_before_says_nothing_of_its_destination(checked):
+    checked.unreachable_on = {"h1", "h2"}
+    ready = moved(checked, PORT)
+    assert ready.faults == []
+    assert ready.notes == ["the check of port 22 failed before the move already, so it was not made after it"]
+    assert checked.ran == [("the check of port 22", "h1", 3.0)]
+    assert checked.names() == ["hook.skipped"]
+
+
+def test_a_guest_that_stays_is_not_checked(checked):
+    with checked.prepared(PORT) as ready:
+        ready.ended("failed")
+    assert checked.ran == [("the check of port 22", "h1", 3.0)]
+    assert ready.faults == []
+
+
+def test_a_command_that_fails_after_the_move_is_told(rig):
+    rig.fails = {"/thaw"}
+    stop = Hook(("/thaw",), "after", on_failure="stop")
+    assert [(one["code"], one["reason"]) for one in moved(rig, stop).faults] == [
+        ("hook_stops", "/thaw failed after the move, on h1: it ended with status 3, no such database")
+    ]
+
+
+def test_a_command_that_fails_after_a_move_that_failed_stops_nobody(rig):
+    rig.fails = {"/thaw"}
+    with rig.prepared(Hook(("/thaw",), "after", on_failure="stop")) as ready:
+        ready.ended("failed")
+    assert [one["code"] for one in ready.faults] == ["hook_failed"]
