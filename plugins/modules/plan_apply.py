@@ -149,8 +149,8 @@ options:
           - What is done if it fails.
           - With V(refuse), the guest is not moved. This is possible before the move only, and the default there.
           - With V(stop), this host sends no further guest to that destination in this run. This is possible after the
-            move only, and the default for a check. The guest that has moved stays where it is.
-          - With V(go_on), nothing else. This is the default for a command after the move.
+            move only, and the default there. The guest that has moved stays where it is.
+          - With V(go_on), nothing else. This is the default for a command after the move in a guest's metadata.
         type: str
         choices: [refuse, stop, go_on]
   fence:

@@ -97,8 +97,11 @@ def of_guest(root: ET.Element) -> tuple[Hook, ...]:
         if "address" in stated:
             raise _error(name, "must not name an address", "leave it out, or state the check as an option of the run")
         arguments = [argument.text or "" for argument in element.findall(f"{{{NAMESPACE}}}arg")]
-        own = {"where": "guest"} if "check" not in stated else {}
-        found.append(_hook({**stated, "command": arguments or None, **own}, name))
+        if "check" not in stated:
+            stated["where"] = "guest"
+            # A command of one guest that fails says little of the destination.
+            stated.setdefault("on_failure", "go_on" if stated.get("when") == "after" else None)
+        found.append(_hook({**stated, "command": arguments or None}, name))
     return tuple(found)
 
 
@@ -140,10 +143,9 @@ def _on_failure(given: t.Mapping[str, t.Any], when: str, name: str) -> str:
         raise _error(name, "runs before the move, so there is nothing to stop yet", "set on_failure to refuse or go_on")
     if stated is not None:
         return str(stated)
-    if when == "before":
-        return "refuse"
-    # Who asks whether guests can be reached does not want the next one sent where they cannot be.
-    return "stop" if given.get("check") else "go_on"
+    # What fails after the first move would most likely fail after each: guests that cannot be reached, or that nobody
+    # puts back behind their load balancer.
+    return "refuse" if when == "before" else "stop"
 
 
 def _port(given: t.Mapping[str, t.Any], name: str) -> int | None:

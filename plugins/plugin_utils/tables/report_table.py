@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds, listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.phrases import counted
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, table
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, table, wrapped
 
 #: How outcomes (docs/contracts.md, "Step result") are told.
 OUTCOMES = {
@@ -33,9 +33,16 @@ def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
         lines += ["", *(_forecast_rows(rows) if any(row["forecast"] for row in rows) else _plain_rows(rows))]
         judged = forecast_text.accuracy(report)
         lines += ["", *judged] if judged else []
+    lines += _notes(rows)
     if report["todo"]:
         lines += ["", "To do:", *(f"  {number}. {clean(text)}" for number, text in enumerate(report["todo"], 1))]
     return lines
+
+
+def _notes(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    """What is worth knowing of a move, and needs nothing to be done."""
+    told = [f"{row['guest']}: {note}" for row in rows for note in row.get("notes") or ()]
+    return ["", *(line for text in told for line in wrapped(text, "Note: ", "  "))] if told else []
 
 
 def _plain_rows(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:

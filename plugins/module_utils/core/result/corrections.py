@@ -29,6 +29,12 @@ class Corrections:
     notes: list[str] = dataclasses.field(default_factory=list)
     faults: list[Refusal] = dataclasses.field(default_factory=list)
 
+    def add(self, other: Corrections) -> None:
+        """Take over what another one has."""
+        self.done += other.done
+        self.notes += other.notes
+        self.faults += other.faults
+
     @property
     def error(self) -> str | None:
         """The faults as the error of a result, or None."""

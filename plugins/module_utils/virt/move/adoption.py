@@ -69,7 +69,7 @@ class Adoption:
                 move, ending, control_loop, evidence, ended=ENDED_ELSEWHERE
             )
         if verdict.kind == "moved":
-            return move.log.moved(ending, complete(self._context, step, here, there, settings))
+            return move.log.moved(ending, complete(self._context, step, here, there, settings, ending.downtime_ms))
         if verdict.kind == "stayed":
             forget(state_dir, step)
         return move.log.not_moved(ending, verdict)

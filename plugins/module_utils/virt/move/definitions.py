@@ -26,14 +26,28 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connec
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_clock, saved_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
+    NOT_SET,
     SourceSettings,
     hand_over,
     on_record,
 )
 
+#: The code of a fault: the destination could not be asked any more.
+NOT_ASKED = "settings_not_handed_over"
+#: After one of these the record is kept, and the next run tries it again.
+NOT_HANDED_OVER = (NOT_ASKED, *NOT_SET)
 
-def complete(context: MoveContext, step: Step, here: Side, there: Side, settings: SourceSettings) -> Corrections:
+
+def complete(
+    context: MoveContext,
+    step: Step,
+    here: Side,
+    there: Side,
+    settings: SourceSettings,
+    stopped_ms: int | None = None,
+) -> Corrections:
     """Put right what libvirt did not bring along, after a move that both sides confirm.
 
     Args:
@@ -41,17 +55,20 @@ def complete(context: MoveContext, step: Step, here: Side, there: Side, settings
         step: of the plan.
         here, there: the guest at its source and at its destination, after the move.
         settings: that the source had before.
+        stopped_ms: how long the guest stood still; None where nobody saw that.
     """
     found = repair_definitions(context, step, here, there, settings.definition)
     uuid = step["guest"]["uuid"]
     try:
-        handed_over = hand_over(context.hosts.domain_at(step["destination"], uuid), step, settings)
+        domain = context.hosts.domain_at(step["destination"], uuid)
+        found.add(guest_clock.correct(domain, step, stopped_ms))
+        handed_over = hand_over(domain, step, settings)
+        handed_over.faults += saved_memory.refusals(domain.connect(), step["destination"], uuid)
     except (virt.libvirt.libvirtError, virt.VirtError) as error:
         handed_over = Corrections(faults=_not_handed_over(step, settings, error))
-    found.done += handed_over.done
-    found.faults += handed_over.faults
-    if not handed_over.faults:
+    if not {fault["code"] for fault in handed_over.faults}.intersection(NOT_HANDED_OVER):
         kept_settings.remove(context.settings.state_dir, uuid)
+    found.add(handed_over)
     return found
 
 
@@ -72,7 +89,7 @@ def hand_over_left(hosts: Hosts, state_dir: str, kept: KeptSettings) -> Correcti
     if settings is None or not here.reachable or here.active or not is_there:
         return None
     found = hand_over(domain, step, settings)
-    if not found.faults:
+    if not {fault["code"] for fault in found.faults}.intersection(NOT_HANDED_OVER):
         kept_settings.remove(state_dir, kept["uuid"])
     return found
 
@@ -84,7 +101,7 @@ def _not_handed_over(step: Step, settings: SourceSettings, error: Exception) -> 
     name, target = step["guest"]["name"], step["destination"]
     return [
         refusal(
-            "settings_not_handed_over",
+            NOT_ASKED,
             f"{target} could not be asked whether {name} starts with it (autostart) and has its checkpoints: {error}",
             f"run it again once {target} answers"
             + (f", or set it: virsh autostart {quoted(name)} on {target}" if settings.autostart else ""),

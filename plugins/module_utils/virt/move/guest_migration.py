@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
@@ -18,9 +21,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitio
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import FallbackHistory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice, with_time_left
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers, Preconditions
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
+    SourceSettings,
     forget,
     keep,
     source_settings,
@@ -63,6 +67,7 @@ class GuestMigration:
         step, answers, appraised = move.step, admitted.answers, admitted.appraised
         decision = self._choice.decide(step, answers, appraised)
         settings = source_settings(self._hosts.domain(step))
+        _check_disks(step, answers, settings)
         attempt = Attempt(move, answers, appraised, decision, settings, migration_job(self._context, step, decision))
         instance = self._limits.qemu_instance(step)
         self._context.check_may_begin(move)
@@ -77,7 +82,8 @@ class GuestMigration:
             verdict, here, there, ending = self._run.run(attempt)
             log = attempt.move.log
             if verdict.kind == "moved":
-                corrections = complete(self._context, attempt.move.step, here, there, attempt.source_settings)
+                step, settings = attempt.move.step, attempt.source_settings
+                corrections = complete(self._context, step, here, there, settings, ending.downtime_ms)
                 attempt.calibrate(self._context.settings, ending)
                 return log.moved(ending, corrections)
             following = self._fall_back(attempt, history, ending) if verdict.kind == "stayed" else None
@@ -133,3 +139,24 @@ class GuestMigration:
         self._context.check_may_begin(move)
         move.log.again(decision, history.reason, instance)
         return following
+
+
+def _check_disks(step: Step, answers: Answers, settings: SourceSettings) -> None:
+    """See that the guest has no disk that neither host was asked about.
+
+    Raises: VirtError for one that was plugged in since.
+    """
+    if settings.live is None:
+        return
+    asked = {disk["target"] for disk in answers.guest["disks"]}
+    disks = map(guest_xml.disk, guest_xml.parse(settings.live).findall("devices/disk"))
+    added = [disk["target"] for disk in disks if disk["target"] not in asked]
+    if added:
+        name = step["guest"]["name"]
+        raise virt.VirtError(
+            refusal(
+                "disk_added",
+                f"{name} has got disk {listed(added)} since both hosts were asked about it",
+                "run it again: then they are asked about that disk as well",
+            )
+        )

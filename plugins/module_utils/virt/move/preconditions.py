@@ -24,6 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import saved_memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +74,8 @@ class Preconditions:
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),
                 *disk_copy_check.refusals(there, guest, target.host),
+                *saved_memory.refusals(here, source.host, uuid),
+                *saved_memory.refusals(there, target.host, uuid),
             ]
         return Answers(local, remote, guest, intent, refusals)
 

@@ -13,12 +13,16 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.lost_settings import lost_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+
+#: The codes of faults that the next run may put right from the record.
+NOT_SET = ("autostart_not_set", "autostart_not_removed", "checkpoints_not_carried")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +33,13 @@ class SourceSettings:
         definition: the persistent XML, or None for a guest without one, or where it is not known.
         autostart: whether it starts with its host; None where that is not known, or it has no definition.
         checkpoints: their descriptions, each after the one that it builds upon.
+        live: the description of the running guest, or None where it is not known.
     """
 
     definition: str | None = None
     autostart: bool | None = None
     checkpoints: tuple[str, ...] = ()
+    live: str | None = None
 
 
 def source_settings(domain: t.Any) -> SourceSettings:
@@ -43,10 +49,11 @@ def source_settings(domain: t.Any) -> SourceSettings:
     """
     lib = virt.libvirt
     checkpoints = _checkpoints(domain)
+    live = domain.XMLDesc(0) if domain.isActive() else None
     if not domain.isPersistent():
-        return SourceSettings(checkpoints=checkpoints)
+        return SourceSettings(checkpoints=checkpoints, live=live)
     definition = domain.XMLDesc(lib.VIR_DOMAIN_XML_INACTIVE | lib.VIR_DOMAIN_XML_SECURE)
-    return SourceSettings(definition, bool(domain.autostart()), checkpoints)
+    return SourceSettings(definition, bool(domain.autostart()), checkpoints, live)
 
 
 def _checkpoints(domain: t.Any) -> tuple[str, ...]:
@@ -112,7 +119,7 @@ def settings_of_sent(state_dir: str, step: Step, domain: t.Any) -> SourceSetting
     """
     recorded, found = on_record(state_dir, step), source_settings(domain)
     if recorded is not None:
-        return dataclasses.replace(recorded, definition=found.definition)
+        return dataclasses.replace(recorded, definition=found.definition, live=found.live)
     # The guest is on its way already, with or without a record.
     with contextlib.suppress(virt.VirtError):
         keep(state_dir, step, found)
@@ -135,6 +142,10 @@ def hand_over(domain: t.Any, step: Step, settings: SourceSettings) -> Correction
     found = Corrections()
     _set_autostart(domain, step, settings.autostart, found)
     _define_checkpoints(domain, step, settings.checkpoints, found)
+    if settings.live is not None:
+        with contextlib.suppress(virt.libvirt.libvirtError):
+            before, after = guest_xml.parse(settings.live), guest_xml.parse(domain.XMLDesc(0))
+            found.faults += lost_settings(before, after, step["source"], step["destination"])
     return found
 
 

@@ -21,7 +21,7 @@ def in_metadata(hooks):
 def test_what_is_not_said_has_defaults():
     assert normalise(None) == ()
     assert normalise([{"command": ["/bin/true"]}]) == (Hook(("/bin/true",), "before", 0.0, "host", 30.0, "refuse"),)
-    assert normalise([{"command": ["/bin/true"], "when": "after", "on_failure": None}])[0].on_failure == "go_on"
+    assert normalise([{"command": ["/bin/true"], "when": "after", "on_failure": None}])[0].on_failure == "stop"
 
 
 def test_all_that_is_said_is_kept():
@@ -45,9 +45,9 @@ def test_a_check_comes_after_the_move_and_stops_unless_it_says_something_else():
     assert before.on_failure == "refuse"
 
 
-def test_a_command_after_the_move_stops_only_if_it_says_so():
-    (hook,) = normalise([{"command": ["/bin/true"], "when": "after", "on_failure": "stop"}])
-    assert hook.on_failure == "stop"
+def test_a_command_after_the_move_goes_on_if_it_says_so():
+    (hook,) = normalise([{"command": ["/bin/true"], "when": "after", "on_failure": "go_on"}])
+    assert hook.on_failure == "go_on"
 
 
 @pytest.mark.parametrize(

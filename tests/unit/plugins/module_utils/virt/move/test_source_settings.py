@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import json
 import threading
+import types
 
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_clock
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import URI, until
 
@@ -268,6 +271,163 @@ def test_a_checkpoint_whose_bitmap_did_not_come_along_is_told(rig):
         }
     ]
     assert list(rig.h2.guest("web1").checkpoints) == ["full"]
+
+
+# --- what was set while the guest ran ---------------------------------------------------------------------------------
+
+
+def test_a_limit_that_did_not_come_along_is_told_with_the_command(rig):
+    guest = rig.h1.add_guest("web1")
+    plain = guest.xml
+
+    def forgotten(job):
+        job.destination_guest.xml = plain
+        job.complete()
+
+    guest.xml = guest.xml.replace("<vcpu", "<cputune><shares>2048</shares></cputune><vcpu")
+    rig.cluster.on_migrate = forgotten
+    result = rig.move(guest)
+    assert (result["outcome"], result["faults"]) == (
+        "moved",
+        [
+            {
+                "code": "setting_not_carried",
+                "reason": "it had cpu_shares 2048 on h1, and has not on h2",
+                "remedy": "virsh schedinfo web1 --set cpu_shares=2048 --live on h2",
+            }
+        ],
+    )
+
+
+# --- a saved memory image ---------------------------------------------------------------------------------------------
+
+
+def test_a_guest_is_not_moved_to_a_host_that_would_load_an_old_memory_image_of_it(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.h2.add_guest("web1", uuid=guest.uuid, state=OFF, managed_save=True)
+    result = rig.move(guest)
+    assert (result["outcome"], result["refusals"]) == (
+        "refused",
+        [
+            {
+                "code": "managed_save",
+                "reason": "h2 has a saved memory image of web1 (managed save), which is older than the guest, and which its"
+                " next start on h2 would load",
+                "remedy": "virsh managedsave-remove web1 on h2",
+            }
+        ],
+    )
+
+
+def test_a_guest_does_not_leave_an_old_memory_image_behind(rig):
+    guest = rig.h1.add_guest("web1", managed_save=True)
+    result = rig.move(guest)
+    assert result["refusals"][0]["remedy"] == "virsh managedsave-remove web1 on h1"
+
+
+def test_an_image_that_only_shows_when_the_guest_is_there_is_told(rig):
+    guest = rig.h1.add_guest("web1")
+
+    def arrives(job):
+        job.destination_guest.managed_save = True
+        job.complete()
+
+    rig.cluster.on_migrate = arrives
+    (fault,) = rig.move(guest)["faults"]
+    assert (fault["code"], fault["remedy"]) == ("managed_save", "virsh managedsave-remove web1 on h2")
+
+
+# --- a disk that nobody was asked about -------------------------------------------------------------------------------
+
+
+def test_a_disk_that_is_plugged_in_just_before_the_move_refuses_it(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    begin = GuestMigration.begin
+
+    def plugged(migration, move, admitted):
+        guest.xml = guest.xml.replace("</devices>", "<disk type='file'><target dev='vdb'/></disk></devices>")
+        return begin(migration, move, admitted)
+
+    monkeypatch.setattr(GuestMigration, "begin", plugged)
+    result = rig.move(guest)
+    assert (result["outcome"], result["refusals"]) == (
+        "refused",
+        [
+            {
+                "code": "disk_added",
+                "reason": "web1 has got disk vdb since both hosts were asked about it",
+                "remedy": "run it again: then they are asked about that disk as well",
+            }
+        ],
+    )
+    assert writes(rig, "virDomainMigrateToURI3") == []
+
+
+# --- the clock of a guest that stood still ----------------------------------------------------------------------------
+
+
+def with_agent(guest):
+    channel = "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
+    guest.xml = guest.xml.replace("</devices>", f"{channel}</devices>")
+    return guest
+
+
+def test_the_clock_of_a_guest_that_stood_still_is_set(rig):
+    guest = with_agent(rig.h1.add_guest("web1", agent=True))
+    rig.cluster.on_migrate = lambda job: job.complete(downtime=2300)
+    result = rig.move(guest)
+    assert (result["corrected"], result["notes"]) == (["set its clock, which was 2.3 s behind"], [])
+    assert rig.h2.guest("web1").agent_calls == [("setTime", (None, libvirt.VIR_DOMAIN_TIME_SYNC))]
+
+
+def test_the_clock_of_a_guest_that_stood_still_for_a_moment_is_left_alone(rig):
+    guest = with_agent(rig.h1.add_guest("web1", agent=True))
+    rig.cluster.on_migrate = lambda job: job.complete(downtime=1000)
+    assert rig.move(guest)["corrected"] == []
+    assert rig.h2.guest("web1").agent_calls == []
+
+
+def test_a_guest_without_an_agent_is_named(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: job.complete(downtime=2300)
+    result = rig.move(guest)
+    assert (result["faults"], result["notes"]) == (
+        [],
+        ["its clock may be 2.3 s behind, and it has no guest agent to set it: chrony or ntpd in the guest does"],
+    )
+
+
+def test_an_agent_that_does_not_set_the_clock_is_named_with_the_command(rig):
+    guest = with_agent(rig.h1.add_guest("web1", agent=True))
+
+    def arrives(job):
+        job.destination_guest.agent_error = libvirt.libvirtError(
+            "Guest agent is not responding: QEMU guest agent is not connected", libvirt.VIR_ERR_AGENT_UNRESPONSIVE
+        )
+        job.complete(downtime=2300)
+
+    rig.cluster.on_migrate = arrives
+    assert rig.move(guest)["notes"] == [
+        "its clock may be 2.3 s behind (Guest agent is not responding: QEMU guest agent is not connected):"
+        " virsh domtime --sync web1 on h2"
+    ]
+
+
+def test_a_guest_that_cannot_read_its_hardware_clock_is_told_the_time(rig, monkeypatch):
+    guest = with_agent(rig.h1.add_guest("web1", agent=True))
+    set_time = libvirt.Domain.setTime
+
+    def without_hwclock(domain, time=None, flags=0):
+        if flags:
+            raise libvirt.libvirtError("internal error: unable to execute QEMU agent command 'guest-set-time'", 1)
+        return set_time(domain, time, flags)
+
+    monkeypatch.setattr(libvirt.Domain, "setTime", without_hwclock)
+    monkeypatch.setattr(guest_clock, "time", types.SimpleNamespace(time=lambda: 1000.25))
+    rig.cluster.on_migrate = lambda job: job.complete(downtime=2300)
+    assert rig.move(guest)["corrected"] == ["set its clock, which was 2.3 s behind"]
+    (call,) = rig.h2.guest("web1").agent_calls
+    assert call == ("setTime", ({"seconds": 1000, "nseconds": 250000000}, 0))
 
 
 # --- what a left definition shares with the guest --------------------------------------------------------------------
