@@ -8,7 +8,9 @@ import json
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
     band,
@@ -52,6 +54,9 @@ def test_all_went_well():
         "kept_downtime": True,
         "refusals": [],
         "error": None,
+        "corrected": [],
+        "notes": [],
+        "faults": [],
     }
     assert json.loads(json.dumps(joined)) == joined
 
@@ -155,3 +160,42 @@ def test_only_moves_say_how_right_a_forecast_was(outcome):
     assert [row["errors"] for row in joined["guests"]] == [None, None]
     assert [row["kept_downtime"] for row in joined["guests"]] == [None, None]
     assert joined["accuracy"] == {"total_s": None, "bytes": None, "downtime_ms": None}
+
+
+AUTOSTART = refusal("autostart_not_set", "it does not start with h2 (autostart)", "virsh autostart web1 on h2")
+UNREACHABLE = refusal(HOOK_STOPS, "the check of port 22 failed after the move: timed out", "see whether it can be reached")
+
+
+def test_what_is_wrong_with_a_guest_that_has_moved_is_to_do_and_the_goal_is_reached_all_the_same():
+    plan = two_guests()
+    first, second = plan["steps"]
+    results = [step_result(first, faults=[AUTOSTART], corrected=["set its clock"]), step_result(second)]
+    joined = report.join(plan, {"h1": results}, **TIMES)
+    assert joined["ok"] is True
+    assert joined["todo"] == ["web1 runs on h2, but it does not start with h2 (autostart): virsh autostart web1 on h2."]
+    assert (joined["guests"][0]["corrected"], joined["guests"][0]["faults"]) == (["set its clock"], [AUTOSTART])
+
+
+def test_a_guest_that_cannot_be_reached_where_it_is_is_no_success():
+    plan = two_guests()
+    first, second = plan["steps"]
+    joined = report.join(plan, {"h1": [step_result(first), step_result(second, faults=[UNREACHABLE])]}, **TIMES)
+    assert joined["ok"] is False
+    assert joined["todo"] == [
+        "web2 runs on h2, but the check of port 22 failed after the move: timed out: see whether it can be reached."
+    ]
+
+
+def test_what_failed_after_a_move_that_failed_is_to_do_as_well():
+    plan = two_guests()
+    first, second = plan["steps"]
+    thaw = refusal("hook_failed", "/bin/thaw failed after the move", "run it by hand")
+    results = [step_result(first, "failed", error="no link", faults=[thaw]), step_result(second)]
+    todo = report.join(plan, {"h1": results}, **TIMES)["todo"]
+    assert "web1: /bin/thaw failed after the move: run it by hand." in todo
+
+
+def test_results_of_an_older_version_have_nothing_of_that():
+    plan = two_guests()
+    joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)
+    assert all((row["corrected"], row["notes"], row["faults"]) == ([], [], []) for row in joined["guests"])
