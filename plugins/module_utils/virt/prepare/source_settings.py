@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import typing as t
+import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
@@ -188,19 +189,17 @@ def _no_autostart(step: Step, why: str) -> t.Any:
 
 def _define_checkpoints(domain: t.Any, step: Step, checkpoints: t.Sequence[str], found: Corrections) -> None:
     """Define the checkpoints anew. libvirt checks that each disk has its bitmap, and refuses it otherwise."""
-    if not checkpoints:
-        return
     lib = virt.libvirt
     flags = lib.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | lib.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
-    left = {guest_xml.parse(xml).findtext("name") or "": xml for xml in checkpoints}
-    count = len(left)
+    left = {_name_of(xml): xml for xml in checkpoints}
+    defined = 0
     try:
-        for one in domain.listAllCheckpoints(0):
+        for one in domain.listAllCheckpoints(0) if left else ():
             left.pop(one.getName(), None)
-        count = len(left)
         for name, xml in list(left.items()):
             domain.checkpointCreateXML(xml, flags)
             del left[name]
+            defined += 1
     except lib.libvirtError as error:
         guest, target = step["guest"]["name"], step["destination"]
         found.faults.append(
@@ -210,5 +209,13 @@ def _define_checkpoints(domain: t.Any, step: Step, checkpoints: t.Sequence[str],
                 f"make the next backup of {guest} a full one",
             )
         )
-    if count > len(left):
-        found.done.append(f"defined {count - len(left)} of its checkpoints on {step['destination']}")
+    if defined:
+        found.done.append(f"defined {defined} of its checkpoints on {step['destination']}")
+
+
+def _name_of(checkpoint: str) -> str:
+    """The name of a checkpoint by its description. One that is damaged has none, and libvirt will refuse it."""
+    try:
+        return guest_xml.parse(checkpoint).findtext("name") or ""
+    except ET.ParseError:
+        return ""
