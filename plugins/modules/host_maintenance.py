@@ -26,10 +26,10 @@ options:
       - With V(maintenance), the module cordons the host, and then proves that it is empty. It refuses this while a
         guest runs there, and then changes nothing. A source that asked the host while it was open may still send a
         guest for a few seconds. So cordon the host first if moves are in progress.
-      - Guests that are shut off on a host in V(maintenance) do not start when it boots, even if they have autostart. The
-        record names them.
-      - With V(active), the host is open for guests. Guests that had autostart have it again, if the host still has their
-        definition.
+      - Guests that are shut off on a host in V(maintenance) do not start when it boots, even if they have autostart.
+        The record names them.
+      - With V(active), the host is open for guests. Guests that had autostart have it again, if the host still has
+        their definition.
     type: str
     choices:
       - active

@@ -103,13 +103,13 @@ options:
         elements: str
       check:
         description:
-          - Check whether the guest can be reached, instead of running a command. The check is made again and again until
-            it succeeds or O(hooks[].timeout_s) is over.
+          - Check whether the guest can be reached, instead of running a command. The check is made again and again
+            until it succeeds or O(hooks[].timeout_s) is over.
           - With V(agent), the guest's agent must answer.
           - With V(port), it must be possible to connect to O(hooks[].port) of the guest by TCP, from the host that the
             guest leaves.
-          - A check after the move is also made before it, once. If it fails before the move already, it is not made after
-            it, and the result says so.
+          - A check after the move is also made before it, once. If it fails before the move already, it is not made
+            after it, and the result says so.
         type: str
         choices: [agent, port]
       port:
@@ -119,8 +119,8 @@ options:
       address:
         description:
           - Address or name of the guest for O(hooks[].check=port).
-          - By default the addresses that the guest's agent, libvirt's DHCP server or the host's neighbour table know. One
-            of them must answer.
+          - By default the addresses that the guest's agent, libvirt's DHCP server or the host's neighbour table know.
+            One of them must answer.
         type: str
       when:
         description:

@@ -824,7 +824,10 @@ class Domain:
     def checkpointCreateXML(self, xmlDesc: str, flags: int = 0) -> Checkpoint:  # noqa: N802, N803
         self._write("virDomainCheckpointCreateXML")
         guest = self.guest()
-        name = ET.fromstring(xmlDesc).findtext("name") or ""
+        try:
+            name = ET.fromstring(xmlDesc).findtext("name") or ""
+        except ET.ParseError as error:
+            raise libvirtError(f"(domain_checkpoint):1: {error}", c.VIR_ERR_XML_ERROR) from error
         wanted = c.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE | c.VIR_DOMAIN_CHECKPOINT_CREATE_REDEFINE_VALIDATE
         if flags != wanted:
             raise libvirtError("the stand-in defines checkpoints anew, and checks them, only", c.VIR_ERR_INVALID_ARG)

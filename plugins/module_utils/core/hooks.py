@@ -83,8 +83,8 @@ def normalise(stated: t.Sequence[t.Any] | None) -> tuple[Hook, ...]:
 def of_guest(root: ET.Element) -> tuple[Hook, ...]:
     """The hooks in a guest's metadata: C(<kvmops:hook when="before"><kvmops:arg>…</kvmops:arg></kvmops:hook>).
 
-    Commands run in the guest and nowhere else: who may change a guest's description is not thereby root on its host. For
-    the same reason a check connects to the guest's own addresses only.
+    Commands run in the guest and nowhere else: who may change a guest's description is not thereby root on its host.
+    For the same reason a check connects to the guest's own addresses only.
 
     Raises: HookError for one that makes no sense.
     """

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: lets the first guest go to each destination alone, and no further one where guests cannot be
-# reached.
+# PRIVATE to the collection: lets the first guest go to each destination alone, and no further one where guests cannot
+# be reached.
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ SCHEMA = "kvmops.kept_settings/1"
 class KeptSettings(t.TypedDict):
     """The settings of one guest.
 
-    ``autostart`` is whether it starts with its host. ``checkpoints`` are the descriptions of its checkpoints, each after
-    the one that it builds upon.
+    ``autostart`` is whether it starts with its host. ``checkpoints`` are the descriptions of its checkpoints, each
+    after the one that it builds upon.
     """
 
     schema: str
@@ -37,7 +37,8 @@ def _folder(state_dir: str) -> Path:
 
 
 def _path(state_dir: str, uuid: str) -> Path:
-    return _folder(state_dir) / f"{uuid}.json"
+    # A plan may come from anywhere, and its UUIDs with it.
+    return _folder(state_dir) / f"{uuid.replace('/', '_')}.json"
 
 
 def store(state_dir: str, kept: KeptSettings) -> None:

@@ -21,8 +21,8 @@ SCHEMA = "kvmops.maintenance/1"
 STATES = ("active", "cordoned", "maintenance")
 ACTIVE: dict[str, t.Any] = {"schema": SCHEMA, "state": "active", "owner": None, "reason": None, "since": None}
 
-#: The key of the guests that are shut off and start with the host when it is open again (virt/host_state/autostart_marks.py).
-#: A record without such guests lacks it.
+#: The key of the guests that are shut off and start with the host when it is open again
+#: (virt/host_state/autostart_marks.py). A record without such guests lacks it.
 AUTOSTART = "autostart"
 
 #: The libvirt secret whose description is the record. Other hosts read it.

@@ -75,8 +75,8 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "calibration", "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease", "maintenance", "path", "plan",
-        "progress", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
+        "calibration", "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease", "maintenance",
+        "path", "plan", "progress", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)

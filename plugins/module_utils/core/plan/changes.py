@@ -45,7 +45,9 @@ def changes_since(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refus
         if step["source"] in changed or step["destination"] in changed:
             found.extend(_step_changed(plan, step, now))
     found.extend(refused for host in sorted(changed) for refused in _newcomers(plan, snapshots[host]))
-    found.extend(starts_twice(left) for left in left_definitions(_emptied(plan), snapshots) if left.domain.get("autostart"))
+    found.extend(
+        starts_twice(left) for left in left_definitions(_emptied(plan), snapshots) if left.domain.get("autostart")
+    )
     return found
 
 

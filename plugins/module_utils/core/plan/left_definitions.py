@@ -78,7 +78,8 @@ def _harmless(host: str, lefts: t.Sequence[LeftDefinition]) -> Refusal:
         HARMLESS,
         f"{host} still has {'a definition' if one else 'definitions'} of {listed(names)}, which"
         f" {'runs' if one else 'run'} on {listed(elsewhere)}",
-        f"{_undefine(lefts[0])} on {host}{'' if one else ', and so on'}, if nobody needs {'it' if one else 'them'} there",
+        f"{_undefine(lefts[0])} on {host}{'' if one else ', and so on'}, if nobody needs {'it' if one else 'them'}"
+        " there",
     )
 
 

@@ -46,7 +46,12 @@ def lost_settings(before: ET.Element, after: ET.Element, source: str, destinatio
             f"it had {lost.what} on {source}, and has not on {destination}",
             f"virsh {lost.command} {name} {lost.arguments}{lost.live} on {destination}",
         )
-        for lost in (*_tuning(before, after), *_disks(before, after), *_interfaces(before, after), *_sizes(before, after))
+        for lost in (
+            *_tuning(before, after),
+            *_disks(before, after),
+            *_interfaces(before, after),
+            *_sizes(before, after),
+        )
     ]
 
 

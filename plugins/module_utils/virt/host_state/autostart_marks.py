@@ -42,7 +42,11 @@ def marked(connection: t.Any) -> Marked:
     gone = [lib.VIR_DOMAIN_SHUTOFF, lib.VIR_DOMAIN_SHUTOFF_MIGRATED]
     here, left = (
         sorted(
-            ({"name": domain.name(), "uuid": domain.UUIDString()} for domain in found if (domain.state() == gone) is away),
+            (
+                {"name": domain.name(), "uuid": domain.UUIDString()}
+                for domain in found
+                if (domain.state() == gone) is away
+            ),
             key=lambda guest: (guest["name"], guest["uuid"]),
         )
         for away in (False, True)
@@ -74,8 +78,8 @@ def remove(connection: t.Any, host: str, guests: Guests) -> None:
                     "autostart_not_removed",
                     f"{guest['name']}, which is shut off, would start when {host} boots, and that could not be changed:"
                     f" {error}",
-                    f"virsh autostart --disable {quoted(guest['name'])} on {host}, then run it again; it is set again when"
-                    f" {host} is opened",
+                    f"virsh autostart --disable {quoted(guest['name'])} on {host}, then run it again; it is set again"
+                    f" when {host} is opened",
                 )
             ) from error
 

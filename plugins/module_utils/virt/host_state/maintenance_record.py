@@ -15,7 +15,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon
 
-
 #: On a host that is not in maintenance, guests keep their marks.
 NO_MARKS = autostart_marks.Marked([], [])
 

@@ -176,7 +176,7 @@ def define_only_at_destination(
 
 
 def _what_to_keep(domain: t.Any) -> int:
-    """The flags with which a left definition is removed. What the guest needs where it runs may be on shared storage."""
+    """The flags with which a left definition is removed. What the guest needs where it runs may be on shared disks."""
     lib = virt.libvirt
     keep = int(lib.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
     if _has_tpm(domain.XMLDesc(lib.VIR_DOMAIN_XML_INACTIVE)):

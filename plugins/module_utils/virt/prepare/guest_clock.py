@@ -36,7 +36,9 @@ def correct(domain: t.Any, step: Step, stopped_ms: int | None) -> Corrections:
     behind = f"{stopped_ms / 1000:.1f} s"
     try:
         if guest_xml.parse(domain.XMLDesc(0)).find(f"devices/channel/target[@name='{AGENT_CHANNEL}']") is None:
-            return Corrections(notes=[f"its clock may be {behind} behind, and it has no guest agent to set it: {_BY_ITSELF}"])
+            return Corrections(
+                notes=[f"its clock may be {behind} behind, and it has no guest agent to set it: {_BY_ITSELF}"]
+            )
         within(AGENT_TIMEOUT_S, lambda: _set(domain))
     except (virt.libvirt.libvirtError, UnansweredError) as error:
         why = str(error) or f"its agent did not answer within {AGENT_TIMEOUT_S:.0f} s"

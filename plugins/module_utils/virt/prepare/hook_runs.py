@@ -21,7 +21,7 @@ Tell = t.Callable[..., None]
 #: Outcomes after which the guest is at its destination, and those after which it is still at its source.
 THERE, HERE = ("moved", "already_there"), ("failed", "refused", "not_started")
 POLL_S = 0.25
-#: A guest that can be reached answers at once. This is how long a check may take that is made before a move to see that.
+#: A guest that can be reached answers at once. This is how long a check may take that is made before a move.
 FIRST_CHECK_S = 3.0
 
 
@@ -65,7 +65,7 @@ class HookRuns:
         return [] if self._wait_until(start) else [interrupted_refusal()]
 
     def failing(self, hooks: t.Sequence[Hook], step: Step, tell: Tell) -> list[Hook]:
-        """The checks after the move that fail before it already, so that their failure says nothing of the destination."""
+        """The checks after the move that fail before it already. Their failure would say nothing of the destination."""
         found = []
         for hook in hooks:
             if hook.check is None or hook.when != "after" or self._interrupted.is_set():
@@ -178,7 +178,9 @@ def _failed_after(hook: Hook, step: Step, ran: HookResult, *, moved: bool) -> Re
     if moved and hook.on_failure == "stop":
         remedy = f"see whether {guest} can be reached on {target}; this run sends no further guest there from here"
         return refusal(HOOK_STOPS, reason, remedy)
-    what = f"see whether {guest} can be reached on {target}" if hook.check else "see what it reports, and run it by hand"
+    what = (
+        f"see whether {guest} can be reached on {target}" if hook.check else "see what it reports, and run it by hand"
+    )
     return refusal("hook_failed", reason, what)
 
 

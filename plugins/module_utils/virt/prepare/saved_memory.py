@@ -32,8 +32,8 @@ def refusals(connection: t.Any, host: str, uuid: str) -> list[Refusal]:
     return [
         refusal(
             "managed_save",
-            f"{host} has a saved memory image of {name} (managed save), which is older than the guest, and which its next"
-            f" start on {host} would load",
+            f"{host} has a saved memory image of {name} (managed save), which is older than the guest, and which its"
+            f" next start on {host} would load",
             f"virsh managedsave-remove {quoted(name)} on {host}",
         )
     ]

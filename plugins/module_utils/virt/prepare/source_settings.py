@@ -22,8 +22,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
-#: The codes of faults that the next run may put right from the record.
-NOT_SET = ("autostart_not_set", "autostart_not_removed", "checkpoints_not_carried")
+#: The codes of faults that the next run may put right from the record. A bitmap that is gone is gone.
+NOT_SET = ("autostart_not_set", "autostart_not_removed")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,15 +104,15 @@ def keep(state_dir: str, step: Step, settings: SourceSettings) -> None:
         raise virt.VirtError(
             refusal(
                 "settings_not_kept",
-                f"the {what} of {guest['name']}, which libvirt does not take along, cannot be put on record in {state_dir}"
-                f" ({error.strerror or error}), so nothing was started",
+                f"the {what} of {guest['name']}, which libvirt does not take along, cannot be put on record in"
+                f" {state_dir} ({error.strerror or error}), so nothing was started",
                 "make room there, or give another state_dir, then run it again",
             )
         ) from error
 
 
 def settings_of_sent(state_dir: str, step: Step, domain: t.Any) -> SourceSettings:
-    """What the source keeps of a guest that another run, or somebody else, has sent. Puts it on record if it is not yet.
+    """What the source keeps of a guest that another run, or somebody else, has sent. Puts it on record.
 
     What is on record counts: the source may be about to forget it.
 
@@ -170,8 +170,8 @@ def _set_autostart(domain: t.Any, step: Step, wanted: bool | None, found: Correc
         found.faults.append(
             refusal(
                 "autostart_not_removed",
-                f"{name} starts with {target} (autostart), which it did not with {step['source']}, and that could not be"
-                f" corrected: {error}",
+                f"{name} starts with {target} (autostart), which it did not with {step['source']}, and that could not"
+                f" be corrected: {error}",
                 f"virsh autostart --disable {quoted(name)} on {target}",
             )
         )
@@ -205,7 +205,8 @@ def _define_checkpoints(domain: t.Any, step: Step, checkpoints: t.Sequence[str],
         found.faults.append(
             refusal(
                 "checkpoints_not_carried",
-                f"{target} does not have {listed(list(left))}, checkpoints that {guest} had on {step['source']}: {error}",
+                f"{target} does not have {listed(list(left))}, checkpoints that {guest} had on {step['source']}:"
+                f" {error}",
                 f"make the next backup of {guest} a full one",
             )
         )

@@ -319,10 +319,11 @@ def test_a_definition_that_a_migration_left_behind_starts_no_guest_any_more(worl
     guest = world.host.add_guest("web1", state=LEFT, autostart=True)
     assert "autostart" not in world.ask("maintenance", owner="alice@admin1")["maintenance"]
     assert not guest.autostart
-    assert warned == [
+    (warning,) = warned
+    assert warning == (
         "web1 has left h1 by a migration, and the definition that was left behind does not start it any more"
         " (autostart): virsh undefine --keep-nvram web1 on h1 removes it"
-    ]
+    )
     world.ask("active", owner="alice@admin1")
     assert not guest.autostart
 
@@ -338,7 +339,7 @@ def test_check_mode_tells_the_marks_and_removes_none(world):
 @pytest.mark.parametrize("marks", ['"db"', '[{"name": "db"}]', '[{"name": "db", "uuid": 7}]'])
 def test_damaged_marks_are_a_damaged_record(world, marks):
     world.state_dir.mkdir()
-    text = '{"schema": "kvmops.maintenance/1", "state": "maintenance", "autostart": %s}' % marks
+    text = f'{{"schema": "kvmops.maintenance/1", "state": "maintenance", "autostart": {marks}}}'
     (world.state_dir / "maintenance.json").write_text(text)
     refused = world.ask("active", owner="alice@admin1")
     assert "its autostart is not a list of guests" in refused["msg"]

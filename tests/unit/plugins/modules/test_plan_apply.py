@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings, leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import take_run_lock
@@ -150,6 +150,47 @@ def test_check_mode_opens_nothing_that_could_write_and_keeps_no_record(world):
     assert all(read_only for _uri, read_only in world.cluster.opened)
     assert world.cluster.writes == []
     assert not world.state_dir.exists()
+
+
+def sent_by_a_run_that_died(world, name="old1", state=libvirt.VIR_DOMAIN_RUNNING):
+    """A guest that is at its destination, and a record of what its source kept of it."""
+    guest = world.h2.add_guest(name, state=(state, 1))
+    kept_settings.store(
+        str(world.state_dir),
+        {
+            "schema": kept_settings.SCHEMA,
+            "name": name,
+            "uuid": guest.uuid,
+            "source": "h1",
+            "destination": "h2",
+            "autostart": True,
+            "checkpoints": ["not a checkpoint"],
+        },
+    )
+    return guest
+
+
+def test_what_a_run_that_died_had_on_record_is_set_before_anything_is_moved(world):
+    old = sent_by_a_run_that_died(world)
+    guest = world.h1.add_guest("web1")
+    world.cluster.on_migrate = lambda job: job.complete()
+    result = world.apply(world.plan(guest))
+    assert outcomes(result) == ["moved"]
+    assert old.autostart
+    told = [entry for entry in journals.read(result["run"]["journal"]) if entry["event"] == "settings.handed_over"]
+    assert [(one["data"]["uuid"], one["data"]["corrected"]) for one in told] == [(old.uuid, ["set autostart on h2"])]
+    assert kept_settings.guests(str(world.state_dir)) == []
+
+
+@pytest.mark.parametrize("where", ["off there", "still here"])
+def test_what_is_on_record_is_not_set_for_a_guest_that_has_not_arrived(world, where):
+    state = libvirt.VIR_DOMAIN_SHUTOFF if where == "off there" else libvirt.VIR_DOMAIN_RUNNING
+    old = sent_by_a_run_that_died(world, state=state)
+    if where == "still here":
+        world.h1.add_guest("old1", uuid=old.uuid)
+    world.apply(world.plan())
+    assert not old.autostart
+    assert kept_settings.guests(str(world.state_dir)) == [old.uuid]
 
 
 def test_one_step_that_makes_no_sense_spoils_no_other(world):

@@ -112,7 +112,9 @@ def test_a_guest_carries_its_own():
 
 
 def test_a_guest_carries_its_own_checks():
-    port, agent = in_metadata('<k:hook check="port" port="22" timeout_s="5"/><k:hook check="agent" on_failure="go_on"/>')
+    port, agent = in_metadata(
+        '<k:hook check="port" port="22" timeout_s="5"/><k:hook check="agent" on_failure="go_on"/>'
+    )
     assert (port.check, port.port, port.address, port.on_failure) == ("port", 22, None, "stop")
     assert (agent.check, agent.on_failure) == ("agent", "go_on")
 

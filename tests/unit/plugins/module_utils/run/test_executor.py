@@ -408,8 +408,8 @@ def test_no_further_guest_goes_where_the_first_cannot_be_reached():
     assert results[1]["refusals"] == [
         {
             "code": "destination_stopped",
-            "reason": "no further guest goes to h2 in this run, because of web 1, which moved there: the check of port 22"
-            " failed after the move: timed out",
+            "reason": "no further guest goes to h2 in this run, because of web 1, which moved there: the check of port"
+            " 22 failed after the move: timed out",
             "remedy": "see whether web 1 can be reached on h2, then make a new plan",
         }
     ]

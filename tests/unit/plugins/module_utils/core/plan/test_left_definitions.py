@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.changes import changes_since
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import check_left_definitions
@@ -18,7 +18,9 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, doma
 
 
 def left(name="web1", **changes):
-    return domain(name, state="shutoff", state_reason="migrated", autostart=True, balloon=None, **changes)
+    return domain(
+        name, **{"state": "shutoff", "state_reason": "migrated", "autostart": True, "balloon": None, **changes}
+    )
 
 
 def seen(*on_h1, **elsewhere):
@@ -34,8 +36,8 @@ def codes(remarks):
 TWICE = {
     "code": "left_over_autostart",
     "reason": "h1 would start web1 at boot, which runs on h2",
-    "remedy": "remove the definition that was left behind: virsh undefine --keep-nvram web1 on h1; or keep it and let it"
-    " start nothing: virsh autostart --disable web1 on h1",
+    "remedy": "remove the definition that was left behind: virsh undefine --keep-nvram web1 on h1; or keep it and let"
+    " it start nothing: virsh autostart --disable web1 on h1",
 }
 
 

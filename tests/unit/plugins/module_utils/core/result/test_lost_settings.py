@@ -76,7 +76,7 @@ def test_pins_name_cpus_of_a_host_and_are_not_compared():
         ),
         (
             ("<currentMemory unit='KiB'>1048576", "<currentMemory unit='KiB'>2097152"),
-            "1.0 GiB of memory by its balloon",
+            "1 GiB of memory by its balloon",
             "setmem web1 1048576 --live",
         ),
         (("current='2'", ""), "2 CPUs in use", "setvcpus web1 2 --live"),

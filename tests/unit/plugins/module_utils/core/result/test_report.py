@@ -163,7 +163,9 @@ def test_only_moves_say_how_right_a_forecast_was(outcome):
 
 
 AUTOSTART = refusal("autostart_not_set", "it does not start with h2 (autostart)", "virsh autostart web1 on h2")
-UNREACHABLE = refusal(HOOK_STOPS, "the check of port 22 failed after the move: timed out", "see whether it can be reached")
+UNREACHABLE = refusal(
+    HOOK_STOPS, "the check of port 22 failed after the move: timed out", "see whether it can be reached"
+)
 
 
 def test_what_is_wrong_with_a_guest_that_has_moved_is_to_do_and_the_goal_is_reached_all_the_same():

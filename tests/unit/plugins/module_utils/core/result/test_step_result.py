@@ -37,6 +37,9 @@ def test_what_is_not_known_is_null_and_never_missing():
                 "forecast",
             ]
         ),
+        "corrected": [],
+        "notes": [],
+        "faults": [],
     }
 
 

@@ -814,8 +814,8 @@ def test_a_definition_is_kept_here_as_long_as_there_is_none_there(rig, monkeypat
     assert result["outcome"] == "moved"
     assert result["error"] == (
         "it has moved, but web1 has no persistent definition on h2 and web1 is still defined on h1, and that could not"
-        " be corrected: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device: run it again; until then"
-        " web1 is gone once it is shut down on h2"
+        " be corrected: cannot open file '/etc/libvirt/qemu/web1.xml': No space left on device: run it again; until"
+        " then web1 is gone once it is shut down on h2"
     )
     assert rig.h1.guest("web1").persistent
 

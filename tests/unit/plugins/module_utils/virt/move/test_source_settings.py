@@ -164,9 +164,7 @@ def test_a_destination_that_is_lost_after_the_move_is_told(rig, monkeypatch):
     monkeypatch.setattr(rig.mover._context.hosts, "domain_at", lost)
     result = rig.move(guest)
     assert result["outcome"] == "moved"
-    assert result["faults"][0]["remedy"] == (
-        "run it again once h2 answers, or set it: virsh autostart web1 on h2"
-    )
+    assert result["faults"][0]["remedy"] == ("run it again once h2 answers, or set it: virsh autostart web1 on h2")
     assert record(rig, guest) is not None
 
 
@@ -311,8 +309,8 @@ def test_a_guest_is_not_moved_to_a_host_that_would_load_an_old_memory_image_of_i
         [
             {
                 "code": "managed_save",
-                "reason": "h2 has a saved memory image of web1 (managed save), which is older than the guest, and which its"
-                " next start on h2 would load",
+                "reason": "h2 has a saved memory image of web1 (managed save), which is older than the guest, and which"
+                " its next start on h2 would load",
                 "remedy": "virsh managedsave-remove web1 on h2",
             }
         ],
@@ -407,10 +405,11 @@ def test_an_agent_that_does_not_set_the_clock_is_named_with_the_command(rig):
         job.complete(downtime=2300)
 
     rig.cluster.on_migrate = arrives
-    assert rig.move(guest)["notes"] == [
+    (note,) = rig.move(guest)["notes"]
+    assert note == (
         "its clock may be 2.3 s behind (Guest agent is not responding: QEMU guest agent is not connected):"
         " virsh domtime --sync web1 on h2"
-    ]
+    )
 
 
 def test_a_guest_that_cannot_read_its_hardware_clock_is_told_the_time(rig, monkeypatch):
@@ -454,6 +453,5 @@ def test_a_left_definition_with_a_tpm_that_cannot_be_removed_is_told_with_the_ri
     monkeypatch.setattr(libvirt.Domain, "undefineFlags", refuse)
     (fault,) = rig.move(guest)["faults"]
     assert fault["remedy"] == (
-        "remove it there before h1 is rebooted, which might start it again:"
-        " virsh undefine --keep-nvram --keep-tpm web1"
+        "remove it there before h1 is rebooted, which might start it again: virsh undefine --keep-nvram --keep-tpm web1"
     )

@@ -13,11 +13,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import H
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.reachability import Reachability
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.reachability import Reachability
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 

@@ -56,7 +56,9 @@ def port_hook(port, address="127.0.0.1"):
 
 
 def interfaces(*addresses):
-    return {"vnet0": {"hwaddr": "52:54:00:00:00:01", "addrs": [{"addr": one, "prefix": 24, "type": 0} for one in addresses]}}
+    return {
+        "vnet0": {"hwaddr": "52:54:00:00:00:01", "addrs": [{"addr": one, "prefix": 24, "type": 0} for one in addresses]}
+    }
 
 
 # --- a port ----------------------------------------------------------------------------------------------------------
@@ -95,9 +97,7 @@ def test_a_name_that_is_none_is_told(check, domain):
 
 def test_without_an_address_there_is_nothing_to_check(check, domain):
     ran = check(port_hook(22, None), domain, 0.0)
-    assert ran.why == (
-        "no address of the guest is known: state it (address), or install qemu-guest-agent in the guest"
-    )
+    assert ran.why == ("no address of the guest is known: state it (address), or install qemu-guest-agent in the guest")
 
 
 def test_every_address_of_the_guest_is_tried(check, guest, domain, monkeypatch):
