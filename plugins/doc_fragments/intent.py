@@ -53,6 +53,12 @@ options:
       - Permit copying disks over the network that the destination does not share.
     type: bool
     default: false
+  allow_managed:
+    description:
+      - Permit moving a guest that another manager owns, such as OpenStack, oVirt, OpenNebula, KubeVirt or pacemaker.
+        The manager is not told where the guest runs afterwards.
+    type: bool
+    default: false
   bandwidth_mib_s:
     description:
       - The most the move may use of the link, in MiB per second. By default all of it.

@@ -189,6 +189,19 @@ snapshot:
             - code: hostdev
               reason: 'PCI device 0000:3b:00.0 of the host is passed through'
               remedy: detach it, or shut the guest down
+        remarks:
+          description: What is to be known of the guest before it moves. It does not keep the guest.
+          returned: success
+          type: list
+          elements: dict
+        managed_by:
+          description: Another manager that owns the guest, such as V(OpenStack) or V(pacemaker), or V(null).
+          returned: success
+          type: str
+        limits:
+          description: Limits of the guest's own for the memory and the CPU time of its QEMU, or V(null).
+          returned: success
+          type: dict
         metadata:
           description: What the guest's XML holds for this collection, such as its home and its group.
           returned: success

@@ -112,13 +112,17 @@ PLUGINS = House(
         ),
         (
             Room("module_utils/core/strategy", "Chooses the method that keeps the intent at the least cost"),
+            Room("module_utils/core/blockers", "What keeps a guest on its host, by kind of device"),
             Room("module_utils/core/result", "Judges what became of a move, and makes the report"),
         ),
         (
             Room("module_utils/core/forecast", "Forecasts seconds, bytes and downtime of a move"),
             Room("module_utils/core/snapshot", "What a host and its guests are; may a guest leave, may it go there"),
         ),
-        (Room("module_utils/core/working_set", "What a guest does to its memory, from measurements"),),
+        (
+            Room("module_utils/core/working_set", "What a guest does to its memory, from measurements"),
+            Room("module_utils/core/definition", "What a guest's definition says of its memory, limits and owner"),
+        ),
         (Room("module_utils/core", "Words that all rooms share: documents, intent, hooks, lease, units, refusals"),),
     ),
     only={

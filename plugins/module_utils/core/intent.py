@@ -24,6 +24,7 @@ DEFAULTS: dict[str, t.Any] = {
     "allow_suspend": False,
     "allow_shutdown": False,
     "allow_storage_copy": False,
+    "allow_managed": False,
     "bandwidth_mib_s": None,
     "bandwidth_floor_mib_s": None,
     "encryption": "required",
@@ -42,7 +43,9 @@ _NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
     "bandwidth_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
     "bandwidth_floor_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
 }
-_PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy")
+_PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy", "allow_managed")
+#: A guest can refuse these, and not give them.
+OPERATORS_ONLY = ("allow_managed",)
 _ENCRYPTION = ("required", "off")
 
 _TRUE = ("true", "yes", "on", "1")
@@ -102,7 +105,8 @@ def merge(
     """The intent for one guest: its own words win over those of the run, and what neither says is the default.
 
     Where the run *says* no (a permission that is false, encryption that is required), no guest can say yes: so pass
-    the run's intent as the operator stated it, not with its defaults filled in.
+    the run's intent as the operator stated it, not with its defaults filled in. Some permissions no guest can give
+    itself at all.
 
     >>> merge({"allow_postcopy": False}, {"allow_postcopy": True, "max_downtime_ms": 50})["allow_postcopy"]
     False
@@ -115,6 +119,8 @@ def merge(
     for word in _PERMISSIONS:
         if of_run.get(word) is False:
             result[word] = False
+    for word in OPERATORS_ONLY:
+        result[word] = bool(of_run.get(word)) and bool(result[word])
     if of_run.get("encryption") == "required":
         result["encryption"] = "required"
     return result

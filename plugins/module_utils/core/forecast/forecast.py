@@ -66,6 +66,7 @@ def forecast(
     limit_ms: int = 60,
     chosen: t.Sequence[str] = METHODS,
     xbzrle_cache_bytes: int | None = None,
+    compress_cpus: float | None = None,
     disks: t.Sequence[t.Mapping[str, t.Any]] = (),
     guest_factor: float = 1.0,
     with_needs: bool = True,
@@ -79,6 +80,7 @@ def forecast(
         limit_ms: QEMU's downtime limit at the start; of a capped move longer than the downtime that comes of it.
         chosen: names out of ``METHODS``.
         xbzrle_cache_bytes: what the host can spare for it; None: QEMU's default of 64 MiB.
+        compress_cpus: what the guest's CPU quota leaves for compression; None: it has none.
         disks: those to be copied, each with its ``copy_bytes``.
         guest_factor: touched memory as it was sent over as it was measured (``calibration.guest_factor``).
         with_needs: also find the bandwidth and the limit that would be enough, which takes four fifths of the time;
@@ -90,12 +92,11 @@ def forecast(
     _check(cap_ms, limit_ms, chosen, guest_factor)
     limit_ms = min(limit_ms, _ms(longest_limit_s(link, cap_ms / 1000)))
     known = known_of(working_set, link, disks=disks, guest_factor=guest_factor)
-    cache = xbzrle_cache_bytes or DEFAULT_CACHE_BYTES
     makers: dict[str, t.Callable[[], dict[str, t.Any]]] = {
         "pre-copy": lambda: _precopy(known, limit_ms, cap_ms),
         "raise-downtime": lambda: _raised(known, limit_ms, cap_ms),
-        "xbzrle": lambda: _xbzrle(known, limit_ms, cap_ms, cache),
-        "parallel-zstd": lambda: _zstd(known, limit_ms, cap_ms),
+        "xbzrle": lambda: _xbzrle(known, limit_ms, cap_ms, xbzrle_cache_bytes or DEFAULT_CACHE_BYTES, compress_cpus),
+        "parallel-zstd": lambda: _zstd(known, limit_ms, cap_ms, compress_cpus),
         "throttle": lambda: _throttle(known, limit_ms, cap_ms),
         "post-copy": lambda: _postcopy(known, limit_ms, cap_ms),
         "suspend": lambda: _suspend(known, limit_ms, cap_ms),
@@ -216,8 +217,8 @@ def _raised(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
     return _with(outcome, _against(reason, outcome, cap_ms), limit_ms=limit_ms, raise_to_ms=raise_to, after_rounds=2)
 
 
-def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t.Any]:
-    method = functools.partial(methods.xbzrle, cache_bytes=cache)
+def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int, cpus: float | None) -> dict[str, t.Any]:
+    method = functools.partial(methods.xbzrle, cache_bytes=cache, cpus=_or_any(cpus))
     outcome, limit_ms = _at_lowest_limit(known, method, limit_ms, cap_ms)
     if known.sparse is None:
         if outcome["verdict"] == "converges":
@@ -231,8 +232,9 @@ def _xbzrle(known: Known, limit_ms: int, cap_ms: int, cache: int) -> dict[str, t
     return _with(outcome, reason, limit_ms=limit_ms, cache_bytes=cache)
 
 
-def _zstd(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
-    outcome, limit_ms = _at_lowest_limit(known, methods.parallel_zstd, limit_ms, cap_ms)
+def _zstd(known: Known, limit_ms: int, cap_ms: int, cpus: float | None) -> dict[str, t.Any]:
+    method = functools.partial(methods.parallel_zstd, cpus=_or_any(cpus))
+    outcome, limit_ms = _at_lowest_limit(known, method, limit_ms, cap_ms)
     if known.compressed_share is None:
         reason = "it is not known how well the guest's memory compresses; no compression is assumed"
     else:
@@ -240,6 +242,10 @@ def _zstd(known: Known, limit_ms: int, cap_ms: int) -> dict[str, t.Any]:
         if known.hot_compressed_share is not None and known.hot_compressed_share != known.compressed_share:
             reason = f"{reason}, its hot set {_compresses(known.hot_compressed_share)}"
     return _with(outcome, reason, limit_ms=limit_ms)
+
+
+def _or_any(cpus: float | None) -> float:
+    return math.inf if cpus is None else cpus
 
 
 def _compresses(share: float) -> str:

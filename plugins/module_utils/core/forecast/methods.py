@@ -79,16 +79,18 @@ def precopy(
     )
 
 
-def parallel_zstd(scenario: Scenario, limit_s: float) -> Figures | None:
+def parallel_zstd(scenario: Scenario, limit_s: float, cpus: float = math.inf) -> Figures | None:
     """Several channels, each compressing: fewer bytes for the same pages, so more pages in a second, as far as the
-    CPUs compress them.
+    CPUs compress them. ``cpus``: those that the guest's quota leaves for that.
 
     Each channel has a send buffer of its own, and all of them must run empty while the guest is down (measured: 139 and
     175 ms where one channel takes 91 to 104).
     """
     link = dataclasses.replace(scenario.link, queue_bytes=CHANNELS * scenario.link.queue_bytes)
     scenario = dataclasses.replace(scenario, link=link)
-    return precopy(scenario, limit_s, scenario.compressed_share, scenario.hot_share, CHANNELS * ZSTD_BYTES_PER_S)
+    return precopy(
+        scenario, limit_s, scenario.compressed_share, scenario.hot_share, min(CHANNELS, cpus) * ZSTD_BYTES_PER_S
+    )
 
 
 def raised(scenario: Scenario, limit_s: float, after_rounds: int = 2) -> Figures | None:
@@ -106,8 +108,9 @@ def raised(scenario: Scenario, limit_s: float, after_rounds: int = 2) -> Figures
     )
 
 
-def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | None:
-    """Only what changed of a page, once the page has been sent and cached.
+def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float, cpus: float = math.inf) -> Figures | None:
+    """Only what changed of a page, once the page has been sent and cached. ``cpus``: those that the guest's quota
+    leaves for looking through pages.
 
     The first pass fills nothing; the second sends whole pages into the cache; from the third on a page that is still in
     the cache costs what changed of it.
@@ -121,7 +124,7 @@ def xbzrle(scenario: Scenario, limit_s: float, cache_bytes: float) -> Figures | 
         full = scenario.send_rate(bytes_per_s=rate)
         if len(rounds) < 2:
             return full
-        pages = min(full.page_bytes_per_s / share, XBZRLE_BYTES_PER_S)
+        pages = min(full.page_bytes_per_s / share, min(1.0, cpus) * XBZRLE_BYTES_PER_S)
         return SendRate(pages, min(full.estimate_bytes_per_s, pages * share))
 
     run = _rounds_of(scenario, limit_s, send_rate)

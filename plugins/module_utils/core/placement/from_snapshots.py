@@ -104,9 +104,8 @@ class NumberedCluster:
         guest_class = {self.classes.guest_class(domain, intent) for domain, intent in zip(members, merged)}
         pages: dict[int, int] = {}
         for domain in members:
-            if domain.get("hugepage_bytes"):
-                size = int(domain["hugepage_bytes"])
-                pages[size] = pages.get(size, 0) + memory_demand.need_pages(domain)
+            for size, count in memory_demand.need_pages(domain).items():
+                pages[size] = pages.get(size, 0) + count
         return UnitFacts(
             guests=tuple(domain["uuid"] for domain in members),
             host=host,
@@ -253,17 +252,35 @@ class NumberedCluster:
         return Compatibility(
             row,
             barred_paths=by_path | same_machines(self.names, self.constraints.snapshots),
-            barred_guests=by_guest | clashes(self.names, self.constraints.snapshots, self.domains),
+            barred_guests=by_guest
+            | clashes(self.names, self.constraints.snapshots, self.domains)
+            | self._without_pages(),
             may_downgrade=self.constraints.may_downgrade,
         )
 
+    def _without_pages(self) -> set[tuple[int, int]]:
+        """Return (unit, host) where NUMA cells of the host can never have the huge pages that a guest is bound to."""
+        bound = [
+            (unit, domain)
+            for unit, members in enumerate(self.domains)
+            for domain in members
+            if memory_demand.is_bound_to_cells(domain)
+        ]
+        return {
+            (unit, number)
+            for unit, domain in bound
+            for number, name in enumerate(self.names)
+            if memory_demand.can_never_have_pages(self.constraints.snapshots[name], domain)
+        }
+
 
 def _is_plain(domain: Domain) -> bool:
-    """Return whether neither its state, a device nor its size can keep this guest (evacuability.py, ``tls_crash``)."""
+    """Return whether neither its state, a device, a manager nor its size can keep this guest (evacuability.py)."""
     return (
         domain.get("state") == "running"
         and not domain.get("job")
         and not domain.get("blockers")
+        and not domain.get("managed_by")
         and not str(domain.get("state_reason") or "").startswith("postcopy")
         and int(domain["memory_bytes"]) < versions.TLS_SAFE_BYTES
     )

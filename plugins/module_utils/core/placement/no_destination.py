@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 
@@ -88,6 +88,7 @@ def _refusals_of(
         there = numbered.constraints.snapshots[name]
         found = compatibility.destination_refusals(domain, source, there, numbered.intents[unit][member])
         found = found or refusals_for(numbered.constraints.paths, source["host"], name, domain["uuid"])
+        found = found or memory_demand.cell_refusals(name, memory_demand.free_memory(there), domain)
         companions = [one["name"] for one in numbered.domains[unit] if one is not domain]
         found = found or [_not_said(name, domain["name"], companions)]
         return [refusal(one["code"], one["reason"] + more, one["remedy"]) for one in found]
@@ -142,10 +143,16 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
             "free memory on another host, then plan again",
         )
     if cause == "pages":
+        needs = dict(numbered.cluster.units[unit].pages)
+        size = next(size for size, count in needs.items() if state.free_pages.get((host, size), 0) < count)
+        free_pages = max(0, state.free_pages.get((host, size), 0))
         return (
             "huge_pages",
-            f"{name} has too few free huge pages for {guest}",
-            f"reserve more of them on {name} (/sys/kernel/mm/hugepages)",
+            f"{name} will have {free_pages} free huge pages of {human_bytes(size)}, but {guest} needs {needs[size]}",
+            (
+                f"reserve {needs[size] - free_pages} more on {name} "
+                f"(/sys/kernel/mm/hugepages/hugepages-{size // 1024}kB/nr_hugepages)"
+            ),
         )
     need, free = state.need[unit], state.free[host]
     reserve = numbered.constraints.reserve_bytes

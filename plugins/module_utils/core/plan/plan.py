@@ -24,7 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
 
@@ -68,10 +69,25 @@ def build(
         "stays": planned.placement.stays,
         "off": off,
         "expected": planned.expected,
-        "remarks": planned.remarks,
+        "remarks": [*planned.remarks, *guest_remarks(planned.placement.steps, snapshots)],
         "figures": planned.figures,
         "waves": list(waves or ()),
     }
+
+
+def guest_remarks(steps: t.Iterable[Step], snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+    """Return what is to be known of the guests that move. What holds for several of them is told once."""
+    known = {
+        (host, domain["uuid"]): domain.get("remarks") or []
+        for host, snapshot in snapshots.items()
+        for domain in snapshot.get("domains") or []
+    }
+    names: dict[tuple[str, str, str], list[str]] = {}
+    for step in steps:
+        for remark in known.get((step["source"], step["guest"]["uuid"]), []):
+            told = names.setdefault((remark["code"], remark["reason"], remark["remedy"] or ""), [])
+            told.append(step["guest"]["name"])
+    return [refusal(code, f"{listed(guests)}: {reason}", remedy) for (code, reason, remedy), guests in names.items()]
 
 
 def new_id(goal: Goal, created_at: str, nonce: str) -> str:

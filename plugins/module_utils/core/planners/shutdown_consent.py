@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Guest,
@@ -48,7 +49,8 @@ def consented(
         if why is None:
             stop.append(stay["guest"])
         else:
-            blocked.append({**stay, "refusals": [*stay["refusals"], why]})
+            told = [refused for refused in stay["refusals"] if refused != why]
+            blocked.append({**stay, "refusals": [*told, why]})
     return Consent(stop, blocked)
 
 
@@ -59,8 +61,12 @@ def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any
         return refusal(
             "unknown_guest", f"{name} is on no host that answers", "find out where it is, then run the same again"
         )
-    own = metadata_of(domain).get("intent")
-    if not intents.merge(run_intent, own, whose=f"guest {name}")["allow_shutdown"]:
+    intent = intents.merge(run_intent, metadata_of(domain).get("intent"), whose=f"guest {name}")
+    # Its manager would start it again, perhaps on another host.
+    owned = managers.managed(domain, intent)
+    if owned is not None:
+        return owned
+    if not intent["allow_shutdown"]:
         return refusal(
             "no_consent",
             f"it is not permitted to shut {name} down while its host is away",

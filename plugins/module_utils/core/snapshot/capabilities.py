@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import amount
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 
 
 class Emulator(t.NamedTuple):
@@ -84,9 +84,9 @@ def emulators(capabilities: ET.Element) -> list[Emulator]:
 
 
 def usable_models(domain_capabilities: ET.Element) -> list[str]:
-    """The named CPU models that a guest can have here."""
+    """The named CPU models that a guest can have here, or of which libvirt does not know (C(unknown))."""
     models = domain_capabilities.findall("cpu/mode[@name='custom']/model")
-    return [model.text for model in models if model.text and model.get("usable") == "yes"]
+    return [model.text for model in models if model.text and model.get("usable") != "no"]
 
 
 def _emulator(arch: ET.Element, domain: ET.Element) -> Emulator:

@@ -208,10 +208,13 @@ def _disk(
     domain: Domain, disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot, intent: Intent
 ) -> Refusal | None:
     where = disk.get("source")
-    if not where or disk.get("shared") is None:
+    # libvirt takes a missing medium out of its drive on arrival, where the guest permits that.
+    if not where or disk.get("shared") is None or disk.get("startup_policy"):
         return None
     if disk["shared"]:
         return _not_mounted(disk, source, destination)
+    if disk.get("uncopyable"):
+        return refusal(**disk["uncopyable"])
     what = f"disk {disk['target']} ({where}) is on local storage"
     what += f" ({disk['shared_why']})" if disk.get("shared_why") else ""
     if disk.get("readonly"):

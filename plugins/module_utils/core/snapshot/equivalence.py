@@ -61,7 +61,8 @@ class EquivalenceClasses:
         source = disk.get("source")
         shared = disk.get("shared")
         place = self._place(str(source)) if source and shared and disk.get("type") == "file" else None
-        return bool(source), shared, disk.get("readonly"), disk.get("shareable"), disk.get("type"), place
+        fixed = bool(disk.get("uncopyable")), bool(disk.get("startup_policy"))
+        return bool(source), shared, disk.get("readonly"), disk.get("shareable"), disk.get("type"), place, fixed
 
     def _place(self, path: str) -> str | None:
         """The deepest mount of any host above a path: paths under the same one are on the same mounts everywhere."""

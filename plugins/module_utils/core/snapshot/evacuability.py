@@ -10,6 +10,7 @@ import shlex
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Intent,
@@ -65,7 +66,7 @@ def refusals(domain: Domain, source: Snapshot, intent: Intent) -> list[Refusal]:
     state = _state(domain)
     if state:
         return [state]
-    found = [_job(domain)]
+    found = [_job(domain), managers.managed(domain, intent)]
     found.extend(refusal(b["code"], b["reason"], b["remedy"] or "") for b in domain.get("blockers") or [])
     found.extend([old_libvirt(source), not_live(source), no_tls(source, intent), tls_crash(domain, source, intent)])
     return [refused for refused in found if refused]

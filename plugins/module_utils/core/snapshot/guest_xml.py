@@ -7,34 +7,21 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
 import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import memory_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
-
-#: What a host uses for ``<hugepages/>`` without a size, unless it says otherwise.
-DEFAULT_HUGEPAGE_BYTES = 2 * 1024**2
-
-_UNITS = {
-    "b": 1,
-    "bytes": 1,
-    "kb": 10**3,
-    "k": 2**10,
-    "kib": 2**10,
-    "mb": 10**6,
-    "m": 2**20,
-    "mib": 2**20,
-    "gb": 10**9,
-    "g": 2**30,
-    "gib": 2**30,
-    "tb": 10**12,
-    "t": 2**40,
-    "tib": 2**40,
-}
 
 #: For each type of disk: the attribute of <source> that says where it is.
 _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
+
+#: Protocols with one server. Clusters such as Ceph, Gluster and Sheepdog are the same ones from every host.
+_SINGLE_SERVER = ("nbd", "iscsi", "ssh", "nfs", "http", "https", "ftp", "ftps", "tftp", "vxhs")
+_LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
 
 #: For each type of interface: the attribute of <source> that says what it is attached to.
 _INTERFACE_ATTRIBUTES = {
@@ -54,7 +41,7 @@ def parse(xml: str) -> ET.Element:
     return ET.fromstring(xml)
 
 
-def describe(root: ET.Element, *, default_hugepage_bytes: int = DEFAULT_HUGEPAGE_BYTES) -> dict[str, t.Any]:
+def describe(root: ET.Element, *, pages: memory_xml.Pages = memory_xml.USUAL_PAGES) -> dict[str, t.Any]:
     """What the XML alone says about a guest.
 
     What needs the host (state, sizes, whether a disk is shared) is null here and filled in by the caller.
@@ -69,29 +56,14 @@ def describe(root: ET.Element, *, default_hugepage_bytes: int = DEFAULT_HUGEPAGE
         "emulator": root.findtext("devices/emulator"),
         "vcpus": _vcpus(root),
         "memory_bytes": amount(root.find("memory")),
-        "hugepage_bytes": hugepage_bytes(root, default_hugepage_bytes),
+        "hugepage_bytes": memory_xml.largest_page(root, pages),
+        "memory_parts": memory_xml.parts(root, pages),
         "cpu": cpu(root),
         "disks": [disk(element) for element in root.findall("devices/disk")],
         "interfaces": [interface(element) for element in root.findall("devices/interface")],
         "tpm": root.find("devices/tpm/backend[@type='emulator']") is not None,
         "metadata": metadata(root),
     }
-
-
-def amount(element: ET.Element | None) -> int | None:
-    """Bytes of an element such as ``<memory unit='KiB'>524288</memory>``; KiB is libvirt's unit where none is said."""
-    if element is None or not (element.text or "").strip():
-        return None
-    return int((element.text or "").strip()) * _UNITS.get(element.get("unit", "KiB").lower(), 1024)
-
-
-def hugepage_bytes(root: ET.Element, default: int = DEFAULT_HUGEPAGE_BYTES) -> int | None:
-    """The largest huge page the guest's memory is made of; None for ordinary memory."""
-    huge = root.find("memoryBacking/hugepages")
-    if huge is None:
-        return None
-    sizes = [int(page.get("size", "0")) * _UNITS.get(page.get("unit", "KiB").lower(), 1024) for page in huge]
-    return max([size for size in sizes if size], default=default)
 
 
 def cpu(root: ET.Element) -> dict[str, t.Any]:
@@ -120,8 +92,13 @@ def cpu_xml(element: ET.Element) -> str:
 
 
 def disk(element: ET.Element) -> dict[str, t.Any]:
-    """One disk; ``backing`` are the further images it rests on, nearest first."""
+    """One disk.
+
+    ``backing`` are the images below the first, nearest first; ``layers`` are these and all data files, each with its
+    ``type``, ``source`` and ``role`` (C(backing) or C(data)).
+    """
     driver = element.find("driver")
+    below = layers(element)
     target = element.find("target")
     return {
         "target": target.get("dev") if target is not None else None,
@@ -129,9 +106,11 @@ def disk(element: ET.Element) -> dict[str, t.Any]:
         "type": element.get("type"),
         "format": driver.get("type") if driver is not None else None,
         "source": source(element),
-        "backing": _backing(element),
+        "backing": [layer["source"] for layer in below if layer["role"] == "backing"],
+        "layers": below,
         "readonly": element.find("readonly") is not None,
         "shareable": element.find("shareable") is not None,
+        "startup_policy": _startup_policy(element),
         "cache": driver.get("cache") if driver is not None else None,
         "capacity_bytes": None,
         "allocation_bytes": None,
@@ -151,14 +130,37 @@ def source(element: ET.Element) -> str | None:
     if found is None:
         return None
     if kind == "network":
-        host = found.find("host")
-        socket = host is not None and host.get("transport") == "unix"
-        return f"{found.get('protocol')}{'+unix' if socket else ''}:{found.get('name') or ''}"
+        return f"{found.get('protocol')}{_server(found)}:{found.get('name') or ''}"
     if kind == "volume":
         return f"{found.get('pool')}/{found.get('volume')}"
     if kind == "nvme":
         return address(found.find("address"))
     return found.get(_SOURCE_ATTRIBUTES.get(kind, "file"))
+
+
+def is_served_here(found: ET.Element) -> bool:
+    """Whether the server of a network ``<source>`` is this host, so that another host finds something else there."""
+    return found.get("protocol") in _SINGLE_SERVER and bool(_server(found))
+
+
+def _server(found: ET.Element) -> str:
+    """What a source's protocol says of a server on this very host: C(+unix), C(+localhost) or nothing."""
+    hosts = found.findall("host")
+    if hosts and hosts[0].get("transport") == "unix":
+        return "+unix"
+    single = found.get("protocol") in _SINGLE_SERVER
+    return "+localhost" if single and hosts and all(_is_loopback(host.get("name")) for host in hosts) else ""
+
+
+def _is_loopback(name: str | None) -> bool:
+    """Whether a server's name or address means this host; libvirt's default is localhost."""
+    if name is None or name.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        found = ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return found.is_loopback or found.is_unspecified
 
 
 def address(element: ET.Element | None) -> str | None:
@@ -218,12 +220,26 @@ def _vcpus(root: ET.Element) -> int | None:
     return int(element.get("current") or element.text or "1")
 
 
-def _backing(element: ET.Element) -> list[str]:
-    layers = []
-    layer = element.find("backingStore")
-    while layer is not None and layer.get("type"):
-        where = source(layer)
-        if where:
-            layers.append(where)
+def layers(element: ET.Element) -> list[dict[str, t.Any]]:
+    """All images that a disk rests on, nearest first: data files, backing images, and their data files."""
+    found: list[dict[str, t.Any]] = []
+    layer: ET.Element | None = element
+    while layer is not None:
+        stores = (*layer.findall("source/dataStore"), *layer.findall("dataStore"))
+        found += [{"type": store.get("type"), "source": source(store), "role": "data"} for store in stores]
         layer = layer.find("backingStore")
-    return layers
+        if layer is None or not layer.get("type"):
+            break
+        found.append({"type": layer.get("type"), "source": source(layer), "role": "backing"})
+    return [one for one in found if one["source"]]
+
+
+def _startup_policy(element: ET.Element) -> str | None:
+    """Where a medium may be missing at the destination: C(optional) or C(requisite).
+
+    A hard disk may have C(optional) as well. But a guest must never lose a disk by a move.
+    """
+    found = element.find("source")
+    policy = found.get("startupPolicy") if found is not None else None
+    removable = element.get("device") in ("cdrom", "floppy")
+    return policy if removable and policy in ("optional", "requisite") else None

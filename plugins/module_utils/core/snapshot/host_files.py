@@ -9,38 +9,53 @@ from __future__ import annotations
 import re
 import typing as t
 
-#: File systems that several hosts can have mounted at once and keep coherent.
+#: File systems of several hosts that libvirt takes for shared (virFileIsSharedFS, by the kernel's magic numbers).
 SHARED_TYPES = frozenset(
     (
         "nfs",
         "nfs4",
-        "cifs",
-        "smb3",
         "ceph",
         "gfs",
         "gfs2",
         "ocfs2",
         "gpfs",
-        "lustre",
         "beegfs",
         "afs",
-        "glusterfs",
+        "acfs",
         "fuse.glusterfs",
-        "fuse.ceph",
-        "fuse.ceph-fuse",
         "fuse.quobyte",
-        "fuse.moosefs",
-        "fuse.mfs",
-        "fuse.saunafs",
-        "fuse.lizardfs",
-        "fuse.beegfs",
-        "fuse.juicefs",
+    )
+)
+
+#: File systems of several hosts too, but libvirt takes them for local ones, and refuses to migrate, unless qemu.conf
+#: names the directory in shared_filesystems.
+UNDECLARED_TYPES = frozenset(
+    (
+        "cifs",
+        "smb3",
+        "lustre",
+        "glusterfs",
+        "orangefs",
+        "pvfs2",
         "vxfs",
         "weka",
         "wekafs",
         "prl_fs",
+        "fuse.beegfs",
+        "fuse.ceph",
+        "fuse.ceph-fuse",
+        "fuse.juicefs",
+        "fuse.lizardfs",
+        "fuse.mfs",
+        "fuse.moosefs",
+        "fuse.saunafs",
+        "fuse.seaweedfs",
+        "fuse.sshfs",
     )
 )
+
+#: The first libvirt that takes BeeGFS for shared.
+LIBVIRT_BEEGFS = (9, 6, 0)
 
 #: File systems that hold no guest's disk.
 PSEUDO_TYPES = frozenset(
@@ -115,37 +130,41 @@ def _unquoted(string: str) -> str:
     return re.sub(r"\\(.)", r"\1", string)
 
 
-class Mount(t.TypedDict):
+class _Mount(t.TypedDict):
     path: str
     type: str
     source: str
     shared: bool
 
 
-def mounts(mountinfo: str, overrides: t.Sequence[str] = ()) -> list[Mount]:
+class Mount(_Mount, total=False):
+    """One mount. ``undeclared``: several hosts can share it, but libvirt takes it for local."""
+
+    undeclared: bool
+
+
+def mounts(mountinfo: str, overrides: t.Sequence[str] = (), *, libvirt: tuple[int, ...] | None = None) -> list[Mount]:
     """The mounts that can hold a guest's disk, in the order of their paths.
+
+    A pseudo file system is left out, unless it is mounted below shared storage and so hides a part of it.
 
     Args:
         mountinfo: the text of /proc/self/mountinfo.
         overrides: directories that the operator declared shared (shared_filesystems in qemu.conf). Each is listed
             under a source that says so, because device names may differ between hosts that share it.
+        libvirt: its version; None: not known.
     """
     found: dict[str, Mount] = {}
     for line in mountinfo.splitlines():
-        left, separator, right = line.partition(" - ")
-        fields, tail = left.split(" "), right.split(" ")
-        if not separator or len(fields) < 5 or len(tail) < 2 or tail[0] in PSEUDO_TYPES:
+        mount = _mount(line, libvirt)
+        if mount is None:
             continue
-        path = _unescaped(fields[4])
-        if any(path == pseudo or path.startswith(pseudo + "/") for pseudo in PSEUDO_PATHS):
-            continue
+        if mount["type"] in PSEUDO_TYPES:
+            above = mount_of(mount["path"], list(found.values()))
+            if above is None or not (above["shared"] or above.get("undeclared")):
+                continue
         # The later mount lies on top of the earlier one.
-        found[path] = {
-            "path": path,
-            "type": tail[0],
-            "source": _unescaped(tail[1]),
-            "shared": tail[0] in SHARED_TYPES,
-        }
+        found[mount["path"]] = mount
     for directory in overrides:
         path = directory.rstrip("/") or "/"
         below = mount_of(path, list(found.values()))
@@ -156,6 +175,24 @@ def mounts(mountinfo: str, overrides: t.Sequence[str] = ()) -> list[Mount]:
             "shared": True,
         }
     return [found[path] for path in sorted(found)]
+
+
+def _mount(line: str, libvirt: tuple[int, ...] | None) -> Mount | None:
+    left, separator, right = line.partition(" - ")
+    fields, tail = left.split(" "), right.split(" ")
+    if not separator or len(fields) < 5 or len(tail) < 2:
+        return None
+    path, kind = _unescaped(fields[4]), tail[0]
+    if any(path == pseudo or path.startswith(pseudo + "/") for pseudo in PSEUDO_PATHS):
+        return None
+    options = tail[2].split(",") if len(tail) > 2 else []
+    shared = kind in SHARED_TYPES or (kind == "cifs" and "vers=1.0" in options)
+    if kind == "beegfs" and libvirt is not None and libvirt < LIBVIRT_BEEGFS:
+        shared = False
+    mount: Mount = {"path": path, "type": kind, "source": _unescaped(tail[1]), "shared": shared}
+    if not shared and (kind in UNDECLARED_TYPES or kind == "beegfs"):
+        mount["undeclared"] = True
+    return mount
 
 
 def mount_of(path: str, among: t.Sequence[Mount]) -> Mount | None:

@@ -20,6 +20,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forec
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods, choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.allowance import (
+    KINDS,
+    Allowance,
+    Bound,
+    allowance,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import OPENING_LIMIT_MS, Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.without_forecast import (
     UNKNOWN_LINK,
@@ -94,14 +100,14 @@ def appraise(
         tried: methods that were tried already and did not do.
     """
     working_set = _as_compressed(known.working_set or _unmeasured(domain), known.guest)
+    left = allowance(domain, working_set["vcpu_utilisation"])
+    working_set = _as_limited(working_set, left)
     factor = calibration.guest_factor(known.guest)
+    in_use_bytes = int(working_set["touched_bytes"])
     unavailable = available_methods.unavailable(
-        source,
-        destination,
-        intent,
-        in_use_bytes=int(working_set["touched_bytes"]),
-        copies_disks=bool(disks),
+        source, destination, intent, in_use_bytes=in_use_bytes, copies_disks=bool(disks)
     )
+    unavailable = {**left.ruled_out, **unavailable}
     # Where a method is unavailable and was tried as well, the operator learns why it is unavailable.
     ruled_out = {**dict.fromkeys(tried, choice.TRIED), **unavailable}
     link = _link(known, intent, source)
@@ -109,13 +115,15 @@ def appraise(
         chosen = start_with_precopy(UNKNOWN_LINK, ruled_out, intent)
         chosen["measured_at"], chosen["at_once"] = working_set["taken_at"] or None, known.at_once
         return Appraisal(chosen, working_set, None, factor, _unsent_limit(known, None))
+    free_bytes = (source.get("capacity") or {}).get("available_bytes")
     forecast_of = functools.partial(
         forecast,
         working_set,
         link,
         cap_ms=int(intent["max_downtime_ms"]),
         limit_ms=_opening_ms(link),
-        xbzrle_cache_bytes=cache_bytes(working_set, link, (source.get("capacity") or {}).get("available_bytes")),
+        xbzrle_cache_bytes=cache_bytes(working_set, link, free_bytes, left.cache_bytes),
+        compress_cpus=left.cpus,
         disks=disks,
         guest_factor=factor,
     )
@@ -127,13 +135,53 @@ def appraise(
         knows_link = calibration.link_of(known.path, known.stated_bytes_per_s) is not None
         chosen = unmeasured_choice(forecast_of(with_needs=False), ruled_out, intent, knows_link=knows_link)
     chosen["at_once"] = known.at_once
-    if chosen["refusal"] and known.at_once > 1:
-        alone = dataclasses.replace(known, at_once=1)
-        if not appraise(domain, source, destination, intent, alone, disks=disks, tried=tried).choice["refusal"]:
-            chosen["refusal"]["remedy"] += (
-                f"; alone on the link it would work: move fewer than {known.at_once} guests at once"
-            )
+    if chosen["refusal"]:
+        moves = functools.partial(_moves, source, destination, intent, disks, tried)
+        _name_sharing(chosen, domain, known, moves)
+        _name_limits(chosen, domain, left.bounds, lambda freer: moves(freer, known))
     return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
+
+
+def _moves(
+    source: Snapshot,
+    destination: Snapshot,
+    intent: Intent,
+    disks: t.Sequence[t.Mapping[str, t.Any]],
+    tried: t.Collection[str],
+    domain: Domain,
+    known: Knowledge,
+) -> bool:
+    """Whether some method would move a guest that is a little different, or over a path that is."""
+    return not appraise(domain, source, destination, intent, known, disks=disks, tried=tried).choice["refusal"]
+
+
+def _name_sharing(
+    chosen: Choice, domain: Domain, known: Knowledge, moves: t.Callable[[Domain, Knowledge], bool]
+) -> None:
+    """Where the guest could be moved alone on its link, say so."""
+    if chosen["refusal"] and known.at_once > 1 and moves(domain, dataclasses.replace(known, at_once=1)):
+        chosen["refusal"]["remedy"] += (
+            f"; alone on the link it would work: move fewer than {known.at_once} guests at once"
+        )
+
+
+def _name_limits(
+    chosen: Choice, domain: Domain, bounds: t.Mapping[str, Bound], moves: t.Callable[[Domain], bool]
+) -> None:
+    """Where the guest could be moved without some of its own limits: say which, with the command that raises them."""
+
+    def moves_without(kinds: t.Collection[str]) -> bool:
+        lifted = {name: None for kind in kinds for name in KINDS[kind]}
+        return moves({**domain, "limits": {**domain["limits"], **lifted}})
+
+    guilty = [kind for kind in bounds if moves_without([kind])]
+    if not guilty and len(bounds) > 1 and moves_without(bounds):
+        guilty = list(bounds)
+    refused = chosen["refusal"]
+    if refused is None or not guilty:
+        return
+    refused["reason"] = chosen["reason"] = "; ".join([refused["reason"], *(bounds[kind].reason for kind in guilty)])
+    refused["remedy"] = ", or ".join([*(bounds[kind].remedy for kind in guilty), refused["remedy"]])
 
 
 def _measured_choice(
@@ -161,6 +209,14 @@ def _as_compressed(working_set: t.Mapping[str, t.Any], guest: t.Mapping[str, t.A
     factor = calibration.compressed_factor(guest)
     shares = {name: working_set.get(name) for name in ("compressed_share", "hot_compressed_share")}
     return {**working_set, **{name: min(1.0, factor * share) for name, share in shares.items() if share is not None}}
+
+
+def _as_limited(working_set: t.Mapping[str, t.Any], left: Allowance) -> t.Mapping[str, t.Any]:
+    """A guest cannot use more CPU time than its quota, so a throttle below that does not slow it."""
+    used = working_set["vcpu_utilisation"]
+    if used is None or left.utilisation is None or used <= left.utilisation:
+        return working_set
+    return {**working_set, "vcpu_utilisation": left.utilisation}
 
 
 def _recoverable(side: Snapshot) -> bool:

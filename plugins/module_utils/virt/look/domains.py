@@ -10,9 +10,15 @@ import contextlib
 import functools
 import typing as t
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers import blockers
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.remarks import remarks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import guest_limits, managers
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.memory_xml import Pages
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import blockers, guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     ANSWER_TIMEOUT_S,
@@ -20,6 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     UnansweredError,
     each,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import control_groups
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.devices import HostDevices
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.domain_list import DomainList
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
@@ -44,8 +52,11 @@ class HostFacts(t.NamedTuple):
     """What the description of a guest needs to know of its host."""
 
     storage: Storage
-    facts: blockers.Facts
-    default_hugepage_bytes: int
+    devices: HostDevices
+    facts: Facts
+    pages: Pages
+    root: Path
+    of_pacemaker: t.Collection[str] = ()
 
 
 def describe_all(connection: t.Any, host: HostFacts, *, only: str | None = None) -> list[dict[str, t.Any]]:
@@ -161,15 +172,15 @@ class _Guest:
     def description(self, host: HostFacts) -> dict[str, t.Any]:
         """The guest as the contract has it."""
         root = self._root if self._root is not None else ET.Element("domain")
-        described = guest_xml.describe(root, default_hugepage_bytes=host.default_hugepage_bytes)
+        described = guest_xml.describe(root, pages=host.pages)
         described["name"], described["uuid"] = self._domain.name(), self.uuid
         if described["memory_bytes"] is None:
             described["memory_bytes"] = self._bytes("balloon.maximum") or 0
         for disk in described["disks"]:
             host.storage.describe(disk)
         self._add_sizes(described["disks"])
-        facts = host.facts._replace(
-            snapshots=self._snapshots(), block_jobs=self._block_jobs, tpm_shared=self._tpm_shared(host.storage)
+        facts = host.devices.facts_of(root, host.facts)._replace(
+            snapshots=self._snapshots(), block_jobs=self._block_jobs
         )
         found = blockers.blockers(root, facts) if self._root is not None else []
         head = {
@@ -183,6 +194,9 @@ class _Guest:
         tail = {
             "job": self._job,
             "blockers": [dict(blocker) for blocker in (*self._not_answering(), *found)],
+            "limits": self._limits(root, host),
+            "managed_by": managers.manager_of(root) or self._in_pacemaker(host),
+            "remarks": [dict(remark) for remark in remarks(root, facts, described["disks"])],
             "balloon": self._balloon(),
         }
         return {**head, **described, **tail}
@@ -210,12 +224,14 @@ class _Guest:
         except virt.libvirt.libvirtError:
             return 1
 
-    def _tpm_shared(self, storage: Storage) -> bool | None:
-        if self._root is None or self._root.find("devices/tpm/backend[@type='emulator']") is None:
-            return None
-        state: dict[str, t.Any] = {"type": "file", "source": "/var/lib/libvirt/swtpm", "backing": [], "shared": None}
-        storage.describe(state)
-        return t.cast("bool | None", state["shared"])
+    def _in_pacemaker(self, host: HostFacts) -> str | None:
+        return managers.PACEMAKER.name if self._domain.name() in host.of_pacemaker else None
+
+    def _limits(self, root: ET.Element, host: HostFacts) -> dict[str, t.Any] | None:
+        found = guest_limits.defined(root)
+        if self.state not in _INACTIVE:
+            found = found.tightened(control_groups.limits(host.root, self._domain.name()))
+        return found._asdict() if found != guest_limits.Limits() else None
 
     def _add_sizes(self, disks: list[dict[str, t.Any]]) -> None:
         by_name = {

@@ -14,18 +14,22 @@ import subprocess
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.memory_xml import (
+    DEFAULT_HUGEPAGE_BYTES,
+    Pages,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
-    blockers,
     capabilities,
     host_files,
     known_bugs,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.guest_xml import DEFAULT_HUGEPAGE_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, domains
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, domains, pacemaker
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.devices import HostDevices
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
 
 SYSCTLS = (
@@ -104,7 +108,9 @@ class _Host:
         self._settings = host_files.qemu_conf(self._text("etc/libvirt/qemu.conf") or "")
         self._memory = host_files.meminfo(self._text("proc/meminfo") or "")
         self.sysctls = {key: self._sysctl(key) for key in SYSCTLS}
-        self.mounts = host_files.mounts(self._text("proc/self/mountinfo") or "", self._declared_shared())
+        self.mounts = host_files.mounts(
+            self._text("proc/self/mountinfo") or "", self._declared_shared(), libvirt=self._libvirt
+        )
         self._architectures: set[str] = set()
 
     def versions(self) -> dict[str, str]:
@@ -191,11 +197,15 @@ class _Host:
 
     def domains(self, only: str | None) -> list[dict[str, t.Any]]:
         storage = Storage(self._connection, self.mounts, self._root / "sys")
-        facts = blockers.Facts(
-            libvirt=self._libvirt, swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False
+        facts = Facts(
+            libvirt=self._libvirt,
+            qemu=self._qemu,
+            swtpm_shared=None if self._libvirt >= LIBVIRT_TPM_SHARED else False,
         )
-        huge = self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES)
-        found = domains.describe_all(self._connection, domains.HostFacts(storage, facts, huge), only=only)
+        pages = Pages(self._memory.get("Hugepagesize", DEFAULT_HUGEPAGE_BYTES), os.sysconf("SC_PAGE_SIZE"))
+        devices = HostDevices(storage, self._root / "sys")
+        host = domains.HostFacts(storage, devices, facts, pages, self._root, pacemaker.guests(self._root))
+        found = domains.describe_all(self._connection, host, only=only)
         self._architectures.update(guest["arch"] for guest in found if guest["arch"])
         return found
 

@@ -12,6 +12,7 @@ import re
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import Place, located
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
@@ -20,7 +21,10 @@ _NETWORK_DEVICES = re.compile(r"^(rbd|nbd|drbd)\d")
 #: The transport of a SCSI device, by its path in sysfs.
 _TRANSPORTS = ((re.compile(r"/session\d+/"), "iSCSI"), (re.compile(r"/rport-"), "Fibre Channel"))
 
-Where = tuple[t.Optional[bool], t.Optional[str]]
+#: Names of drives for media.
+_DRIVES = re.compile(r"^(sr|fd)\d+$")
+#: Disks that are devices or programs of this host: whether the destination has them is not known here.
+_DEVICES = ("nvme", "vhostuser", "vhostvdpa")
 
 
 class Storage:
@@ -39,33 +43,42 @@ class Storage:
         self._volumes: dict[str, str | None] = {}
 
     def describe(self, disk: dict[str, t.Any]) -> None:
-        """Fill in C(shared) and C(shared_why) of a disk. It is shared only if each of its layers is."""
+        """Fill in where a disk is (C(core.snapshot.copied_disks.located))."""
         if not disk["source"]:
             return
-        kind, source = disk["type"], disk["source"]
-        if kind == "volume":
-            source = self._volume(source)
-        verdicts: list[Where] = [self._where(kind, source) if source else (None, None)]
-        verdicts.extend(self._where("", layer) for layer in disk["backing"])
-        for verdict in (False, None):
-            bad = next((v for v in verdicts if v[0] is verdict), None)
-            if bad is not None:
-                disk["shared"], disk["shared_why"] = bad
-                return
-        disk["shared"], disk["shared_why"] = verdicts[0]
+        layers = disk.get("layers") or []
+        top = self.place(disk["type"], disk["source"])
+        disk.update(located(disk, top, [self.place(layer["type"], layer["source"]) for layer in layers]))
 
-    def _where(self, kind: str, source: str) -> Where:
-        if kind in ("nvme", "vhostuser", "vhostvdpa"):
-            return False, f"{kind} device"
+    def place(self, kind: str, source: str) -> Place:
+        """Where one image is, or a directory.
+
+        Args:
+            kind: libvirt's type of the disk or layer.
+            source: as C(core.snapshot.guest_xml.source) writes it.
+        """
+        if kind in _DEVICES:
+            return Place(None, f"{kind} device")
+        if kind == "volume":
+            path = self._volume(source)
+            if path is None:
+                return Place()
+            source = path
         if not source.startswith("/"):
-            protocol = source.split(":", 1)[0]
-            return (False, f"{protocol} on this host") if protocol.endswith("+unix") else (True, source)
+            return _server(source)
         if source.startswith("/dev/"):
             return self._device(source)
         mount = mount_of(self.resolve(source), self._mounts)
         if mount is None:
-            return None, None
-        return (True, f"{mount['type']} ({mount['source']})") if mount["shared"] else (False, mount["type"])
+            return Place()
+        if mount["shared"] or mount.get("undeclared"):
+            undeclared = None if mount["shared"] else mount["path"]
+            return Place(mount["shared"], f"{mount['type']} ({mount['source']})", undeclared)
+        return Place(False, mount["type"])
+
+    def is_drive(self, path: str) -> bool:
+        """Whether a path is a drive of the host for media, whatever it is called."""
+        return path.startswith("/dev/") and _DRIVES.match(Path(os.path.realpath(path)).name) is not None
 
     def resolve(self, path: str) -> str:
         """Follow symbolic links, but none on network storage: its server may not answer."""
@@ -76,7 +89,7 @@ class Storage:
             part = left.pop(0)
             done = os.path.normpath(os.path.join(done, part))
             mount = mount_of(done, self._mounts)
-            if mount is not None and mount["shared"]:
+            if mount is not None and (mount["shared"] or mount.get("undeclared")):
                 return os.path.normpath("/".join([done, *left]))
             if os.path.islink(done):
                 target = os.readlink(done)
@@ -84,13 +97,13 @@ class Storage:
                 done = "/" if target.startswith("/") else str(Path(done).parent)
         return done
 
-    def _device(self, path: str) -> Where:
+    def _device(self, path: str) -> Place:
         name = Path(os.path.realpath(path)).name
         leaves = self._leaves(name)
         if not leaves:
-            return None, None
-        verdicts: list[Where] = [self._leaf(leaf) for leaf in leaves]
-        return next((v for v in verdicts if not v[0]), verdicts[0])
+            return Place()
+        places = [self._leaf(leaf) for leaf in leaves]
+        return next((place for place in places if not place.shared), places[0])
 
     def _leaves(self, name: str) -> list[str]:
         """The devices at the bottom of a stack of LVM, multipath or RAID."""
@@ -103,14 +116,26 @@ class Storage:
                 return [leaf for slave in below for leaf in self._leaves(slave)]
         return [name]
 
-    def _leaf(self, name: str) -> Where:
+    def _leaf(self, name: str) -> Place:
         if _NETWORK_DEVICES.match(name):
-            return True, f"block device {name}"
+            return Place(True, f"block device {name}")
         where = os.path.realpath(self._sysfs / "class/block" / name) + "/"
         for pattern, transport in _TRANSPORTS:
             if pattern.search(where):
-                return True, f"{transport} ({name})"
-        return False, f"local block device {name}"
+                return Place(True, f"{transport} ({name})")
+        if name.startswith("nvme"):
+            transports = self._nvme_transports(name)
+            if transports and "pcie" not in transports:
+                return Place(True, f"NVMe over {'/'.join(sorted(transports))} ({name})")
+        return Place(False, f"local block device {name}")
+
+    def _nvme_transports(self, name: str) -> set[str]:
+        """How the controllers of an NVMe device are attached; with multipath they are all below its subsystem."""
+        device = self._sysfs / "class/block" / name / "device"
+        with contextlib.suppress(OSError):
+            files = [device / "transport", *device.glob("nvme*/transport")]
+            return {file.read_text(encoding="ascii").strip() for file in files if file.is_file()}
+        return set()
 
     def _volume(self, source: str) -> str | None:
         if source not in self._volumes:
@@ -121,3 +146,11 @@ class Storage:
                 found = None
             self._volumes[source] = found
         return self._volumes[source]
+
+
+def _server(source: str) -> Place:
+    """A network disk. Its server may be this host, where the destination would find another one."""
+    protocol, dummy, at = source.split(":", 1)[0].partition("+")
+    if at == "localhost":
+        return Place(False, f"{protocol} on localhost")
+    return Place(False, f"{protocol}+{at} on this host") if at == "unix" else Place(True, source)

@@ -26,6 +26,7 @@ INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "allow_suspend": {"type": "bool", "default": False},
     "allow_shutdown": {"type": "bool", "default": False},
     "allow_storage_copy": {"type": "bool", "default": False},
+    "allow_managed": {"type": "bool", "default": False},
     "bandwidth_mib_s": {"type": "int"},
     "bandwidth_floor_mib_s": {"type": "int"},
     "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},

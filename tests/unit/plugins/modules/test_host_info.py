@@ -72,6 +72,77 @@ def test_a_host_and_its_guests(snapshot, cluster):
     assert web["blockers"] == []
 
 
+@pytest.fixture
+def own_files(monkeypatch, tmp_path):
+    """The host's files are those below this folder, by path."""
+
+    def write(files):
+        for path, text in files.items():
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / path).write_text(text)
+        monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))
+
+    return write
+
+
+GUEST = """<domain type='kvm'><name>db1</name><uuid>{uuid}</uuid><memory unit='GiB'>3</memory><vcpu>2</vcpu>
+<memtune><hard_limit unit='GiB'>4</hard_limit></memtune>
+<memoryBacking><hugepages><page size='2' unit='MiB' nodeset='0'/></hugepages></memoryBacking>
+<os><type arch='x86_64' machine='q35'>hvm</type></os>
+<cpu><numa><cell id='0' memory='1' unit='GiB'/><cell id='1' memory='2' unit='GiB'/></numa></cpu>
+<devices>
+<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/shared/db1.qcow2'>
+<dataStore type='file'><format type='raw'/><source file='/srv/db1.raw'/></dataStore></source><target dev='vda'/></disk>
+<disk type='file' device='cdrom'><source file='/srv/a.iso' startupPolicy='optional'/><target dev='sda'/><readonly/>
+</disk>
+<disk type='file' device='disk'><source file='/mfs/db1.raw'/><target dev='vdb'/></disk>
+<filesystem type='mount'><source dir='/srv/x'/><target dir='x'/></filesystem>
+</devices></domain>"""
+
+
+def test_what_a_definition_says_of_disks_memory_limits_and_owner(snapshot, cluster, own_files):
+    own_files(
+        {
+            "proc/self/mountinfo": (
+                "1 0 0:1 / / rw - ext4 /dev/vda1 rw\n2 1 0:2 / /shared rw - nfs4 nas:/g rw\n"
+                "3 1 0:3 / /mfs rw - fuse.moosefs m:9421 rw\n"
+            ),
+            "run/libvirt/qemu/db1.pid": "77",
+            "proc/77/cgroup": "0::/machine.slice/db1.scope/libvirt/emulator\n",
+            "sys/fs/cgroup/machine.slice/db1.scope/cpu.max": "150000 100000\n",
+            "var/lib/pacemaker/cib/cib.xml": (
+                '<cib><primitive type="VirtualDomain"><instance_attributes><nvpair name="config" value="/etc/db1.xml"/>'
+                "</instance_attributes></primitive></cib>"
+            ),
+        }
+    )
+    uuid = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
+    cluster.add_host("h1").add_guest("db1", uuid=uuid, xml=GUEST.format(uuid=uuid))
+    taken = snapshot()
+    (guest,) = taken["domains"]
+    vda, sda, vdb = guest["disks"]
+    assert (vda["shared"], vda["shared_why"], vda["uncopyable"]["code"]) == (False, "ext4", "unshared_layer")
+    assert (sda["shared"], sda["startup_policy"]) == (False, "optional")
+    assert (vdb["shared"], vdb["uncopyable"]["code"]) == (False, "undeclared_share")
+    assert [mount.get("undeclared") for mount in taken["mounts"]] == [None, True, None]
+    assert guest["blockers"] == []
+    assert [remark["code"] for remark in guest["remarks"]] == ["mounted_9p", "dropped_medium"]
+    assert guest["memory_parts"] == [
+        {"bytes": 1 << 30, "page_bytes": 2 << 20, "host_cells": None},
+        {"bytes": 2 << 30, "page_bytes": None, "host_cells": None},
+    ]
+    assert guest["limits"] == {"memory_bytes": 4 << 30, "cpus": 1.5, "emulator_cpus": None, "vcpu_cpus": None}
+    assert guest["managed_by"] == "pacemaker"
+
+
+def test_a_guest_without_any_of_these(snapshot, cluster, own_files):
+    own_files({})
+    cluster.add_host("h1").add_guest("web1")
+    (guest,) = snapshot()["domains"]
+    assert (guest["remarks"], guest["limits"], guest["managed_by"]) == ([], None, None)
+    assert guest["memory_parts"] == [{"bytes": 512 << 20, "page_bytes": None, "host_cells": None}]
+
+
 def test_guests_are_watched_where_that_is_asked_for(snapshot, cluster, monkeypatch):
     # A clock that only a sleep moves: what is measured does not depend on how busy this machine is.
     now = [100.0]

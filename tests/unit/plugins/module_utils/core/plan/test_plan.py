@@ -34,6 +34,24 @@ def test_steps_of_a_host():
     assert plan.steps_of(document, "h2") == []
 
 
+def test_what_is_to_be_known_of_guests_that_move_is_told_once():
+    shared = {"code": "mounted_9p", "reason": "it may have /srv mounted", "remedy": "unmount it"}
+    own = {"code": "dropped_medium", "reason": "the medium in sda stays", "remedy": ""}
+    seen = {
+        "h1": {
+            "domains": [{"uuid": "u1", "remarks": [shared]}, {"uuid": "u2", "remarks": [shared, own]}, {"uuid": "u3"}]
+        },
+        # A definition that was left behind does not move.
+        "h2": {"domains": [{"uuid": "u1", "remarks": [own]}]},
+    }
+    steps = [{"guest": {"name": f"web{number}", "uuid": f"u{number}"}, "source": "h1"} for number in (1, 2, 3)]
+    assert plan.guest_remarks(steps, seen) == [
+        {**shared, "reason": "web1 and web2: it may have /srv mounted"},
+        {**own, "reason": "web2: the medium in sda stays"},
+    ]
+    assert plan.guest_remarks(steps[:0], seen) == []
+
+
 def test_its_own_cluster():
     document = made()
     plan.check_cluster(document, {host: uuid_of(f"host {host}") for host in ("h1", "h2", "h3")})

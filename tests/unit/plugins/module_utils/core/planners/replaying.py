@@ -62,9 +62,8 @@ class Replay:
         assert self.free[host] is not None
         self.free[host] -= memory_demand.need_bytes(guest)
         assert self.free[host] >= self.reserve_bytes, f"{host} is overfull when {guest['name']} comes"
-        size = guest.get("hugepage_bytes")
-        if size:
-            self.pages[host][size] = self.pages[host].get(size, 0) - memory_demand.need_pages(guest)
+        for size, count in memory_demand.need_pages(guest).items():
+            self.pages[host][size] = self.pages[host].get(size, 0) - count
             assert self.pages[host][size] >= 0
         fellows = self.on(host)
         if self.vcpu_ratio:
@@ -75,9 +74,8 @@ class Replay:
 
     def _leave(self, guest: t.Any, host: str) -> None:
         self.free[host] += memory_demand.need_bytes(guest)
-        size = guest.get("hugepage_bytes")
-        if size:
-            self.pages[host][size] += memory_demand.need_pages(guest)
+        for size, count in memory_demand.need_pages(guest).items():
+            self.pages[host][size] += count
 
 
 def _release(version: str) -> list[int]:

@@ -78,6 +78,28 @@ def test_a_step_says_all_that_the_executor_needs():
     assert planned.placement.stays == []
 
 
+@pytest.mark.parametrize(
+    ("cells", "reason"),
+    [
+        (None, "h2 will have 0 free huge pages of 1 GiB, but web1 needs 1; likewise for h3"),
+        ([0], "NUMA cell 0 of h2 has 0 free huge pages of 1 GiB, but web1 needs 1 there (numatune); likewise for h3"),
+    ],
+)
+def test_mixed_pages_go_where_each_size_is_free(cells, reason):
+    told = [{"bytes": GIB, "page_bytes": size, "host_cells": cells} for size in (2 * MIB, GIB, None)]
+    guest = domain("web1", memory_bytes=3 * GIB, hugepage_bytes=GIB, memory_parts=told)
+    hosts = {name: snapshot(name, free_bytes=2 * GIB) for name in ("h1", "h2", "h3", "h4")}
+    hosts["h1"]["domains"] = [guest]
+    for name, small, large in (("h2", 512, 0), ("h3", 511, 1), ("h4", 512, 1)):
+        sizes = {2 * MIB: small, GIB: large}
+        pages = [{"size_bytes": size, "free": free} for size, free in sizes.items()]
+        hosts[name]["capacity"]["cells"][0]["pages"] = pages
+    assert moves(drained(["h1"], *hosts.values())) == [("web1", "h1", "h4")]
+    del hosts["h4"]
+    (stay,) = drained(["h1"], *hosts.values()).placement.stays
+    assert stay["refusals"][0]["reason"] == reason
+
+
 def test_the_shortest_first_and_those_that_may_fail_before_all():
     guests = [domain("long"), domain("short"), domain("risky")]
     expected = {
@@ -421,7 +443,7 @@ def random_cluster(seed, *, kinds=True):
 
 def random_guest(rng, name, number):
     memory = rng.choice([256 * MIB, 512 * MIB, GIB, 3 * GIB, 6 * GIB])
-    return domain(
+    made = domain(
         name,
         memory_bytes=memory,
         vcpus=rng.randint(1, 4),
@@ -432,6 +454,10 @@ def random_guest(rng, name, number):
         machine=rng.choice(["pc-q35-7.2", "pc-q35-7.2", "pc-q35-10.0"]),
         balloon={"rss_bytes": rng.choice([None, memory, memory // 2])},
     )
+    if made["hugepage_bytes"] and rng.random() < 0.5:
+        half = {"bytes": memory // 2, "host_cells": rng.choice([None, [0]])}
+        made["memory_parts"] = [{**half, "page_bytes": 2 * MIB}, {**half, "page_bytes": None}]
+    return made
 
 
 @pytest.mark.parametrize("seed", range(150))

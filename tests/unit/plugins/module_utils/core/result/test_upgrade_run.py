@@ -177,6 +177,16 @@ def test_a_guest_that_would_not_come_back_is_not_shut_down(changes, code):
     assert [why["code"] for why in consent.blocked[0]["refusals"]] == ["hostdev", code]
 
 
+def test_a_guest_of_another_manager_is_not_shut_down_for_it_would_be_started_elsewhere():
+    owned = domain("gpu1", managed_by="pacemaker")
+    consent = sorted_out(owned, {"allow_shutdown": True})
+    assert consent.stop == []
+    assert [why["code"] for why in consent.blocked[0]["refusals"]] == ["hostdev", "managed"]
+    assert [guest["name"] for guest in sorted_out(owned, {"allow_shutdown": True, "allow_managed": True}).stop] == [
+        "gpu1"
+    ]
+
+
 def test_a_guest_that_nobody_sees_is_not_shut_down():
     consent = consented([stay("ghost")], cluster(snapshot("h1")), {"allow_shutdown": True})
     assert consent.blocked[0]["refusals"][-1]["reason"] == "ghost is on no host that answers"

@@ -381,6 +381,15 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
             ),
         ),
         ({"source": None, "shared": False, "readonly": True}, {}, None),
+        ({"shared": False, "readonly": True, "source": "/iso/x.iso", "startup_policy": "optional"}, {}, None),
+        (
+            {
+                "shared": False,
+                "uncopyable": {"code": "local_server", "reason": "vda is served here", "remedy": "detach it"},
+            },
+            {"allow_storage_copy": True},
+            ("local_server", "vda is served here", "detach it"),
+        ),
         ({"shared": None}, {}, None),
         ({"type": "network", "source": "rbd:pool/db"}, {}, None),
     ],

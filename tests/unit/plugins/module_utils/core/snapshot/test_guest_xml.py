@@ -32,6 +32,7 @@ def test_a_real_guest():
         "vcpus": 1,
         "memory_bytes": 192 << 20,
         "hugepage_bytes": None,
+        "memory_parts": [{"bytes": 192 << 20, "page_bytes": None, "host_cells": None}],
         "cpu": {
             "mode": "custom",
             "model": "qemu64",
@@ -46,8 +47,10 @@ def test_a_real_guest():
                 "format": "qcow2",
                 "source": "/var/lib/libvirt/images/g4.qcow2",
                 "backing": [],
+                "layers": [],
                 "readonly": False,
                 "shareable": False,
+                "startup_policy": None,
                 "cache": "none",
                 "capacity_bytes": None,
                 "allocation_bytes": None,
@@ -72,26 +75,6 @@ def test_a_real_guest():
 )
 def test_amounts_in_every_unit(xml, expected):
     assert guest_xml.amount(ET.fromstring(xml)) == expected
-
-
-@pytest.mark.parametrize(
-    ("inner", "expected"),
-    [
-        ("", None),
-        ("<memoryBacking><nosharepages/></memoryBacking>", None),
-        ("<memoryBacking><hugepages/></memoryBacking>", 2 << 20),
-        ("<memoryBacking><hugepages><page size='1' unit='G'/></hugepages></memoryBacking>", 1 << 30),
-        (
-            (
-                "<memoryBacking><hugepages><page size='2048' unit='KiB' nodeset='0'/><page size='1048576' nodeset='1'/>"
-                "</hugepages></memoryBacking>"
-            ),
-            1 << 30,
-        ),
-    ],
-)
-def test_huge_pages(inner, expected):
-    assert guest_xml.hugepage_bytes(domain(inner)) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,6 +115,67 @@ def test_huge_pages(inner, expected):
 def test_where_disks_are(xml, source, backing):
     disk = guest_xml.disk(ET.fromstring(xml))
     assert (disk["source"], disk["backing"]) == (source, backing)
+
+
+@pytest.mark.parametrize(
+    ("hosts", "source"),
+    [
+        ("<host name='127.0.0.1' port='10809'/>", "nbd+localhost:x"),
+        ("<host name='127.8.0.1'/>", "nbd+localhost:x"),
+        ("<host name='::1'/>", "nbd+localhost:x"),
+        ("<host name='[::1]'/>", "nbd+localhost:x"),
+        ("<host name='LocalHost'/>", "nbd+localhost:x"),
+        ("<host port='10809'/>", "nbd+localhost:x"),
+        ("<host transport='unix' socket='/s'/>", "nbd+unix:x"),
+        ("<host name='nas'/>", "nbd:x"),
+        ("<host name='192.0.2.7'/>", "nbd:x"),
+        ("<host name='2001:db8::7'/>", "nbd:x"),
+        ("<host name='localhost.example.org'/>", "nbd:x"),
+    ],
+)
+def test_a_server_on_the_host_itself_is_told(hosts, source):
+    disk = ET.fromstring(f"<disk type='network'><source protocol='nbd' name='x'>{hosts}</source></disk>")
+    assert guest_xml.disk(disk)["source"] == source
+
+
+@pytest.mark.parametrize("protocol", ["gluster", "rbd", "sheepdog"])
+def test_a_storage_cluster_is_the_same_through_the_host_itself(protocol):
+    """Where each host is also a part of the storage cluster, guests name localhost."""
+    disk = f"<disk type='network'><source protocol='{protocol}' name='v/x'><host name='localhost'/></source></disk>"
+    assert guest_xml.disk(ET.fromstring(disk))["source"] == f"{protocol}:v/x"
+
+
+def test_all_images_that_a_disk_rests_on():
+    """Of each type; the data file of an image goes before what the image rests on."""
+    disk = ET.fromstring(
+        "<disk type='file'><source file='/a'><dataStore type='block'><format type='raw'/><source dev='/dev/vg0/a'/>"
+        "</dataStore></source><backingStore type='network'><format type='qcow2'/><source protocol='nbd' name='b'>"
+        "<host name='localhost'/><dataStore type='file'><source file='/b.raw'/></dataStore></source>"
+        "<backingStore type='volume'><format type='raw'/><source pool='images' volume='base'/><backingStore/>"
+        "</backingStore></backingStore><mirror type='file'><source file='/m'/></mirror></disk>"
+    )
+    described = guest_xml.disk(disk)
+    assert described["layers"] == [
+        {"type": "block", "source": "/dev/vg0/a", "role": "data"},
+        {"type": "network", "source": "nbd+localhost:b", "role": "backing"},
+        {"type": "file", "source": "/b.raw", "role": "data"},
+        {"type": "volume", "source": "images/base", "role": "backing"},
+    ]
+    assert described["backing"] == ["nbd+localhost:b", "images/base"]
+
+
+@pytest.mark.parametrize(
+    ("device", "policy", "expected"),
+    [
+        ("cdrom", "optional", "optional"),
+        ("floppy", "requisite", "requisite"),
+        ("cdrom", "mandatory", None),
+        ("disk", "optional", None),
+    ],
+)
+def test_only_media_may_be_missing_at_the_destination(device, policy, expected):
+    disk = f"<disk type='file' device='{device}'><source file='/i' startupPolicy='{policy}'/></disk>"
+    assert guest_xml.disk(ET.fromstring(disk))["startup_policy"] == expected
 
 
 def test_a_cpu_is_compared_without_topology_and_numa():

@@ -45,6 +45,12 @@ def test_real_capabilities(real):
     assert {"pc-q35-10.0", "q35", "pc-q35-7.2"} <= set(emulators[1].machines)
 
 
+def test_a_model_of_which_libvirt_does_not_know_is_not_ruled_out():
+    told = "".join(f"<model usable='{usable}'>{usable}</model>" for usable in ("yes", "no", "unknown"))
+    xml = f"<domainCapabilities><cpu><mode name='custom' supported='yes'>{told}</mode></cpu></domainCapabilities>"
+    assert capabilities.usable_models(capabilities.parse(xml)) == ["yes", "unknown"]
+
+
 def test_usable_models():
     real = capabilities.parse((FIXTURES / "domain_capabilities.xml").read_text())
     assert capabilities.usable_models(real) == ["kvm64", "qemu64"]
@@ -187,6 +193,55 @@ def test_directories_that_the_operator_declared_shared():
         {"path": "/shared", "type": "overlay", "source": "/shared (shared_filesystems)", "shared": True},
         {"path": "/tmp", "type": "tmpfs", "source": "/tmp (shared_filesystems)", "shared": True},
     ]
+
+
+@pytest.mark.parametrize(
+    ("mount", "libvirt", "expected"),
+    [
+        ("nfs4 nas:/g rw", None, "shared"),
+        ("acfs /dev/asm/vol rw", None, "shared"),
+        ("fuse.glusterfs srv:/vol rw", None, "shared"),
+        ("fuse.quobyte quobyte@srv/vol rw", None, "shared"),
+        ("cifs //nas/g rw,vers=1.0,uid=0", None, "shared"),
+        ("cifs //nas/g rw,vers=3.0", None, "undeclared"),
+        ("cifs //nas/g rw", None, "undeclared"),
+        ("smb3 //nas/g rw", None, "undeclared"),
+        ("lustre mgs@tcp:/l rw", None, "undeclared"),
+        ("fuse.ceph-fuse ceph-fuse rw", None, "undeclared"),
+        ("fuse.moosefs master:9421 rw", None, "undeclared"),
+        ("fuse.juicefs JuiceFS:vol rw", None, "undeclared"),
+        ("beegfs beegfs_nodev rw", (9, 5, 0), "undeclared"),
+        ("beegfs beegfs_nodev rw", (9, 6, 0), "shared"),
+        ("beegfs beegfs_nodev rw", None, "shared"),
+        ("ext4 /dev/sda1 rw", None, "local"),
+        ("fuse.mergerfs a:b rw", None, "local"),
+    ],
+)
+def test_what_libvirt_takes_for_shared(mount, libvirt, expected):
+    (found,) = host_files.mounts(f"40 1 0:99 / /srv rw,relatime shared:7 - {mount}\n", libvirt=libvirt)
+    told = "shared" if found["shared"] else "undeclared" if found.get("undeclared") else "local"
+    assert told == expected
+
+
+def test_what_qemu_conf_declares_is_not_undeclared_any_more():
+    (found,) = host_files.mounts("40 1 0:99 / /srv rw - lustre mgs@tcp:/l rw\n", ["/srv"])
+    assert found == {"path": "/srv", "type": "lustre", "source": "/srv (shared_filesystems)", "shared": True}
+
+
+def test_another_file_system_below_shared_storage_hides_a_part_of_it():
+    text = (
+        "40 1 0:99 / /srv rw - nfs4 nas:/g rw\n"
+        "41 40 0:98 / /srv/cache rw - devtmpfs dev rw\n"
+        "42 1 0:97 / /opt rw - squashfs /dev/loop1 ro\n"
+        "43 40 0:96 / /srv/cache/db rw - ext4 /dev/sdb rw\n"
+    )
+    found = host_files.mounts(text)
+    assert [(mount["path"], mount["shared"]) for mount in found] == [
+        ("/srv", True),
+        ("/srv/cache", False),
+        ("/srv/cache/db", False),
+    ]
+    assert host_files.mount_of("/srv/cache/a.qcow2", found)["type"] == "devtmpfs"
 
 
 @pytest.mark.parametrize(

@@ -251,3 +251,56 @@ class TestCache:
         assert appraised(SPARSE).choice["settings"]["cache_bytes"] == 256 * MIB
         tight = appraised(SPARSE, source=host(capacity={"available_bytes": 64 * MIB}), allow_postcopy=True).choice
         assert (tight["method"], tight["settings"].get("cache_bytes")) == ("xbzrle", LEAST_CACHE_BYTES)
+
+
+class TestOwnLimits:
+    """A guest whose QEMU may not take all that a move would."""
+
+    @staticmethod
+    def limited(**limits):
+        none = {"memory_bytes": None, "cpus": None, "emulator_cpus": None, "vcpu_cpus": None}
+        return {**DOMAIN, "vcpus": 1, "limits": {**none, **limits}}
+
+    def test_the_cache_of_xbzrle_stays_inside_the_memory_limit(self):
+        free = appraised(SPARSE).choice
+        assert (free["method"], free["settings"]["cache_bytes"]) == ("xbzrle", 256 * MIB)
+        # QEMU itself needs 74 MiB beside the guest's 512 MiB.
+        for left, cache in ((270, 256), (260, 128), (140, 128)):
+            tight = appraised(SPARSE, domain=self.limited(memory_bytes=(512 + 74 + left) * MIB)).choice
+            assert (tight["method"], tight["settings"]["cache_bytes"]) == ("xbzrle", cache * MIB)
+
+    def test_without_room_for_a_cache_the_refusal_names_the_limit(self):
+        found = appraised(SPARSE, domain=self.limited(memory_bytes=600 * MIB)).choice
+        assert found["method"] is None
+        assert found["why_not"]["xbzrle"] == "its memory limit of 600 MiB leaves no room for a cache"
+        assert found["reason"] == found["refusal"]["reason"]
+        assert found["reason"].endswith("; xbzrle: its memory limit of 600 MiB leaves no room for a cache")
+        assert found["refusal"]["remedy"].startswith("raise its memory limit (virsh memtune db1 --hard-limit), or ")
+
+    def test_what_no_limit_would_change_is_not_put_down_to_the_limit(self):
+        found = appraised(HOT, domain=self.limited(memory_bytes=600 * MIB)).choice
+        assert found["method"] is None
+        assert "limit" not in found["refusal"]["remedy"]
+
+    def test_compression_has_the_cpus_that_the_quota_leaves(self):
+        squeezed = {**HOT, "compressed_share": 0.2, "hot_compressed_share": 0.2}
+        fast = 400e6
+        assert appraised(squeezed, stated=B).choice["method"] == "parallel-zstd"
+        for quota in ({"cpus": 0.5}, {"emulator_cpus": 0.9}):
+            found = appraised(squeezed, stated=B, domain=self.limited(**quota)).choice
+            assert found["method"] != "parallel-zstd"
+            assert found["why_not"]["parallel-zstd"].startswith("its CPU quota of 0.")
+        plenty = appraised(squeezed, stated=B, domain=self.limited(cpus=4.0)).choice
+        assert plenty["method"] == "parallel-zstd"
+        slow, quick = (
+            appraised(squeezed, stated=fast, domain=self.limited(emulator_cpus=cpus)).choice["total_s"]
+            for cpus in (1.0, 2.0)
+        )
+        assert slow is None or quick is None or slow["value"] >= quick["value"]
+
+    def test_a_guest_uses_no_more_cpu_time_than_its_quota(self):
+        """Measured before the quota was set: a throttle only slows it below what the quota leaves."""
+        busy = {**HOT, "vcpu_utilisation": 1.0}
+        found = appraised(busy, domain=self.limited(vcpu_cpus=0.25))
+        assert found.working_set["vcpu_utilisation"] == 0.25
+        assert appraised(busy, domain=self.limited(cpus=8.0)).working_set["vcpu_utilisation"] == 1.0

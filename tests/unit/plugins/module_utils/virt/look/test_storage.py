@@ -6,11 +6,21 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
 
 
-def disk(source, kind="file", backing=()):
-    return {"type": kind, "source": source, "backing": list(backing), "shared": None, "shared_why": None}
+def disk(source, kind="file", below=(), **more):
+    layers = [{"type": "file", "source": path, "role": role} for role, path in below]
+    return {
+        "target": "vda",
+        "type": kind,
+        "source": source,
+        "layers": layers,
+        "shared": None,
+        "shared_why": None,
+        **more,
+    }
 
 
 @pytest.fixture
@@ -18,6 +28,7 @@ def storage(tmp_path):
     mounts = [
         {"path": "/", "type": "ext4", "source": "/dev/sda1", "shared": False},
         {"path": str(tmp_path / "nfs"), "type": "nfs4", "source": "nas:/guests", "shared": True},
+        {"path": "/mfs", "type": "fuse.moosefs", "source": "m:9421", "shared": False, "undeclared": True},
     ]
     block = tmp_path / "sys/class/block"
     block.mkdir(parents=True)
@@ -62,14 +73,102 @@ def test_files_and_what_they_rest_on(storage, tmp_path):
     for given, expected in (
         (disk(shared), (True, "nfs4 (nas:/guests)")),
         (disk(local), (False, "ext4")),
-        (disk(shared, backing=[local]), (False, "ext4")),
-        (disk(shared, backing=[shared]), (True, "nfs4 (nas:/guests)")),
+        (disk(shared, below=[("backing", local)]), (False, "ext4")),
+        (disk(shared, below=[("data", local)]), (False, "ext4")),
+        (disk(shared, below=[("backing", shared), ("data", shared)]), (True, "nfs4 (nas:/guests)")),
+        (disk("nbd+localhost:x", "network"), (False, "nbd on localhost")),
+        (disk("/run/v/blk.sock", "vhostuser"), (None, "vhostuser device")),
         (disk("rbd:pool/image", "network"), (True, "rbd:pool/image")),
         (disk("nbd+unix:x", "network"), (False, "nbd+unix on this host")),
         (disk(None), (None, None)),
     ):
         storage.describe(given)
         assert (given["shared"], given["shared_why"]) == expected
+
+
+def test_where_it_must_not_be_copied_the_reason_is_told(storage, tmp_path):
+    shared = str(tmp_path / "nfs/a.qcow2")
+    told = {}
+    for name, given in {
+        "data": disk(shared, below=[("data", "/var/lib/a.raw")]),
+        "backing": disk(shared, below=[("backing", "/var/lib/base.qcow2")]),
+        "server": disk("nbd+localhost:x", "network"),
+        "undeclared": disk("/mfs/a.qcow2"),
+        "local": disk("/var/lib/a.qcow2", below=[("backing", "/var/lib/base.qcow2")]),
+    }.items():
+        storage.describe(given)
+        assert given["shared"] is False
+        told[name] = given["uncopyable"]
+        assert not given["uncopyable"] or not is_copied(given)
+    assert told.pop("local") is None
+    assert {name: (one["code"], one["reason"]) for name, one in told.items()} == {
+        "data": (
+            "unshared_layer",
+            (
+                f"disk vda ({shared}) rests on /var/lib/a.raw, which is on local storage (ext4); copying the disk "
+                "would overwrite its shared image"
+            ),
+        ),
+        "backing": (
+            "unshared_layer",
+            (
+                f"disk vda ({shared}) rests on /var/lib/base.qcow2, which is on local storage (ext4); copying the disk "
+                "would overwrite its shared image"
+            ),
+        ),
+        "server": (
+            "local_server",
+            (
+                "disk vda (nbd+localhost:x) is served by this very host (nbd on localhost); at the destination that is "
+                "another server"
+            ),
+        ),
+        "undeclared": (
+            "undeclared_share",
+            (
+                "disk vda (/mfs/a.qcow2) is on fuse.moosefs (m:9421); several hosts can share that, but libvirt takes "
+                "it for local storage"
+            ),
+        ),
+    }
+    assert told["undeclared"]["remedy"] == (
+        'name it in /etc/libvirt/qemu.conf on all hosts (shared_filesystems = ["/mfs"], libvirt 10.10 or later), and '
+        "restart libvirtd (virtqemud)"
+    )
+    assert told["backing"]["remedy"] == (
+        "put /var/lib/base.qcow2 on shared storage, or take it into the image (virsh blockpull)"
+    )
+
+
+def test_a_read_only_medium_needs_no_declaration(storage):
+    """libvirt looks only at disks that the guest can write to."""
+    medium = disk("/mfs/install.iso", readonly=True)
+    storage.describe(medium)
+    assert (medium["shared"], medium["shared_why"]) == (True, "fuse.moosefs (m:9421)")
+    assert "uncopyable" not in medium
+
+
+@pytest.mark.parametrize(
+    ("transports", "expected"),
+    [
+        (["tcp"], (True, "NVMe over tcp (nvme1n1)")),
+        (["rdma", "tcp"], (True, "NVMe over rdma/tcp (nvme1n1)")),
+        (["pcie"], (False, "local block device nvme1n1")),
+        ([], (False, "local block device nvme1n1")),
+    ],
+)
+def test_nvme_may_be_on_a_network(storage, tmp_path, transports, expected):
+    """With multipath, a namespace is below its subsystem, and the controllers are beside it."""
+    subsystem = tmp_path / "sys/devices/virtual/nvme-subsystem/nvme-subsys1"
+    (subsystem / "nvme1n1").mkdir(parents=True)
+    (subsystem / "nvme1n1/device").symlink_to(subsystem)
+    for number, transport in enumerate(transports):
+        (subsystem / f"nvme{number}").mkdir()
+        (subsystem / f"nvme{number}/transport").write_text(f"{transport}\n")
+    (tmp_path / "sys/class/block/nvme1n1").symlink_to(subsystem / "nvme1n1")
+    described = disk("/dev/nvme1n1", "block")
+    storage.describe(described)
+    assert (described["shared"], described["shared_why"]) == expected
 
 
 def test_symbolic_links_are_followed_up_to_where_a_server_would_have_to_answer(storage, tmp_path):

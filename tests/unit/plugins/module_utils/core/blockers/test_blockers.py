@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import blockers
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.blockers import Facts
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers import blockers
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
 
 FIXTURES = Path(__file__).parents[4] / "fixtures"
 ADDRESS = "<address domain='0x0000' bus='0x3b' slot='0x00' function='0x1'/>"
@@ -63,11 +63,6 @@ def test_a_plain_guest_has_none():
             "<interface type='vdpa'><mac address='52:54:00:00:00:01'/><source dev='/dev/vhost-vdpa-0'/></interface>",
             "vhost_vdpa",
             "network interface 52:54:00:00:00:01 is a vDPA device of the host (/dev/vhost-vdpa-0)",
-        ),
-        (
-            "<filesystem type='mount'><source dir='/srv'/><target dir='t'/></filesystem>",
-            "9pfs",
-            "the host's directory /srv is shared with the guest by 9p, which cannot move",
         ),
         (
             "<disk type='file'><source file='/a'/><target dev='vda'/><transient/></disk>",
@@ -168,12 +163,6 @@ def test_block_jobs_by_name():
     ]
 
 
-def test_virtiofs_moves_with_a_new_libvirt_only():
-    inner = "<filesystem><driver type='virtiofs'/><source dir='/srv'/></filesystem>"
-    assert [code for code, _reason in device(inner, facts=Facts(libvirt=(9, 0, 0)))] == ["virtiofs"]
-    assert device(inner, facts=Facts(libvirt=(11, 3, 0))) == []
-
-
 def test_invtsc_needs_a_frequency():
     cpu = "<cpu mode='host-model'><feature policy='require' name='invtsc'/></cpu>"
     assert found(cpu) == [("invtsc", "the guest has the CPU feature invtsc, but no TSC frequency is set")]
@@ -199,5 +188,5 @@ def test_other_settings():
 
 
 def test_several_are_all_told():
-    inner = f"<hostdev type='pci'><source>{ADDRESS}</source></hostdev><filesystem><source dir='/srv'/></filesystem>"
-    assert [code for code, _reason in device(inner, facts=Facts(snapshots=1))] == ["hostdev", "9pfs", "snapshots"]
+    inner = f"<hostdev type='pci'><source>{ADDRESS}</source></hostdev><crypto model='virtio'/>"
+    assert [code for code, _reason in device(inner, facts=Facts(snapshots=1))] == ["hostdev", "snapshots", "crypto"]
