@@ -65,14 +65,16 @@ CHECK := units+lint-ansible+types+lint-python+lint-files
 check: tools ## The fast part of the tests: lint, types, units (no root, no lab; 2 minutes)
 	@tests/tools/test $(CHECK)
 
-.PHONY: lint lint-ansible lint-python lint-files
-lint: lint-ansible lint-python lint-files ## Style: ruff, ansible-lint, yamllint, licences, changelog
+.PHONY: lint lint-ansible lint-python lint-files lint-docs
+lint: lint-ansible lint-python lint-files lint-docs ## Style: ruff, ansible-lint, yamllint, licences, changelog
 lint-ansible: tools
 	@tests/tools/lint ansible
 lint-python: tools
 	@tests/tools/lint python
 lint-files: tools
 	@tests/tools/lint files
+lint-docs: tools
+	@tests/tools/lint docs
 
 .PHONY: types
 types: tools ## Types: mypy, strict on the pure core and the lab
@@ -109,7 +111,7 @@ integration: tools ## The tests of the lab, then those of the collection on the 
 
 .PHONY: test
 test: tools ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
-	@tests/tools/test $(CHECK) units-oldest+sanity+import-check integration
+	@tests/tools/test $(CHECK) sanity+units-oldest+import-check+lint-docs integration
 
 .PHONY: releases
 releases: tools
