@@ -45,7 +45,7 @@ _NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
 }
 _PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy", "allow_managed")
 #: A guest can refuse these, and not give them.
-OPERATORS_ONLY = ("allow_managed",)
+OPERATORS_ONLY = ("allow_storage_copy", "allow_managed")
 _ENCRYPTION = ("required", "off")
 
 _TRUE = ("true", "yes", "on", "1")

@@ -83,7 +83,7 @@ def figures(forecast: Forecast) -> list[str]:
 
 def why(forecast: Forecast) -> str:
     """Why a guest is moved the way it is, and what comes next if that does not do."""
-    sentence = str(forecast["reason"])
+    sentence = "; ".join([str(forecast["reason"]), *_disks(forecast)])
     if forecast["verdict"] != "converges" and forecast["fallbacks"]:
         sentence += f"; should that fail: {listed(list(forecast['fallbacks']), 2)}"
     return sentence
@@ -109,9 +109,19 @@ def _would(result: t.Mapping[str, t.Any], forecast: Forecast | None, planned: st
     if forecast and forecast["total_s"] is not None:
         seconds, sent, downtime = figures(forecast)
         told = [f"about {seconds}, {sent}, down {downtime}"]
+    told += _disks(forecast)
     if planned is not None and result["strategy"] == planned:
         return "; ".join([f"{planned}, as planned", *told])
     return "; ".join([*told, str(result["reason"] or result["strategy"] or "the method is not known")])
+
+
+def _disks(forecast: Forecast | None) -> list[str]:
+    """What the copy of disks adds, in words; nothing where none is copied."""
+    disks = (forecast or {}).get("disks")
+    if not disks or disks["bytes"] is None:
+        return []
+    time = "" if disks["seconds"] is None else f" in about {human_seconds(disks['seconds'])}"
+    return [f"its disks are copied first: {human_bytes(disks['bytes'])}{time}"]
 
 
 def notes(plan: t.Mapping[str, t.Any]) -> list[str]:

@@ -27,6 +27,8 @@ class Sample:
         disk_remaining_bytes: still to be mirrored, 0 when there is none.
         delta_pages: pages that xbzrle sent as what changed of them.
         whole_pages: pages that it could not: not in its cache, or changed all over.
+        disk_total_bytes: of all disks that are mirrored, holes included; 0 when there is none.
+        disk_sent_bytes: what was sent of them so far.
     """
 
     at_s: float
@@ -37,6 +39,8 @@ class Sample:
     disk_remaining_bytes: int = 0
     delta_pages: int = 0
     whole_pages: int = 0
+    disk_total_bytes: int = 0
+    disk_sent_bytes: int = 0
 
 
 def downtime_for(left_bytes: float, bytes_per_s: float) -> int | None:
@@ -66,6 +70,18 @@ def percent_done(sample: Sample, total_bytes: int) -> int:
         return 0
     done = 100 * (total_bytes - sample.remaining_bytes) // total_bytes
     return max(0, min(99, done))
+
+
+def disk_percent_done(sample: Sample) -> int | None:
+    """How much of the disks is mirrored, or None for a move that copies none.
+
+    >>> disk_percent_done(Sample(1.0, 0, 0, 0, 0, disk_remaining_bytes=39, disk_total_bytes=100))
+    61
+    """
+    if sample.disk_total_bytes <= 0:
+        return None
+    done = 100 * (sample.disk_total_bytes - sample.disk_remaining_bytes) // sample.disk_total_bytes
+    return max(0, min(100, done))
 
 
 def seconds_left(sample: Sample) -> int | None:

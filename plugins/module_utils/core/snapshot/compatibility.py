@@ -23,7 +23,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
+    copied_disks,
+    evacuability,
+    memory_demand,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
@@ -230,6 +234,8 @@ def _disk(
             f"{what}, and disks that several guests share are not copied",
             "put it on shared storage, or detach it",
         )
+    if not copied_disks.is_copied(disk):
+        return copied_disks.cannot_copy(disk, what)
     if not intent.get("allow_storage_copy"):
         return refusal("unshared_disk", what, "put it on shared storage, or permit copying it with allow_storage_copy")
     return None

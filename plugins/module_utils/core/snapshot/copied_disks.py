@@ -11,8 +11,14 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+#: The first libvirt that finds zeros while it copies (migrate_disks_detect_zeroes); both ends must have it.
+LIBVIRT_DETECT_ZEROES = (10, 9, 0)
+#: What libvirt can copy: it makes no other kind of disk at the destination, and block jobs do not work on these.
+COPIED_TYPES = ("file", "block", "volume")
 
 
 class Place(t.NamedTuple):
@@ -79,9 +85,10 @@ def _uncopyable(
 
 
 def is_copied(disk: t.Mapping[str, t.Any]) -> bool:
-    """Whether a disk must be copied along: writable, and out of the destination's sight."""
+    """Whether a disk must be copied along: writable, of a kind that can be, and out of the destination's sight."""
     return (
         bool(disk.get("source"))
+        and (disk.get("type") or "file") in COPIED_TYPES
         and disk.get("shared") is False
         and not disk.get("readonly")
         and not disk.get("shareable")
@@ -92,12 +99,36 @@ def is_copied(disk: t.Mapping[str, t.Any]) -> bool:
 def to_copy(guest: Domain, intent: Intent) -> list[dict[str, t.Any]]:
     """The disks of a guest that go along, each with ``copy_bytes``: what has to be copied of it, or None when unknown.
 
-    An image is copied as far as it is allocated; a disk that is not thin, whole.
+    An image is copied as far as it holds data; a disk that is not thin, whole.
     """
     if not intent["allow_storage_copy"]:
         return []
-    return [
-        {**disk, "copy_bytes": disk.get("allocation_bytes") or disk.get("capacity_bytes")}
-        for disk in guest.get("disks") or []
-        if is_copied(disk)
-    ]
+    return [{**disk, "copy_bytes": _copy_bytes(disk)} for disk in guest.get("disks") or [] if is_copied(disk)]
+
+
+def _copy_bytes(disk: t.Mapping[str, t.Any]) -> int | None:
+    # libvirt's allocation of a running guest is the highest offset that was written. It says little about holes.
+    data, capacity = disk.get("data_bytes"), disk.get("capacity_bytes")
+    if data is not None:
+        return int(data) if capacity is None else min(int(data), int(capacity))
+    return disk.get("allocation_bytes") or capacity
+
+
+def keeps_holes(source: Snapshot, destination: Snapshot) -> bool:
+    """Whether both libvirts can keep the holes of an image that they copy."""
+    found = [versions.parsed((side.get("versions") or {}).get("libvirt")) for side in (source, destination)]
+    return all(version is not None and version >= LIBVIRT_DETECT_ZEROES for version in found)
+
+
+def cannot_copy(disk: t.Mapping[str, t.Any], what: str) -> Refusal:
+    """Why a disk of a kind that libvirt cannot copy keeps its guest here.
+
+    Args:
+        disk: out of the destination's sight.
+        what: the disk and where it is, as the start of a sentence.
+    """
+    return refusal(
+        "disk_not_copied",
+        f"{what}, and libvirt cannot copy a disk of type {disk.get('type')}",
+        "put it on shared storage or into a file or a volume, or detach it",
+    )

@@ -114,6 +114,8 @@ def appraise(
     if link is None:
         chosen = start_with_precopy(UNKNOWN_LINK, ruled_out, intent)
         chosen["measured_at"], chosen["at_once"] = working_set["taken_at"] or None, known.at_once
+        if disks:
+            chosen["disks"] = {"bytes": sum(int(disk["copy_bytes"]) for disk in disks), "seconds": None}
         return Appraisal(chosen, working_set, None, factor, _unsent_limit(known, None))
     free_bytes = (source.get("capacity") or {}).get("available_bytes")
     forecast_of = functools.partial(
@@ -133,7 +135,9 @@ def appraise(
     else:
         # A cap holds until the last copy; how fast that is, only the link tells.
         knows_link = calibration.link_of(known.path, known.stated_bytes_per_s) is not None
-        chosen = unmeasured_choice(forecast_of(with_needs=False), ruled_out, intent, knows_link=knows_link)
+        rough = forecast_of(with_needs=False)
+        chosen = unmeasured_choice(rough, ruled_out, intent, knows_link=knows_link)
+        chosen["disks"] = rough["disks"]
     chosen["at_once"] = known.at_once
     if chosen["refusal"]:
         moves = functools.partial(_moves, source, destination, intent, disks, tried)

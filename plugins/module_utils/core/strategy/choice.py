@@ -57,6 +57,7 @@ class Choice(t.TypedDict):
     total_s: dict[str, t.Any] | None
     downtime_ms: dict[str, t.Any] | None
     work_lost_s: dict[str, t.Any] | None
+    disks: dict[str, t.Any] | None
     fallbacks: list[str]
     bandwidth_bytes_per_s: int | None
     at_once: int
@@ -119,6 +120,7 @@ def _document(forecast: t.Mapping[str, t.Any]) -> Choice:
         "total_s": None,
         "downtime_ms": None,
         "work_lost_s": None,
+        "disks": forecast["disks"],
         "fallbacks": [],
         "bandwidth_bytes_per_s": forecast["bandwidth_bytes_per_s"],
         "at_once": 1,

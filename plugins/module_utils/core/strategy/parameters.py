@@ -52,6 +52,8 @@ class Decision:
         parameters: libvirt's typed parameters by their wire names.
         downtime_ms: QEMU's downtime limit at the start.
         downtime_cap_ms: the longest downtime that the intent permits.
+        copy_bytes: what is sent of its disks as they are now, without their holes; 0 when none is copied.
+        copy_capacity_bytes: size of these disks as the guest sees them.
         longest_limit_ms: the limit that stands for so long a downtime, where that is a higher one: under a cap on the
             rate QEMU decides with the capped rate, and lifts the cap for the last copy. None: it is the same.
         postcopy: whether the job may switch to post-copy.
@@ -75,6 +77,8 @@ class Decision:
     after_rounds: int | None = None
     choice: Choice | None = None
     longest_limit_ms: int | None = None
+    copy_bytes: int = 0
+    copy_capacity_bytes: int = 0
 
     @property
     def limit_cap_ms(self) -> int:
@@ -93,7 +97,8 @@ def decide(
     *,
     persistent: bool,
     in_use_bytes: int = 0,
-    disks_to_copy: t.Sequence[str] = (),
+    disks_to_copy: t.Sequence[t.Mapping[str, t.Any]] = (),
+    keeps_holes: bool = False,
     link: Link | None = None,
 ) -> Decision:
     """Turn a choice into what the migration is started with.
@@ -105,7 +110,8 @@ def decide(
             steered as the intent permits.
         persistent: whether the source has a definition that must go along.
         in_use_bytes: memory that will have to be sent at least once.
-        disks_to_copy: targets of writable disks that the destination cannot see, such as C(vda).
+        disks_to_copy: those that go along (C(core.snapshot.copied_disks.to_copy)).
+        keeps_holes: whether both libvirts can keep the holes of an image (C(core.snapshot.copied_disks.keeps_holes)).
         link: the way as it was assumed, with the cap of this move; None when nobody knows it.
     """
     method = (choice and choice["method"]) or "pre-copy"
@@ -116,11 +122,15 @@ def decide(
     if choice and "post-copy" in choice["why_not"] and "post-copy" not in choice["fallbacks"]:
         postcopy = False
     cap = int(intent["max_downtime_ms"])
+    disks = [str(disk["target"]) for disk in disks_to_copy]
     return Decision(
-        name=f"{method}+disks" if disks_to_copy else method,
-        reason=_reason(choice, disks_to_copy),
-        flags=_flags(intent, method, persistent=persistent, postcopy=postcopy, channels=channels, disks=disks_to_copy),
-        parameters={**_parameters(intent, path, disks_to_copy), **_of_method(method, settings, channels=channels)},
+        name=f"{method}+disks" if disks else method,
+        reason=_reason(choice, disks, keeps_holes=keeps_holes),
+        flags=_flags(intent, method, persistent=persistent, postcopy=postcopy, channels=channels, disks=disks),
+        parameters={
+            **_parameters(intent, path, disks, keeps_holes=keeps_holes),
+            **_of_method(method, settings, channels=channels),
+        },
         downtime_ms=int(settings.get("limit_ms") or min(OPENING_DOWNTIME_MS, cap)),
         downtime_cap_ms=cap,
         postcopy=postcopy,
@@ -130,13 +140,19 @@ def decide(
         after_rounds=settings.get("after_rounds"),
         choice=choice,
         longest_limit_ms=int(longest_limit_s(link, cap / 1000) * 1000) if link else None,
+        copy_bytes=sum(int(disk.get("copy_bytes") or 0) for disk in disks_to_copy),
+        copy_capacity_bytes=sum(int(disk.get("capacity_bytes") or 0) for disk in disks_to_copy),
     )
 
 
-def _reason(choice: Choice | None, disks: t.Sequence[str]) -> str:
+def _reason(choice: Choice | None, disks: t.Sequence[str], *, keeps_holes: bool) -> str:
     if choice is None:
         return "somebody else has started it, so its method stays as it is"
-    return f"{choice['reason']}; disks {', '.join(disks)} are copied too" if disks else choice["reason"]
+    if not disks:
+        return choice["reason"]
+    which = f"disk {disks[0]} is" if len(disks) == 1 else f"disks {', '.join(disks)} are"
+    holes = "" if keeps_holes else ", and blocks of zeros become allocated there (before libvirt 10.9)"
+    return f"{choice['reason']}; {which} copied too{holes}"
 
 
 def _flags(
@@ -174,7 +190,9 @@ def _of_method(method: str, settings: t.Mapping[str, t.Any], *, channels: bool) 
     return parameters
 
 
-def _parameters(intent: t.Mapping[str, t.Any], path: Path, disks_to_copy: t.Sequence[str]) -> dict[str, t.Any]:
+def _parameters(
+    intent: t.Mapping[str, t.Any], path: Path, disks: t.Sequence[str], *, keeps_holes: bool
+) -> dict[str, t.Any]:
     parameters: dict[str, t.Any] = {}
     if path.migration_address:
         parameters["migrate_uri"] = "tcp://" + bracketed(path.migration_address)
@@ -184,8 +202,10 @@ def _parameters(intent: t.Mapping[str, t.Any], path: Path, disks_to_copy: t.Sequ
     rate = intent["bandwidth_floor_mib_s"] or intent["bandwidth_mib_s"]
     if rate is not None:
         parameters["bandwidth"] = int(rate)
-    if disks_to_copy:
-        parameters["migrate_disks"] = list(disks_to_copy)
+    if disks:
+        parameters["migrate_disks"] = list(disks)
+    if disks and keeps_holes:
+        parameters["migrate_disks_detect_zeroes"] = list(disks)
     return parameters
 
 

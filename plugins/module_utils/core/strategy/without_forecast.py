@@ -87,6 +87,7 @@ def start_with_precopy(why: str, ruled_out: t.Mapping[str, str], intent: Intent)
         "total_s": None,
         "downtime_ms": None,
         "work_lost_s": None,
+        "disks": None,
         "fallbacks": [name for name in ("post-copy", "suspend") if name not in ruled_out],
         "bandwidth_bytes_per_s": None,
         "at_once": 1,

@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.memory_xml import Pages
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     ANSWER_TIMEOUT_S,
@@ -26,7 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     UnansweredError,
     each,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import control_groups
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import control_groups, disk_sizes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.devices import HostDevices
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.domain_list import DomainList
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
@@ -243,6 +244,7 @@ class _Guest:
             if number is not None:
                 disk["capacity_bytes"] = self._statistics.get(f"block.{number}.capacity")
                 disk["allocation_bytes"] = self._statistics.get(f"block.{number}.allocation")
+            disk["data_bytes"] = disk_sizes.data_bytes(disk) if is_copied(disk) else None
 
     def _balloon(self) -> dict[str, t.Any] | None:
         if self.state in _INACTIVE:

@@ -23,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeou
     SerialCalls,
     UnansweredError,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.disk_counter import DiskCounter
 
 #: When libvirt has refused a reaction, the next one comes after this long, counted from when libvirt was asked.
 TRY_AGAIN_S = 5.0
@@ -45,17 +46,27 @@ class Watcher(t.Protocol):
         """The guest's memory is transferred. The link is free for the next guest."""
 
 
-def sample_of(statistics: t.Mapping[str, t.Any], at_s: float) -> Sample:
-    """libvirt's job statistics as the control takes them."""
+def sample_of(statistics: t.Mapping[str, t.Any], at_s: float, disk_sent_bytes: int = 0) -> Sample:
+    """libvirt's job statistics as the control takes them.
+
+    Args:
+        statistics: the job's.
+        at_s: seconds since it was started.
+        disk_sent_bytes: what was sent of its disks.
+    """
+    # Once memory is sent, libvirt looks at disks no more: the figure is that of an earlier moment.
+    disks_left = 0 if statistics.get("memory_processed", 0) else int(statistics.get("disk_remaining", 0))
     return Sample(
         at_s=at_s,
         iteration=int(statistics.get("memory_iteration", 0)),
         remaining_bytes=int(statistics.get("memory_remaining", 0)),
         processed_bytes=int(statistics.get("memory_processed", 0)),
         bytes_per_s=int(statistics.get("memory_bps", 0)),
-        disk_remaining_bytes=int(statistics.get("disk_remaining", 0)),
+        disk_remaining_bytes=disks_left,
         delta_pages=int(statistics.get("compression_pages", 0)),
         whole_pages=int(statistics.get("compression_overflow", 0)) + int(statistics.get("compression_cache_misses", 0)),
+        disk_total_bytes=int(statistics.get("disk_total", 0)),
+        disk_sent_bytes=disk_sent_bytes,
     )
 
 
@@ -69,6 +80,7 @@ class ControlLoop:
         interrupted: when set, the migration is aborted, unless post-copy has begun.
         clock: monotonic seconds.
         started: when the migration began, on that clock.
+        disks: counts what is sent of disks; None where only libvirt's own figure is known, which counts holes as well.
 
     Attributes:
         abort_reaction: the reaction that aborted it, once libvirt has taken that, or may have.
@@ -90,6 +102,7 @@ class ControlLoop:
         interrupted: threading.Event,
         started: float,
         clock: t.Callable[[], float] = time.monotonic,
+        disks: DiskCounter | None = None,
     ) -> None:
         self._find = find
         self._control = control
@@ -97,6 +110,7 @@ class ControlLoop:
         self._interrupted = interrupted
         self._started = started
         self._clock = clock
+        self._disks = disks
         self._last = Sample(0.0, 0, 0, 0, 0)
         self._told_s = 0.0
         self._not_before = 0.0
@@ -144,8 +158,9 @@ class ControlLoop:
         if job.get("type") != virt.libvirt.VIR_DOMAIN_JOB_UNBOUNDED:
             return None, 0
         self.memory_bytes = max(self.memory_bytes, int(job.get("memory_processed", 0)))
-        self.disk_bytes = max(self.disk_bytes, int(job.get("disk_processed", 0)))
-        return sample_of(job, at - self._started), int(job.get("memory_total", 0))
+        disk_bytes = self._disks.look(job) if self._disks else int(job.get("disk_processed", 0))
+        self.disk_bytes = max(self.disk_bytes, disk_bytes)
+        return sample_of(job, at - self._started, self.disk_bytes), int(job.get("memory_total", 0))
 
     def _reaction(self, sample: Sample) -> Reaction | None:
         if self.abort_reaction or self._clock() < self._not_before:

@@ -18,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.param
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event, EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop, Watcher
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.disk_counter import DiskCounter
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 
 #: Without events the statistics are read this often.
@@ -71,11 +72,15 @@ class MigrationJob:
             watcher: is told what happens.
             interrupted: when set, the job is aborted (unless post-copy has begun: then that would lose the guest).
         """
-        started = self._clock()
-        control_loop = ControlLoop(lambda: self._domain, control, watcher, interrupted, started, self._clock)
+        started, decision = self._clock(), self._decision
+        disks = DiskCounter(self._domain.name(), decision.copy_bytes, decision.copy_capacity_bytes)
+        control_loop = ControlLoop(
+            lambda: self._domain, control, watcher, interrupted, started, self._clock, disks=disks
+        )
         self.observation = control_loop.observation
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
-        with self._listening(), self._downtime_limit(self._decision.downtime_ms), self._rate_given_back(control_loop):
+        limited = self._downtime_limit(decision.downtime_ms)
+        with disks, self._listening(), limited, self._rate_given_back(control_loop):
             thread.start()
             self._watch(thread, control_loop, watcher)
             ended = self._clock()

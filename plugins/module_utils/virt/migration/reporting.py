@@ -11,6 +11,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import (
     Sample,
+    disk_percent_done,
     is_nearly_over,
     mib,
     percent_done,
@@ -140,6 +141,43 @@ class MoveReporter:
             eta_s=eta,
         )
 
+    def disk_figures(self, step: Step, sample: Sample, mirror: Mirror, expected: Choice | None = None) -> None:
+        """Show how far the copy of the disks is, if the last line is old enough."""
+        if not self._progress.due(step, "disks"):
+            return
+        percent, eta, rate = disk_percent_done(sample), mirror.seconds_left(sample), mirror.bytes_per_s(sample)
+        words = [_percents(sample, 0), f"{mib(sample.disk_sent_bytes)} sent"]
+        words += [] if rate is None else [f"{mib(rate)}/s"]
+        words += [] if eta is None else [f"about {eta} s"]
+        self._progress.write(
+            "disks",
+            ", ".join(words) + _forecast_in_words(expected),
+            step=step,
+            level=0,
+            percent=min(99, percent or 0),
+            rate_bytes_per_s=None if rate is None else round(rate),
+            remaining_bytes=sample.disk_remaining_bytes,
+            eta_s=eta,
+        )
+
+
+class Mirror:
+    """How fast disks are copied, since the first sample that showed some of it."""
+
+    def __init__(self, first: Sample) -> None:
+        self._first = first
+
+    def seconds_left(self, sample: Sample) -> int | None:
+        """Seconds until the disks are the same on both sides, or None when that cannot be told yet."""
+        done = self._first.disk_remaining_bytes - sample.disk_remaining_bytes
+        seconds = sample.at_s - self._first.at_s
+        return int(sample.disk_remaining_bytes * seconds / done + 0.5) if done > 0 and seconds > 0 else None
+
+    def bytes_per_s(self, sample: Sample) -> float | None:
+        """What is sent in a second, or None when that cannot be told yet."""
+        seconds = sample.at_s - self._first.at_s
+        return (sample.disk_sent_bytes - self._first.disk_sent_bytes) / seconds if seconds > 0 else None
+
 
 class MigrationWatcher:
     """Reports one migration.
@@ -160,10 +198,15 @@ class MigrationWatcher:
         self._signals = signals
         self._expected = expected
         self._iteration = 0
+        self._mirror: Mirror | None = None
 
     def sampled(self, sample: Sample, total_bytes: int) -> None:
         """New statistics."""
-        phase = "disks" if sample.disk_remaining_bytes and not sample.processed_bytes else self._phase
+        if sample.disk_remaining_bytes and not sample.processed_bytes:
+            self._mirror = self._mirror or Mirror(sample)
+            self._reporter.disk_figures(self._step, sample, self._mirror, self._expected)
+            return
+        phase = self._phase
         if phase == "pre-copy" and total_bytes == 0:
             return
         fresh_round = sample.iteration > self._iteration > 0
@@ -198,12 +241,18 @@ class MigrationWatcher:
 
 def _figures_in_words(phase: str, sample: Sample, total_bytes: int, eta_s: int | None) -> str:
     left = sample.remaining_bytes + sample.disk_remaining_bytes
-    words = [f"{percent_done(sample, total_bytes):3d} %", f"{mib(sample.bytes_per_s)}/s", f"{mib(left)} left"]
+    words = [_percents(sample, percent_done(sample, total_bytes)), f"{mib(sample.bytes_per_s)}/s", f"{mib(left)} left"]
     if phase == "pre-copy" and sample.iteration:
         words.append(f"round {sample.iteration}")
     if eta_s is not None:
         words.append(f"about {eta_s} s")
     return ", ".join(words)
+
+
+def _percents(sample: Sample, memory: int) -> str:
+    """How much is done: of disks and memory apart, where both go along."""
+    disk = disk_percent_done(sample)
+    return f"{memory:3d} %" if disk is None else f"disk {disk} %, memory {memory} %"
 
 
 def _of_xbzrle(sample: Sample) -> dict[str, int]:

@@ -10,7 +10,7 @@ import dataclasses
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import keeps_holes, to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision, Path, decide
@@ -63,7 +63,8 @@ class MethodChoice:
             appraised.choice,
             persistent=bool(answers.guest["persistent"]),
             in_use_bytes=int(appraised.working_set["touched_bytes"]),
-            disks_to_copy=[disk["target"] for disk in to_copy(answers.guest, answers.intent)],
+            disks_to_copy=to_copy(answers.guest, answers.intent),
+            keeps_holes=keeps_holes(answers.source, answers.destination),
             link=appraised.link,
         )
 

@@ -120,6 +120,10 @@ def test_whose_intent_it_is_comes_first():
         ({"allow_postcopy": True}, {}, "allow_postcopy", True),
         ({}, {"allow_postcopy": True}, "allow_postcopy", True),
         ({"allow_storage_copy": False}, {"allow_storage_copy": "yes"}, "allow_storage_copy", False),
+        ({}, {"allow_storage_copy": "yes"}, "allow_storage_copy", False),
+        ({"allow_storage_copy": "yes"}, {}, "allow_storage_copy", True),
+        ({"allow_storage_copy": True}, {"allow_storage_copy": True}, "allow_storage_copy", True),
+        ({"allow_storage_copy": True}, {"allow_storage_copy": False}, "allow_storage_copy", False),
         # Whoever owns the guest, it cannot permit that itself.
         ({}, {"allow_managed": True}, "allow_managed", False),
         ({"allow_managed": True}, {}, "allow_managed", True),

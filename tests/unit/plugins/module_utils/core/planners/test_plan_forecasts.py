@@ -119,6 +119,11 @@ def test_disks_that_go_along_are_part_of_it():
         ({"readonly": True}, False),
         ({"shareable": True}, False),
         ({"source": None}, False),
+        ({"type": "block"}, True),
+        ({"type": "volume"}, True),
+        ({"type": "vhostuser"}, False),
+        ({"type": "nvme"}, False),
+        ({"type": "network"}, False),
     ],
 )
 def test_disks_that_are_copied(changes, copied):
@@ -126,6 +131,38 @@ def test_disks_that_are_copied(changes, copied):
     found = copied_disks.to_copy(guest, intent.normalise({"allow_storage_copy": True}))
     assert [one["copy_bytes"] for one in found] == ([3 * GIB] if copied else [])
     assert copied_disks.to_copy(guest, intent.normalise({})) == []
+
+
+def test_what_a_copy_sends_counts_more_than_the_highest_offset():
+    thin = {**LOCAL, "data_bytes": 1 * GIB}
+    assert copied_disks.to_copy(domain(disks=[thin]), {"allow_storage_copy": True})[0]["copy_bytes"] == 1 * GIB
+    # Two layers that hold the same blocks.
+    layered = {**LOCAL, "data_bytes": 15 * GIB}
+    assert copied_disks.to_copy(domain(disks=[layered]), {"allow_storage_copy": True})[0]["copy_bytes"] == 10 * GIB
+
+
+def test_the_copy_is_told_apart():
+    guest = domain("quiet", disks=[disk(), {**LOCAL, "data_bytes": 100_000_000}])
+    wanted = intent.normalise({"allow_storage_copy": True})
+    known = foreseen(snapshots=seen(guest))
+    copied = known.choice(guest, "h1", "h2", wanted)["disks"]
+    assert copied["bytes"] == pytest.approx(100_000_000, rel=0.01)
+    assert copied["seconds"] == pytest.approx(100_000_000 / copied_rate(known, guest, wanted), rel=0.05)
+    assert known.choice(guest, "h1", "h2", intent.normalise({}))["disks"] is None
+    assert known.choice(guest, "h1", "h3", wanted)["disks"] == {"bytes": 100_000_000, "seconds": None}
+
+
+def copied_rate(known, guest, wanted):
+    return known.choice(guest, "h1", "h2", wanted)["bandwidth_bytes_per_s"]
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "kept"),
+    [("10.9.0", "11.3.0", True), ("10.8.0", "11.3.0", False), ("11.3.0", "9.0.0", False), ("11.3.0", None, False)],
+)
+def test_holes_are_kept_where_both_libvirts_can(here, there, kept):
+    source, destination = ({"versions": {"libvirt": one}} for one in (here, there))
+    assert copied_disks.keeps_holes(source, destination) is kept
 
 
 def test_a_disk_that_is_not_thin_is_copied_whole():

@@ -42,7 +42,14 @@ def choice(method="pre-copy", fallbacks=(), **settings):
     }
 
 
-def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, link=None, **intent):
+FILLED = ", and blocks of zeros become allocated there (before libvirt 10.9)"
+TWO_DISKS = (
+    {"target": "vda", "copy_bytes": 10, "capacity_bytes": 100},
+    {"target": "vdb", "copy_bytes": None, "capacity_bytes": None},
+)
+
+
+def chosen(made=None, *, persistent=True, path=None, disks=(), keeps_holes=False, in_use_bytes=0, link=None, **intent):
     wanted = intents.normalise({"encryption": "off", **intent})
     return decide(
         wanted,
@@ -50,6 +57,7 @@ def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, l
         made,
         persistent=persistent,
         disks_to_copy=disks,
+        keeps_holes=keeps_holes,
         in_use_bytes=in_use_bytes,
         link=link,
     )
@@ -64,7 +72,7 @@ def chosen(made=None, *, persistent=True, path=None, disks=(), in_use_bytes=0, l
         ({"allow_postcopy": True}, ALWAYS | DEFINITION),
         ({"allow_postcopy": True, "path": Path(URI, postcopy=True)}, ALWAYS | DEFINITION | {"POSTCOPY"}),
         ({"path": Path(URI, postcopy=True)}, ALWAYS | DEFINITION),
-        ({"disks": ["vda"]}, ALWAYS | DEFINITION | {"NON_SHARED_DISK"}),
+        ({"disks": [{"target": "vda"}]}, ALWAYS | DEFINITION | {"NON_SHARED_DISK"}),
         ({"in_use_bytes": TLS_SAFE_BYTES}, ALWAYS | DEFINITION),
         ({"in_use_bytes": TLS_SAFE_BYTES - 1, "encryption": "required"}, ALWAYS | DEFINITION | {"TLS"}),
         (
@@ -99,7 +107,12 @@ def test_flags(given, flags):
         ),
         ({"encryption": "required"}, {}),
         ({"bandwidth_mib_s": 100}, {"bandwidth": 100}),
-        ({"disks": ("vda", "vdb")}, {"migrate_disks": ["vda", "vdb"]}),
+        ({"disks": TWO_DISKS}, {"migrate_disks": ["vda", "vdb"]}),
+        (
+            {"disks": TWO_DISKS, "keeps_holes": True},
+            {"migrate_disks": ["vda", "vdb"], "migrate_disks_detect_zeroes": ["vda", "vdb"]},
+        ),
+        ({"keeps_holes": True}, {}),
     ],
 )
 def test_parameters(given, parameters):
@@ -204,7 +217,12 @@ def test_the_limit_is_the_one_that_was_forecast():
     ("made", "disks", "name", "reason"),
     [
         (choice(), [], "pre-copy", "pre-copy: because"),
-        (choice(), ["vda", "vdb"], "pre-copy+disks", "pre-copy: because; disks vda, vdb are copied too"),
+        (
+            choice(),
+            TWO_DISKS,
+            "pre-copy+disks",
+            f"pre-copy: because; disks vda, vdb are copied too{FILLED}",
+        ),
         (choice("post-copy"), [], "post-copy", "post-copy: because"),
         (None, [], "pre-copy", "somebody else has started it, so its method stays as it is"),
     ],
@@ -235,3 +253,14 @@ def test_host_of(uri, host):
 )
 def test_bracketed(address, shown):
     assert bracketed(address) == shown
+
+
+def test_where_holes_are_kept_there_is_nothing_to_say():
+    decision = chosen(choice(), disks=TWO_DISKS[:1], keeps_holes=True)
+    assert decision.reason == "pre-copy: because; disk vda is copied too"
+
+
+def test_the_sizes_of_what_is_copied_are_known_to_who_counts_it():
+    decision = chosen(choice(), disks=TWO_DISKS)
+    assert (decision.copy_bytes, decision.copy_capacity_bytes) == (10, 100)
+    assert (chosen(choice()).copy_bytes, chosen(choice()).copy_capacity_bytes) == (0, 0)

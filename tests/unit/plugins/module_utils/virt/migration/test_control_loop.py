@@ -113,12 +113,20 @@ def test_statistics_as_the_control_takes_them():
         "memory_processed": 5,
         "memory_bps": 6,
         "disk_remaining": 7,
+        "disk_total": 11,
         "compression_pages": 8,
         "compression_overflow": 9,
         "compression_cache_misses": 10,
     }
-    assert sample_of(statistics, 1.5) == Sample(1.5, 3, 4, 5, 6, 7, delta_pages=8, whole_pages=19)
+    expected = Sample(1.5, 3, 4, 5, 6, 0, delta_pages=8, whole_pages=19, disk_total_bytes=11, disk_sent_bytes=2)
+    assert sample_of(statistics, 1.5, 2) == expected
     assert sample_of({}, 0.0) == Sample(0.0, 0, 0, 0, 0, 0)
+
+
+def test_what_is_left_of_disks_counts_until_memory_is_sent():
+    """libvirt looks at the mirror no more from then on, and goes on telling what it saw last."""
+    assert sample_of({"disk_remaining": 7, "memory_processed": 0}, 1.5).disk_remaining_bytes == 7
+    assert sample_of({"disk_remaining": 7, "memory_processed": 5}, 1.5).disk_remaining_bytes == 0
 
 
 def test_time_is_counted_from_the_start(world):
@@ -151,6 +159,22 @@ def test_the_most_that_was_seen_is_what_was_sent(world):
         world.domain.statistics.update(memory_processed=memory, disk_processed=disk)
         world.look()
     assert (world.control_loop.memory_bytes, world.control_loop.disk_bytes) == (30, 300)
+
+
+class Counter:
+    def look(self, statistics):
+        return statistics["disk_processed"] // 10
+
+
+def test_what_is_counted_of_disks_is_what_was_sent(world):
+    world.control_loop = ControlLoop(
+        world.find, world.control, world.watcher, world.interrupted, 90.0, lambda: world.now, disks=Counter()
+    )
+    for disk in (100, 300):
+        world.domain.statistics.update(disk_processed=disk)
+        world.look()
+    assert world.control_loop.disk_bytes == 30
+    assert [sample.disk_sent_bytes for sample in world.control.samples] == [10, 30]
 
 
 @pytest.mark.parametrize(

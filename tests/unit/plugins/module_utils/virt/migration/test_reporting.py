@@ -93,3 +93,30 @@ def test_a_round_is_on_record_with_what_a_replay_needs():
         "bytes_per_s": 20 * MIB,
     }
     assert (second["delta_pages"], second["whole_pages"]) == (500, 20)
+
+
+def mirrored(at_s, left_mib, sent_mib, **more):
+    """A sample of a disk of 256 MiB that is copied before memory is sent."""
+    return Sample(at_s, 0, 0, 0, 0, left_mib * MIB, disk_total_bytes=256 * MIB, disk_sent_bytes=sent_mib * MIB, **more)
+
+
+def test_disks_and_memory_are_told_apart():
+    told = Told({"total_s": {"value": 9.1, "low": 9.0, "high": 9.5}})
+    told.watcher.sampled(mirrored(1.0, 200, 10), 0)
+    told.watcher.sampled(mirrored(3.0, 100, 40), 0)
+    memory = Sample(6.0, 1, 61 * MIB, 50 * MIB, int(22.8 * MIB), disk_total_bytes=256 * MIB, disk_sent_bytes=64 * MIB)
+    told.watcher.sampled(memory, 112 * MIB)
+    assert [(phase, message) for phase, message, _figures in told.display.lines] == [
+        ("disks", "disk 21 %, memory 0 %, 10.0 MiB sent (9.1 s forecast)"),
+        ("disks", "disk 60 %, memory 0 %, 40.0 MiB sent, 15.0 MiB/s, about 2 s (9.1 s forecast)"),
+        ("pre-copy", "disk 100 %, memory 45 %, 22.8 MiB/s, 61.0 MiB left, round 1, about 3 s (9.1 s forecast)"),
+    ]
+    figures = told.display.lines[1][2]
+    assert (figures["percent"], figures["eta_s"], figures["rate_bytes_per_s"]) == (60, 2, 15 * MIB)
+
+
+def test_a_copy_that_stands_still_has_no_end_in_sight():
+    told = Told()
+    for at_s in (1.0, 2.0):
+        told.watcher.sampled(mirrored(at_s, 200, 10), 0)
+    assert told.display.lines[1][1] == "disk 21 %, memory 0 %, 10.0 MiB sent, 0.0 MiB/s"

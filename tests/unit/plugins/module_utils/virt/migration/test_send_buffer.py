@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import qemu_connections, send_buffer
 
 LIMIT = 65536
 UNTOUCHED = 0
@@ -49,7 +49,7 @@ class Guest:
 
 @pytest.fixture
 def guest(monkeypatch, tmp_path):
-    monkeypatch.setattr(send_buffer, "PID_FILES", tmp_path)
+    monkeypatch.setattr(qemu_connections, "PID_FILES", tmp_path)
     monkeypatch.setattr(send_buffer, "POLL_S", 0.01)
     (tmp_path / "web1.pid").write_text(f"{os.getpid()}\n", encoding="ascii")
     made = Guest()
@@ -75,8 +75,8 @@ def wait_for(truth):
 def able_to_borrow():
     """Some containers keep even a process's own descriptors from it."""
     try:
-        with send_buffer._Process(os.getpid()) as process:
-            process.limit(LIMIT)
+        with qemu_connections.QemuConnections(os.getpid()) as connections:
+            send_buffer.limit(connections, LIMIT, set())
     except (OSError, AttributeError):
         return False
     return True
@@ -123,7 +123,7 @@ def test_without_a_limit_nothing_is_touched(guest):
 
 def refused(number):
     def syscall(*dummy):
-        send_buffer.ctypes.set_errno(number)
+        qemu_connections.ctypes.set_errno(number)
         return -1
 
     return syscall
@@ -142,7 +142,7 @@ class Library:
 def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest, monkeypatch, number, words):
     told = []
     guest.connect(range(FIRST_PORT, LAST_PORT + 1))
-    monkeypatch.setattr(send_buffer.ctypes, "CDLL", lambda *dummy, **also: Library(number))
+    monkeypatch.setattr(qemu_connections.ctypes, "CDLL", lambda *dummy, **also: Library(number))
 
     with send_buffer.limited_send_buffer("web1", LIMIT, told.append):
         wait_for(lambda: told)
@@ -155,7 +155,7 @@ def test_a_host_that_does_not_permit_it_is_told_once_and_the_move_goes_on(guest,
 def test_a_descriptor_that_is_closed_meanwhile_is_passed_over(guest, monkeypatch):
     told = []
     connection = guest.connect(range(FIRST_PORT, LAST_PORT + 1))
-    monkeypatch.setattr(send_buffer.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
+    monkeypatch.setattr(qemu_connections.ctypes, "CDLL", lambda *dummy, **also: Library(errno.EBADF))
 
     with send_buffer.limited_send_buffer("web1", LIMIT, told.append):
         time.sleep(0.05)
