@@ -139,6 +139,24 @@ snapshot:
       returned: success
       type: dict
       sample: {schema: kvmops.maintenance/1, state: active, owner: null, reason: null, since: null}
+    storage_pools:
+      description: libvirt's storage pools, with their volumes and the room in them. V(null) without a storage driver.
+      returned: success
+      type: list
+      elements: dict
+      sample:
+        - name: images
+          type: dir
+          path: /var/lib/libvirt/images
+          active: true
+          capacity_bytes: 107374182400
+          available_bytes: 53687091200
+          volumes: [db1.qcow2]
+    left_copies:
+      description: Images that guests have left here, unchanged since then. See M(kvmops.cluster.disk_copies).
+      returned: success
+      type: list
+      elements: dict
     domains:
       description: The guests, by name, whether they run or not.
       returned: success

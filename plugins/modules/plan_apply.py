@@ -237,6 +237,11 @@ results:
           V(not_started) when the run was stopped before its turn.
       type: str
       returned: always
+    left_copies:
+      description: The images that stay on the source. M(kvmops.cluster.disk_copies) lists and removes them.
+      type: list
+      elements: dict
+      returned: after a move that copied disks
     refusals:
       description: Why nothing was tried.
       type: list

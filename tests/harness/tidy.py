@@ -17,15 +17,17 @@ if TYPE_CHECKING:
 
 #: Under which the collection lets other hosts see a maintenance record.
 CORDON_UUID = "6b766d6f-7073-4d61-a169-6e74656e616e"
-FORGET = f"""
+FORGET = """
 systemctl start libvirtd.socket libvirtd-ro.socket libvirtd-tcp.socket libvirtd-tls.socket
-for link in /run/libvirt/*.hidden /etc/pki/*.hidden; do [ ! -e "$link" ] || mv "$link" "${{link%.hidden}}"; done
+for link in /run/libvirt/*.hidden /etc/pki/*.hidden; do [ ! -e "$link" ] || mv "$link" "${link%.hidden}"; done
 lease=/var/lib/kvmops/apply.lease
 if [ -e $lease ] && ! flock --nonblock $lease true; then
     kill -KILL "$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/' $lease)"
 fi
 rm -rf /var/lib/kvmops /etc/ansible/facts.d/kvmops.fact /root/.ansible_async
-virsh -q secret-undefine {CORDON_UUID} >/dev/null 2>&1
+for secret in $(virsh -q secret-list | awk '{print $1}'); do
+    ! virsh secret-dumpxml "$secret" | grep -q kvmops || virsh -q secret-undefine "$secret" >/dev/null 2>&1
+done
 true
 """
 FORGET_GUEST = """

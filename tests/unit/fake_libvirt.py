@@ -281,6 +281,10 @@ class Host:
         self.tpm_states: set[str] = set()
         #: active storage pools and networks
         self.pools: list[str] = []
+        #: what is on this host's own storage, by path
+        self.files: dict[str, File] = {}
+        self.storage: dict[str, Storage] = {}
+        self.storage_driver = True
         self.networks: list[str] = []
 
     def add_guest(self, name: str, *, xml: str | None = None, uuid: str | None = None, **settings: t.Any) -> Guest:
@@ -289,6 +293,17 @@ class Host:
         guest = Guest(self, name, uuid, xml or domain_xml(name, uuid, **settings), **guest_settings)
         self.guests[uuid] = guest
         return guest
+
+    def add_pool(self, name: str, path: str, **settings: t.Any) -> Storage:
+        """A storage pool, which knows what is in it already."""
+        self.storage[name] = Storage(self, name, path, **settings)
+        self.storage[name].refresh()
+        return self.storage[name]
+
+    def add_file(self, path: str, **settings: t.Any) -> File:
+        """Something on this host's storage, of which no pool knows before it is refreshed."""
+        self.files[path] = File(**settings)
+        return self.files[path]
 
     def guest(self, name: str) -> Guest | None:
         return next((g for g in self.guests.values() if g.name == name), None)
@@ -319,6 +334,61 @@ class Host:
     def next_callback(self) -> int:
         self._callback_number += 1
         return self._callback_number
+
+
+class File:
+    """An image on a host's storage, or a logical volume."""
+
+    def __init__(self, capacity: int = 0, allocation: int = 0, mtime_ns: int = 1_795_485_600_000_000_001) -> None:
+        self.capacity = capacity
+        self.allocation = allocation
+        self.mtime_ns = mtime_ns
+        #: what has been written to it, so that a test sees whether it was overwritten
+        self.content = ""
+
+
+class Storage:
+    """A storage pool of a host: a directory by default."""
+
+    def __init__(
+        self,
+        host: Host,
+        name: str,
+        path: str,
+        *,
+        kind: str = "dir",
+        active: bool = True,
+        capacity: int = 1 << 40,
+        available: int = 1 << 39,
+    ) -> None:
+        self.host = host
+        self.name = name
+        self.path = path
+        self.kind = kind
+        self.active = active
+        self.capacity = capacity
+        self.available = available
+        #: names of the volumes when libvirt looked last
+        self.known: set[str] = set()
+        #: raised when libvirt looks at it
+        self.error: libvirtError | None = None
+
+    def refresh(self) -> None:
+        prefix = self.path.rstrip("/") + "/"
+        names = {path[len(prefix) :] for path in self.host.files if path.startswith(prefix)}
+        self.known = {name for name in names if "/" not in name}
+
+    def make(self, name: str, capacity: int, allocation: int = 0) -> None:
+        """As storageVolCreateXML: never over anything that is there, whether libvirt knew it or not."""
+        path = f"{self.path}/{name}"
+        if name in self.known:
+            raise libvirtError(f"storage volume '{name}' exists already", c.VIR_ERR_STORAGE_VOL_EXIST)
+        if path in self.host.files:
+            raise invalid(f"volume target path '{path}' already exists")
+        if allocation > self.available:
+            raise libvirtError(f"cannot allocate {allocation} bytes in file '{path}': No space left on device", 38)
+        self.host.files[path] = File(capacity, allocation)
+        self.known.add(name)
 
 
 class Guest:
@@ -491,6 +561,103 @@ class Named:
         return self._name
 
 
+class Pool(Named):
+    """A ``virStoragePool``."""
+
+    def __init__(self, connection: Connection, storage: Storage) -> None:
+        super().__init__(storage.name)
+        self._connection = connection
+        self._storage = storage
+
+    def _active(self) -> Storage:
+        self._connection.must_live()
+        if self._storage.error is not None:
+            raise self._storage.error
+        if not self._storage.active:
+            raise invalid(f"storage pool '{self._storage.name}' is not active")
+        return self._storage
+
+    def isActive(self) -> int:  # noqa: N802
+        return int(self._storage.active)
+
+    def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802
+        root = ET.Element("pool", type=self._storage.kind)
+        ET.SubElement(root, "name").text = self._storage.name
+        ET.SubElement(ET.SubElement(root, "target"), "path").text = self._storage.path
+        return ET.tostring(root, encoding="unicode")
+
+    def info(self) -> list[int]:
+        storage = self._active()
+        return [2, storage.capacity, storage.capacity - storage.available, storage.available]
+
+    def refresh(self, flags: int = 0) -> int:
+        self._connection.must_write("virStoragePoolRefresh")
+        self._active().refresh()
+        return 0
+
+    def listAllVolumes(self, flags: int = 0) -> list[Volume]:  # noqa: N802
+        return [Volume(self._connection, self._active(), name) for name in sorted(self._active().known)]
+
+    def storageVolLookupByName(self, name: str) -> Volume:  # noqa: N802
+        storage = self._active()
+        if name not in storage.known:
+            raise libvirtError(
+                f"Storage volume not found: no storage vol with matching name '{name}'", c.VIR_ERR_NO_STORAGE_VOL
+            )
+        return Volume(self._connection, storage, name)
+
+    def createXML(self, xmlDesc: str, flags: int = 0) -> Volume:  # noqa: N802, N803
+        self._connection.must_write("virStorageVolCreateXML")
+        root, storage = ET.fromstring(xmlDesc), self._active()
+        name, capacity = root.findtext("name") or "", int(root.findtext("capacity") or "0")
+        thick = storage.kind == "logical"
+        storage.make(name, capacity, capacity if thick else int(root.findtext("allocation") or "0"))
+        return Volume(self._connection, storage, name)
+
+
+class Volume(Named):
+    """A ``virStorageVol``."""
+
+    def __init__(self, connection: Connection, storage: Storage, name: str) -> None:
+        super().__init__(name)
+        self._connection = connection
+        self._storage = storage
+
+    @property
+    def _file(self) -> File:
+        found = self._storage.host.files.get(self.path())
+        if found is None:
+            raise libvirtError(f"cannot stat file '{self.path()}': No such file or directory", 38)
+        return found
+
+    def path(self) -> str:
+        return f"{self._storage.path}/{self.name()}"
+
+    def info(self) -> list[int]:
+        return [0, self._file.capacity, self._file.allocation]
+
+    def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802
+        root, file = ET.Element("volume", type="file"), self._file
+        ET.SubElement(root, "name").text = self.name()
+        ET.SubElement(root, "capacity", unit="bytes").text = str(file.capacity)
+        ET.SubElement(root, "allocation", unit="bytes").text = str(file.allocation)
+        ET.SubElement(root, "physical", unit="bytes").text = str(file.allocation)
+        target = ET.SubElement(root, "target")
+        ET.SubElement(target, "path").text = self.path()
+        seconds, left = divmod(file.mtime_ns, 10**9)
+        stamp = ET.SubElement(ET.SubElement(target, "timestamps"), "mtime")
+        stamp.text = f"{seconds}.{left:09d}" if left else str(seconds)
+        return ET.tostring(root, encoding="unicode")
+
+    def delete(self, flags: int = 0) -> int:
+        self._connection.must_write("virStorageVolDelete")
+        if self.path() not in self._storage.host.files:
+            raise libvirtError(f"cannot unlink file '{self.path()}': No such file or directory", 38)
+        del self._storage.host.files[self.path()]
+        self._storage.known.discard(self.name())
+        return 0
+
+
 class Connection:
     """A ``virConnect``."""
 
@@ -641,8 +808,27 @@ class Connection:
     ) -> list[tuple[Domain, dict[str, t.Any]]]:
         return [(domain, domain.guest().statistics(flags)) for domain in doms]
 
-    def listAllStoragePools(self, flags: int = 0) -> list[Named]:  # noqa: N802
-        return self._active(flags, c.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE, self.host.pools)
+    def listAllStoragePools(self, flags: int = 0) -> list[t.Any]:  # noqa: N802
+        self.must_live()
+        self._must_have_storage("virConnectListAllStoragePools")
+        found = [Pool(self, one) for one in self.host.storage.values()]
+        if flags == 0:
+            return found
+        pools = self._active(flags, c.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE, self.host.pools)
+        return [*pools, *(pool for pool in found if pool.isActive())]
+
+    def storagePoolLookupByName(self, name: str) -> Pool:  # noqa: N802
+        self.must_live()
+        self._must_have_storage("virStoragePoolLookupByName")
+        if name not in self.host.storage:
+            raise libvirtError(
+                f"Storage pool not found: no storage pool with matching name '{name}'", c.VIR_ERR_NO_STORAGE_POOL
+            )
+        return Pool(self, self.host.storage[name])
+
+    def _must_have_storage(self, call: str) -> None:
+        if not self.host.storage_driver:
+            raise libvirtError(f"this function is not supported by the connection driver: {call}", c.VIR_ERR_NO_SUPPORT)
 
     def listAllNetworks(self, flags: int = 0) -> list[Named]:  # noqa: N802
         return self._active(flags, c.VIR_CONNECT_LIST_NETWORKS_ACTIVE, self.host.networks)
@@ -865,6 +1051,12 @@ class Domain:
     def hasManagedSaveImage(self, flags: int = 0) -> int:  # noqa: N802
         return int(self.guest().managed_save)
 
+    def blockInfo(self, path: str, flags: int = 0) -> list[int]:  # noqa: N802
+        for disk in self._running_guest().block:
+            if disk.get("name") == path:
+                return [disk["capacity"], disk.get("allocation", 0), disk.get("physical", 0)]
+        raise libvirtError(f"invalid argument: invalid path {path} not assigned to domain", c.VIR_ERR_INVALID_ARG)
+
     def blockJobInfo(self, path: str, flags: int = 0) -> dict[str, t.Any]:  # noqa: N802
         return self._running_guest().block_jobs.get(path, {})
 
@@ -1073,9 +1265,56 @@ class Domain:
                 f"operation failed: domain '{guest.name}' already exists with uuid {namesake.uuid}",
                 c.VIR_ERR_OPERATION_FAILED,
             )
+        self._prepare_storage(guest, destination, params, flags)
         job = Job(guest, destination, params, flags)
         guest.job = job
         return job
+
+    def _prepare_storage(self, guest: Guest, destination: Host, params: dict[str, t.Any], flags: int) -> None:
+        """As libvirt finds or makes the images that are copied to. It takes what is there, whatever that is."""
+        zeroes = "migrate_disks_detect_zeroes"
+        for side in (guest.host, destination):
+            if zeroes in params and side.libvirt_version < 10_009_000:
+                raise libvirtError(f"invalid argument: parameter '{zeroes}' not supported", c.VIR_ERR_INVALID_ARG)
+        if not flags & c.VIR_MIGRATE_NON_SHARED_DISK:
+            return
+        disks = {
+            str(element.find("target").get("dev")): element  # type: ignore[union-attr]
+            for element in ET.fromstring(guest.xml).findall("devices/disk")
+        }
+        for target in params.get("migrate_disks", ()):
+            if target not in disks:
+                raise libvirtError(f"disk target {target} not found", c.VIR_ERR_INVALID_ARG)
+            self._prepare_image(disks[target], destination)
+
+    @staticmethod
+    def _prepare_image(disk: ET.Element, destination: Host) -> None:
+        kind, source = disk.get("type"), disk.find("source")
+        assert source is not None
+        pools = [one for one in destination.storage.values() if one.active]
+        if kind == "volume":
+            pool = next((one for one in pools if one.name == source.get("pool")), None)
+            name = source.get("volume") or ""
+        else:
+            path = source.get("file" if kind == "file" else "dev") or ""
+            directory, _slash, name = path.rpartition("/")
+            if path in destination.files:
+                destination.files[path].content = "overwritten"
+                return
+            if kind != "file":
+                raise libvirtError(f"cannot precreate storage for disk type '{kind}'")
+            pool = next((one for one in pools if one.path == directory), None)
+            if pool is None:
+                raise libvirtError(
+                    f"Storage pool not found: no storage pool with matching target path '{directory}'",
+                    c.VIR_ERR_NO_STORAGE_POOL,
+                )
+        if pool is None:
+            raise libvirtError(f"Storage pool not found: {source.get('pool')}", c.VIR_ERR_NO_STORAGE_POOL)
+        if f"{pool.path}/{name}" in destination.files:
+            destination.files[f"{pool.path}/{name}"].content = "overwritten"
+            return
+        pool.make(name, 1 << 30)
 
 
 class Checkpoint:

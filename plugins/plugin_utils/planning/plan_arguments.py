@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cons
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import options
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.disk_places import with_disk_places
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import (
     PlanForecasts,
     interface_bytes_per_s,
@@ -73,7 +74,7 @@ def constraints_of(
         run_intent,
         reserve_bytes=arguments["reserve_mib"] * MIB,
         vcpu_ratio=arguments["vcpu_ratio"],
-        paths=refusals_by_path(arguments["paths"]),
+        paths=with_disk_places(refusals_by_path(arguments["paths"]), snapshots, run_intent),
         excluded=select(arguments["exclude"], snapshots),
         expected=load.used_cpus(snapshots),
         pressure=load.pressures(snapshots),

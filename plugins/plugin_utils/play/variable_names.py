@@ -32,7 +32,10 @@ INVENTORY_VARIABLES = frozenset(
     )
 )
 #: Options of playbooks that have no role.
-PLAYBOOK_OPTIONS = {"measure": frozenset({"measure_allow_monitor", "measure_intent", "measure_s"})}
+PLAYBOOK_OPTIONS = {
+    "disk_copies": frozenset({"disk_copies_keep_s", "disk_copies_remove"}),
+    "measure": frozenset({"measure_allow_monitor", "measure_intent", "measure_s"}),
+}
 #: Values that a message may repeat: numbers and words, no secrets with spaces or templates.
 _SHORT = re.compile(r"[A-Za-z0-9.]{1,12}")
 

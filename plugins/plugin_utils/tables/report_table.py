@@ -34,6 +34,7 @@ def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
         judged = forecast_text.accuracy(report)
         lines += ["", *judged] if judged else []
     lines += _notes(rows)
+    lines += _left_copies(rows)
     if report["todo"]:
         lines += ["", "To do:", *(f"  {number}. {clean(text)}" for number, text in enumerate(report["todo"], 1))]
     return lines
@@ -43,6 +44,24 @@ def _notes(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
     """What is worth knowing of a move, and needs nothing to be done."""
     told = [f"{row['guest']}: {note}" for row in rows for note in row.get("notes") or ()]
     return ["", *(line for text in told for line in wrapped(text, "Note: ", "  "))] if told else []
+
+
+def _left_copies(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:
+    """The images that guests have left on the hosts that they came from."""
+    told = [
+        f"  {clean(copy['path'])} on {clean(copy['host'])} ({clean(row['guest'])}, "
+        f"{_or_dash(copy['allocated_bytes'], human_bytes)})"
+        for row in rows
+        for copy in row.get("left_copies") or ()
+    ]
+    if not told:
+        return []
+    return [
+        "",
+        "Old copies of disks stay as the copies to come home to:",
+        *told,
+        "  -> see all of them, and remove those that nobody needs: ansible-playbook kvmops.cluster.disk_copies",
+    ]
 
 
 def _plain_rows(rows: t.Sequence[t.Mapping[str, t.Any]]) -> list[str]:

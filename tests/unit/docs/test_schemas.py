@@ -75,8 +75,9 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "calibration", "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease", "maintenance",
-        "path", "plan", "progress", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
+        "begun_copies", "calibration", "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease",
+        "left_copies", "maintenance", "path", "plan", "progress", "report", "snapshot", "step-result", "taken_memory",
+        "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -48,7 +48,7 @@ class PlanForecasts:
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
         """Return the method for a move with its cost, or why it cannot be done as intended."""
-        disks = [disk for disk in copied_disks.to_copy(guest, intent) if disk["copy_bytes"]]
+        disks = [{**disk, "copy_bytes": disk["copy_bytes"] or 0} for disk in copied_disks.to_copy(guest, intent)]
         knowledge = self._knowledge(guest, source, destination)
         here, there = self.snapshots[source], self.snapshots[destination]
         return appraise(guest, here, there, intent, knowledge, disks=disks).choice

@@ -90,6 +90,7 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
         "corrected": list(got.get("corrected") or []),
         "notes": list(got.get("notes") or []),
         "faults": list(got.get("faults") or []),
+        "left_copies": list(got.get("left_copies") or []),
     }
 
 

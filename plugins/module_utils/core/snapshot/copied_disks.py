@@ -111,7 +111,8 @@ def _copy_bytes(disk: t.Mapping[str, t.Any]) -> int | None:
     data, capacity = disk.get("data_bytes"), disk.get("capacity_bytes")
     if data is not None:
         return int(data) if capacity is None else min(int(data), int(capacity))
-    return disk.get("allocation_bytes") or capacity
+    size = disk.get("allocation_bytes") or capacity
+    return None if size is None else int(size)
 
 
 def keeps_holes(source: Snapshot, destination: Snapshot) -> bool:

@@ -25,9 +25,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     host_files,
     known_bugs,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import is_as_we_left_it
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, domains, pacemaker
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
+    certificates,
+    domains,
+    pacemaker,
+    storage_pools,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.devices import HostDevices
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
@@ -91,9 +98,28 @@ def snapshot(
         "sysctls": host.sysctls,
         "maintenance": cordon.for_snapshot(connection, state_dir),
         "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in host.domains(only)],
+        # A move asks for its guest, again and again.
+        "storage_pools": None if only else host.storage_pools(),
+        "left_copies": [] if only else _left_copies(state_dir),
         # After the domains: they say for which architectures it matters.
         "emulators": host.emulators(),
     }
+
+
+def _left_copies(state_dir: Path) -> list[dict[str, str]]:
+    """The images that guests have left here and that are as they left them."""
+    found: list[dict[str, str]] = []
+    try:
+        records = left_copies.load_all(str(state_dir))
+    except OSError:
+        # Only root may read them.
+        return found
+    for record in records:
+        for disk in record["disks"]:
+            facts = left_copies.facts_of(disk["path"])
+            if facts["is_file"] and is_as_we_left_it(disk, facts["size_bytes"], facts["mtime_ns"]):
+                found.append({"uuid": record["guest"]["uuid"], "path": disk["path"]})
+    return found
 
 
 class _Host:
@@ -208,6 +234,13 @@ class _Host:
         found = domains.describe_all(self._connection, host, only=only)
         self._architectures.update(guest["arch"] for guest in found if guest["arch"])
         return found
+
+    def storage_pools(self) -> list[dict[str, t.Any]] | None:
+        """None also where libvirt fails to say: this is no reason not to look at anything else."""
+        try:
+            return storage_pools.storage_pools(self._connection)
+        except virt.libvirt.libvirtError:
+            return None
 
     def links(self) -> list[dict[str, t.Any]]:
         """The network interfaces that have an address or are real devices, without those of guests."""

@@ -22,6 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import pa
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.images import Image
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import SourceSettings
 
 
@@ -36,6 +37,7 @@ class Attempt:
         decision: how it is done.
         source_settings: what the source kept of the guest before it.
         job: the libvirt call.
+        images: those that were made at the destination for its disks.
         may_restart: whether another attempt may follow for a forecast that was wrong.
     """
 
@@ -45,6 +47,7 @@ class Attempt:
     decision: Decision
     source_settings: SourceSettings
     job: MigrationJob
+    images: tuple[Image, ...] = ()
     may_restart: bool = True
 
     def control(self) -> Control:

@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
@@ -23,6 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_ch
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers, Preconditions
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
     SourceSettings,
     forget,
@@ -40,6 +43,7 @@ class GuestMigration:
         choice: chooses the method.
         run: makes the call of an attempt, and verifies it.
         limits: says which QEMU holds a guest.
+        copies: makes the images that disks are copied to.
     """
 
     def __init__(
@@ -49,6 +53,7 @@ class GuestMigration:
         choice: MethodChoice,
         run: MigrationRun,
         limits: RecordedLimits,
+        copies: DiskCopies,
     ) -> None:
         self._context = context
         self._hosts = context.hosts
@@ -56,6 +61,7 @@ class GuestMigration:
         self._choice = choice
         self._run = run
         self._limits = limits
+        self._copies = copies
 
     def begin(self, move: Move, admitted: Proceed) -> Attempt:
         """Do all that comes before libvirt is asked to migrate the guest, and put the start on record last.
@@ -71,9 +77,43 @@ class GuestMigration:
         attempt = Attempt(move, answers, appraised, decision, settings, migration_job(self._context, step, decision))
         instance = self._limits.qemu_instance(step)
         self._context.check_may_begin(move)
-        keep(self._context.settings.state_dir, step, settings)
-        move.log.begin(decision, instance, autostart=settings.autostart)
+        attempt = self._with_images(attempt)
+        with self._images_removed_on_error(attempt):
+            keep(self._context.settings.state_dir, step, settings)
+            move.log.begin(decision, instance, autostart=settings.autostart)
         return attempt
+
+    def _with_images(self, attempt: Attempt) -> Attempt:
+        """The attempt with the images that its disks are copied to.
+
+        Raises: libvirtError, or VirtError for what is at their paths already.
+        """
+        step, answers = attempt.move.step, attempt.answers
+        dummy, there = self._hosts.links(step)
+        domain = self._hosts.domain(step)
+        made = self._copies.begin(there.connection, domain, answers.guest, answers.intent, step["destination"])
+        return dataclasses.replace(attempt, images=tuple(made))
+
+    @contextlib.contextmanager
+    def _images_removed_on_error(self, attempt: Attempt) -> t.Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self._remove_images(attempt)
+            raise
+
+    def _remove_images(self, attempt: Attempt) -> None:
+        """Remove what an attempt has copied to, of a guest that runs at its source."""
+        move = attempt.move
+        if not attempt.images:
+            return
+        try:
+            dummy, there = self._hosts.links(move.step)
+            faults = self._copies.failed(there.connection, move.step["guest"]["uuid"], attempt.images)
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            faults = [f"the unfinished copies of its disks stay at {move.step['destination']} for now: {error}"]
+        for fault in faults:
+            move.log.note(fault)
 
     def migrate(self, attempt: Attempt) -> Result:
         """Migrate the guest, by the next best method where the chosen one fails; returns the result of the step."""
@@ -86,6 +126,8 @@ class GuestMigration:
                 corrections = complete(self._context, step, here, there, settings, ending.downtime_ms)
                 attempt.calibrate(self._context.settings, ending)
                 return log.moved(ending, corrections)
+            if verdict.kind == "stayed":
+                self._remove_images(attempt)
             following = self._fall_back(attempt, history, ending) if verdict.kind == "stayed" else None
             if following is None:
                 if verdict.kind == "stayed":
@@ -133,11 +175,14 @@ class GuestMigration:
             appraised=appraised,
             decision=decision,
             job=migration_job(self._context, step, decision),
+            images=(),
             may_restart=False,
         )
         instance = self._limits.qemu_instance(step)
         self._context.check_may_begin(move)
-        move.log.again(decision, history.reason, instance)
+        following = self._with_images(following)
+        with self._images_removed_on_error(following):
+            move.log.again(decision, history.reason, instance)
         return following
 
 

@@ -50,7 +50,7 @@ class MethodChoice:
             answers.destination,
             answers.intent,
             known,
-            disks=[disk for disk in to_copy(answers.guest, answers.intent) if disk["copy_bytes"]],
+            disks=[{**disk, "copy_bytes": disk["copy_bytes"] or 0} for disk in to_copy(answers.guest, answers.intent)],
             tried=failed.methods if failed else (),
         )
 

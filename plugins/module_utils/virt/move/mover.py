@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
     Step,
     with_faults,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import (
@@ -81,6 +82,28 @@ class GuestMover:
             nearly_transferred: called when its memory will be transferred in a moment.
         """
         move = self._context.begin(step, LinkSignals(transferred, nearly_transferred), take_link_slot)
+        result = self._result_of(move)
+        return self._with_left_copies(move, result) if result["outcome"] in ("moved", "already_there") else result
+
+    def _with_left_copies(self, move: Move, result: Result) -> Result:
+        """The result with what the guest has left here, which is recorded."""
+        step = move.step
+        if not self._parts.copies.has_begun(step["guest"]["uuid"], step["destination"]):
+            return result
+        try:
+            here, dummy = self._context.hosts.links(step)
+            left, fault = self._parts.copies.moved(here.connection, step["guest"]["uuid"], step["destination"])
+        except (virt.libvirt.libvirtError, virt.VirtError) as error:
+            left, fault = [], f"what stays behind could not be recorded: {error}"
+        if fault:
+            move.log.note(fault)
+        if not left:
+            return result
+        images = ", ".join(f"{disk['path']} ({human_bytes(disk['allocated_bytes'] or 0)})" for disk in left)
+        move.log.note(f"{images} stays on {step['source']} as the copy to come home to")
+        return {**result, "left_copies": [{**disk, "host": step["source"]} for disk in left]}
+
+    def _result_of(self, move: Move) -> Result:
         try:
             move.log.tell("step.started", "setup", "looking at both sides", level=1)
             self._parts.limits.restore_after_crash(move)
@@ -93,7 +116,7 @@ class GuestMover:
             return self._close(move, admitted)
         if isinstance(admitted, Adopt):
             result = self._parts.adoption.adopt(move, admitted.there)
-            return with_faults(result, self._preparation.check_adopted(step, result["outcome"], move.log.tell))
+            return with_faults(result, self._preparation.check_adopted(move.step, result["outcome"], move.log.tell))
         if isinstance(admitted, Refuse):
             return move.log.refuse(admitted.refusals)
         return self._prepare_and_migrate(move, admitted)

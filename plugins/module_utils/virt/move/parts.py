@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Preconditions
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 
 
 class Parts:
@@ -22,6 +23,7 @@ class Parts:
 
     Attributes:
         limits: restores what an earlier run has changed.
+        copies: makes the images that disks are copied to, and records what stays behind.
         preconditions: asks both hosts.
         verification: judges by both sides.
         admission: decides what is to be done about a step.
@@ -32,9 +34,11 @@ class Parts:
     def __init__(self, context: MoveContext) -> None:
         choice = MethodChoice(context.settings)
         self.limits = RecordedLimits(context)
-        self.preconditions = Preconditions(context.hosts, context.settings)
+        settings = context.settings
+        self.copies = DiskCopies(settings.state_dir, settings.source.host, context.reporter.now)
+        self.preconditions = Preconditions(context.hosts, settings, self.copies)
         self.verification = Verification(context, self.limits)
         self.admission = Admission(context, self.preconditions, choice, self.verification)
         run = MigrationRun(context, self.verification)
-        self.migration = GuestMigration(context, self.preconditions, choice, run, self.limits)
+        self.migration = GuestMigration(context, self.preconditions, choice, run, self.limits, self.copies)
         self.adoption = Adoption(context, choice, self.verification)

@@ -25,6 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import saved_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +52,13 @@ class Preconditions:
     Args:
         hosts: who is asked.
         settings: of all moves.
+        copies: knows which images at a destination may be overwritten.
     """
 
-    def __init__(self, hosts: Hosts, settings: Settings) -> None:
+    def __init__(self, hosts: Hosts, settings: Settings, copies: DiskCopies) -> None:
         self._hosts = hosts
         self._settings = settings
+        self._copies = copies
 
     def ask(self, step: Step) -> Answers:
         """Ask this host about the guest, and the destination about itself, as they are now."""
@@ -71,9 +74,10 @@ class Preconditions:
             return Answers(local, remote, {}, intent, [_vanished(step)])
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
+            ours = self._copies.ours(there, guest, intent, target.host)
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),
-                *disk_copy_check.refusals(there, guest, target.host),
+                *disk_copy_check.refusals(there, guest, local, remote, intent, ours=ours),
                 *saved_memory.refusals(here, source.host, uuid),
                 *saved_memory.refusals(there, target.host, uuid),
             ]

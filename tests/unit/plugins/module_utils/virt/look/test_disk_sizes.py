@@ -31,8 +31,8 @@ def image(tmp_path):
     return made
 
 
-def local(source, **changes):
-    found = {"type": "file", "source": source, "backing": [], "shared": False, "shared_why": "ext4"}
+def local(path, **changes):
+    found = {"type": "file", "source": path, "backing": [], "shared": False, "shared_why": "ext4"}
     return {**found, **changes}
 
 

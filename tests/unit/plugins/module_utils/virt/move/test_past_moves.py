@@ -194,7 +194,7 @@ class TestLearn:
         assert "bandwidth_bytes_per_s" in path
 
     def test_disks_hide_when_the_first_byte_of_memory_went(self, settings):
-        path, guest = learn(settings(), disks=["vda"])
+        path, guest = learn(settings(), disks=[{"target": "vda"}])
         assert "before_s" not in path
         assert "touched_factor" not in guest or guest["touched_factor"] == pytest.approx(1.0, abs=0.1)
 

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the images that this host has begun to copy a guest's disks to, on disk, so that the next
+# run knows what a run that died has left at a destination.
+
+from __future__ import annotations
+
+import contextlib
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+
+SCHEMA = "kvmops.begun_copies/1"
+
+
+def _path(state_dir: str, uuid: str) -> Path:
+    return Path(state_dir) / "begun_copies" / f"{uuid}.json"
+
+
+class BegunDisk(t.TypedDict):
+    """One disk that is copied: its target, its image here, and the path of the copy."""
+
+    target: str
+    source: str
+    path: str
+
+
+class Begun(t.TypedDict):
+    """The copies of one guest's disks."""
+
+    schema: str
+    guest: dict[str, str]
+    destination: str
+    disks: list[BegunDisk]
+
+
+def store(state_dir: str, begun: Begun) -> None:
+    """Write which images were made, before anything is copied to them.
+
+    Raises: OSError when that cannot be; then nothing must be copied.
+    """
+    path = _path(state_dir, begun["guest"]["uuid"])
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_durably(str(path), begun)
+
+
+def remove(state_dir: str, uuid: str) -> None:
+    """The copies of a guest have ended: its images are in use, or gone."""
+    with contextlib.suppress(FileNotFoundError):
+        _path(state_dir, uuid).unlink()
+
+
+def read(state_dir: str, uuid: str, destination: str) -> Begun | None:
+    """The copies to a destination that a run has begun for a guest and that were not ended, or None."""
+    document = read_json(str(_path(state_dir, uuid)))
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA or document.get("destination") != destination:
+        return None
+    disks = document.get("disks")
+    whole = isinstance(disks, list) and all(
+        isinstance(disk, dict) and all(isinstance(disk.get(key), str) for key in BegunDisk.__annotations__)
+        for disk in disks
+    )
+    return t.cast(Begun, document) if whole else None

@@ -1,0 +1,72 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the images that guests have left on this host, recorded in files, one for each guest.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import typing as t
+from pathlib import Path
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import Record, parsed
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+
+
+def _folder(state_dir: str) -> Path:
+    return Path(state_dir) / "left_copies"
+
+
+def store(state_dir: str, record: Record) -> None:
+    """Write a guest's record, or remove it when nothing is left of the guest.
+
+    Raises: OSError when that cannot be.
+    """
+    path = _folder(state_dir) / f"{record['guest']['uuid']}.json"
+    if not record["disks"]:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    write_durably(str(path), record, indent=2)
+
+
+def load(state_dir: str, uuid: str) -> Record | None:
+    """What a guest has left here, or None."""
+    return parsed(read_json(str(_folder(state_dir) / f"{uuid}.json")))
+
+
+def load_all(state_dir: str) -> list[Record]:
+    """What all guests have left here, by the guest's name."""
+    records = (parsed(read_json(str(path))) for path in sorted(_folder(state_dir).glob("*.json")))
+    return sorted((record for record in records if record), key=lambda record: str(record["guest"].get("name")))
+
+
+class Facts(t.TypedDict):
+    """What the file system says of an image: all null where there is none."""
+
+    size_bytes: int | None
+    allocated_bytes: int | None
+    mtime_ns: int | None
+    is_file: bool
+
+
+def facts_of(path: str) -> Facts:
+    """Size and time of an image. A link is followed for them, but it is no file."""
+    try:
+        found = os.stat(path)
+        is_file = stat.S_ISREG(os.lstat(path).st_mode)
+    except OSError:
+        return {"size_bytes": None, "allocated_bytes": None, "mtime_ns": None, "is_file": False}
+    if not stat.S_ISREG(found.st_mode):
+        # The size and the time of a device say nothing about what is on it.
+        return {"size_bytes": None, "allocated_bytes": None, "mtime_ns": None, "is_file": False}
+    return {
+        "size_bytes": found.st_size,
+        "allocated_bytes": found.st_blocks * 512,
+        "mtime_ns": found.st_mtime_ns,
+        "is_file": is_file,
+    }

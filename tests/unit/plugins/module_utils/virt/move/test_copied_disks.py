@@ -1,0 +1,366 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Rig
+
+EXT4 = "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"
+NAMED_SOMEWHERE = {"state": (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)}
+
+
+class DiskRig(Rig):
+    """Two hosts with a pool each, at a directory that is there on this machine, and a guest with a local disk."""
+
+    def __init__(self, cluster, monkeypatch, tmp_path, **settings):
+        super().__init__(cluster, monkeypatch, tmp_path, **settings)
+        mountinfo = tmp_path / "proc/self/mountinfo"
+        mountinfo.parent.mkdir(parents=True)
+        mountinfo.write_text(EXT4, encoding="utf-8")
+        self.images = tmp_path / "images"
+        self.images.mkdir()
+        self.path = str(self.images / "web1.qcow2")
+        Path(self.path).write_bytes(b"x" * 300_000)
+        self.pool = self.h2.add_pool("images", str(self.images))
+
+    def guest(self, **settings):
+        block = [{"name": "vda", "capacity": 256 * MIB, "allocation": 100 * MIB}]
+        return self.h1.add_guest("web1", disk=self.path, block=block, **settings)
+
+    def moves(self, guest, **intent):
+        """A move that succeeds if it starts."""
+        self.cluster.on_migrate = lambda job: job.complete()
+        return self.move(guest, **{"allow_storage_copy": True, **intent})
+
+
+@pytest.fixture
+def rig(cluster, monkeypatch, tmp_path):
+    return DiskRig(cluster, monkeypatch, tmp_path)
+
+
+def code_of(result):
+    assert result["outcome"] == "refused", result
+    return result["refusals"][0]["code"]
+
+
+# --- what is at the destination already ---------------------------------------------------------------------------
+
+
+def test_the_copy_is_made_new_and_as_large_as_the_disk(rig):
+    result = rig.moves(rig.guest())
+    assert result["outcome"] == "moved", result
+    assert rig.h2.files[rig.path].capacity == 256 * MIB
+    # libvirt found it, as it was made for it.
+    assert rig.h2.files[rig.path].content == "overwritten"
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_an_image_that_exists_is_not_overwritten_whether_its_pool_knows_it_or_not(rig, known):
+    theirs = rig.h2.add_file(rig.path)
+    theirs.content = "precious"
+    if known:
+        rig.pool.refresh()
+    result = rig.moves(rig.guest())
+    assert code_of(result) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+    assert rig.h1.guest("web1").active
+
+
+def test_an_image_that_appears_in_the_last_moment_is_not_overwritten(rig, monkeypatch):
+    refresh = libvirt.Pool.refresh
+
+    def appears(pool, flags=0):
+        refresh(pool, flags)
+        rig.h2.files[rig.path] = libvirt.File()
+        rig.h2.files[rig.path].content = "precious"
+        return 0
+
+    monkeypatch.setattr(libvirt.Pool, "refresh", appears)
+    result = rig.moves(rig.guest())
+    assert code_of(result) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+    assert "virDomainMigrateToURI3" not in [call for _host, call in rig.cluster.writes]
+
+
+def test_a_guest_cannot_permit_it(rig):
+    assert code_of(rig.moves(rig.guest(), allow_storage_copy=False)) == "unshared_disk"
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"active": False}, "pool_inactive"),
+        ({"available": 10 * MIB}, "no_space"),
+        ({"path": "/elsewhere"}, "no_pool"),
+        ({"error": libvirt.libvirtError("cannot open path: Input/output error")}, "pool_not_answering"),
+    ],
+)
+def test_a_pool_that_is_no_place_is_told_before_anything_starts(rig, change, code):
+    for name, value in change.items():
+        setattr(rig.pool, name, value)
+    assert code_of(rig.moves(rig.guest())) == code
+    assert "virStorageVolCreateXML" not in [call for _host, call in rig.cluster.writes]
+
+
+def test_a_host_without_a_storage_driver_is_no_place(rig):
+    rig.h2.storage_driver = False
+    assert code_of(rig.moves(rig.guest())) == "no_pool"
+
+
+def test_check_mode_looks_at_no_pool_anew(cluster, monkeypatch, tmp_path):
+    rig = DiskRig(cluster, monkeypatch, tmp_path, read_only=True)
+    result = rig.mover.check(rig.step(rig.guest(), allow_storage_copy=True))
+    assert result["outcome"] == "would_move", result
+    assert result["forecast"]["disks"]["bytes"] > 0
+    rig.h2.add_file(rig.path)
+    rig.pool.refresh()
+    assert code_of(rig.mover.check(rig.step(rig.guest(), allow_storage_copy=True))) == "disk_exists"
+    assert rig.cluster.writes == []
+
+
+# --- a copy that fails --------------------------------------------------------------------------------------------
+
+
+def full(job):
+    job.fail(text="operation failed: migration of disk vda failed: No space left on device")
+
+
+def test_a_copy_that_fails_leaves_nothing_and_can_be_tried_again(rig):
+    rig.cluster.on_migrate = full
+    failed = rig.move(rig.guest(), allow_storage_copy=True)
+    assert failed["outcome"] == "failed"
+    assert "No space left on device" in failed["error"]
+    assert rig.h2.files == {}
+    assert not failed.get("left_copies")
+    assert left_copies.load(str(rig.settings.state_dir), rig.h1.guest("web1").uuid) is None
+    assert rig.moves(rig.h1.guest("web1"))["outcome"] == "moved"
+
+
+def test_what_a_run_that_died_has_left_unfinished_is_taken_away(rig):
+    guest = rig.guest()
+    rig.h2.add_file(rig.path)
+    begun_copies.store(
+        rig.settings.state_dir,
+        {
+            "schema": begun_copies.SCHEMA,
+            "guest": {"name": "web1", "uuid": guest.uuid},
+            "destination": "h2",
+            "disks": [{"target": "vda", "source": rig.path, "path": rig.path}],
+        },
+    )
+    assert rig.moves(guest)["outcome"] == "moved"
+
+
+def test_what_another_guest_has_made_of_an_unfinished_copy_is_not_taken_away(rig):
+    guest = rig.guest()
+    rig.cluster.on_migrate = full
+    rig.move(guest, allow_storage_copy=True)
+    rig.h2.add_file(rig.path).content = "precious"
+    rig.pool.refresh()
+    rig.h2.add_guest("other", disk=rig.path, **NAMED_SOMEWHERE)
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
+def test_without_a_record_nothing_is_begun(rig, monkeypatch):
+    def refuses(*dummy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(begun_copies, "store", refuses)
+    assert code_of(rig.moves(rig.guest())) == "copies_not_recorded"
+    assert rig.h2.files == {}
+
+
+# --- what stays behind, and the way home --------------------------------------------------------------------------
+
+
+def test_what_stays_behind_is_in_the_result_and_on_record(rig):
+    guest = rig.guest()
+    result = rig.moves(guest)
+    (left,) = result["left_copies"]
+    found = Path(rig.path).stat()
+    assert (left["host"], left["path"], left["target"], left["destination"]) == ("h1", rig.path, "vda", "h2")
+    assert (left["size_bytes"], left["mtime_ns"]) == (found.st_size, found.st_mtime_ns)
+    record = left_copies.load(rig.settings.state_dir, guest.uuid)
+    assert [disk["path"] for disk in record["disks"]] == [rig.path]
+    assert record["host"] == "h1"
+    (secret,) = rig.h1.secrets.values()
+    assert json.loads(libvirt.ET.fromstring(secret.xml).findtext("description")) == record
+    assert any("stays on h1 as the copy to come home to" in text for _phase, text in rig.recorder.lines)
+
+
+def test_a_move_without_copied_disks_leaves_nothing(rig):
+    result = rig.moves(rig.h1.add_guest("plain"))
+    assert result["outcome"] == "moved"
+    assert "left_copies" not in result
+    assert rig.h1.secrets == {}
+
+
+def test_a_record_that_cannot_be_written_is_told_and_the_guest_has_moved(rig, monkeypatch):
+    def refuses(*dummy):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(left_copies, "store", refuses)
+    result = rig.moves(rig.guest())
+    assert result["outcome"] == "moved"
+    assert len(result["left_copies"]) == 1
+    assert any("what stays on h1 could not be recorded" in text for _phase, text in rig.recorder.lines)
+
+
+def came_from_h2(rig, guest, **changes):
+    """h2 shows that this guest has left its image there, as it is now."""
+    file = rig.h2.add_file(rig.path, capacity=256 * MIB, allocation=5000)
+    rig.pool.refresh()
+    left = {"target": "vda", "path": rig.path, "size_bytes": 5000, "mtime_ns": file.mtime_ns, **changes}
+    record = {
+        "schema": "kvmops.left_copies/1",
+        "guest": {"name": "web1", "uuid": guest.uuid},
+        "host": "h2",
+        "disks": [left],
+    }
+    published_copies.publish(libvirt.Connection(rig.h2, "qemu:///system", read_only=False), record)
+    return file
+
+
+def test_the_way_home_is_not_barred_by_our_own_old_copy(rig):
+    guest = rig.guest()
+    came_from_h2(rig, guest)
+    assert rig.moves(guest)["outcome"] == "moved"
+    assert rig.h2.files[rig.path].capacity == 256 * MIB
+    # What is there now is no old copy any more.
+    assert rig.h2.secrets == {}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"mtime_ns": 1}, {"size_bytes": 4999}, {"mtime_ns": None}, {"path": "/images/web2.qcow2"}]
+)
+def test_an_old_copy_that_has_changed_is_not_ours(rig, changes):
+    guest = rig.guest()
+    came_from_h2(rig, guest, **changes).content = "precious"
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
+def test_an_old_copy_that_another_guest_names_is_not_ours(rig):
+    guest = rig.guest()
+    came_from_h2(rig, guest).content = "precious"
+    rig.h2.add_guest("other", disk=rig.path, **NAMED_SOMEWHERE)
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
+def test_an_old_copy_of_another_guest_is_not_ours(rig):
+    guest = rig.guest()
+    other = rig.h1.add_guest("other")
+    came_from_h2(rig, other).content = "precious"
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
+# --- several disks, volumes and devices ---------------------------------------------------------------------------
+
+
+def with_disks(rig, count):
+    """A guest with so many disks of 10 MiB."""
+    guest = rig.guest()
+    root = libvirt.ET.fromstring(guest.xml)
+    devices = root.find("devices")
+    devices.remove(devices.find("disk"))
+    guest.block = []
+    for number in range(count):
+        target = f"vd{chr(ord('a') + number)}"
+        path = rig.images / f"{target}.raw"
+        path.write_bytes(b"x" * 1000)
+        element = libvirt.ET.SubElement(devices, "disk", type="file", device="disk")
+        libvirt.ET.SubElement(element, "driver", name="qemu", type="raw")
+        libvirt.ET.SubElement(element, "source", file=str(path))
+        libvirt.ET.SubElement(element, "target", dev=target, bus="virtio")
+        guest.block.append({"name": target, "capacity": 10 * MIB, "allocation": 1000})
+    guest.xml = libvirt.ET.tostring(root, encoding="unicode")
+    return guest
+
+
+def with_disk(rig, kind, **source):
+    """A guest whose one disk, of another type, has this source."""
+    guest = rig.guest()
+    root = libvirt.ET.fromstring(guest.xml)
+    element = root.find("devices/disk")
+    element.set("type", kind)
+    element.find("driver").set("type", "raw")
+    element.find("source").attrib.clear()
+    element.find("source").attrib.update(source)
+    guest.xml = libvirt.ET.tostring(root, encoding="unicode")
+    return guest
+
+
+def test_a_logical_volume_is_made_as_large_as_the_disk(rig, tmp_path):
+    (tmp_path / "sys/class/block/web1").mkdir(parents=True)
+    rig.h2.add_pool("vg0", "/dev/vg0", kind="logical")
+    result = rig.moves(with_disk(rig, "block", dev="/dev/vg0/web1"))
+    assert result["outcome"] == "moved", result
+    made = rig.h2.files["/dev/vg0/web1"]
+    assert (made.capacity, made.allocation) == (256 * MIB, 256 * MIB)
+    # Nothing about it could be proven later.
+    assert [(one["path"], one["mtime_ns"]) for one in result["left_copies"]] == [("/dev/vg0/web1", None)]
+
+
+def test_a_device_that_is_in_no_pool_is_not_written_to(rig, tmp_path):
+    (tmp_path / "sys/class/block/sdz").mkdir(parents=True)
+    rig.h2.add_file("/dev/sdz").content = "precious"
+    assert code_of(rig.moves(with_disk(rig, "block", dev="/dev/sdz"))) == "no_pool"
+    assert rig.h2.files["/dev/sdz"].content == "precious"
+
+
+def test_a_volume_is_made_in_the_pool_of_the_same_name(rig):
+    rig.h1.add_file(rig.path)
+    rig.h1.add_pool("images", str(rig.images))
+    result = rig.moves(with_disk(rig, "volume", pool="images", volume="web1.qcow2"))
+    assert result["outcome"] == "moved", result
+    assert rig.h2.files[rig.path].capacity == 256 * MIB
+    assert [one["path"] for one in result["left_copies"]] == [rig.path]
+
+
+def test_a_disk_of_a_kind_that_libvirt_cannot_copy_stays(rig):
+    result = rig.moves(with_disk(rig, "vhostuser", type="unix", path="/run/vhost.sock"))
+    codes = [why["code"] for why in result["refusals"]]
+    assert "disk_not_copied" in codes, codes
+
+
+def test_a_guest_with_25_disks(rig):
+    result = rig.moves(with_disks(rig, 25))
+    assert result["outcome"] == "moved", result
+    assert len(rig.h2.files) == 25
+    assert {file.capacity for file in rig.h2.files.values()} == {10 * MIB}
+    assert len(result["left_copies"]) == 25
+
+
+def test_where_one_image_cannot_be_made_none_is_left(rig, monkeypatch):
+    make = libvirt.Storage.make
+
+    def third_fails(storage, name, capacity, allocation=0):
+        if name == "vdc.raw":
+            raise libvirt.libvirtError("cannot create path: Disk quota exceeded", 38)
+        make(storage, name, capacity, allocation)
+
+    monkeypatch.setattr(libvirt.Storage, "make", third_fails)
+    result = rig.moves(with_disks(rig, 4))
+    assert code_of(result) == "copy_not_made"
+    assert "Disk quota exceeded" in result["refusals"][0]["reason"]
+    assert rig.h2.files == {}
+
+
+def test_an_image_that_is_a_link_is_copied_and_is_no_file_to_come_home_to(rig):
+    real = rig.images / "real.qcow2"
+    Path(rig.path).rename(real)
+    Path(rig.path).symlink_to(real)
+    (left,) = rig.moves(rig.guest())["left_copies"]
+    assert (left["path"], left["is_file"]) == (rig.path, False)

@@ -1,0 +1,175 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import copy_removal
+from ansible_collections.kvmops.cluster.plugins.modules import disk_copies
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.builders import disk, domain, snapshot, uuid_of
+
+GUEST = {"name": "web1", "uuid": uuid_of("web1")}
+DAY = 86400
+
+
+class Left:
+    """A host with an image that web1 has left ten days ago, and a cluster in which web1 runs on h2."""
+
+    def __init__(self, run_module, cluster, tmp_path, monkeypatch):
+        self._run_module = run_module
+        self.host = cluster.add_host("h1")
+        self.state_dir = str(tmp_path / "state")
+        self.images = tmp_path / "images"
+        self.images.mkdir()
+        self.image = self.images / "web1.qcow2"
+        self.image.write_bytes(b"x" * 5000)
+        self.proc = tmp_path / "proc"
+        self.proc.mkdir()
+        monkeypatch.setattr(copy_removal, "PROC", self.proc)
+        monkeypatch.setattr(copy_removal.os, "geteuid", lambda: 0)
+        at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=10)
+        left = {
+            "target": "vda",
+            "path": str(self.image),
+            **left_copies.facts_of(str(self.image)),
+            "at": at.isoformat().replace("+00:00", "Z"),
+            "destination": "h2",
+        }
+        record = copies.record_of(GUEST, "h1", [left])
+        left_copies.store(self.state_dir, record)
+        published_copies.publish(libvirt.Connection(self.host, "qemu:///system", read_only=False), record)
+        away = domain("web1", disks=[disk("vda", source=str(self.image), shared=False)])
+        self.snapshots = {"h1": snapshot("h1"), "h2": snapshot("h2", away)}
+
+    def run(self, **given):
+        given.setdefault("snapshots", self.snapshots)
+        return self._run_module(disk_copies, name="h1", state_dir=self.state_dir, **given)
+
+    def only(self, **given):
+        result = self.run(**given)
+        (found,) = result["copies"]
+        return result["changed"], found["status"], (found["why"] or {}).get("code")
+
+
+@pytest.fixture
+def left(run_module, cluster, tmp_path, monkeypatch):
+    return Left(run_module, cluster, tmp_path, monkeypatch)
+
+
+def test_they_are_listed_with_size_and_age_and_nothing_is_changed(left, cluster):
+    result = left.run()
+    (found,) = result["copies"]
+    assert (found["guest"], found["host"], found["path"], found["target"]) == (GUEST, "h1", str(left.image), "vda")
+    assert (found["size_bytes"], found["destination"], found["status"]) == (5000, "h2", "would_remove")
+    assert 10 * DAY <= found["age_s"] < 11 * DAY
+    assert result["changed"] is False
+    assert left.image.exists()
+    assert all(read_only for _uri, read_only in cluster.opened)
+
+
+def test_what_nobody_needs_is_removed_with_its_record(left):
+    pool = left.host.add_pool("images", str(left.images))
+    left.host.add_file(str(left.image))
+    pool.refresh()
+    del left.host.files[str(left.image)]
+    assert left.only(remove=True) == (True, "removed", None)
+    assert not left.image.exists()
+    assert left_copies.load_all(left.state_dir) == []
+    assert left.host.secrets == {}
+    assert pool.known == set()
+    assert left.run(remove=True)["copies"] == []
+
+
+def test_check_mode_says_what_would_be_removed(left):
+    assert left.only(remove=True, check=True) == (True, "would_remove", None)
+    assert left.image.exists()
+    assert len(left_copies.load_all(left.state_dir)) == 1
+
+
+def test_it_is_kept_for_the_time_that_is_set(left):
+    assert left.only(remove=True, keep_s=11 * DAY) == (False, "kept", "copy_too_young")
+    assert left.image.exists()
+
+
+def test_without_proof_of_where_the_guest_runs_it_stays(left):
+    assert left.only(remove=True, snapshots={}) == (False, "kept", "guest_not_seen")
+    assert left.image.exists()
+
+
+def test_an_image_that_was_written_to_stays(left):
+    left.image.write_bytes(b"y" * 5001)
+    assert left.only(remove=True) == (False, "kept", "copy_changed")
+
+
+def test_a_link_stays(left):
+    real = left.images / "real"
+    left.image.rename(real)
+    left.image.symlink_to(real)
+    assert left.only(remove=True) == (False, "kept", "copy_changed")
+    assert real.exists()
+
+
+def test_an_image_that_a_guest_names_stays(left):
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    left.host.add_guest("other", disk=str(left.image), state=off)
+    assert left.only(remove=True) == (False, "kept", "copy_in_use")
+
+
+def test_an_image_that_a_process_has_open_stays(left):
+    fds = left.proc / "4711" / "fd"
+    fds.mkdir(parents=True)
+    (fds / "9").symlink_to(left.image)
+    (found,) = left.run(remove=True)["copies"]
+    assert (found["status"], found["why"]["code"]) == ("kept", "copy_in_use")
+    assert "process 4711 uses it" in found["why"]["reason"]
+    assert left.image.exists()
+
+
+def test_who_may_not_look_at_processes_removes_nothing(left, monkeypatch):
+    monkeypatch.setattr(copy_removal.os, "geteuid", lambda: 1000)
+    assert left.only(remove=True) == (False, "kept", "copy_in_use")
+
+
+def test_an_image_that_is_gone_is_forgotten(left):
+    left.image.unlink()
+    assert left.only() == (False, "gone", None)
+    assert left.only(remove=True) == (False, "gone", None)
+    assert left_copies.load_all(left.state_dir) == []
+
+
+def test_an_image_that_its_guest_is_back_on_is_no_copy_any_more(left):
+    back = domain("web1", disks=[disk("vda", source=str(left.image), shared=False)])
+    home = {"h1": snapshot("h1", back), "h2": snapshot("h2")}
+    assert left.only(remove=True, snapshots=home) == (False, "home", None)
+    assert left.image.exists()
+    assert left_copies.load_all(left.state_dir) == []
+
+
+def test_the_snapshot_shows_what_is_unchanged(left, tmp_path):
+    def shown():
+        connection = libvirt.openReadOnly("qemu:///system")
+        taken = host.snapshot(connection, name="h1", state_dir=Path(left.state_dir), root=tmp_path)
+        return taken["left_copies"]
+
+    assert shown() == [{"uuid": GUEST["uuid"], "path": str(left.image)}]
+    left.image.write_bytes(b"y" * 5001)
+    assert shown() == []
+
+
+def test_a_time_that_makes_no_sense(left):
+    assert left.run(keep_s=-1)["msg"] == "keep_s is -1: set keep_s to 0 or more seconds"
+
+
+def test_a_damaged_record_is_passed_over(left):
+    Path(left.state_dir, "left_copies", "broken.json").write_text("{", encoding="utf-8")
+    assert len(left.run()["copies"]) == 1
