@@ -17,7 +17,8 @@ description:
   - This module runs on the source. It tries the path to each destination as libvirtd would, as root, in the environment
     of the running daemon. It tries all destinations at once, each with a time limit.
   - It proves that the connection can be made, that the destination is another host, that versions and CPUs fit, that
-    encryption is possible on this side, and that the destination answers on the ports that migrations use.
+    encryption is possible on this side, and that the destination answers on the ports that migrations use, under the
+    very name or address to which libvirt sends guests. It sends packets of the full size as well.
   - It does not find what a security module (AppArmor, SELinux) forbids only the daemon. It does not check the
     certificates of the destination, or whether the link is fast enough.
 options:
@@ -39,8 +40,18 @@ options:
       migration_address:
         description:
           - The address to which guests are sent.
-          - By default the host in O(destinations[].uri).
+          - By default what C(incoming.host) says, or else what the destination calls itself, as libvirt does it.
         type: str
+      incoming:
+        description:
+          - What qemu.conf of the destination says of guests that come in, as C(migration.incoming) of its snapshot has
+            it. The keys are C(host), C(listen), C(first_port) and C(last_port).
+          - By default libvirt's own values are assumed, which are the ports 49152 to 49215.
+        type: dict
+        default: {}
+      mtu:
+        description: The MTU of the destination's interface on the migration network.
+        type: int
   encryption:
     description:
       - Whether moves must be encrypted.
@@ -122,7 +133,8 @@ paths:
       type: bool
       sample: false
     checks:
-      description: The checks V(connect), V(identity), V(versions), V(encryption), V(ports) and V(cpu), in this order.
+      description: The checks V(connect), V(identity), V(versions), V(encryption), V(ports), V(mtu) and V(cpu), in this
+        order.
       returned: success
       type: list
       elements: dict
@@ -165,6 +177,8 @@ DESTINATION = {
     "name": {"type": "str", "required": True},
     "uri": {"type": "str", "required": True},
     "migration_address": {"type": "str"},
+    "incoming": {"type": "dict", "default": {}},
+    "mtu": {"type": "int"},
 }
 
 
@@ -190,7 +204,10 @@ def main() -> None:
             given["check_guests"],
             module.check_mode,
         )
-        destinations = [Destination(d["name"], d["uri"], d["migration_address"] or None) for d in given["destinations"]]
+        destinations = [
+            Destination(d["name"], d["uri"], d["migration_address"] or None, d["incoming"] or {}, d["mtu"])
+            for d in given["destinations"]
+        ]
         return {"changed": False, "paths": paths(request, destinations)}
 
     run(module, body)

@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 
 #: The checks of a path, in the order in which they are shown.
-CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu")
+CHECKS = ("connect", "identity", "versions", "encryption", "ports", "mtu", "cpu")
 
 Version = tuple[int, ...]
 
@@ -22,12 +22,16 @@ class Destination(t.NamedTuple):
     Attributes:
         name: of the host.
         uri: of its libvirtd, as this host reaches it.
-        address: of the host on the migration network, or None for the host in the URI.
+        address: of the host on the migration network, or None: libvirt takes what the host calls itself.
+        incoming: what its qemu.conf says of migrations that come in (C(migration.incoming) of its snapshot).
+        mtu: the largest packet that its interface on the migration network takes, or None.
     """
 
     name: str
     uri: str
     address: str | None
+    incoming: t.Mapping[str, t.Any] = {}
+    mtu: int | None = None
 
 
 class PathRequest(t.NamedTuple):

@@ -12,51 +12,44 @@ import select
 import socket
 import time
 import typing as t
-import urllib.parse
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Check, Destination, failed, passed
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.target import Target, resolved
 
 #: It takes this long to tell a firewall that drops from a slow network.
 PORT_TIMEOUT_S = 2.5
 
 
-def check_ports(source: str, destination: Destination, *, busy: bool) -> Check:
+def check_ports(source: str, destination: Destination, target: Target, *, busy: bool) -> Check:
     """Whether this host reaches the ports of migrations at a destination.
 
     Args:
         source: this host's name.
         destination: the other host.
+        target: where guests are sent.
         busy: a guest may be coming in there. Its port must not be touched: QEMU takes one connection only.
     """
-    address = destination.address or urllib.parse.urlsplit(destination.uri).hostname or ""
+    found, why = resolved(target, source, destination)
+    if why:
+        return failed("ports", why)
     # The lowest ports are in use while a guest comes in. In practice the highest never is.
-    ports = [LAST_PORT] if busy else [FIRST_PORT, FIRST_PORT + 1, LAST_PORT]
-    try:
-        answers = connect_ports(address, ports, PORT_TIMEOUT_S)
-    except OSError as error:
-        return failed(
-            "ports",
-            refusal(
-                "address_unknown",
-                f"{address} cannot be looked up on {source}: {error.strerror or error}",
-                f"give the migration_address of {destination.name} as an IP address, or make the name resolvable",
-            ),
-        )
+    lowest = range(target.first_port, target.last_port)[:2]
+    ports = [target.last_port] if busy else [*lowest, target.last_port]
+    answers = connect_ports(found[0][4][0], ports, PORT_TIMEOUT_S)
     silent = [port for port, answer in answers.items() if answer is not None]
     if not silent:
-        return passed("ports", "reachable", f"{address} answers on port {listed([str(p) for p in ports])}")
-    why = answers[silent[0]]
+        return passed("ports", "reachable", f"{target.name} answers on port {listed([str(p) for p in ports])}")
+    no_answer = answers[silent[0]]
     return failed(
         "ports",
         refusal(
-            "ports_filtered" if why == "no answer" else "address_unreachable",
-            f"{why} from {address} port {listed([str(port) for port in silent])}",
-            f"open TCP {FIRST_PORT}-{LAST_PORT} from {source} to {address}"
-            if why == "no answer"
-            else f"check the route from {source} to {address}",
+            "ports_filtered" if no_answer == "no answer" else "address_unreachable",
+            f"{no_answer} from {target.name} port {listed([str(port) for port in silent])}",
+            f"open TCP {target.first_port}-{target.last_port} from {source} to {target.name}"
+            if no_answer == "no answer"
+            else f"check the route from {source} to {target.name}",
         ),
     )
 

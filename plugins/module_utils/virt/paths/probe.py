@@ -27,7 +27,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.host_che
     check_identity,
     check_versions,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.mtu import check_mtu
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.ports import check_ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.target import known_target, told_target
 
 
 def checks_of_path(
@@ -46,8 +48,10 @@ def checks_of_path(
     """
     # Checks without a connection come first: they are reported even if the connection hangs.
     yield {"check": check_encryption(request, destination, root)}
-    highest_port = check_ports(request.source, destination, busy=True)
-    yield {"check": highest_port}
+    known = known_target(destination)
+    highest_port = check_ports(request.source, destination, known, busy=True) if known else None
+    if highest_port:
+        yield {"check": highest_port}
     read_only = request.read_only or not source.guests
     started = time.monotonic()
     try:
@@ -55,9 +59,11 @@ def checks_of_path(
             yield {"check": _connected(destination, connection, time.monotonic() - started)}
             yield {"check": check_identity(source, destination, connection)}
             yield {"check": check_versions(request.source, source, destination, connection)}
-            if highest_port["ok"]:
-                yield {"check": check_ports(request.source, destination, busy=_is_busy(connection))}
+            target = told_target(destination, connection)
+            if highest_port is None or highest_port["ok"]:
+                yield {"check": check_ports(request.source, destination, target, busy=_is_busy(connection))}
             yield check_guest_cpus(source, destination, connection, read_only=request.read_only)
+        yield {"check": check_mtu(request.source, destination, target)}
     except VirtError as error:
         yield {"check": failed("connect", error.refusal)}
     except virt.libvirt.libvirtError as error:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import paths, ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -19,6 +19,7 @@ H2 = Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
 @pytest.fixture
 def hosts(cluster, monkeypatch):
     monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
+    monkeypatch.setattr(mtu, "arrives", lambda family, address, size: True)
     return cluster.add_host("h1"), cluster.add_host("h2")
 
 

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import paths, ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports, target
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Destination,
     PathRequest,
@@ -17,12 +19,26 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.paths im
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.probe import checks_of_path
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
+#: What the source knows of names.
+NAMES = {"h1.example.org": "127.0.1.1", "h2.example.org": "10.0.1.12", "h2-migration": "198.18.0.12"}
+
+
+def look_up(name, port, *, type):  # noqa: A002
+    address = NAMES.get(name, name)
+    if not address[0].isdigit():
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    return [(socket.AF_INET, type, 6, "", (address, port))]
+
+
 H2 = Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
 
 
 @pytest.fixture
 def hosts(cluster, monkeypatch):
     monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
+    monkeypatch.setattr(mtu, "mtu_towards", lambda family, address: 1500)
+    monkeypatch.setattr(mtu, "arrives", lambda family, address, size: True)
+    monkeypatch.setattr(target.socket, "getaddrinfo", look_up)
     return cluster.add_host("h1"), cluster.add_host("h2")
 
 
@@ -55,6 +71,7 @@ def test_a_path_that_works(hosts, ready, cluster):
         ("versions", True, "fit"),
         ("encryption", True, "off"),
         ("ports", True, "reachable"),
+        ("mtu", True, "fits"),
         ("cpu", True, "fits"),
     ]
     assert found["guests"] == []
@@ -132,6 +149,132 @@ def test_filtered_ports(hosts, ready, monkeypatch):
         "reason": "no answer from 198.18.0.12 port 49215",
         "remedy": "open TCP 49152-49215 from h1 to 198.18.0.12",
     }
+
+
+@pytest.fixture
+def tried(hosts, monkeypatch):
+    """Addresses and ports that were tried."""
+    found = []
+    monkeypatch.setattr(
+        ports,
+        "connect_ports",
+        lambda address, numbers, timeout_s: found.append((address, *numbers)) or dict.fromkeys(numbers),
+    )
+    return found
+
+
+URI = "qemu+ssh://root@10.0.1.99/system"
+
+
+@pytest.mark.parametrize(
+    ("address", "incoming", "expected"),
+    [
+        # Nobody says anything: libvirt sends guests to what the destination calls itself, not to the host of the URI.
+        (None, {}, ("10.0.1.12", 49152, 49153, 49215)),
+        (None, {"host": "h2-migration"}, ("198.18.0.12", 49152, 49153, 49215)),
+        ("198.18.0.12", {"host": "h2.example.org"}, ("198.18.0.12", 49152, 49153, 49215)),
+        ("198.18.0.12", {"first_port": 50000, "last_port": 50100}, ("198.18.0.12", 50000, 50001, 50100)),
+        ("198.18.0.12", {"first_port": 50000, "last_port": 50000}, ("198.18.0.12", 50000)),
+        ("198.18.0.12", {"listen": "0.0.0.0"}, ("198.18.0.12", 49152, 49153, 49215)),
+        ("198.18.0.12", {"listen": "198.18.0.12"}, ("198.18.0.12", 49152, 49153, 49215)),
+    ],
+)
+def test_the_name_and_the_ports_that_libvirt_will_use_are_tried(hosts, ready, tried, address, incoming, expected):
+    hosts[1].address = "10.0.1.99"
+    assert probe(hosts, ready, Destination("h2", URI, address, incoming))["ok"]
+    assert tried[-1] == expected
+
+
+@pytest.mark.parametrize(
+    ("address", "incoming", "code", "reason", "remedy"),
+    [
+        (
+            None,
+            {"host": "h2.internal"},
+            "address_unknown",
+            (
+                "h2.internal cannot be looked up on h1: Name or service not known; h2 calls itself so, and "
+                "libvirt sends "
+                "guests there"
+            ),
+            (
+                "set kvmops_cluster_migration_address of h2 to its address on the migration network, or make the name "
+                "resolvable on h1"
+            ),
+        ),
+        (
+            "h2.internal",
+            {},
+            "address_unknown",
+            "h2.internal cannot be looked up on h1: Name or service not known",
+            (
+                "set kvmops_cluster_migration_address of h2 to its address on the migration network, or make the name "
+                "resolvable on h1"
+            ),
+        ),
+        (
+            None,
+            {"host": "h1.example.org"},
+            "address_is_local",
+            "h1.example.org means h1 itself on h1, and libvirt would send guests for h2 there",
+            (
+                "set kvmops_cluster_migration_address of h2 to its address on the migration network, or correct "
+                "the name of "
+                "h2 (hostnamectl, /etc/hosts)"
+            ),
+        ),
+        (
+            "198.18.0.12",
+            {"listen": "10.0.1.12"},
+            "address_not_listened_on",
+            (
+                "h2 takes guests on 10.0.1.12 only (migration_address in its qemu.conf), but they are sent to "
+                "198.18.0.12 "
+                "(198.18.0.12)"
+            ),
+            "set kvmops_cluster_migration_address of h2 to 10.0.1.12, or change its qemu.conf",
+        ),
+    ],
+)
+def test_a_name_that_does_not_lead_to_the_destination(hosts, ready, address, incoming, code, reason, remedy):
+    hosts[1].address = "10.0.1.99"
+    failed = check(probe(hosts, ready, Destination("h2", URI, address, incoming)), "ports")
+    assert (failed["ok"], failed["code"], failed["reason"], failed["remedy"]) == (False, code, reason, remedy)
+
+
+LARGE_IS_LOST = (
+    "packets of 9000 bytes from h1 do not reach 198.18.0.12, but small ones do: a migration would stand still"
+)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "largest", "expected"),
+    [
+        (1500, 1500, 1500, (True, "fits", "packets of 1500 bytes get through in one piece")),
+        (1500, None, 1500, (True, "fits", "packets of 1500 bytes get through in one piece")),
+        (9000, 9000, 1500, (False, "mtu", LARGE_IS_LOST)),
+        # TCP may have agreed on smaller ones: no reason to stop.
+        (9000, None, 1500, (True, "mtu", LARGE_IS_LOST)),
+        (
+            9000,
+            1500,
+            1500,
+            (True, "mtu_differs", "the migration network has an MTU of 9000 on h1 and 1500 on h2"),
+        ),
+        (
+            1500,
+            1500,
+            0,
+            (True, "no_answer", "198.18.0.12 does not answer to ICMP, so large packets were not tried"),
+        ),
+        (None, 1500, 1500, (True, "not_tried", "the route to 198.18.0.12 is not known")),
+    ],
+)
+def test_the_mtu_of_the_migration_network(hosts, ready, monkeypatch, here, there, largest, expected):
+    monkeypatch.setattr(mtu, "mtu_towards", lambda family, address: here)
+    monkeypatch.setattr(mtu, "arrives", lambda family, address, size: size <= largest)
+    found = check(probe(hosts, ready, H2._replace(mtu=there)), "mtu")
+    assert (found["ok"], found["code"], found["reason"]) == expected
 
 
 def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch):
