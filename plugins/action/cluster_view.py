@@ -10,6 +10,8 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.resources import named_files
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
@@ -21,6 +23,7 @@ class ActionModule(ControllerAction):
         "snapshots_from": {"type": "list", "elements": "str", "required": True},
         "hosts": {"type": "list", "elements": "str"},
         "required": {"type": "list", "elements": "str", "default": []},
+        "before": {"type": "dict"},
     }
 
     def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
@@ -28,7 +31,11 @@ class ActionModule(ControllerAction):
         hosts = arguments["hosts"] or variables["ansible_play_hosts_all"]
         hostvars = variables["hostvars"]
         results = registered_results.results_of(hostvars, hosts, *arguments["snapshots_from"])
-        absent = registered_results.absent(results)
+        before = arguments["before"] or {"snapshots": {}, "absent": []}
+        # A host that gave a snapshot a moment ago has just been asked once more.
+        absent = before["absent"] + [
+            host for host in registered_results.absent(results) if host["host"] not in before["snapshots"]
+        ]
         for host in absent:
             if host["host"] in arguments["required"]:
                 raise AnsibleActionFail(
@@ -36,7 +43,9 @@ class ActionModule(ControllerAction):
                     f" Repair that (try: ansible -m ping {host['host']}), then run the same again."
                 )
             Display().warning(f"{host['host']} is left out and gets no guests: {host['reason']}", formatted=True)
-        snapshots = registered_results.snapshots(results)
+        same_servers = registered_results.same_servers(hostvars, hosts)
+        found = {**before["snapshots"], **registered_results.snapshots(results)}
+        snapshots = shares.with_one_name(found, same_servers)
         connect = {host: registered_results.connection(host, hostvars[host]) for host in snapshots}
         return {
             "changed": False,
@@ -44,9 +53,15 @@ class ActionModule(ControllerAction):
             "snapshots": snapshots,
             "absent": absent,
             "open": registered_results.open_hosts(snapshots),
+            **named_files(snapshots)._asdict(),
             "connect": connect,
             "endpoints": [
-                {"name": host, "uri": how["connect_uri"], "migration_address": how["migration_address"]}
+                {
+                    "name": host,
+                    "uri": how["connect_uri"],
+                    "migration_address": how["migration_address"],
+                    **registered_results.incoming(snapshots[host], how["migration_address"]),
+                }
                 for host, how in connect.items()
             ],
         }

@@ -30,6 +30,7 @@ class ActionModule(ControllerAction):
         "connect": {"type": "dict", "default": {}},
         "intent": {"type": "dict", "default": {}},
         "exclude": {"type": "raw"},
+        "placement_rules": {"type": "list", "elements": "dict", "default": []},
         "reserve_mib": {"type": "int", "default": 256},
         "vcpu_ratio": {"type": "float"},
         "may_downgrade": {"type": "bool", "default": False},

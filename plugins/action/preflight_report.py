@@ -105,6 +105,7 @@ def _of_hosts(
     found.extend(host_checks.check_clocks({**sources, **destinations}, started_at, view["at"], most_s))
     found.extend(host_checks.check_storage(sources, destinations))
     found.extend(host_checks.check_left_definitions(sorted({**sources, **destinations}), snapshots))
+    found.extend(host_checks.check_requirements(sources, destinations))
     return found
 
 

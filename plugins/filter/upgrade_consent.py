@@ -13,6 +13,8 @@ author:
 description:
   - Sorts guests that cannot move. Some may be shut down while their host is upgraded, the others may not.
   - A guest may be shut down if its own intent or the intent of the run permits it (C(allow_shutdown)).
+  - A guest that serves storage to the cluster, or runs the controller, may be shut down only if its own intent permits
+    it.
   - The role P(kvmops.cluster.rolling_upgrade#role) uses this filter.
 options:
   _input:
@@ -50,13 +52,14 @@ from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shutdown_consent import consented
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_machine import own_uuids
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
 def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None) -> dict[str, t.Any]:
     """Who may be shut down and who stands in the way."""
     try:
-        return consented(plain(stays), plain(snapshots), plain(intent or {}))._asdict()
+        return consented(plain(stays), plain(snapshots), plain(intent or {}), own_uuids())._asdict()
     except IntentError as error:
         raise AnsibleFilterError(f"upgrade_consent: {error}") from error
 

@@ -36,6 +36,10 @@ options:
     type: list
     elements: str
     default: []
+  before:
+    description:
+      - What this module returned a moment ago. Hosts that were not asked again are as they were then.
+    type: dict
 extends_documentation_fragment:
   - kvmops.cluster.attributes.controller
 notes:
@@ -46,6 +50,8 @@ notes:
   - The inventory variable C(kvmops_cluster_bandwidth_mib_s) of a host is the bandwidth of its migration network.
   - The inventory variable C(kvmops_cluster_link) of a host names a link that it shares with other hosts, such as the
     uplink of its rack.
+  - The inventory variable C(kvmops_cluster_same_servers) has a list for each storage server that hosts mount under
+    several names, with these names.
 seealso:
   - module: kvmops.cluster.host_info
   - module: kvmops.cluster.migration_plan
@@ -88,6 +94,22 @@ open:
   type: list
   elements: str
   sample: [h2, h3]
+files:
+  description:
+    - Files that guests name, such as kernels and firmware, without those on shared storage.
+    - They are for O(kvmops.cluster.host_info#module:files).
+  returned: success
+  type: list
+  elements: str
+  sample: [/srv/boot/vmlinuz]
+unasked:
+  description:
+    - Hosts that have not told about each of RV(files). A plan does not know whether the guests that name the others can
+      run there.
+  returned: success
+  type: list
+  elements: str
+  sample: [h3]
 connect:
   description: How the other hosts reach each host, in the form of O(kvmops.cluster.migration_plan#module:connect).
   returned: success

@@ -28,6 +28,14 @@ options:
       - With V(0) nothing is measured. A rebalance then uses earlier measurements, or the number of virtual CPUs.
     type: float
     default: 0
+  files:
+    description:
+      - Paths of files that guests of other hosts name, such as kernels. The snapshot tells whether this host has them
+        (C(resources.files)).
+      - Files on shared storage are not looked up.
+    type: list
+    elements: str
+    default: []
 seealso:
   - module: kvmops.cluster.migration_path_info
     description: Proves that guests can get from one host to another.
@@ -129,6 +137,13 @@ snapshot:
       type: list
       elements: dict
       sample: [{path: /shared, type: nfs4, source: 'nas:/guests', shared: true}]
+    resources:
+      description:
+        - What the host has of the things that guests name. Networks, storage pools, secrets, interfaces, CPUs and files
+          are among them.
+      returned: success
+      type: dict
+      sample: {bridges: [br0], networks: {default: true}, pools: {vms: false}, cpus: 0-15}
     sysctls:
       description: Kernel settings that matter for migrations.
       returned: success
@@ -193,6 +208,12 @@ snapshot:
           returned: success
           type: list
           elements: dict
+        requires:
+          description: What the guest names on its host and needs at a destination.
+          returned: success
+          type: list
+          elements: dict
+          sample: [{kind: bridge, name: br0}]
         job:
           description: The job that works on the guest, if any.
           returned: success
@@ -255,7 +276,11 @@ MOST_CPU_SAMPLE_S = 60.0
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**CONNECTION_ARGUMENTS, "cpu_sample_s": {"type": "float", "default": 0}},
+        argument_spec={
+            **CONNECTION_ARGUMENTS,
+            "cpu_sample_s": {"type": "float", "default": 0},
+            "files": {"type": "list", "elements": "str", "default": []},
+        },
         supports_check_mode=True,
     )
 
@@ -266,6 +291,7 @@ def main() -> None:
                 name=host_name(module),
                 state_dir=Path(module.params["state_dir"]),
                 cpu_sample_s=min(MOST_CPU_SAMPLE_S, module.params["cpu_sample_s"]),
+                files=module.params["files"],
             )
         return {"changed": False, "snapshot": taken}
 

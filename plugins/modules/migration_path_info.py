@@ -133,7 +133,7 @@ paths:
       type: bool
       sample: false
     checks:
-      description: The checks V(connect), V(identity), V(versions), V(encryption), V(ports), V(mtu) and V(cpu), in this
+      description: The checks V(connect), V(identity), V(versions), V(encryption), V(ports), V(cpu) and V(mtu), in this
         order.
       returned: success
       type: list

@@ -82,6 +82,14 @@ options:
       - A list of names or UUIDs, or a JMESPath expression. The expression is applied to each snapshot, and returns
         domains or names of domains. It needs the Python library jmespath on the controller.
     type: raw
+  placement_rules:
+    description:
+      - On which hosts guests may run, beside what their own metadata says (C(only_on), C(not_on)).
+      - Each rule has C(guests), in the form of O(exclude), and C(only_on) or C(not_on) or both, with names of hosts.
+      - A guest that is on another host already is not moved for that.
+    type: list
+    elements: dict
+    default: []
   reserve_mib:
     description: Memory that must stay free on every destination, in MiB.
     type: int

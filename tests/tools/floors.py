@@ -122,6 +122,7 @@ PLUGINS = House(
         (
             Room("module_utils/core/working_set", "What a guest does to its memory, from measurements"),
             Room("module_utils/core/definition", "What a guest's definition says of its memory, limits and owner"),
+            Room("module_utils/core/requirements", "What a guest needs of a host, and whether a host has it"),
         ),
         (Room("module_utils/core", "Words that all rooms share: documents, intent, hooks, lease, units, refusals"),),
     ),

@@ -139,6 +139,28 @@ def snapshot(host: str = "h1", *domains: dict[str, t.Any], **changes: t.Any) -> 
     return {**made, **changes}
 
 
+def resources(**changes: t.Any) -> dict[str, t.Any]:
+    """What a host has of the things that guests name; ``files`` adds to its files, other keys replace a key."""
+    files = {"/usr/share/OVMF/OVMF_CODE_4M.fd": True, "/srv/vmlinuz": False, "/usr/bin/swtpm": False}
+    files["/dev/vhost-vsock"] = False
+    made: dict[str, t.Any] = {
+        "links": ["br0", "br-int", "eth1", "lo"],
+        "bridges": ["br0"],
+        "switches": ["br-int"],
+        "addresses": ["127.0.0.1", "198.18.0.12"],
+        "networks": {"asleep": False, "default": True},
+        "pools": {"idle pool": False, "images": True},
+        "secrets": ["5a6c1a44-2f1f-4c5c-9b58-0a7a4b6d3f10", "client.admin secret"],
+        "filters": ["no-mac-spoofing"],
+        "cpus": "0-15",
+        "security_models": ["apparmor", "dac"],
+        "partitions": ["/machine", "/machine/silver"],
+        "files": {**files, **changes.pop("files", {})},
+        "listed": ["/usr/share/OVMF"],
+    }
+    return {**made, **changes}
+
+
 def record(state: str = "active", **changes: t.Any) -> dict[str, t.Any]:
     """A maintenance record."""
     made = {"schema": "kvmops.maintenance/1", "state": state, "owner": None, "reason": None, "since": None}

@@ -286,6 +286,15 @@ class Host:
         self.storage: dict[str, Storage] = {}
         self.storage_driver = True
         self.networks: list[str] = []
+        #: defined, but not active
+        self.inactive_pools: list[str] = []
+        self.inactive_networks: list[str] = []
+        #: network filters
+        self.filters: list[str] = []
+        #: network interfaces; None: libvirt does not tell them
+        self.interfaces: list[str] | None = None
+        #: emulators beside the usual one
+        self.emulators: list[str] = []
 
     def add_guest(self, name: str, *, xml: str | None = None, uuid: str | None = None, **settings: t.Any) -> Guest:
         guest_settings = {k: settings.pop(k) for k in list(settings) if k in Guest.SETTINGS}
@@ -539,6 +548,9 @@ class Secret:
     def UUIDString(self) -> str:  # noqa: N802
         return self.uuid
 
+    def usageID(self) -> str | None:  # noqa: N802
+        return ET.fromstring(self.xml).findtext("usage/*")
+
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802
         return self.xml
 
@@ -730,6 +742,11 @@ class Connection:
         flags: int = 0,
     ) -> str:
         self.must_not_be_read_only("virConnectGetDomainCapabilities")
+        usual = f"/usr/bin/qemu-system-{arch or 'x86_64'}"
+        if emulatorbin not in (None, usual, *self.host.emulators):
+            raise libvirtError(
+                f"Cannot check QEMU binary {emulatorbin}: No such file or directory", c.VIR_ERR_SYSTEM_ERROR
+            )
         return domain_capabilities_xml(arch or "x86_64", virttype or "kvm")
 
     def getInfo(self) -> list[t.Any]:  # noqa: N802
@@ -814,8 +831,9 @@ class Connection:
         found = [Pool(self, one) for one in self.host.storage.values()]
         if flags == 0:
             return found
-        pools = self._active(flags, c.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE, self.host.pools)
-        return [*pools, *(pool for pool in found if pool.isActive())]
+        is_active = flags == c.VIR_CONNECT_LIST_STORAGE_POOLS_ACTIVE
+        pools = self._listed(flags, self.host.pools, self.host.inactive_pools)
+        return [*pools, *(pool for pool in found if bool(pool.isActive()) is is_active)]
 
     def storagePoolLookupByName(self, name: str) -> Pool:  # noqa: N802
         self.must_live()
@@ -831,13 +849,36 @@ class Connection:
             raise libvirtError(f"this function is not supported by the connection driver: {call}", c.VIR_ERR_NO_SUPPORT)
 
     def listAllNetworks(self, flags: int = 0) -> list[Named]:  # noqa: N802
-        return self._active(flags, c.VIR_CONNECT_LIST_NETWORKS_ACTIVE, self.host.networks)
+        return self._listed(flags, self.host.networks, self.host.inactive_networks)
 
-    def _active(self, flags: int, wanted: int, names: list[str]) -> list[Named]:
+    def _listed(self, flags: int, active: list[str], inactive: list[str]) -> list[Named]:
+        """The flags of networks and of pools have the same values: 1 for what is not active, 2 for what is."""
         self.must_live()
-        if flags != wanted:
-            raise libvirtError("the stand-in lists what is active only", c.VIR_ERR_INVALID_ARG)
+        names = {0: [*active, *inactive], 1: inactive, 2: active}[flags & 3]
         return [Named(name) for name in names]
+
+    def listAllNWFilters(self, flags: int = 0) -> list[Named]:  # noqa: N802
+        self.must_live()
+        return [Named(name) for name in self.host.filters]
+
+    def listAllInterfaces(self, flags: int = 0) -> list[Named]:  # noqa: N802
+        self.must_live()
+        if self.host.interfaces is None:
+            raise self._no_driver("virConnectListAllInterfaces", c.VIR_FROM_INTERFACE)
+        return [Named(name) for name in self.host.interfaces]
+
+    def listAllDevices(self, flags: int = 0) -> list[Named]:  # noqa: N802
+        self.must_live()
+        raise self._no_driver("virConnectListAllNodeDevices", c.VIR_FROM_NODEDEV)
+
+    def _no_driver(self, call: str, domain: int) -> libvirtError:
+        text = f"this function is not supported by the connection driver: {call}"
+        return libvirtError(text, c.VIR_ERR_NO_SUPPORT, domain)
+
+    def getCPUMap(self, flags: int = 0) -> tuple[int, list[bool], int]:  # noqa: N802
+        self.must_live()
+        count = self.getInfo()[2]
+        return count, [True] * count, count
 
     def lookupByName(self, name: str) -> Domain:  # noqa: N802
         self.must_live()
@@ -906,6 +947,11 @@ class Connection:
         secret = Secret(self, xml)
         self.host.secrets[secret.uuid] = secret
         return secret
+
+    def listAllSecrets(self, flags: int = 0) -> list[Secret]:  # noqa: N802
+        self.must_live()
+        self.must_have_secrets("virConnectListAllSecrets")
+        return [Secret(self, secret.xml) for secret in self.host.secrets.values()]
 
     def secretLookupByUUIDString(self, uuidstr: str) -> Secret:  # noqa: N802
         self.must_live()

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import posixpath
 import typing as t
 
@@ -15,8 +16,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import resource_refusals, shares
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, listed
 
 Snapshots = t.Mapping[str, Snapshot]
 
@@ -93,6 +95,40 @@ def check_left_definitions(hosts: t.Iterable[str], snapshots: Snapshots) -> list
     ]
 
 
+def check_requirements(sources: Snapshots, destinations: Snapshots) -> list[Finding]:
+    """Destinations that lack what guests of the sources name: bridges, pools, firmware and so on.
+
+    That stops moves only if no destination has it.
+    """
+    lacking: dict[tuple[str, str, str], tuple[Refusal, list[str], list[bool]]] = {}
+    for source, snapshot in sorted(sources.items()):
+        there = {host: one for host, one in sorted(destinations.items()) if host != source}
+        for domain in () if not there else snapshot.get("domains") or []:
+            found = {} if is_off(domain) else _lacks(domain, snapshot, there)
+            has_none = len(found) == len(there)
+            for host, refused in found.items():
+                for one in refused:
+                    # The same for all guests, apart from the guest's name.
+                    key = (host, one["code"], one["reason"].replace(domain["name"], ""))
+                    dummy, guests, stops = lacking.setdefault(key, (one, [], []))
+                    guests.append(domain["name"])
+                    stops.append(has_none)
+    return [
+        Finding(host=host, bad=any(stops), refusal=_of_guests(first, guests))
+        for (host, *_rest), (first, guests, stops) in lacking.items()
+    ]
+
+
+def _lacks(domain: t.Mapping[str, t.Any], source: Snapshot, there: Snapshots) -> dict[str, list[Refusal]]:
+    found = {host: resource_refusals.refusals(domain, source, snapshot) for host, snapshot in there.items()}
+    return {host: refused for host, refused in found.items() if refused}
+
+
+def _of_guests(first: Refusal, guests: t.Sequence[str]) -> Refusal:
+    more = f"; likewise {listed(list(guests[1:]))}" if len(guests) > 1 else ""
+    return refusal(first["code"], first["reason"] + more, first["remedy"])
+
+
 def check_send_buffer(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> list[Finding]:
     """What a source's TCP send buffer adds to the downtime of every guest that leaves, where that is worth a word.
 
@@ -126,8 +162,15 @@ def _bandwidth(snapshot: Snapshot, connect: t.Mapping[str, t.Any]) -> float | No
 
 
 class _Use(t.NamedTuple):
-    source: str
+    """A mount that guests use, as the first of their hosts has it, and all these hosts."""
+
+    mount: t.Mapping[str, t.Any]
+    snapshot: Snapshot
     hosts: list[str]
+
+    @property
+    def source(self) -> str:
+        return str(self.mount.get("source"))
 
 
 def _shared_in_use(snapshots: Snapshots) -> dict[str, _Use]:
@@ -138,7 +181,7 @@ def _shared_in_use(snapshots: Snapshots) -> dict[str, _Use]:
             for disk in () if is_off(domain) else domain.get("disks") or []:
                 mount = _mount_of(str(disk.get("source") or ""), shared) if disk.get("shared") else None
                 if mount:
-                    use = used.setdefault(mount["path"], _Use(str(mount.get("source")), []))
+                    use = used.setdefault(mount["path"], _Use(mount, snapshot, []))
                     use.hosts.extend([host] if host not in use.hosts else [])
     return used
 
@@ -156,10 +199,19 @@ def _storage_trouble(path: str, used: _Use, snapshot: Snapshot) -> Refusal | Non
     if mount is None:
         what = f"{path} is not mounted on {host}, and guests of {where} use it"
         return refusal("storage", what, f"mount {used.source} on {path} of {host}")
-    if mount.get("source") != used.source:
-        what = f"{path} on {host} is {mount.get('source')}, but on {where} it is {used.source}"
-        return refusal("storage", what, f"mount {used.source} on {path} of {host}, if the two are not the same")
-    return None
+    is_same = shares.same(used.mount, used.snapshot, mount, snapshot)
+    if is_same:
+        return None
+    what = f"{path} on {host} is {mount.get('source')}, but on {where} it is {used.source}"
+    if is_same is None:
+        names = json.dumps([shares.server_of(used.mount), shares.server_of(mount)])
+        remedy = f"mount it by one name, or, if both are one server: kvmops_cluster_same_servers: [{names}]"
+        return refusal("storage", f"{what}, and nothing proves that it is the same", remedy)
+    if mount.get("source") == used.source:
+        return refusal(
+            "storage", f"{what} of another server", "mount it from an address that means the same everywhere"
+        )
+    return refusal("storage", what, f"mount {used.source} on {path} of {host}")
 
 
 def _no_postcopy(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> Refusal | None:

@@ -21,10 +21,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_
     interface_bytes_per_s,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import EMPTYING, Request
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.placement_rules import Rule, names_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_by_path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.working_set import WORKING_SET
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning.guest_selection import select
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_machine import own_uuids
 
 Arguments = t.Mapping[str, t.Any]
 
@@ -70,7 +73,7 @@ def constraints_of(
     if arguments["vcpu_ratio"] is not None and not _is_above_0(arguments["vcpu_ratio"]):
         raise PlanError("vcpu_ratio", f"vcpu_ratio is {arguments['vcpu_ratio']}", "give a number above 0")
     return Constraints(
-        snapshots,
+        shares.with_one_name(snapshots),
         run_intent,
         reserve_bytes=arguments["reserve_mib"] * MIB,
         vcpu_ratio=arguments["vcpu_ratio"],
@@ -79,7 +82,41 @@ def constraints_of(
         expected=load.used_cpus(snapshots),
         pressure=load.pressures(snapshots),
         may_downgrade=arguments["may_downgrade"],
+        rules=rules_of(arguments["placement_rules"], snapshots),
+        controller_uuids=own_uuids(),
     )
+
+
+def rules_of(stated: t.Any, snapshots: t.Mapping[str, Snapshot]) -> dict[str, list[Rule]]:
+    """On which hosts guests may run, by UUID of the guest.
+
+    Raises:
+        PlanError: a rule makes no sense, or names a host that nobody knows.
+    """
+    found: dict[str, list[Rule]] = {}
+    known = set[str]().union(*map(names_of, snapshots.values()))
+    for number, rule in enumerate(stated or ()):
+        option = f"placement_rules[{number}]"
+        words = set(rule) if isinstance(rule, t.Mapping) else set()
+        if "guests" not in words or not words & {"only_on", "not_on"} or words - {"guests", "only_on", "not_on"}:
+            raise PlanError(
+                "placement_rules",
+                f"{option} is {rule!r}",
+                "give guests (as for exclude), and only_on or not_on with names of hosts",
+            )
+        hosts = {key: _hosts(rule.get(key), f"{option}.{key}", known) for key in ("only_on", "not_on")}
+        for uuid in select(rule["guests"], snapshots, option=f"{option}.guests"):
+            whose = f"rule {number + 1} of placement_rules"
+            found.setdefault(uuid, []).append(Rule(hosts["only_on"], hosts["not_on"], whose, f"change {whose}"))
+    return found
+
+
+def _hosts(stated: t.Any, option: str, known: t.Collection[str]) -> frozenset[str]:
+    names = [stated] if isinstance(stated, str) else stated or []
+    unknown = [name for name in names if name not in known] if isinstance(names, (list, tuple)) else [stated]
+    if unknown:
+        raise PlanError("placement_rules", f"{option}: there is no host {unknown[0]!r}", "give names of the inventory")
+    return frozenset(names)
 
 
 def window_of(arguments: Arguments, snapshots: t.Mapping[str, Snapshot]) -> Window:

@@ -98,6 +98,44 @@ def connection(host: str, variables: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
     }
 
 
+def incoming(snapshot: t.Mapping[str, t.Any], address: str | None) -> dict[str, t.Any]:
+    """What paths to a host need to know of it: C(incoming) of its qemu.conf, and the C(mtu) of its interface.
+
+    >>> incoming({"links": [{"name": "eth1", "addresses": ["198.18.0.12/24"], "mtu": 9000}]}, "198.18.0.12")
+    {'incoming': {}, 'mtu': 9000}
+    """
+    links = [
+        link
+        for link in snapshot.get("links") or []
+        if address in [one.partition("/")[0] for one in link.get("addresses") or []]
+    ]
+    return {
+        "incoming": dict((snapshot.get("migration") or {}).get("incoming") or {}),
+        "mtu": links[0].get("mtu") if links else None,
+    }
+
+
+def same_servers(hostvars: HostVars, hosts: t.Iterable[str]) -> list[list[str]]:
+    """Names that the operator says mean one storage server each, from the inventory of all hosts.
+
+    Raises: AnsibleError when the inventory gives anything but lists of names.
+    """
+    found: list[list[str]] = []
+    for host in hosts:
+        stated = hostvars[host].get("kvmops_cluster_same_servers") or []
+        is_right = isinstance(stated, (list, tuple)) and all(
+            isinstance(names, (list, tuple)) and names and all(isinstance(name, str) for name in names)
+            for names in stated
+        )
+        if not is_right:
+            raise AnsibleError(
+                f"kvmops_cluster_same_servers of {host} is {stated!r}: give lists of names, one list for each server,"
+                " such as [[nas, nas.example.org, 10.0.9.1]]."
+            )
+        found.extend(names for names in map(list, stated) if names not in found)
+    return found
+
+
 def _bandwidth(host: str, stated: t.Any) -> float | None:
     if stated in (None, ""):
         return None

@@ -27,6 +27,7 @@ INVENTORY_VARIABLES = frozenset(
         "other_variables",
         "owner",
         "report_dir",
+        "same_servers",
         "state_dir",
         "uri",
     )

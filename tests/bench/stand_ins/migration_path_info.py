@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
 
-CHECKS = ("connect", "identity", "versions", "encryption", "ports", "mtu", "cpu")
+CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu", "mtu")
 OK = {"ok": True, "code": None, "reason": None, "remedy": None}
 
 

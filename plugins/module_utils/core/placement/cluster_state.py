@@ -68,6 +68,7 @@ class UnitFacts(t.NamedTuple):
         together: number of the keep-together group it is a part of, or None; other parts may be on other hosts.
         is_pinned: never moves.
         is_risky: its move may fail, or keep it down for too long (forecast ``marginal`` or ``never``).
+        goes_last: the cluster depends on it: it serves storage, or runs the controller.
     """
 
     guests: tuple[str, ...]
@@ -83,6 +84,7 @@ class UnitFacts(t.NamedTuple):
     together: int | None = None
     is_pinned: bool = False
     is_risky: bool = False
+    goes_last: bool = False
 
     @property
     def cost(self) -> float:

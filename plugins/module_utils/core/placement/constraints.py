@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.placement_rules import Rule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import PathRefusals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 
@@ -49,6 +50,8 @@ class Constraints(t.NamedTuple):
         expected: what is known of moving each guest, by UUID.
         pressure: share of time for which something waits for a CPU, by host (PSI).
         may_downgrade: guests may go to hosts with an older QEMU.
+        rules: on which hosts guests may run, beside what their metadata says, by UUID.
+        controller_uuids: what the machine that runs the controller says that its UUID is.
         refused_guests: guests that no way of moving can serve as they are meant to be, with the refusals, by UUID.
         appraise: forecasts each step; None: nothing is forecast.
     """
@@ -62,5 +65,7 @@ class Constraints(t.NamedTuple):
     expected: t.Mapping[str, Expected] = {}
     pressure: t.Mapping[str, float] = {}
     may_downgrade: bool = False
+    rules: t.Mapping[str, t.Sequence[Rule]] = NOTHING
+    controller_uuids: t.Collection[str] = ()
     refused_guests: t.Mapping[str, t.Sequence[Refusal]] = NOTHING
     appraise: Appraise | None = None

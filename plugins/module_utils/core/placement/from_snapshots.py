@@ -34,10 +34,19 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.cons
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.identity_clashes import (
     clashes,
+    fixed_numbers,
     same_machines,
     shared_names,
+    shared_numbers,
+    taken_numbers,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import infrastructure
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.placement_rules import (
+    Rule,
+    names_of,
+    rule_of,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.equivalence import EquivalenceClasses
 
@@ -60,6 +69,9 @@ class NumberedCluster:
         self.units: dict[str, int] = {}
         self._groups: dict[tuple[str, str], int] = {}
         self._shared_names = shared_names(constraints.snapshots)
+        self._shared_numbers = shared_numbers(constraints.snapshots)
+        self.serving = infrastructure.serving_guests(constraints.snapshots)
+        self.controllers = infrastructure.controllers(constraints.snapshots, constraints.controller_uuids)
         self._together: dict[str, int] = {}
         self._several: dict[tuple[int, ...], int] = {}
         self._of_host: dict[tuple[int, int], list[Refusal]] = {}
@@ -100,6 +112,8 @@ class NumberedCluster:
         groups = {("group", str(group)) for group in (group_of(domain, "apart") for domain in members) if group}
         # A host has a name but once, whatever else is there when the guest comes.
         groups |= {("name", domain["name"]) for domain in members if domain["name"] in self._shared_names}
+        if self._shared_numbers:
+            groups |= {number for domain in members for number in self._shared_numbers & fixed_numbers(domain)}
         together = group_of(members[0], "together")
         guest_class = {self.classes.guest_class(domain, intent) for domain, intent in zip(members, merged)}
         pages: dict[int, int] = {}
@@ -124,6 +138,7 @@ class NumberedCluster:
             is_pinned=bool(self._contradiction(members))
             or any(self._against_leaving(domain, host) for domain in members),
             is_risky=any(one.is_risky for one in expected),
+            goes_last=any(domain["uuid"] in self.serving or domain["uuid"] in self.controllers for domain in members),
         )
 
     def _guest_class(self, classes: list[int]) -> int:
@@ -249,14 +264,31 @@ class NumberedCluster:
             for source, destination, uuid in paths
             if uuid in self.units and destination in hosts
         }
+        snapshots = self.constraints.snapshots
+        clashing = clashes(self.names, snapshots, self.domains) | taken_numbers(self.names, snapshots, self.domains)
         return Compatibility(
             row,
-            barred_paths=by_path | same_machines(self.names, self.constraints.snapshots),
-            barred_guests=by_guest
-            | clashes(self.names, self.constraints.snapshots, self.domains)
-            | self._without_pages(),
+            barred_paths=by_path | same_machines(self.names, snapshots),
+            barred_guests=by_guest | clashing | self._ruled_out() | self._without_pages(),
             may_downgrade=self.constraints.may_downgrade,
         )
+
+    def rules(self, domain: Domain) -> list[Rule]:
+        """Return what is said of the hosts for this guest: by the run, and by its metadata."""
+        own = rule_of(domain)
+        return [*self.constraints.rules.get(domain["uuid"], ()), *([own] if own else [])]
+
+    def _ruled_out(self) -> set[tuple[int, int]]:
+        """Return (unit, host) where the operator does not want a guest of the unit."""
+        names = [names_of(self.constraints.snapshots[name]) for name in self.names]
+        return {
+            (unit, host)
+            for unit, members in enumerate(self.domains)
+            for domain in members
+            for rule in self.rules(domain)
+            for host in range(len(names))
+            if rule.forbids(names[host])
+        }
 
     def _without_pages(self) -> set[tuple[int, int]]:
         """Return (unit, host) where NUMA cells of the host can never have the huge pages that a guest is bound to."""

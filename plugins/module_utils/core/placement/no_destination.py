@@ -14,6 +14,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.clus
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Evacuation
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import resource_refusals
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.placement_rules import refusal_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, memory_demand
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.path_refusals import refusals_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
@@ -79,21 +81,47 @@ def _cause(state: State, unit: int, host: int) -> str:
 def _refusals_of(
     numbered: NumberedCluster, state: State, unit: int, member: int, cause: str, hosts: t.Sequence[int]
 ) -> list[Refusal]:
-    host = max(hosts, key=lambda one: (state.free[one], -one))
-    name, domain = numbered.names[host], numbered.domains[unit][member]
-    others = [numbered.names[one] for one in hosts if one != host]
-    more = f"; likewise for {listed(others)}" if others else ""
     if cause in ("closed", "kind"):
-        source = numbered.constraints.snapshots[numbered.names[numbered.cluster.units[unit].host]]
-        there = numbered.constraints.snapshots[name]
-        found = compatibility.destination_refusals(domain, source, there, numbered.intents[unit][member])
-        found = found or refusals_for(numbered.constraints.paths, source["host"], name, domain["uuid"])
-        found = found or memory_demand.cell_refusals(name, memory_demand.free_memory(there), domain)
-        companions = [one["name"] for one in numbered.domains[unit] if one is not domain]
-        found = found or [_not_said(name, domain["name"], companions)]
-        return [refusal(one["code"], one["reason"] + more, one["remedy"]) for one in found]
+        return _against_hosts(numbered, state, unit, member, hosts)
+    host = max(hosts, key=lambda one: (state.free[one], -one))
     code, reason, remedy = _shortage(numbered, state, unit, cause, host)
-    return [refusal(code, reason + more, remedy)]
+    return [refusal(code, reason + _likewise(numbered, hosts, host), remedy)]
+
+
+def _against_hosts(
+    numbered: NumberedCluster, state: State, unit: int, member: int, hosts: t.Sequence[int]
+) -> list[Refusal]:
+    """Return what hosts have against the guest: once for all hosts that have the same against it."""
+    alike: dict[tuple[t.Any, ...], list[int]] = {}
+    told: dict[int, list[Refusal]] = {}
+    for host in sorted(hosts, key=lambda one: (-state.free[one], one)):
+        name = numbered.names[host]
+        told[host] = _against_host(numbered, unit, member, name)
+        key = tuple((one["code"], one["remedy"].replace(name, "")) for one in told[host])
+        alike.setdefault(key, []).append(host)
+    return [
+        refusal(one["code"], one["reason"] + _likewise(numbered, group, group[0]), one["remedy"])
+        for group in alike.values()
+        for one in told[group[0]]
+    ]
+
+
+def _against_host(numbered: NumberedCluster, unit: int, member: int, name: str) -> list[Refusal]:
+    domain = numbered.domains[unit][member]
+    source = numbered.constraints.snapshots[numbered.names[numbered.cluster.units[unit].host]]
+    there = numbered.constraints.snapshots[name]
+    found = compatibility.destination_refusals(domain, source, there, numbered.intents[unit][member])
+    rules = numbered.constraints.rules.get(domain["uuid"], ())
+    found += [one for one in (refusal_of(domain, there, rule) for rule in rules) if one]
+    found = found or refusals_for(numbered.constraints.paths, source["host"], name, domain["uuid"])
+    found = found or memory_demand.cell_refusals(name, memory_demand.free_memory(there), domain)
+    companions = [one["name"] for one in numbered.domains[unit] if one is not domain]
+    return found or [_not_said(name, domain["name"], companions)]
+
+
+def _likewise(numbered: NumberedCluster, hosts: t.Sequence[int], host: int) -> str:
+    others = [numbered.names[one] for one in hosts if one != host]
+    return f"; likewise for {listed(others)}" if others else ""
 
 
 def _not_said(host: str, guest: str, companions: t.Sequence[str]) -> Refusal:
@@ -165,7 +193,7 @@ def _shortage(numbered: NumberedCluster, state: State, unit: int, cause: str, ho
 
 
 def _apart(numbered: NumberedCluster, state: State, unit: int, host: int) -> tuple[str, str, str]:
-    """Return the refusal of a keep-apart group, or of a name that several guests have."""
+    """Return the refusal of a keep-apart group, or of a name or a fixed number that several guests have."""
     name, guest = numbered.names[host], numbered.cluster.name_of(unit)
     company = [one for other in state.on[host] if other != unit for one in numbered.domains[other]]
     groups = {group_of(domain, "apart") for domain in company}
@@ -180,6 +208,11 @@ def _apart(numbered: NumberedCluster, state: State, unit: int, host: int) -> tup
                 ),
                 f"add a host that runs no guest of group {group}, or take {guest} out of that group",
             )
+    for domain in numbered.domains[unit]:
+        for other in company:
+            taken = resource_refusals.taken(domain, other, name, at_any_address=True)
+            if taken:
+                return taken[0]["code"], taken[0]["reason"], taken[0]["remedy"]
     namesake = next(one for one in company if any(one["name"] == own["name"] for own in numbered.domains[unit]))
     return (
         "name_clash",

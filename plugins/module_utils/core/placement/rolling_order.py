@@ -130,7 +130,7 @@ def _in_order(state: State, places: t.Mapping[int, int], open_to: t.Sequence[boo
     """Order the moves. The state is updated."""
     opened, units = state.is_open, state.cluster.units
     state.is_open = list(open_to)
-    ordered = order(state, places, lambda unit: (units[unit].cost, unit))
+    ordered = order(state, places, lambda unit: (units[unit].goes_last, units[unit].cost, unit))
     state.is_open = opened
     return ordered.moves
 

@@ -79,11 +79,15 @@ ANY_TIME = Window()
 
 
 def steps_of(made: NumberedCluster, moves: t.Sequence[Move], why: t.Callable[[Move], str]) -> list[Step]:
-    """Return a step for each guest of each move, in order. ``after`` has the steps that it waits for."""
+    """Return a step for each guest of each move, in order. ``after`` has the steps that it waits for.
+
+    A guest that goes last waits for all steps before its own.
+    """
     steps: list[Step] = []
     ids: list[list[str]] = []
     for move in moves:
-        after = [one for other in move.after for one in ids[other]]
+        goes_last = made.cluster.units[move.unit].goes_last
+        after = [one for other in (range(len(ids)) if goes_last else move.after) for one in ids[other]]
         own = []
         source, destination = made.names[move.source], made.names[move.destination]
         for domain, intent in zip(made.domains[move.unit], made.intents[move.unit]):

@@ -111,12 +111,13 @@ def ordered_moves(
     last, if there is free memory then.
 
     Others move first, while there is free memory; then guests whose move may fail, so that a drain fails early; then
-    the shortest moves, so that the host is relieved early (SPT, Smith 1956).
+    the shortest moves, so that the host is relieved early (SPT, Smith 1956). Guests on which the cluster depends go
+    last.
     """
     units, must = numbered.cluster.units, set(movers)
 
-    def rank(unit: int) -> tuple[bool, bool, float, int]:
-        return unit in must, not units[unit].is_risky, units[unit].cost, unit
+    def rank(unit: int) -> tuple[bool, bool, bool, float, int]:
+        return units[unit].goes_last, unit in must, not units[unit].is_risky, units[unit].cost, unit
 
     stuck: list[int] = []
     tries = found.tries

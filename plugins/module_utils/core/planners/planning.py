@@ -13,6 +13,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import ANY_TIME, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.infrastructure_remarks import (
+    infrastructure_remarks,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.input_checks import (
     check_destinations,
     check_duplicates,
@@ -29,6 +32,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.waves
 
 
 def make(
+    request: Request, constraints: Constraints, *, window: Window = ANY_TIME, solver: Solver | None = None
+) -> PlanningResult:
+    """Plan for one goal, and say what of it the cluster itself depends on.
+
+    The arguments and errors are those of ``plan_goal``.
+    """
+    made = plan_goal(request, constraints, window=window, solver=solver)
+    remarks = infrastructure_remarks(request, constraints, made.planned.placement)
+    return made._replace(planned=made.planned._replace(remarks=[*made.planned.remarks, *remarks]))
+
+
+def plan_goal(
     request: Request, constraints: Constraints, *, window: Window = ANY_TIME, solver: Solver | None = None
 ) -> PlanningResult:
     """Plan for one goal.

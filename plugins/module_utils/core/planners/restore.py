@@ -110,7 +110,7 @@ def _ordered(numbered: NumberedCluster, places: t.Mapping[int, int]) -> Ordered:
     """Order the moves, the shortest first, without units that find no free memory in any order."""
     units = numbered.cluster.units
     while True:
-        ordered = order(State(numbered.cluster), places, lambda unit: (units[unit].cost, unit))
+        ordered = order(State(numbered.cluster), places, lambda unit: (units[unit].goes_last, units[unit].cost, unit))
         if not ordered.left:
             return ordered
         places = {unit: host for unit, host in places.items() if unit not in ordered.left}

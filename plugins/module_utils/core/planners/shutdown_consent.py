@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     plain_state,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import infrastructure
 
 
 class Consent(t.NamedTuple):
@@ -29,29 +30,45 @@ class Consent(t.NamedTuple):
 
 
 def consented(
-    stays: t.Iterable[Stay], snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]
+    stays: t.Iterable[Stay],
+    snapshots: t.Mapping[str, Snapshot],
+    run_intent: t.Mapping[str, t.Any],
+    controller_uuids: t.Collection[str] = (),
 ) -> Consent:
     """Sort guests that cannot leave their host.
 
     A guest may be shut down if its intent says so (``allow_shutdown``), if it can be expected to heed the request, and
-    if its host still knows it afterwards.
+    if its host still knows it afterwards. A guest that serves the cluster's storage, or runs the controller, must say
+    so itself.
 
     Args:
         stays: of a plan that is to empty hosts.
         snapshots: all hosts.
         run_intent: what the run states; a run that says no to ``allow_shutdown`` says it for all.
+        controller_uuids: what the machine that runs the controller says that its UUID is.
     """
+    serving = infrastructure.serving_guests(snapshots)
+    running = infrastructure.controllers(snapshots, controller_uuids)
     domains = {domain["uuid"]: domain for snapshot in snapshots.values() for domain in snapshot.get("domains") or []}
     stop: list[Guest] = []
     blocked: list[Stay] = []
     for stay in stays:
-        why = _against(stay, domains.get(stay["guest"]["uuid"]), run_intent)
+        domain = domains.get(stay["guest"]["uuid"])
+        why = _against(stay, domain, run_intent)
+        if why is None and domain and (domain["uuid"] in serving or domain["uuid"] in running):
+            why = _not_named(domain, serving.get(domain["uuid"]))
         if why is None:
             stop.append(stay["guest"])
         else:
             told = [refused for refused in stay["refusals"] if refused != why]
             blocked.append({**stay, "refusals": [*told, why]})
     return Consent(stop, blocked)
+
+
+def _not_named(domain: Domain, service: infrastructure.Service | None) -> Refusal | None:
+    """Why a guest that the cluster depends on is not shut down: its own intent does not permit it."""
+    own = intents.stated(metadata_of(domain).get("intent"), whose=f"guest {domain['name']}")
+    return None if own.get("allow_shutdown") else infrastructure.no_shutdown(domain["name"], service)
 
 
 def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any]) -> Refusal | None:

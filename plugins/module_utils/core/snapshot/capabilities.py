@@ -63,6 +63,18 @@ def cells(capabilities: ET.Element) -> list[dict[str, t.Any]]:
     return result
 
 
+def cpu_numbers(capabilities: ET.Element) -> frozenset[int]:
+    """The numbers of the CPUs that are online; empty if they are not told."""
+    numbers = (element.get("id") or "" for element in capabilities.iterfind("host/topology/cells/cell/cpus/cpu"))
+    return frozenset(int(number) for number in numbers if number.isdigit())
+
+
+def security_models(capabilities: ET.Element) -> list[str] | None:
+    """The security drivers whose labels guests can have; None if none is told."""
+    found = {model.text for model in capabilities.iterfind("host/secmodel/model") if model.text}
+    return sorted(found) or None
+
+
 def transports(capabilities: ET.Element) -> list[str]:
     found = capabilities.findall("host/migration_features/uri_transports/uri_transport")
     return [element.text for element in found if element.text]

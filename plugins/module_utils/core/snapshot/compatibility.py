@@ -4,13 +4,13 @@
 
 """Decide whether a guest can go from one host to another, from two snapshots.
 
-Some answers only the destination has: all CPU features, free ports, the name of a bridge. They are asked over the path,
-not here. A value that a host could not tell (null) is no reason to refuse: libvirt checks again before it moves
-anything.
+Some answers only the destination has: all CPU features, free ports. They are asked over the path, not here. A value
+that a host could not tell (null) is no reason to refuse: libvirt checks again before it moves anything.
 """
 
 from __future__ import annotations
 
+import json
 import shlex
 import typing as t
 
@@ -23,6 +23,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_open,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import (
+    placement_rules,
+    resource_refusals,
+    shares,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     copied_disks,
     evacuability,
@@ -63,6 +68,8 @@ def destination_refusals(domain: Domain, source: Snapshot, destination: Snapshot
         _machine(domain, source, destination) or _cpu(domain, source, destination),
     ]
     found.extend(_disk(domain, disk, source, destination, intent) for disk in domain.get("disks") or [])
+    found.extend(resource_refusals.refusals(domain, source, destination))
+    found.append(placement_rules.refusal_of(domain, destination, placement_rules.rule_of(domain)))
     return [refused for refused in found if refused]
 
 
@@ -244,26 +251,39 @@ def _disk(
 def _not_mounted(disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot) -> Refusal | None:
     """A file on a shared file system that the destination has not mounted at the same place."""
     path = str(disk["source"])
-    here = _mount_of(path, source)
+    here = shares.mount_of(path, source.get("mounts") or ())
     if disk.get("type") != "file" or here is None or destination.get("mounts") is None:
         return None
-    there = _mount_of(path, destination)
-    if there is not None and there.get("source") == here.get("source"):
+    there = shares.mount_of(path, destination["mounts"])
+    is_same = shares.same(here, source, there, destination) if there else False
+    if is_same:
         return None
-    instead = f" ({there['source']} is mounted there)" if there and there.get("path") == here.get("path") else ""
+    host, what = destination["host"], f"disk {disk['target']} ({path}) is on {here['source']}"
+    if there is not None and there.get("path") == here.get("path"):
+        if is_same is None:
+            return _perhaps_another_server(what, here, there, host)
+        if shares.is_local(here, source):
+            what = f"{what} of {source['host']} itself"
+        return refusal(
+            "storage_unreachable",
+            f"{what}, which {host} has not mounted at {here['path']} ({there['source']} is mounted there)",
+            f"mount it at {here['path']} on {host} by a name or address of its server that means the same on both hosts"
+            if there["source"] == here["source"]
+            else f"mount {here['source']} at {here['path']} on {host}",
+        )
     return refusal(
         "storage_unreachable",
-        f"disk {disk['target']} ({path}) is on {here['source']}, which {destination['host']} has not mounted at "
-        f"{here['path']}{instead}",
-        f"mount {here['source']} at {here['path']} on {destination['host']}",
+        f"{what}, which {host} has not mounted at {here['path']}",
+        f"mount {here['source']} at {here['path']} on {host}",
     )
 
 
-def _mount_of(path: str, snapshot: Snapshot) -> t.Mapping[str, t.Any] | None:
-    """The mount a path lies on: the deepest of those above it."""
-    above = [
-        mount
-        for mount in snapshot.get("mounts") or []
-        if path == mount["path"] or path.startswith(mount["path"].rstrip("/") + "/")
-    ]
-    return max(above, key=lambda mount: len(mount["path"]), default=None)
+def _perhaps_another_server(what: str, here: t.Mapping[str, t.Any], there: t.Mapping[str, t.Any], host: str) -> Refusal:
+    servers = [shares.server_of(here), shares.server_of(there)]
+    return refusal(
+        "storage_unreachable",
+        f"{what}, and {host} has mounted {there['source']} at {here['path']}: nothing proves that {servers[0]} and "
+        f"{servers[1]} are one server",
+        f"mount it by the same name on both hosts; or, if they are one server, say so in the inventory: "
+        f"kvmops_cluster_same_servers: [{json.dumps(servers)}]",
+    )

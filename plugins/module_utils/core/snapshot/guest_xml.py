@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import memory_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import requirements
 
 #: For each type of disk: the attribute of <source> that says where it is.
 _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
@@ -63,6 +64,7 @@ def describe(root: ET.Element, *, pages: memory_xml.Pages = memory_xml.USUAL_PAG
         "interfaces": [interface(element) for element in root.findall("devices/interface")],
         "tpm": root.find("devices/tpm/backend[@type='emulator']") is not None,
         "metadata": metadata(root),
+        "requires": requirements(root),
     }
 
 

@@ -95,7 +95,7 @@ PSEUDO_PATHS = ("/proc", "/sys", "/dev", "/run")
 LIBVIRT_SHARED_FILESYSTEMS = (10, 10, 0)
 
 #: libvirt takes the ports of migrations from this range, lowest first (migration_port_min and _max in qemu.conf).
-FIRST_PORT, LAST_PORT = 49152, 49215
+FIRST_PORT, LAST_PORT = PORTS = (49152, 49215)
 
 Setting = t.Union[str, int, list[str]]
 

@@ -9,23 +9,34 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT, Domain
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import (
+    Requirement,
+    is_floating,
+    requirements,
+    requirements_of,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state, resources
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
 
 _KIB = 1024
 
 
-def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
+def snapshot(
+    connection: t.Any, host: str, guest: Domain | None = None, source: t.Any | None = None
+) -> dict[str, t.Any]:
     """The part of a host's snapshot that its libvirtd tells other hosts. What only its own files say is null.
 
     Args:
         connection: to the destination's libvirtd; read-only is enough.
         host: the destination's name.
+        guest: the one that is to go there. Of C(resources), only what it names is looked for.
+        source: a connection to the libvirtd of the guest's own host; needed with C(guest).
     """
     described = capabilities.parse(connection.getCapabilities())
     return {
@@ -41,7 +52,7 @@ def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
             "kernel": None,
         },
         "capacity": {
-            "cpus": None,
+            "cpus": connection.getInfo()[2],
             "memory_bytes": None,
             "available_bytes": _available(connection),
             "cells": _cells(connection, described),
@@ -53,7 +64,8 @@ def snapshot(connection: t.Any, host: str) -> dict[str, t.Any]:
         "mounts": None,
         "sysctls": None,
         "maintenance": _maintenance(connection),
-        "domains": _domains(connection),
+        "resources": resources.of_remote_host(connection, described, guest, source) if guest else None,
+        "domains": _domains(connection, _has_fixed_numbers(guest)),
     }
 
 
@@ -114,11 +126,20 @@ def _maintenance(connection: t.Any) -> dict[str, t.Any]:
         return {**maintenance.ACTIVE, "state": "cordoned", "reason": str(error)}
 
 
-def _domains(connection: t.Any) -> list[dict[str, t.Any]]:
-    """Names, states and memory of its guests: enough to find duplicates and the memory that is promised."""
+def _has_fixed_numbers(guest: Domain | None) -> bool:
+    """Whether another guest may have a port or a CID that this one must have."""
+    found = requirements_of(guest) if guest else ()
+    return any(is_floating(one) and one.get("fixed") for one in found)
+
+
+def _domains(connection: t.Any, with_numbers: bool) -> list[dict[str, t.Any]]:
+    """Names, states and memory of its guests: enough to find duplicates and the memory that is promised; with the
+    ports and CIDs that they have, if that is asked for.
+    """
     libvirt = virt.libvirt
     groups = libvirt.VIR_DOMAIN_STATS_STATE | libvirt.VIR_DOMAIN_STATS_BALLOON
     found = []
+    numbers = _numbers(connection) if with_numbers else {}
     for domain, statistics in connection.getAllDomainStats(groups, libvirt.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
         state, reason = statistics.get("state.state"), statistics.get("state.reason")
         found.append(
@@ -129,9 +150,21 @@ def _domains(connection: t.Any) -> list[dict[str, t.Any]]:
                 "state_reason": None if state is None or reason is None else reason_word(state, reason),
                 "memory_bytes": int(statistics.get("balloon.maximum", 0)) * _KIB,
                 "balloon": {"rss_bytes": _bytes(statistics.get("balloon.rss"))},
+                "requires": numbers.get(domain.UUIDString(), []),
             }
         )
     return found
+
+
+def _numbers(connection: t.Any) -> dict[str, list[Requirement]]:
+    """Ports of displays and CIDs of the guests that run there, by UUID."""
+    domains = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    answers = each(domains, lambda domain: domain.XMLDesc(0))
+    return {
+        domain.UUIDString(): list(filter(is_floating, requirements(guest_xml.parse(xml))))
+        for domain, xml in zip(domains, answers)
+        if isinstance(xml, str)
+    }
 
 
 def _bytes(kib: int | None) -> int | None:

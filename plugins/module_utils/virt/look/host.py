@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.mem
     Pages,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     capabilities,
     host_files,
@@ -33,6 +35,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
     certificates,
     domains,
     pacemaker,
+    resources,
     storage_pools,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used
@@ -70,6 +73,7 @@ def snapshot(
     only: str | None = None,
     root: Path = Path("/"),
     cpu_sample_s: float = 0,
+    files: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """What this host is and runs.
 
@@ -79,8 +83,10 @@ def snapshot(
         root: where the host's files are looked up; tests have their own.
         only: the UUID of the one guest to look at; by default all.
         cpu_sample_s: for how long to watch how many CPUs each guest uses; 0: not at all.
+        files: paths of files that guests of other hosts name, to tell whether this host has them.
     """
     host = _Host(connection, root)
+    guests = host.domains(only)
     used = cpus_used(connection, cpu_sample_s) if cpu_sample_s > 0 else {}
     return {
         "schema": SNAPSHOT,
@@ -94,10 +100,11 @@ def snapshot(
         "cpu": capabilities.cpu(host.capabilities),
         "migration": host.migration(),
         "links": host.links(),
-        "mounts": [dict(mount) for mount in host.mounts],
+        "mounts": host.shown_mounts(),
         "sysctls": host.sysctls,
         "maintenance": cordon.for_snapshot(connection, state_dir),
-        "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in host.domains(only)],
+        "resources": host.resources(guests, files),
+        "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in guests],
         # A move asks for its guest, again and again.
         "storage_pools": None if only else host.storage_pools(),
         "left_copies": [] if only else _left_copies(state_dir),
@@ -213,6 +220,7 @@ class _Host:
         return {
             "live": capabilities.live(self.capabilities),
             "transports": capabilities.transports(self.capabilities),
+            "incoming": self._incoming(),
             "postcopy": dict(postcopy),
             "postcopy_recover": dict(known_bugs.postcopy_recover(self._libvirt, postcopy)),
             "parallel": dict(known_bugs.parallel(self._libvirt, self._qemu)),
@@ -220,6 +228,16 @@ class _Host:
             "compression": known_bugs.compression(self._libvirt, self._qemu),
             "known_bugs": [dict(bug) for bug in known_bugs.bugs(self._libvirt, self._qemu, kvm=kvm)],
         }
+
+    def _incoming(self) -> dict[str, t.Any]:
+        """What qemu.conf says of guests that come in: the name that libvirt gives to sources, where QEMU listens, and
+        on which ports.
+        """
+        words = {key: self._settings.get(f"migration_{key}") for key in ("host", "address", "port_min", "port_max")}
+        ports = [words["port_min"], words["port_max"]]
+        first, last = (port if isinstance(port, int) else usual for port, usual in zip(ports, host_files.PORTS))
+        host, listen = (word if isinstance(word, str) and word else None for word in (words["host"], words["address"]))
+        return {"host": host, "listen": listen, "first_port": first, "last_port": last}
 
     def domains(self, only: str | None) -> list[dict[str, t.Any]]:
         storage = Storage(self._connection, self.mounts, self._root / "sys")
@@ -242,10 +260,27 @@ class _Host:
         except virt.libvirt.libvirtError:
             return None
 
+    @functools.cached_property
+    def interfaces(self) -> list[dict[str, t.Any]]:
+        """All network interfaces, as iproute2 tells them."""
+        return _links()
+
+    def resources(self, guests: list[dict[str, t.Any]], files: t.Sequence[str]) -> dict[str, t.Any]:
+        """What the host has of the things that guests name."""
+        return resources.of_this_host(
+            self._connection,
+            self.capabilities,
+            interfaces=self.interfaces,
+            guests=guests,
+            mounts=self.mounts,
+            files=files,
+            root=self._root,
+        )
+
     def links(self) -> list[dict[str, t.Any]]:
         """The network interfaces that have an address or are real devices, without those of guests."""
         result = []
-        for link in _links():
+        for link in self.interfaces:
             name = link.get("ifname", "")
             addresses = [
                 f"{address['local']}/{address['prefixlen']}"
@@ -263,9 +298,15 @@ class _Host:
                     "addresses": addresses,
                     "speed_mbit": int(speed) if speed and speed.isdigit() else None,
                     "up": link.get("operstate") == "UP",
+                    "mtu": link.get("mtu"),
                 }
             )
         return result
+
+    def shown_mounts(self) -> list[dict[str, t.Any]]:
+        """The mounts, with what tells on which server each share is."""
+        texts = (self._text("proc/self/mountinfo") or "", self._text("proc/fs/nfsfs/volumes") or "")
+        return shares.with_servers(self.mounts, *texts)
 
     def _qemu_user(self) -> str | None:
         """The user that QEMU runs as."""

@@ -68,7 +68,7 @@ class Preconditions:
         local = host.snapshot(here, name=source.host, state_dir=pathlib.Path(self._settings.state_dir), only=uuid)
         # Without the guest, which was there a moment ago, the caller's next call says that it is gone.
         guest = next(iter(local["domains"]), None)
-        remote = destination.snapshot(there, target.host)
+        remote = destination.snapshot(there, target.host, guest, here)
         intent = intents.normalise(step["intent"])
         if guest is None:
             return Answers(local, remote, {}, intent, [_vanished(step)])

@@ -11,7 +11,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 
 #: The checks of a path, in the order in which they are shown.
-CHECKS = ("connect", "identity", "versions", "encryption", "ports", "mtu", "cpu")
+CHECKS = ("connect", "identity", "versions", "encryption", "ports", "cpu", "mtu")
 
 Version = tuple[int, ...]
 

@@ -49,9 +49,9 @@ def checks_of_path(
     # Checks without a connection come first: they are reported even if the connection hangs.
     yield {"check": check_encryption(request, destination, root)}
     known = known_target(destination)
-    highest_port = check_ports(request.source, destination, known, busy=True) if known else None
-    if highest_port:
-        yield {"check": highest_port}
+    ports = check_ports(request.source, destination, known, busy=True) if known else None
+    if ports:
+        yield {"check": ports}
     read_only = request.read_only or not source.guests
     started = time.monotonic()
     try:
@@ -60,10 +60,12 @@ def checks_of_path(
             yield {"check": check_identity(source, destination, connection)}
             yield {"check": check_versions(request.source, source, destination, connection)}
             target = told_target(destination, connection)
-            if highest_port is None or highest_port["ok"]:
-                yield {"check": check_ports(request.source, destination, target, busy=_is_busy(connection))}
+            if ports is None or ports["ok"]:
+                ports = check_ports(request.source, destination, target, busy=_is_busy(connection))
+                yield {"check": ports}
             yield check_guest_cpus(source, destination, connection, read_only=request.read_only)
-        yield {"check": check_mtu(request.source, destination, target)}
+        if ports["ok"]:
+            yield {"check": check_mtu(request.source, destination, target)}
     except VirtError as error:
         yield {"check": failed("connect", error.refusal)}
     except virt.libvirt.libvirtError as error:

@@ -27,6 +27,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     path,
     plan_document,
     record,
+    resources,
     snapshot,
     step_result,
     working_set,
@@ -96,8 +97,58 @@ def test_a_view_names_who_is_open_and_who_is_absent(run):
         "name": "h1",
         "uri": "qemu+ssh://root@h1/system",
         "migration_address": "198.18.0.11",
+        "incoming": {},
+        "mtu": None,
     }
     assert shown == ["WARNING h3 is left out and gets no guests: it cannot be reached: no route to host"]
+
+
+def test_a_view_says_which_files_must_still_be_looked_for(run):
+    kernel = {"kind": "file", "name": "/srv/vmlinuz-6", "what": "kernel"}
+    seen = {
+        "h1": {"seen": {"snapshot": snapshot("h1", domain("web1", requires=[kernel]), resources=resources())}},
+        "h2": {"seen": {"snapshot": snapshot("h2", resources=resources())}},
+        # A snapshot of an older release cannot be asked.
+        "h3": {"seen": {"snapshot": snapshot("h3")}},
+    }
+    result, _shown = run(cluster_view, seen, snapshots_from="seen")
+    assert result["files"] == ["/srv/vmlinuz-6", "/usr/bin/qemu-system-x86_64"]
+    assert result["unasked"] == ["h1", "h2"]
+
+    again = {"files": {"/srv/vmlinuz-6": True}}
+    asked = {host: {"seen": {"snapshot": snapshot(host, resources=resources(**again))}} for host in ("h1", "h2")}
+    result, _shown = run(
+        cluster_view, {**asked, "h3": {"seen": {"skipped": True}}}, snapshots_from="seen", before=result
+    )
+    assert (list(result["snapshots"]), result["unasked"]) == (["h1", "h2", "h3"], [])
+
+
+def test_a_host_that_does_not_answer_a_second_time_is_as_it_was(run):
+    before, _shown = run(cluster_view, SEEN, snapshots_from="seen")
+    silent = {host: {"seen": {"unreachable": True, "msg": "gone"}} for host in ("h1", "h2")}
+    result, shown = run(
+        cluster_view, {**silent, "h3": {"seen": {"skipped": True}}}, snapshots_from="seen", before=before
+    )
+    assert list(result["snapshots"]) == ["h1", "h2"]
+    assert [one["host"] for one in result["absent"]] == ["h3"]
+    assert len(shown) == 1
+
+
+def test_a_view_knows_which_names_are_one_server(run):
+    mount = {"path": "/shared", "type": "nfs4", "source": "nas:/guests", "shared": True}
+    seen = {
+        "h1": {"seen": {"snapshot": snapshot("h1", mounts=[mount])}},
+        "h2": {
+            "seen": {"snapshot": snapshot("h2", mounts=[{**mount, "source": "10.0.9.1:/guests"}])},
+            "kvmops_cluster_same_servers": [["nas", "10.0.9.1"]],
+        },
+    }
+    result, _shown = run(cluster_view, seen, snapshots_from="seen")
+    assert [result["snapshots"][host]["mounts"][0]["server"] for host in seen] == ["nas", "nas"]
+
+    seen["h1"]["kvmops_cluster_same_servers"] = ["nas", "10.0.9.1"]
+    with pytest.raises(AnsibleError, match=r"kvmops_cluster_same_servers of h1 is .*: give lists of names"):
+        run(cluster_view, seen, snapshots_from="seen")
 
 
 def test_a_host_that_is_needed_must_be_there(run):

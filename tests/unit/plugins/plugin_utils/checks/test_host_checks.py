@@ -9,10 +9,18 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import (
     check_clocks,
     check_host,
+    check_requirements,
     check_send_buffer,
     check_storage,
 )
-from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, disk, domain, record, snapshot
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    cluster,
+    disk,
+    domain,
+    record,
+    resources,
+    snapshot,
+)
 
 ENCRYPTED = {"encryption": "required", "allow_postcopy": False}
 
@@ -100,7 +108,9 @@ def test_another_storage_under_the_same_path_is_seen():
 
     [finding] = check_storage(seen, seen)
 
-    assert finding["refusal"]["reason"] == "/shared on h2 is old-nas:/guests, but on h1 it is nas:/guests"
+    assert finding["refusal"]["reason"] == (
+        "/shared on h2 is old-nas:/guests, but on h1 it is nas:/guests, and nothing proves that it is the same"
+    )
 
 
 @pytest.mark.parametrize("guest", [user(shared=False), {**user(), "state": "shutoff"}, domain("net", disks=[])])
@@ -108,6 +118,28 @@ def test_storage_that_no_running_guest_shares_does_not_matter(guest):
     seen = cluster(snapshot("h1", guest), snapshot("h2", mounts=[]))
 
     assert check_storage(seen, seen) == []
+
+
+def on_bridge(name):
+    return domain(name, requires=[{"kind": "bridge", "name": "br-dmz"}])
+
+
+def test_what_guests_name_and_one_destination_lacks_is_worth_a_note():
+    has = resources(links=["br-dmz"], bridges=["br-dmz"])
+    guests = [on_bridge("web1"), on_bridge("web2"), domain("off", state="shutoff", requires=on_bridge("x")["requires"])]
+    seen = cluster(snapshot("h1", *guests), snapshot("h2", resources=resources()), snapshot("h3", resources=has))
+
+    [finding] = check_requirements(seen, seen)
+
+    assert (finding["host"], finding["bad"]) == ("h2", False)
+    assert finding["refusal"]["reason"] == "h2 has no bridge br-dmz, to which web1 is attached; likewise web2"
+
+
+def test_what_guests_name_and_every_destination_lacks_stops_moves():
+    seen = cluster(snapshot("h1", on_bridge("web1")), snapshot("h2", resources=resources()))
+
+    assert codes(check_requirements(seen, seen)) == [("h2", True, "no_bridge")]
+    assert check_requirements(cluster(seen["h1"]), cluster(seen["h1"])) == []
 
 
 def with_buffer(wmem="4096 16384 4194304", kernel="6.12.48", **sysctls):

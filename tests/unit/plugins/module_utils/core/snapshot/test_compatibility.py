@@ -256,8 +256,22 @@ def test_its_own_blockers_are_passed_on():
             (
                 "storage_unreachable",
                 (
+                    "disk vda (/shared/vda.qcow2) is on nas:/guests, and h2 has mounted old:/guests at /shared: "
+                    "nothing proves that nas and old are one server"
+                ),
+                (
+                    "mount it by the same name on both hosts; or, if they are one server, say so in the inventory: "
+                    'kvmops_cluster_same_servers: [["nas", "old"]]'
+                ),
+            ),
+        ),
+        (
+            {"mounts": [{"path": "/shared", "type": "nfs4", "source": "nas:/old", "shared": True}]},
+            (
+                "storage_unreachable",
+                (
                     "disk vda (/shared/vda.qcow2) is on nas:/guests, which h2 has not mounted at /shared "
-                    "(old:/guests is mounted there)"
+                    "(nas:/old is mounted there)"
                 ),
                 "mount nas:/guests at /shared on h2",
             ),

@@ -61,6 +61,12 @@ def test_a_real_guest():
         "interfaces": [{"type": "bridge", "source": "brg", "mac": "52:54:00:19:00:04"}],
         "tpm": False,
         "metadata": {"home": "h2", "group": {"apart": None, "together": None}, "intent": {}},
+        "requires": [
+            {"kind": "bridge", "name": "brg"},
+            {"kind": "file", "name": "/usr/share/kvmops-lab/vmlinuz", "what": "kernel"},
+            {"kind": "file", "name": "/usr/share/kvmops-lab/initrd.gz", "what": "initrd"},
+            {"kind": "security_model", "name": "dac"},
+        ],
     }
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import threading
+import xml.etree.ElementTree as ET
 
 import pytest
 
@@ -32,6 +33,7 @@ FLAGS = (
     | libvirt.VIR_MIGRATE_UNDEFINE_SOURCE
 )
 SOCKET_CLOSED = "internal error: client socket is closed"
+WEB1 = "4dea22b3-1d52-d8f3-2516-782e98ab3fa0"
 STOPPED = "the run was stopped before its turn"
 
 
@@ -977,6 +979,71 @@ def test_an_intent_that_makes_no_sense_is_refused(rig):
     step["intent"]["max_downtime_ms"] = -1
     assert code_of(rig.mover.move(step, lambda: None)) == "intent"
     assert code_of(rig.mover.check(step)) == "intent"
+
+
+def named(inner, path="."):
+    """The XML of a guest called web1, with these elements in it."""
+    root = ET.fromstring(libvirt.domain_xml("web1", WEB1))
+    root.find(path).extend(ET.fromstring(f"<x>{inner}</x>"))
+    return ET.tostring(root, encoding="unicode")
+
+
+NIC = "<interface type='bridge'><source bridge='br-dmz'/></interface>"
+NETWORK = "<interface type='network'><source network='dmz'/></interface>"
+DISPLAY = "<graphics type='vnc' port='5901' autoport='no' listen='0.0.0.0'/>"
+
+
+@pytest.mark.parametrize(
+    ("xml", "there", "reason"),
+    [
+        (named(NIC, "devices"), {"interfaces": ["lo"]}, "h2 has no bridge br-dmz, to which web1 is attached"),
+        (named(NETWORK, "devices"), {}, "h2 has no libvirt network dmz, to which web1 is attached"),
+        (
+            named(NETWORK, "devices"),
+            {"inactive_networks": ["dmz"]},
+            "the libvirt network dmz of h2 is not active, and web1 needs it",
+        ),
+        (
+            named("<cputune><vcpupin vcpu='0' cpuset='12'/></cputune>"),
+            {},
+            "web1 is pinned to CPU 12, which h2 does not have (it has 0-3)",
+        ),
+        (
+            named("<numatune><memory mode='strict' nodeset='1'/></numatune>"),
+            {},
+            "the memory of web1 is bound to NUMA cell 1, which h2 does not have (it has 0)",
+        ),
+        (
+            named("").replace("/usr/bin/qemu-system-x86_64", "/opt/qemu"),
+            {},
+            "h2 has no emulator /opt/qemu, on which web1 runs (it has /usr/bin/qemu-system-x86_64)",
+        ),
+    ],
+)
+def test_a_destination_without_what_the_guest_names_is_refused_before_anything_is_done(rig, xml, there, reason):
+    guest = rig.h1.add_guest("web1", uuid=WEB1, xml=xml)
+    rig.h1.interfaces = ["br-dmz", "lo"]
+    for key, value in there.items():
+        setattr(rig.h2, key, value)
+    result = rig.move(guest)
+    assert (result["outcome"], [why["reason"] for why in result["refusals"]]) == ("refused", [reason])
+    assert rig.cluster.writes == []
+
+
+def test_a_fixed_port_that_another_guest_has_there_is_refused(rig):
+    guest = rig.h1.add_guest("web1", uuid=WEB1, xml=named(DISPLAY, "devices"))
+    rig.h2.add_guest("web2", xml=named(DISPLAY, "devices"))
+    (why,) = rig.move(guest)["refusals"]
+    assert why["reason"] == "the VNC display of web1 has the fixed port 5901, which web2 has on h2"
+    assert rig.cluster.writes == []
+
+
+def test_a_guest_moves_to_a_host_that_has_what_it_names(rig):
+    guest = rig.h1.add_guest("web1", uuid=WEB1, xml=named(NIC + NETWORK + DISPLAY, "devices"))
+    rig.h1.interfaces = rig.h2.interfaces = ["br-dmz", "lo"]
+    rig.h2.networks = ["dmz"]
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(guest)["outcome"] == "moved"
 
 
 @pytest.mark.parametrize("event", ["step.started", "migration.started"])
