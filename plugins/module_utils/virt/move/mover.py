@@ -94,9 +94,10 @@ class GuestMover:
             here, dummy = self._context.hosts.links(step)
             left, fault = self._parts.copies.moved(here.connection, step["guest"]["uuid"], step["destination"])
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            left, fault = [], f"what stays behind could not be recorded: {error}"
+            left, fault = [], self._parts.copies.not_recorded(error)
         if fault:
-            move.log.note(fault)
+            move.log.note(fault["reason"])
+            result = with_faults(result, [fault])
         if not left:
             return result
         images = ", ".join(f"{disk['path']} ({human_bytes(disk['allocated_bytes'] or 0)})" for disk in left)

@@ -11,7 +11,7 @@ import contextlib
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
@@ -121,7 +121,15 @@ class DiskCopies:
         """Whether copies of a guest's disks to a destination were begun, and have not ended."""
         return begun_copies.read(self._state_dir, uuid, destination) is not None
 
-    def moved(self, here: t.Any, uuid: str, destination: str) -> tuple[list[dict[str, t.Any]], str | None]:
+    def not_recorded(self, error: Exception) -> Refusal:
+        """The fault of a guest that has moved and whose images here are on no record."""
+        return refusal(
+            "left_copies_not_recorded",
+            f"the images that stay on {self._host} could not be recorded ({error}), so they bar its way home",
+            f"remove them on {self._host} by hand once it surely runs from its copies",
+        )
+
+    def moved(self, here: t.Any, uuid: str, destination: str) -> tuple[list[dict[str, t.Any]], Refusal | None]:
         """Record what a guest that has moved leaves here. Without copies that were begun, this does nothing.
 
         Args:
@@ -150,7 +158,7 @@ class DiskCopies:
             left_copies.store(self._state_dir, record)
             published_copies.publish(here, record)
         except (OSError, virt.libvirt.libvirtError) as error:
-            return disks, f"what stays on {self._host} could not be recorded: {error}"
+            return disks, self.not_recorded(error)
         begun_copies.remove(self._state_dir, uuid)
         return disks, None
 

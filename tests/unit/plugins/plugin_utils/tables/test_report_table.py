@@ -104,3 +104,18 @@ def test_a_note_stands_below_the_table():
         "",
         f"Note: web1: {note}",
     ]
+
+
+def test_what_guests_have_left_behind_is_listed_with_its_size():
+    plan = plan_document(cluster(snapshot("h1", domain("web1")), snapshot("h2")))
+    left = [
+        {"host": "h1", "path": "/images/web1.qcow2", "allocated_bytes": 47 << 20},
+        {"host": "h1", "path": "/dev/vg0/web1", "allocated_bytes": None},
+    ]
+    lines = report_table.report_lines(joined_with(plan, step_result(plan["steps"][0], left_copies=left)))
+    at = lines.index("Old copies of disks stay as the copies to come home to:")
+    assert lines[at + 1 :] == [
+        "  /images/web1.qcow2 on h1 (web1, 47 MiB)",
+        "  /dev/vg0/web1 on h1 (web1, -)",
+        "  -> see all of them, and remove those that nobody needs: ansible-playbook kvmops.cluster.disk_copies",
+    ]

@@ -54,6 +54,7 @@ def test_all_went_well():
         "kept_downtime": True,
         "refusals": [],
         "error": None,
+        "left_copies": [],
         "corrected": [],
         "notes": [],
         "faults": [],
@@ -201,3 +202,12 @@ def test_results_of_an_older_version_have_nothing_of_that():
     plan = two_guests()
     joined = report.join(plan, {"h1": [step_result(step) for step in plan["steps"]]}, **TIMES)
     assert all((row["corrected"], row["notes"], row["faults"]) == ([], [], []) for row in joined["guests"])
+
+
+def test_what_stays_behind_is_told_with_its_guest():
+    plan = two_guests()
+    first, second = plan["steps"]
+    left = [{"host": "h1", "path": "/images/web1.qcow2", "allocated_bytes": 5000}]
+    joined = report.join(plan, {"h1": [step_result(first, left_copies=left), step_result(second)]}, **TIMES)
+    assert [row["left_copies"] for row in joined["guests"]] == [left, []]
+    assert joined["ok"] is True

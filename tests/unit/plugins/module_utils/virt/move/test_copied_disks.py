@@ -213,7 +213,8 @@ def test_a_record_that_cannot_be_written_is_told_and_the_guest_has_moved(rig, mo
     result = rig.moves(rig.guest())
     assert result["outcome"] == "moved"
     assert len(result["left_copies"]) == 1
-    assert any("what stays on h1 could not be recorded" in text for _phase, text in rig.recorder.lines)
+    assert [fault["code"] for fault in result["faults"]] == ["left_copies_not_recorded"]
+    assert "the images that stay on h1 could not be recorded" in result["error"]
 
 
 def came_from_h2(rig, guest, **changes):
