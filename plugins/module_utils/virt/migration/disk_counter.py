@@ -54,6 +54,10 @@ class DiskCounter:
             self._before = frozenset(self._seen() or ())
         return self
 
+    def __del__(self) -> None:
+        # Who watches a migration that another run began has no end to close it at.
+        self.__exit__()
+
     def __exit__(self, *dummy: object) -> None:
         if self._connections is not None:
             self._connections.close()

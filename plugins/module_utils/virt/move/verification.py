@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import ControlLoop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.disk_counter import DiskCounter
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import MigrationLimits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
@@ -54,6 +55,8 @@ class Verification:
             self._context.interrupted,
             started,
             self._context.clock,
+            # How large its disks are, only the call knew. What their connection carries can still be counted.
+            disks=DiskCounter(move.step["guest"]["name"], 0, 0),
         )
 
     def conclude(
@@ -79,6 +82,7 @@ class Verification:
             verdict = dataclasses.replace(verdict, reason=f"{verdict.reason}; {ended}")
         ending.abort_reaction = ending.abort_reaction or control_loop.abort_reaction
         ending.memory_bytes = max(ending.memory_bytes, control_loop.memory_bytes)
+        ending.disk_bytes = max(ending.disk_bytes, control_loop.disk_bytes)
         if verdict.kind == "resume_source":
             verdict = self._confirm_resume(move, verdict, evidence)
         if verdict.kind == "resume_source":
