@@ -69,18 +69,16 @@ def allowance(domain: Domain, utilisation: float | None) -> Allowance:
     bounds: dict[str, Bound] = {}
     cache = _cache_bytes(domain, limits.memory_bytes)
     if cache is not None:
-        left = f"{human_bytes(cache)} for a cache" if cache >= LEAST_CACHE_BYTES else "no room for a cache"
-        reason = f"its memory limit of {human_bytes(limits.memory_bytes)} leaves {left}"
-        bounds["memory"] = Bound(f"xbzrle: {reason}", f"raise its memory limit (virsh memtune {guest} --hard-limit)")
+        left = human_bytes(cache) if cache >= LEAST_CACHE_BYTES else "no room"
+        reason = f"its memory limit of {human_bytes(limits.memory_bytes)} leaves {left} for a cache of xbzrle"
+        bounds["memory"] = Bound(reason, f"raise its memory limit (virsh memtune {guest} --live --hard-limit …)")
         if cache < LEAST_CACHE_BYTES:
             ruled_out["xbzrle"] = reason
     most = _utilisation(domain, limits)
     cpus, quota, setting = _cpus(domain, limits, min(most, utilisation or 0.0))
     if cpus is not None:
         reason = f"its CPU quota of {quota:g} leaves {cpus:.2g} CPUs to compress with"
-        bounds["cpu"] = Bound(
-            f"parallel-zstd: {reason}", f"raise its CPU quota (virsh schedinfo {guest} --set {setting}=…)"
-        )
+        bounds["cpu"] = Bound(reason, f"raise its CPU quota (virsh schedinfo {guest} --live --set {setting}=…)")
         if cpus < LEAST_CPUS:
             ruled_out["parallel-zstd"] = reason
         cpus = max(SMALLEST_SHARE, cpus)

@@ -178,14 +178,14 @@ def _name_limits(
         lifted = {name: None for kind in kinds for name in KINDS[kind]}
         return moves({**domain, "limits": {**domain["limits"], **lifted}})
 
-    guilty = [kind for kind in bounds if moves_without([kind])]
-    if not guilty and len(bounds) > 1 and moves_without(bounds):
-        guilty = list(bounds)
+    enough = [kind for kind in bounds if moves_without([kind])]
+    guilty = enough or (list(bounds) if len(bounds) > 1 and moves_without(bounds) else [])
     refused = chosen["refusal"]
     if refused is None or not guilty:
         return
+    raising = (", or " if enough else " and ").join(bounds[kind].remedy for kind in guilty)
     refused["reason"] = chosen["reason"] = "; ".join([refused["reason"], *(bounds[kind].reason for kind in guilty)])
-    refused["remedy"] = ", or ".join([*(bounds[kind].remedy for kind in guilty), refused["remedy"]])
+    refused["remedy"] = f"{raising}, or {refused['remedy']}"
 
 
 def _measured_choice(

@@ -34,11 +34,11 @@ def test_what_a_memory_limit_leaves_for_a_cache():
 
 def test_no_room_for_a_cache():
     found = left(memory=8 * GIB + OVERHEAD + 32 * MIB)
-    assert found.ruled_out == {"xbzrle": "its memory limit of 8.1 GiB leaves no room for a cache"}
+    assert found.ruled_out == {"xbzrle": "its memory limit of 8.1 GiB leaves no room for a cache of xbzrle"}
     assert found.bounds == {
         "memory": (
-            "xbzrle: its memory limit of 8.1 GiB leaves no room for a cache",
-            "raise its memory limit (virsh memtune 'db 1' --hard-limit)",
+            "its memory limit of 8.1 GiB leaves no room for a cache of xbzrle",
+            "raise its memory limit (virsh memtune 'db 1' --live --hard-limit …)",
         )
     }
     assert left(memory=GIB).cache_bytes == 0
@@ -87,8 +87,8 @@ def test_too_few_cpus_for_compression(limits, utilisation, reason, setting):
     found = left(utilisation, **limits)
     assert found.ruled_out == {"parallel-zstd": reason}
     assert found.bounds["cpu"] == (
-        f"parallel-zstd: {reason}",
-        f"raise its CPU quota (virsh schedinfo 'db 1' --set {setting}=…)",
+        reason,
+        f"raise its CPU quota (virsh schedinfo 'db 1' --live --set {setting}=…)",
     )
     assert found.cpus > 0, "a forecast divides by it"
 

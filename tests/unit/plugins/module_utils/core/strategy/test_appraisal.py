@@ -272,10 +272,29 @@ class TestOwnLimits:
     def test_without_room_for_a_cache_the_refusal_names_the_limit(self):
         found = appraised(SPARSE, domain=self.limited(memory_bytes=600 * MIB)).choice
         assert found["method"] is None
-        assert found["why_not"]["xbzrle"] == "its memory limit of 600 MiB leaves no room for a cache"
+        assert found["why_not"]["xbzrle"] == "its memory limit of 600 MiB leaves no room for a cache of xbzrle"
         assert found["reason"] == found["refusal"]["reason"]
-        assert found["reason"].endswith("; xbzrle: its memory limit of 600 MiB leaves no room for a cache")
-        assert found["refusal"]["remedy"].startswith("raise its memory limit (virsh memtune db1 --hard-limit), or ")
+        assert found["reason"].endswith("; its memory limit of 600 MiB leaves no room for a cache of xbzrle")
+        assert found["refusal"]["remedy"].startswith(
+            "raise its memory limit (virsh memtune db1 --live --hard-limit …), or "
+        )
+
+    def test_where_two_limits_are_in_the_way_both_are_named(self):
+        """With half a CPU, even a large cache is filled too slowly."""
+        both = self.limited(memory_bytes=(512 + 74 + 70) * MIB, cpus=0.05)
+        wide = measured(fitted(256, 300), memory=512, touched=400, **{**WHOLE, "sparse": 0.001})
+        for name in ("memory_bytes", "cpus"):
+            lifted = {**both, "limits": {**both["limits"], name: None}}
+            assert appraised(wide, stated=60e6, domain=lifted).choice["method"] is None
+        assert appraised(wide, stated=60e6, domain={**both, "limits": None}).choice["method"] == "xbzrle"
+        assert (
+            appraised(wide, stated=60e6, domain=both)
+            .choice["refusal"]["remedy"]
+            .startswith(
+                "raise its memory limit (virsh memtune db1 --live --hard-limit …) and raise its CPU quota (virsh "
+                "schedinfo db1 --live --set global_quota=…), or permit "
+            )
+        )
 
     def test_what_no_limit_would_change_is_not_put_down_to_the_limit(self):
         found = appraised(HOT, domain=self.limited(memory_bytes=600 * MIB)).choice
