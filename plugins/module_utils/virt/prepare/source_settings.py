@@ -21,6 +21,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
+    ANSWER_TIMEOUT_S,
+    UnansweredError,
+    within,
+)
 
 #: The codes of faults that the next run may put right from the record. A bitmap that is gone is gone.
 NOT_SET = ("autostart_not_set", "autostart_not_removed")
@@ -145,9 +150,28 @@ def hand_over(domain: t.Any, step: Step, settings: SourceSettings) -> Correction
     _define_checkpoints(domain, step, settings.checkpoints, found)
     if settings.live is not None:
         with contextlib.suppress(virt.libvirt.libvirtError):
-            before, after = guest_xml.parse(settings.live), guest_xml.parse(domain.XMLDesc(0))
+            before, after = guest_xml.parse(settings.live), _running(domain)
             found.faults += lost_settings(before, after, step["source"], step["destination"])
     return found
+
+
+def _running(domain: t.Any) -> ET.Element:
+    """The description of a guest that has just arrived, with the size of its balloon as QEMU has it.
+
+    libvirt's own figure may be from before QEMU knew the size.
+    """
+    root = guest_xml.parse(domain.XMLDesc(0))
+    size = root.find("currentMemory")
+    try:
+        actual_kib = within(ANSWER_TIMEOUT_S, domain.memoryStats).get("actual")
+    except (virt.libvirt.libvirtError, UnansweredError):
+        actual_kib = None
+    if size is not None and actual_kib is not None:
+        size.text = str(actual_kib)
+        size.set("unit", "KiB")
+    elif size is not None:
+        root.remove(size)
+    return root
 
 
 def _set_autostart(domain: t.Any, step: Step, wanted: bool | None, found: Corrections) -> None:

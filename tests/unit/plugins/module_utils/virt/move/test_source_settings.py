@@ -297,6 +297,24 @@ def test_a_limit_that_did_not_come_along_is_told_with_the_command(rig):
     )
 
 
+@pytest.mark.parametrize("deflated", [False, True])
+def test_a_balloon_is_compared_as_qemu_has_it(rig, deflated):
+    """libvirt's own figure at the destination may be from before QEMU knew the size."""
+    guest = rig.h1.add_guest("web1", memory_mib=512)
+    full = guest.xml
+    guest.xml = full.replace('<currentMemory unit="KiB">524288', '<currentMemory unit="KiB">262144')
+
+    def arrives(job):
+        job.destination_guest.xml = full
+        if not deflated:
+            job.destination_guest.balloon.size_kib = job.destination_guest.balloon.target_kib = 262144
+        job.complete()
+
+    rig.cluster.on_migrate = arrives
+    told = [fault["remedy"] for fault in rig.move(guest)["faults"]]
+    assert told == (["virsh setmem web1 262144 --live on h2"] if deflated else [])
+
+
 # --- a saved memory image ---------------------------------------------------------------------------------------------
 
 
