@@ -394,6 +394,15 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
                 "put it on shared storage, or detach it",
             ),
         ),
+        (
+            {"shared": False, "type": "dir", "source": "/srv/fat", "shared_why": "ext4"},
+            {"allow_storage_copy": True},
+            (
+                "disk_not_copied",
+                "disk vda (/srv/fat) is on local storage (ext4), and libvirt cannot copy a disk of type dir",
+                "put it on shared storage or into a file or a volume, or detach it",
+            ),
+        ),
         ({"source": None, "shared": False, "readonly": True}, {}, None),
         ({"shared": False, "readonly": True, "source": "/iso/x.iso", "startup_policy": "optional"}, {}, None),
         (
