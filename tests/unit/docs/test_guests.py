@@ -20,9 +20,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.remarks import remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import resource_refusals
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import Place, located
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import shown
-from ansible_collections.kvmops.cluster.tests.unit.builders import domain
+from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/guests.md").read_text("utf-8")
@@ -120,6 +121,25 @@ DISKS = {
     ),
     "local_server": ({"source": "nbd+localhost:x", "type": "network"}, Place(False, "nbd on localhost"), []),
 }
+#: What web1 names on h1, and what of that h2 tells.
+NEEDS = {
+    "no_bridge": ({"kind": "bridge", "name": "br0"}, {}),
+    "no_network": ({"kind": "network", "name": "front"}, {}),
+    "network_inactive": ({"kind": "network", "name": "front"}, {"networks": {"front": False}}),
+    "no_link": ({"kind": "link", "name": "eno2"}, {}),
+    "no_filter": ({"kind": "filter", "name": "clean-traffic"}, {}),
+    "no_pool": ({"kind": "pool", "name": "images"}, {}),
+    "pool_inactive": ({"kind": "pool", "name": "images"}, {"pools": {"images": False}}),
+    "no_secret": ({"kind": "secret", "name": "4dea22b3"}, {}),
+    "no_file": ({"kind": "file", "name": "/boot/vmlinuz", "what": "kernel"}, {}),
+    "no_device": ({"kind": "file", "name": "/dev/vg0/db", "what": "disk vda"}, {}),
+    "no_emulator": ({"kind": "emulator", "name": "/opt/qemu"}, {}),
+    "no_cpus": ({"kind": "cpus", "name": "40-43"}, {"cpus": "0-15"}),
+    "no_cells": ({"kind": "cells", "name": "3"}, {}),
+    "no_address": ({"kind": "address", "name": "192.0.2.1"}, {}),
+    "no_security_driver": ({"kind": "security_model", "name": "apparmor"}, {}),
+    "no_partition": ({"kind": "partition", "name": "/machine/gold"}, {}),
+}
 
 
 def said(code):
@@ -132,6 +152,11 @@ def said(code):
         found = located({"target": "vda", **disk}, top, below)["uncopyable"]
         assert found["code"] == code
         return "no", found["reason"]
+    if code in NEEDS:
+        requirement, resources = NEEDS[code]
+        found = resource_refusals.lack(requirement, domain("web1"), snapshot("h1"), snapshot("h2", resources=resources))
+        assert found["code"] == code
+        return "if", found["reason"]
     if code == "dropped_medium":
         disk = {"target": "sda", "source": "/iso/a.iso", "startup_policy": "optional", "shared": False}
         (found,) = remarks(ET.fromstring("<domain/>"), Facts(), [disk])
@@ -162,7 +187,7 @@ def test_each_row_says_what_the_code_says(what, moves, code, text):
     assert moves.split()[0] in ({"no", "from"} if kind == "no" else {kind})
 
 
-@pytest.mark.parametrize("code", [*DEVICES, *OTHERS, *DISKS, "managed", "dropped_medium"])
+@pytest.mark.parametrize("code", [*DEVICES, *OTHERS, *DISKS, *NEEDS, "managed", "dropped_medium"])
 def test_each_rule_has_a_row(code):
     assert code in {row[2] for row in ROWS}
 

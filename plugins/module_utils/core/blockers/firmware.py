@@ -38,7 +38,7 @@ def nvram(root: ET.Element, facts: Facts) -> Refusals:
     if element is None or element.get("type", "file") == "file":
         return
     where = guest_xml.source(element)
-    if where in facts.local_places:
+    if where is not None and where in facts.local_places:
         yield refusal(
             "nvram_local",
             f"the guest's NVRAM ({where}) is on local storage ({facts.local_places[where]}), and libvirt makes only "

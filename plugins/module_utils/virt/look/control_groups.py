@@ -40,7 +40,8 @@ def _groups(mount: Path, controllers: str, path: str) -> t.Iterator[tuple[str, P
     if ".." in names:
         return
     # v2 has one tree, and v1 one for each controller (or for some together).
-    for tree in [mount / controllers, mount] if controllers else [mount, mount / "unified"]:
+    trees = [controllers, *controllers.split(",")] if controllers else ["", "unified"]
+    for tree in (mount / name for name in trees):
         if names and (tree / names[0]).is_dir():
             for depth in range(len(names), 0, -1):
                 yield names[depth - 1], tree.joinpath(*names[:depth])
