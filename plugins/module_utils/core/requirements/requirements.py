@@ -83,6 +83,8 @@ def requirements_of(domain: Domain) -> list[Requirement]:
         source = disk.get("source")
         if disk.get("type") == "block" and source and disk.get("shared") and not disk.get("startup_policy"):
             found.append({"kind": "file", "name": source, "what": f"device of disk {disk.get('target')}"})
+        elif is_local_medium(disk):
+            found.append({"kind": "file", "name": str(source), "what": f"medium in {disk.get('target')}"})
         elif disk.get("type") == "volume" and source and "requires" not in domain:
             found.append({"kind": "pool", "name": str(source).partition("/")[0]})
     if "requires" not in domain:
@@ -91,6 +93,21 @@ def requirements_of(domain: Domain) -> list[Requirement]:
             if kind and interface.get("source"):
                 found.append({"kind": kind, "name": interface["source"]})
     return [*stated, *found]
+
+
+def is_local_medium(disk: t.Mapping[str, t.Any]) -> bool:
+    """Whether a disk is only read and is on local storage, so that the destination needs a copy under the same name.
+
+    libvirt takes a missing medium with a ``startup_policy`` out of its drive.
+    """
+    return (
+        bool(disk.get("source"))
+        and (disk.get("type") or "file") in ("file", "block")
+        and disk.get("shared") is False
+        and bool(disk.get("readonly"))
+        and not disk.get("startup_policy")
+        and not disk.get("uncopyable")
+    )
 
 
 def is_floating(requirement: Requirement) -> bool:

@@ -28,6 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements i
     resource_refusals,
     shares,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import is_local_medium
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     copied_disks,
     evacuability,
@@ -219,8 +220,9 @@ def _disk(
     domain: Domain, disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot, intent: Intent
 ) -> Refusal | None:
     where = disk.get("source")
-    # libvirt takes a missing medium out of its drive on arrival, where the guest permits that.
-    if not where or disk.get("shared") is None or disk.get("startup_policy"):
+    # libvirt takes a missing medium out of its drive on arrival, where the guest permits that. Whether another one is at
+    # the destination too is asked with all that the guest names.
+    if not where or disk.get("shared") is None or disk.get("startup_policy") or is_local_medium(disk):
         return None
     if disk["shared"]:
         return _not_mounted(disk, source, destination)

@@ -374,11 +374,11 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
         ),
         ({"shared": False}, {"allow_storage_copy": True}, None),
         (
-            {"shared": False, "readonly": True, "source": "/iso/x.iso", "shared_why": None},
+            {"shared": False, "readonly": True, "type": "dir", "source": "/iso/x", "shared_why": None},
             {"allow_storage_copy": True},
             (
                 "unshared_media",
-                "disk vda (/iso/x.iso) is on local storage, and read-only media are not copied",
+                "disk vda (/iso/x) is on local storage, and read-only media are not copied",
                 "take it out (virsh change-media web1 vda --eject), or put it on shared storage",
             ),
         ),
@@ -420,6 +420,23 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
 def test_disks(changes, intent, expected):
     found = judged(domain(disks=[disk(**changes)]), intent=intent)
     assert told(found) == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize(
+    ("files", "policy", "expected"),
+    [
+        ({"/iso/x.iso": True}, None, []),
+        ({"/iso/x.iso": False}, None, [("no_file", "h2 has no /iso/x.iso, the medium in sda of web1")]),
+        ({"/iso/x.iso": False}, "optional", []),
+        # It was not asked for: libvirt looks before it sends anything.
+        ({}, None, []),
+    ],
+)
+def test_a_medium_on_local_storage_may_be_at_the_destination_too(files, policy, expected):
+    medium = disk("sda", source="/iso/x.iso", shared=False, shared_why="ext4", readonly=True, startup_policy=policy)
+    there = snapshot("h2", resources={"files": files})
+    found = judged(domain(disks=[disk(), medium]), destination=there)
+    assert [(refused["code"], refused["reason"]) for refused in found] == expected
 
 
 def test_the_deepest_mount_counts():
