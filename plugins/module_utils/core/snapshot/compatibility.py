@@ -220,8 +220,8 @@ def _disk(
     domain: Domain, disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot, intent: Intent
 ) -> Refusal | None:
     where = disk.get("source")
-    # libvirt takes a missing medium out of its drive on arrival, where the guest permits that. Whether another one is at
-    # the destination too is asked with all that the guest names.
+    # libvirt takes a missing medium out of its drive on arrival, where the guest permits that. Whether another one is
+    # at the destination too is asked with all that the guest names.
     if not where or disk.get("shared") is None or disk.get("startup_policy") or is_local_medium(disk):
         return None
     if disk["shared"]:
