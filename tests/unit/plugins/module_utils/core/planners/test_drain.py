@@ -82,7 +82,7 @@ def test_a_step_says_all_that_the_executor_needs():
     ("cells", "reason"),
     [
         (None, "h2 will have 0 free huge pages of 1 GiB, but web1 needs 1; likewise for h3"),
-        ([0], "NUMA cell 0 of h2 has 0 free huge pages of 1 GiB, but web1 needs 1 there (numatune); likewise for h3"),
+        ([0], "NUMA cell 0 of h2 has 0 free huge pages of 1 GiB, but web1 needs 1 there (numatune)"),
     ],
 )
 def test_mixed_pages_go_where_each_size_is_free(cells, reason):
