@@ -17,9 +17,6 @@ description:
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
-  name:
-    description: The host's name in the inventory. By default its own host name.
-    type: str
   remove:
     description: Whether to remove the images that nobody needs. Otherwise they are listed only.
     type: bool
@@ -44,6 +41,8 @@ attributes:
     support: full
   diff_mode:
     support: none
+  idempotent:
+    support: full
 seealso:
   - module: kvmops.cluster.plan_apply
 """

@@ -56,9 +56,13 @@ class DiskCounter:
 
     def __del__(self) -> None:
         # Who watches a migration that another run began has no end to close it at.
-        self.__exit__()
+        self.close()
 
     def __exit__(self, *dummy: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hold QEMU no longer. A second call changes nothing."""
         if self._connections is not None:
             self._connections.close()
             self._connections = None
