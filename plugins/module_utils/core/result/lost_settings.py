@@ -143,9 +143,9 @@ def _sizes(before: ET.Element, after: ET.Element) -> t.Iterator[_Lost]:
     had, has = _kib(before.find("currentMemory")), _kib(after.find("currentMemory"))
     if had and has and abs(had - has) > max(BALLOON_SLACK_KIB, BALLOON_SLACK_SHARE * had):
         yield _Lost(f"{human_bytes(had * 1024)} of memory by its balloon", "setmem", str(had))
-    cpus = [_vcpus(root) for root in (before, after)]
-    if cpus[0] and cpus[1] and cpus[0] != cpus[1]:
-        yield _Lost(f"{cpus[0]} CPUs in use", "setvcpus", cpus[0])
+    had_cpus, has_cpus = _vcpus(before), _vcpus(after)
+    if had_cpus and has_cpus and had_cpus != has_cpus:
+        yield _Lost(f"{had_cpus} CPUs in use", "setvcpus", had_cpus)
 
 
 def _kib(element: ET.Element | None) -> int | None:
