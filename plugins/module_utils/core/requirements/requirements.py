@@ -39,8 +39,6 @@ _FILES = (
     ("devices/interface/rom", "file", "ROM of an interface"),
     ("devices/hostdev/rom", "file", "ROM of a device"),
     ("devices/interface[@type='vdpa']/source", "dev", "vDPA device"),
-    ("devices/serial[@type='dev']/source", "path", "serial device"),
-    ("devices/parallel[@type='dev']/source", "path", "parallel device"),
 )
 
 

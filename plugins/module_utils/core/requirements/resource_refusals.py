@@ -156,19 +156,19 @@ def _no_state(lack: _Lack) -> Refusal:
     kind, name, guest, host = lack.requirement["kind"], lack.name, lack.guest, lack.there
     thing = shlex.quote(name)
     states = lack.resources.get(STATES[kind]) or {}
-    word, command, use = (
-        ("libvirt network", "net", f"to which {guest} is attached")
+    word, command, use, inactive, missing = (
+        ("libvirt network", "net", f"to which {guest} is attached", "network_inactive", "no_network")
         if kind == "network"
-        else ("storage pool", "pool", f"in which {guest} has a disk")
+        else ("storage pool", "pool", f"in which {guest} has a disk", "pool_inactive", "no_pool")
     )
     if name in states:
         return refusal(
-            f"{kind}_inactive",
+            inactive,
             f"the {word} {name} of {host} is not active, and {guest} needs it",
             f"start it on {host}: virsh {command}-start {thing} (and virsh {command}-autostart {thing})",
         )
     return refusal(
-        f"no_{kind}",
+        missing,
         f"{host} has no {word} {name}, {use}",
         f"define it on {host} (virsh {command}-dumpxml {thing} on {lack.here} shows how, then virsh {command}-define "
         f"and virsh {command}-start), or choose another host",

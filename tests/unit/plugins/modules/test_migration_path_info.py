@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports, target
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -16,10 +17,16 @@ from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvir
 H2 = Destination("h2", "qemu+ssh://root@h2/system", "198.18.0.12")
 
 
+def unknown_name(*_arguments, **_options):
+    raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+
 @pytest.fixture
 def hosts(cluster, monkeypatch):
     monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
     monkeypatch.setattr(mtu, "arrives", lambda family, address, size: True)
+    # Nobody asks a name server of the machine that runs the tests.
+    monkeypatch.setattr(target.socket, "getaddrinfo", unknown_name)
     return cluster.add_host("h1"), cluster.add_host("h2")
 
 
