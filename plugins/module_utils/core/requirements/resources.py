@@ -33,6 +33,8 @@ _LISTS = {
     "security_model": "security_models",
     "partition": "partitions",
 }
+#: Kinds of which a host that runs the guest must tell. If it does not, nobody can say what others have.
+_TOLD_BY_SOURCE = frozenset(("security_model", "partition"))
 #: For kinds that may be there and not active: the key of ``resources``.
 STATES = {"network": "networks", "pool": "pools"}
 
@@ -42,8 +44,7 @@ def is_there(requirement: Requirement, domain: Domain, source: Snapshot, destina
     kind, name = requirement["kind"], requirement["name"]
     resources: Resources = destination.get("resources") or {}
     if kind in _LISTS:
-        known = resources.get(_LISTS[kind])
-        return None if known is None else name in known or (kind == "link" and device_name(name) in known)
+        return _is_listed(requirement, source, resources)
     if kind in STATES:
         states = resources.get(STATES[kind])
         return None if states is None else bool(states.get(name))
@@ -127,6 +128,14 @@ def _is_every(address: str) -> bool:
 def device_name(name: str) -> str:
     """The name as libvirt writes it in the name of a device: all that is known of a link at some remote hosts."""
     return re.sub(r"[^A-Za-z0-9]", "_", name)
+
+
+def _is_listed(requirement: Requirement, source: Snapshot, resources: Resources) -> bool | None:
+    kind, name = requirement["kind"], requirement["name"]
+    known, here = resources.get(_LISTS[kind]), (source.get("resources") or {}).get(_LISTS[kind])
+    if known is None or (kind in _TOLD_BY_SOURCE and here is not None and name not in here):
+        return None
+    return name in known or (kind == "link" and device_name(name) in known)
 
 
 def _has_bridge(requirement: Requirement, resources: Resources) -> bool | None:

@@ -404,6 +404,14 @@ def test_a_bridge_that_libvirt_tells_only_as_a_device():
     assert judged([{"kind": "bridge", "name": "br-dmz"}], destination=snapshot("h2", resources=told)) == []
 
 
+@pytest.mark.parametrize(
+    "requirement", [{"kind": "security_model", "name": "selinux"}, {"kind": "partition", "name": "/machine/gold"}]
+)
+def test_what_the_guests_own_host_does_not_tell_of_is_not_looked_for(requirement):
+    assert judged([requirement]) != []
+    assert judged([requirement], source=snapshot("h1", resources=resources())) == []
+
+
 def test_a_program_that_the_source_has_elsewhere_itself():
     source = snapshot("h1", resources=resources(files={"/usr/bin/swtpm": False}))
     assert judged([{"kind": "program", "name": "/usr/bin/swtpm", "what": "emulator of the TPM"}], source=source) == []
