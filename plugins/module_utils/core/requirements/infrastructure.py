@@ -35,7 +35,7 @@ class Service(t.NamedTuple):
     clients: t.Mapping[str, tuple[str, ...]]
 
     @property
-    def count(self) -> int:
+    def guests(self) -> int:
         """The number of guests."""
         return sum(map(len, self.clients.values()))
 
@@ -87,7 +87,7 @@ def controllers(snapshots: Snapshots, uuids: t.Collection[str]) -> set[str]:
 def host_remark(host: str, service: Service) -> Refusal:
     """What to know before a host is taken away that serves storage."""
     hosts = listed(sorted(service.clients))
-    guests = "1 guest" if service.count == 1 else f"{service.count} guests"
+    guests = "1 guest" if service.guests == 1 else f"{service.guests} guests"
     verb = "runs" if len(service.clients) == 1 else "run"
     return refusal(
         "serves_storage",
@@ -126,9 +126,9 @@ def no_shutdown(guest: str, service: Service | None) -> Refusal:
 
 
 def _what(service: Service) -> str:
-    if not service.count:
+    if not service.guests:
         return listed(list(service.sources))
-    guests = "1 guest" if service.count == 1 else f"{service.count} guests"
+    guests = "1 guest" if service.guests == 1 else f"{service.guests} guests"
     return f"{listed(list(service.sources))}, from which {listed(sorted(service.clients))} run {guests}"
 
 

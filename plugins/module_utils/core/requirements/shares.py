@@ -175,7 +175,8 @@ def owners(snapshots: t.Mapping[str, Snapshot]) -> dict[str, str]:
 
 
 def _one_name(mount: Mount, canonical: t.Mapping[str, str]) -> str | None:
-    names = (server_of(mount), mount.get("address") if server_of(mount) else None)
+    server = server_of(mount)
+    names = (server, str(mount.get("address") or server)) if server else ()
     return next((canonical[name] for name in names if name in canonical), None)
 
 

@@ -22,15 +22,18 @@ ANSWER_S, TRIES = 0.5, 2
 #: What every path carries (RFC 791, RFC 8200).
 SMALL_BYTES = 576
 #: Bytes of the header of IP, by family. That of ICMP has 8.
-_IP_HEADER = {socket.AF_INET: 20, socket.AF_INET6: 40}
+_IP_HEADER: dict[int, int] = {socket.AF_INET: 20, socket.AF_INET6: 40}
 _ICMP_HEADER = 8
 #: ICMP echo requests, by family: type of the request, type of the answer.
-_ECHO = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
+_ECHO: dict[int, tuple[int, int]] = {socket.AF_INET: (8, 0), socket.AF_INET6: (128, 129)}
 #: linux/in.h and linux/in6.h, which the module socket does not have: the option, and the value "never in pieces".
-_DISCOVER = {socket.AF_INET: (socket.IPPROTO_IP, 10), socket.AF_INET6: (socket.IPPROTO_IPV6, 23)}
+_DISCOVER: dict[int, tuple[int, int]] = {
+    socket.AF_INET: (socket.IPPROTO_IP, 10),
+    socket.AF_INET6: (socket.IPPROTO_IPV6, 23),
+}
 _ALWAYS_WHOLE = 2
 #: The same for "the MTU of the route of a connected socket".
-_MTU = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
+_MTU: dict[int, tuple[int, int]] = {socket.AF_INET: (socket.IPPROTO_IP, 14), socket.AF_INET6: (socket.IPPROTO_IPV6, 24)}
 
 
 def check_mtu(source: str, destination: Destination, target: Target) -> Check:

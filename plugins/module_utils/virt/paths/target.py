@@ -57,7 +57,7 @@ def resolved(target: Target, source: str, destination: Destination) -> tuple[lis
         if not destination.address:
             reason += f"; {destination.name} calls itself so, and libvirt sends guests there"
         return [], refusal("address_unknown", reason, f"{state}, or make the name resolvable on {source}")
-    if all(ipaddress.ip_address(one[4][0].partition("%")[0]).is_loopback for one in found):
+    if all(ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_loopback for one in found):
         return [], refusal(
             "address_is_local",
             f"{target.name} means {source} itself on {source}, and libvirt would send guests for {destination.name} "

@@ -116,7 +116,7 @@ def test_a_guest_that_serves_the_storage_is_told_and_goes_last():
 @pytest.mark.parametrize("share", ["nas:/guests", "nas.example.org:/guests", "NAS:/guests"])
 def test_a_guest_is_known_by_the_name_of_its_share(share):
     (service,) = infrastructure.serving_guests(with_serving_guest(share)).values()
-    assert (service.count, sorted(service.clients)) == (4, ["h1", "h2", "h3"])
+    assert (service.guests, sorted(service.clients)) == (4, ["h1", "h2", "h3"])
     assert infrastructure.serving_guests(with_serving_guest("filer:/guests")) == {}
 
 
