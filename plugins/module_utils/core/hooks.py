@@ -117,9 +117,9 @@ def _hook(stated: t.Any, name: str) -> Hook:
     for word, choices in _CHOICES.items():
         if given.get(word, choices[0]) not in choices:
             raise _error(name, f"has {word} {given[word]!r}", f"{word} is {' or '.join(choices)}")
-    check = given.get("check")
+    check: str | None = given.get("check")
     when = given.get("when", "after" if check else "before")
-    where = given.get("where", _CHECKED_FROM.get(check, "host"))
+    where = given.get("where", _CHECKED_FROM.get(check or "", "host"))
     if check and where != _CHECKED_FROM[check]:
         raise _error(name, f"checks the {check} from the {where}", "leave out where")
     return Hook(

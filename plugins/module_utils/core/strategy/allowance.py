@@ -64,7 +64,7 @@ def allowance(domain: Domain, utilisation: float | None) -> Allowance:
         domain: the guest in the source's snapshot.
         utilisation: share of its CPU time that the guest uses, or None.
     """
-    limits, guest = from_document(domain.get("limits")), shlex.quote(domain["name"])
+    limits, guest = from_document(domain.get("limits")), shlex.quote(domain.get("name") or "GUEST")
     ruled_out: dict[str, str] = {}
     bounds: dict[str, Bound] = {}
     cache = _cache_bytes(domain, limits.memory_bytes)

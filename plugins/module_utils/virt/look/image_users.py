@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import functools
 import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
@@ -30,11 +31,15 @@ def unused(connection: t.Any, paths: t.Collection[str], *, but: str | None = Non
     inactive = virt.libvirt.VIR_DOMAIN_XML_INACTIVE
     taken: set[str] = set()
     for flags in (0, inactive):
-        for xml in each(domains, lambda domain, flags=flags: domain.XMLDesc(flags)):
+        for xml in each(domains, functools.partial(_description, flags=flags)):
             if not isinstance(xml, str):
                 return frozenset()
             taken |= _named(xml)
     return frozenset(path for path in paths if posixpath.normpath(path) not in taken)
+
+
+def _description(domain: t.Any, flags: int) -> str:
+    return t.cast(str, domain.XMLDesc(flags))
 
 
 def _named(xml: str) -> set[str]:

@@ -68,14 +68,17 @@ class QemuConnections:
         for name in self._sockets():
             if name in self._others or name in without:
                 continue
-            with self._borrowed(int(name[0])) as borrowed:
-                if borrowed is None:
-                    continue
+            borrowed = self._borrow(int(name[0]))
+            if borrowed is None:
+                continue
+            try:
                 found = _is_migration(borrowed)
                 if found:
                     yield name, borrowed
                 elif found is False:
                     self._others.add(name)
+            finally:
+                borrowed.close()
 
     def _sockets(self) -> t.Iterator[Name]:
         # QEMU opens and closes them meanwhile, and is gone when the move has ended.
@@ -86,19 +89,16 @@ class QemuConnections:
                     if name.startswith("socket:"):
                         yield number, name
 
-    @contextlib.contextmanager
-    def _borrowed(self, number: int) -> t.Iterator[socket.socket | None]:
-        """A second descriptor of the socket, closed again at once; None where it is closed meanwhile."""
+    def _borrow(self, number: int) -> socket.socket | None:
+        """A second descriptor of the socket, for the caller to close; None where QEMU has closed it meanwhile."""
         descriptor = self._libc.syscall(SYS_PIDFD_GETFD, self._pidfd, number, 0)
         if descriptor < 0:
             code = ctypes.get_errno()
             error = OSError(code, os.strerror(code))
             if not isinstance(error, ProcessLookupError) and error.errno != errno.EBADF:
                 raise error
-            yield None
-            return
-        with socket.socket(fileno=descriptor) as borrowed:
-            yield borrowed
+            return None
+        return socket.socket(fileno=descriptor)
 
 
 def _is_migration(borrowed: socket.socket) -> bool | None:

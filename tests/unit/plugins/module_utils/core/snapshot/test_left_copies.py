@@ -30,10 +30,10 @@ def running(host="h2", **changes):
     return snapshot(host, domain("web1", **made))
 
 
-def why(now=UNCHANGED, snapshots=None, age_s=8 * DAY, left=LEFT):
+def why(now=UNCHANGED, snapshots=None, age_s=8 * DAY, left=None):
     return left_copies.against_removal(
         RECORD,
-        left,
+        LEFT if left is None else left,
         now,
         [snapshot("h1"), running()] if snapshots is None else snapshots,
         age_s=age_s,

@@ -62,9 +62,11 @@ def test_pages_must_be_free_on_the_cells_that_the_guest_is_bound_to():
     told[0]["host_cells"] = [0, 1]
     assert refused(guest, host(8 * GIB, {PAGE: 1}, {PAGE: 511}, {PAGE: 600})) == []
     assert refused(guest, host(8 * GIB, {PAGE: 0}, {PAGE: 511}, {PAGE: 600})) == [
-        ("huge_pages_of_cell", ("NUMA cells 0 and 1 of h2 have 511 free huge pages of 2 MiB, but web1 needs 512 there "
-                               "(numatune)"))
-    ]  # fmt: skip
+        (
+            "huge_pages_of_cell",
+            "NUMA cells 0 and 1 of h2 have 511 free huge pages of 2 MiB, but web1 needs 512 there (numatune)",
+        )
+    ]
 
 
 def test_a_host_that_does_not_tell_its_cells_is_not_refused_for_them():

@@ -24,11 +24,17 @@ INTERFACES = [
 LOCAL = [{"path": "/", "type": "ext4", "source": "/dev/sda1", "shared": False}]
 
 
-def looked(tmp_path, *, interfaces=INTERFACES, guests=(), mounts=LOCAL, files=()):
+def looked(tmp_path, *, interfaces=None, guests=(), mounts=None, files=()):
     with connect("qemu:///system", read_only=True) as connection:
         described = capabilities.parse(connection.getCapabilities())
         return resources.of_this_host(
-            connection, described, interfaces=interfaces, guests=guests, mounts=mounts, files=files, root=tmp_path
+            connection,
+            described,
+            interfaces=INTERFACES if interfaces is None else interfaces,
+            guests=guests,
+            mounts=LOCAL if mounts is None else mounts,
+            files=files,
+            root=tmp_path,
         )
 
 
