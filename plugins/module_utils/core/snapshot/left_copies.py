@@ -113,7 +113,7 @@ def against_removal(
             f"look at it on {host}, and remove it by hand if nobody needs it",
         )
     if now.users is None or now.users:
-        who = "it cannot be told whether anything uses it" if now.users is None else f"{listed(list(now.users))} uses it"
+        who = f"{listed(list(now.users))} uses it" if now.users else "it cannot be told whether anything uses it"
         return refusal("copy_in_use", f"{path} on {host} stays: {who}", f"see what has it open on {host}: fuser {path}")
     return _runs_elsewhere(record, disk, snapshots)
 
