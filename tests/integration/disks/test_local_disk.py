@@ -117,7 +117,7 @@ def test_it_comes_home_to_its_old_copies(pair: Lab, operator: Operator) -> None:
     assert "2 copies of disks left behind" in listed.words
     home = operator.run("restore_host", restore_host_name="h1", restore_host_intent=COPY)
     assert home.status == 0, home.text
-    assert pair.where("store") == ["h1"]
+    assert pair.where("store") == ["h1"], home.text
     assert is_whole(pair.host("h1"))
     verified = pair.verify("store")
     assert (verified["memory_ok"], verified["disk_ok"]) == (True, True)
@@ -130,6 +130,7 @@ def test_what_nobody_needs_is_removed_and_nothing_else(pair: Lab, operator: Oper
     assert has(pair.host("h2"), DATA)
     removed = operator.run("disk_copies", disk_copies_remove=True, disk_copies_keep_s=0)
     assert removed.status == 0, removed.text
+    assert pair.where("store") == ["h1"], "it did not come home before"
     assert [has(pair.host("h2"), path) for path in (DATA, f"{IMAGES}/store.qcow2")] == [False, False]
     assert [has(pair.host("h1"), path) for path in (DATA, f"{IMAGES}/store.qcow2")] == [True, True]
     assert is_whole(pair.host("h1"))

@@ -256,8 +256,14 @@ class _Host:
     def storage_pools(self) -> list[dict[str, t.Any]] | None:
         """None also where libvirt fails to say: this is no reason not to look at anything else."""
         try:
-            return storage_pools.storage_pools(self._connection)
+            return storage_pools.storage_pools(self._connection, files=self._files)
         except virt.libvirt.libvirtError:
+            return None
+
+    def _files(self, directory: str) -> list[str] | None:
+        try:
+            return os.listdir(self._root / directory.lstrip("/"))
+        except OSError:
             return None
 
     @functools.cached_property

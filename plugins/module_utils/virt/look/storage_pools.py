@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
@@ -14,9 +13,15 @@ import xml.etree.ElementTree as ET
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 
+#: Volumes of pools of these types are the files of one directory.
+DIRECTORY_TYPES = ("dir", "fs", "netfs")
+
 
 def storage_pools(
-    connection: t.Any, *, refresh: t.Callable[[t.Mapping[str, t.Any]], bool] = lambda pool: False
+    connection: t.Any,
+    *,
+    refresh: t.Callable[[t.Mapping[str, t.Any]], bool] = lambda pool: False,
+    files: t.Callable[[str], list[str] | None] = lambda path: None,
 ) -> list[dict[str, t.Any]] | None:
     """The pools of a host, by name; None where libvirt has no storage driver. A pool that does not answer has null for
     its volumes and sizes.
@@ -26,7 +31,9 @@ def storage_pools(
 
     Args:
         connection: to the host's libvirtd; read-only is enough to ask.
-        refresh: says for a pool whether libvirt is to look at it again first. Over a read-only connection it cannot.
+        refresh: says for a pool whether libvirt is to look at it again first. Over a read-only connection it cannot,
+            and the pool is C(stale).
+        files: names of what really is in a directory, for a host that asks itself; None: ask libvirt.
     """
     libvirt = virt.libvirt
     try:
@@ -38,7 +45,7 @@ def storage_pools(
     # A pool on a server that does not answer must not hold up the others.
     pools = [pool for pool in each(found, _Pool) if isinstance(pool, _Pool)]
     active = [pool for pool in pools if pool.described["active"]]
-    each(active, lambda pool: pool.look(refresh))
+    each(active, lambda pool: pool.look(refresh, files))
     return sorted((pool.described for pool in pools), key=lambda pool: str(pool["name"]))
 
 
@@ -59,12 +66,18 @@ class _Pool:
             "volumes": None,
         }
 
-    def look(self, refresh: t.Callable[[t.Mapping[str, t.Any]], bool]) -> None:
+    def look(
+        self, refresh: t.Callable[[t.Mapping[str, t.Any]], bool], files: t.Callable[[str], list[str] | None]
+    ) -> None:
         """Ask for what may take its time."""
         if refresh(self.described):
             # Refused over a read-only connection, and while libvirt makes a volume there.
-            with contextlib.suppress(virt.libvirt.libvirtError):
+            try:
                 self._pool.refresh(0)
+            except virt.libvirt.libvirtError as error:
+                self.described["stale"] = error.get_error_code() == virt.libvirt.VIR_ERR_OPERATION_DENIED
         dummy, capacity, dummy, available = self._pool.info()
-        volumes = sorted(volume.name() for volume in self._pool.listAllVolumes(0))
-        self.described.update(capacity_bytes=capacity, available_bytes=available, volumes=volumes)
+        volumes = files(self.described["path"]) if self.described["type"] in DIRECTORY_TYPES else None
+        if volumes is None:
+            volumes = [volume.name() for volume in self._pool.listAllVolumes(0)]
+        self.described.update(capacity_bytes=capacity, available_bytes=available, volumes=sorted(volumes))

@@ -6,8 +6,6 @@ from __future__ import annotations
 
 import functools
 import json
-import sys
-import threading
 import time
 import types
 
@@ -17,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_use, host
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit.call_count import calls_of
 
 
 @pytest.fixture
@@ -224,24 +223,6 @@ def test_odd_names(snapshot, cluster, name):
     assert [b["code"] for b in guest["blockers"]] == ["snapshots"]
 
 
-def calls_of(work):
-    """How many Python functions some work calls, in all threads: the same on a busy machine and on a quiet one."""
-    calls = 0
-
-    def count(frame, event, argument):
-        nonlocal calls
-        calls += event == "call"
-
-    threading.setprofile(count)
-    sys.setprofile(count)
-    try:
-        work()
-    finally:
-        sys.setprofile(None)
-        threading.setprofile(None)
-    return calls
-
-
 def test_ten_times_the_guests_take_not_much_more_than_ten_times_the_work(snapshot, cluster):
     h1 = cluster.add_host("h1")
     calls = []
@@ -252,6 +233,22 @@ def test_ten_times_the_guests_take_not_much_more_than_ten_times_the_work(snapsho
             assert len(snapshot()["domains"]) == number + 1
     few, many = calls
     assert few < many < 12 * few
+
+
+def test_a_host_lists_what_really_is_in_its_pools(snapshot, cluster, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    h1 = cluster.add_host("h1")
+    h1.add_file(f"{images}/removed.qcow2")
+    h1.add_pool("images", str(images))
+    h1.add_file("/elsewhere/of-libvirt.qcow2")
+    h1.add_pool("elsewhere", "/elsewhere")
+    # libvirt knows neither: a shell removed one and made the other.
+    (images / "made.qcow2").touch()
+    assert {pool["name"]: pool["volumes"] for pool in snapshot()["storage_pools"]} == {
+        "images": ["made.qcow2"],
+        "elsewhere": ["of-libvirt.qcow2"],
+    }
 
 
 def test_a_damaged_record_counts_as_cordoned(snapshot, cluster, tmp_path):
