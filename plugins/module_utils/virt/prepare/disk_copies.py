@@ -60,6 +60,10 @@ class DiskCopies:
         record = published_copies.read(there, uuid)
         left = {disk["path"]: disk for disk in (record["disks"] if record else ())}
         wanted = images.planned(there, disks) if begun or left else []
+        for pool in sorted({image.pool for dummy, image in wanted if image.path in left}):
+            # libvirt tells sizes and times as of its last look. A read-only connection cannot make it look again.
+            with contextlib.suppress(virt.libvirt.libvirtError):
+                there.storagePoolLookupByName(pool).refresh(0)
         found = {
             image.path
             for dummy, image in wanted
