@@ -61,7 +61,7 @@ class DiskCopies:
         left = {disk["path"]: disk for disk in (record["disks"] if record else ())}
         wanted = images.planned(there, disks) if begun or left else []
         for pool in sorted({image.pool for dummy, image in wanted if image.path in left}):
-            # libvirt tells sizes and times as of its last look. A read-only connection cannot make it look again.
+            # libvirt knows no volume that a shell made since its last look. Over a read-only connection it cannot look.
             with contextlib.suppress(virt.libvirt.libvirtError):
                 there.storagePoolLookupByName(pool).refresh(0)
         found = {

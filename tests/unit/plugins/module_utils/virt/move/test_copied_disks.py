@@ -241,6 +241,15 @@ def test_the_way_home_is_not_barred_by_our_own_old_copy(rig):
     assert rig.h2.secrets == {}
 
 
+def test_our_own_old_copy_is_found_in_a_pool_that_does_not_know_it_yet(rig):
+    guest = rig.guest()
+    came_from_h2(rig, guest)
+    # The image was not made by libvirt, and nobody has refreshed the pool since.
+    rig.pool.known.clear()
+    assert rig.moves(guest)["outcome"] == "moved"
+    assert rig.h2.secrets == {}
+
+
 @pytest.mark.parametrize(
     "changes", [{"mtime_ns": 1}, {"size_bytes": 4999}, {"mtime_ns": None}, {"path": "/images/web2.qcow2"}]
 )
