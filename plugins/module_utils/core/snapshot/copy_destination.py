@@ -149,8 +149,7 @@ def _pool_fault(
             f"storage pool {pool['name']} of {host}, where {what}, does not say what is in it",
             f"see on {host}: virsh pool-refresh {shlex.quote(pool['name'])}",
         )
-    # What was there once may be gone. A plan knows better, and the move itself asks over a writable connection.
-    if volume_of(disk) in pool["volumes"] and path_of(disk, pool) not in ours and not pool.get("stale"):
+    if volume_of(disk) in pool["volumes"] and path_of(disk, pool) not in ours:
         return already_there(host, domain["name"], disk, pool)
     return None
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
@@ -31,8 +32,8 @@ def storage_pools(
 
     Args:
         connection: to the host's libvirtd; read-only is enough to ask.
-        refresh: says for a pool whether libvirt is to look at it again first. Over a read-only connection it cannot,
-            and the pool is C(stale).
+        refresh: says for a pool whether libvirt is to look at it again first. Over a read-only connection it cannot.
+            Then a volume that is gone is left out all the same; one that libvirt has not seen yet is not found.
         files: names of what really is in a directory, for a host that asks itself; None: ask libvirt.
     """
     libvirt = virt.libvirt
@@ -47,6 +48,15 @@ def storage_pools(
     active = [pool for pool in pools if pool.described["active"]]
     each(active, lambda pool: pool.look(refresh, files))
     return sorted((pool.described for pool in pools), key=lambda pool: str(pool["name"]))
+
+
+def _is_there(volume: t.Any) -> bool:
+    """Whether a volume exists; libvirt looks at it for this call."""
+    try:
+        volume.info()
+    except virt.libvirt.libvirtError:
+        return False
+    return True
 
 
 class _Pool:
@@ -72,12 +82,12 @@ class _Pool:
         """Ask for what may take its time."""
         if refresh(self.described):
             # Refused over a read-only connection, and while libvirt makes a volume there.
-            try:
+            with contextlib.suppress(virt.libvirt.libvirtError):
                 self._pool.refresh(0)
-            except virt.libvirt.libvirtError as error:
-                self.described["stale"] = error.get_error_code() == virt.libvirt.VIR_ERR_OPERATION_DENIED
         dummy, capacity, dummy, available = self._pool.info()
         volumes = files(self.described["path"]) if self.described["type"] in DIRECTORY_TYPES else None
         if volumes is None:
-            volumes = [volume.name() for volume in self._pool.listAllVolumes(0)]
+            look_again = refresh(self.described)
+            found = self._pool.listAllVolumes(0)
+            volumes = [volume.name() for volume in found if not look_again or _is_there(volume)]
         self.described.update(capacity_bytes=capacity, available_bytes=available, volumes=sorted(volumes))

@@ -124,6 +124,9 @@ def test_check_mode_looks_at_no_pool_anew(cluster, monkeypatch, tmp_path):
     rig.h2.add_file(rig.path)
     rig.pool.refresh()
     assert code_of(rig.mover.check(rig.step(rig.guest(), allow_storage_copy=True))) == "disk_exists"
+    # Libvirt still lists it; nobody has refreshed the pool.
+    del rig.h2.files[rig.path]
+    assert rig.mover.check(rig.step(rig.guest(), allow_storage_copy=True))["outcome"] == "would_move"
     assert rig.cluster.writes == []
 
 
