@@ -5,25 +5,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from harness import actual_state
 from harness.operator import Operator
-from lab import Lab
+from lab import Lab, in_parallel
 
 WHY = "the guest has 1 snapshot, which libvirt cannot move"
 
 
 @pytest.fixture
-def blocked(lab: Lab) -> Lab:
-    """Give a guest a snapshot, which libvirt does not move."""
+def blocked(lab: Lab) -> Iterator[Lab]:
+    """Give a guest a snapshot, which libvirt does not move; no other test shall meet it."""
     lab.host("h1").ssh_with(
         "cat > /run/snapshot.xml && virsh -q snapshot-create shy /run/snapshot.xml --redefine",
         "<domainsnapshot><name>before-upgrade</name><state>shutoff</state><creationTime>1700000000</creationTime>"
         + lab.host("h1").ssh("virsh dumpxml shy", check=True).stdout
         + "</domainsnapshot>",
     )
-    return lab
+    yield lab
+    in_parallel(lambda host: host.ssh("virsh -q snapshot-delete shy before-upgrade --metadata"), lab.hosts.values())
 
 
 def test_stop_names_them_and_leaves_all_as_it_was(blocked: Lab, operator: Operator) -> None:
