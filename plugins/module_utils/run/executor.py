@@ -149,11 +149,14 @@ class Executor:
         nearly_transferred()
 
     def _record(self, step: Step, result: Result) -> None:
-        self._keep("step.finished", step, result=result)
-        self._gate.leave(step, result)
-        with self._ended:
-            self._results[step["id"]] = result
-            self._ended.notify_all()
+        try:
+            self._keep("step.finished", step, result=result)
+        finally:
+            # Others wait for this step, whatever becomes of its record.
+            self._gate.leave(step, result)
+            with self._ended:
+                self._results[step["id"]] = result
+                self._ended.notify_all()
 
     def _keep(self, event: str, step: Step, **data: t.Any) -> None:
         # A full disk must not hide what became of a guest. The result reaches the operator all the same.

@@ -14,6 +14,8 @@ import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 
+Number = t.TypeVar("Number", int, float)
+
 #: libvirt and the kernel write "unlimited" as numbers near 2^63.
 UNLIMITED_BYTES = 1 << 60
 #: More CPUs than any host has: libvirt writes its highest quota, 2^44 microseconds, for "no limit".
@@ -39,7 +41,12 @@ class Limits(t.NamedTuple):
 
     def tightened(self, other: Limits) -> Limits:
         """The lower one of each."""
-        return Limits(*(_lower(mine, others) for mine, others in zip(self, other)))  # type: ignore[arg-type]
+        return Limits(
+            memory_bytes=_lower(self.memory_bytes, other.memory_bytes),
+            cpus=_lower(self.cpus, other.cpus),
+            emulator_cpus=_lower(self.emulator_cpus, other.emulator_cpus),
+            vcpu_cpus=_lower(self.vcpu_cpus, other.vcpu_cpus),
+        )
 
 
 def defined(root: ET.Element) -> Limits:
@@ -89,6 +96,6 @@ def _bytes(count: int | None) -> int | None:
     return count if count is not None and 0 < count < UNLIMITED_BYTES else None
 
 
-def _lower(mine: float | None, others: float | None) -> float | None:
+def _lower(mine: Number | None, others: Number | None) -> Number | None:
     known = [value for value in (mine, others) if value is not None]
     return min(known, default=None)

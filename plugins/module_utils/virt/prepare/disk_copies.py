@@ -64,12 +64,15 @@ class DiskCopies:
             # libvirt knows no volume that a shell made since its last look. Over a read-only connection it cannot look.
             with contextlib.suppress(virt.libvirt.libvirtError):
                 there.storagePoolLookupByName(pool).refresh(0)
-        found = {
+        unchanged = {
             image.path
             for dummy, image in wanted
-            if image.path in begun or (image.path in left and _is_unchanged(there, image, left[image.path]))
+            if image.path in left and _is_unchanged(there, image, left[image.path])
         }
-        return unused(there, found, but=uuid)
+        unfinished_paths = {image.path for dummy, image in wanted if image.path in begun}
+        # A copy that was not ended has no definition there. Where the guest itself is defined with it, it did arrive,
+        # and the image may be all that there is of it.
+        return unused(there, unchanged, but=uuid) | unused(there, unfinished_paths)
 
     def begin(self, there: t.Any, domain: t.Any, guest: Guest, intent: Intent, destination: str) -> list[Image]:
         """Make the images that the disks are copied to; returns them.

@@ -47,7 +47,7 @@ def correct(domain: t.Any, step: Step, stopped_ms: int | None) -> Corrections:
     return Corrections(done=[f"set its clock, which was {behind} behind"])
 
 
-_BY_ITSELF = "chrony or ntpd in the guest does"
+_BY_ITSELF = "chrony or ntpd in the guest corrects it"
 
 
 def _set(domain: t.Any) -> None:

@@ -98,7 +98,7 @@ def test_a_limit_that_was_broken_is_told_without_a_forecast_too():
 def test_a_note_stands_below_the_table():
     plan = plan_document(cluster(snapshot("h1", domain("web1")), snapshot("h2")))
     (step,) = plan["steps"]
-    note = "its clock may be 2.3 s behind, and it has no guest agent to set it: chrony or ntpd in the guest does"
+    note = "its clock may be 2.3 s behind, and it has no guest agent to set it: chrony or ntpd in the guest corrects it"
     lines = report_table.report_lines(report.join(plan, {"h1": [step_result(step, notes=[note])]}, **TIMES))
     assert lines[-2:] == [
         "",

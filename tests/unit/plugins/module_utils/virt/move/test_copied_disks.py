@@ -163,6 +163,24 @@ def test_what_a_run_that_died_has_left_unfinished_is_taken_away(rig):
     assert rig.moves(guest)["outcome"] == "moved"
 
 
+def test_a_copy_that_the_guest_itself_is_defined_with_there_did_arrive_and_is_not_taken_away(rig):
+    guest = rig.guest()
+    rig.h2.add_file(rig.path).content = "precious"
+    rig.pool.refresh()
+    rig.h2.add_guest("web1", uuid=guest.uuid, disk=rig.path, **NAMED_SOMEWHERE)
+    begun_copies.store(
+        rig.settings.state_dir,
+        {
+            "schema": begun_copies.SCHEMA,
+            "guest": {"name": "web1", "uuid": guest.uuid},
+            "destination": "h2",
+            "disks": [{"target": "vda", "source": rig.path, "path": rig.path}],
+        },
+    )
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
 def test_what_another_guest_has_made_of_an_unfinished_copy_is_not_taken_away(rig):
     guest = rig.guest()
     rig.cluster.on_migrate = full

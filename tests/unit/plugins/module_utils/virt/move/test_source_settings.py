@@ -409,7 +409,7 @@ def test_a_guest_without_an_agent_is_named(rig):
     result = rig.move(guest)
     assert (result["faults"], result["notes"]) == (
         [],
-        ["its clock may be 2.3 s behind, and it has no guest agent to set it: chrony or ntpd in the guest does"],
+        ["its clock may be 2.3 s behind, and it has no guest agent to set it: chrony or ntpd in the guest corrects it"],
     )
 
 
