@@ -49,54 +49,64 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' Makefile
 
 ##
-.PHONY: tools
-tools: $(VENV)/.stamp $(LINK) ## Make .venv, and the link through which Ansible finds this checkout as a collection
+# Two steps, so that unit tests and the demo need not wait for what only lint and types need.
+.PHONY: tools tools-tests tools-lint
+tools: tools-tests tools-lint ## Make .venv, and the link through which Ansible finds this checkout as a collection
+tools-tests: $(VENV)/.tests $(LINK)
+tools-lint: tools-tests $(VENV)/.lint
 
-$(VENV)/.stamp: tests/requirements/controller.txt tests/requirements/dev.txt
-	@tests/tools/venv $(VENV) tests/requirements/dev.txt $(PYTHON)
+$(VENV)/.tests: tests/requirements/controller.txt tests/requirements/tests.txt
+	@tests/tools/venv $(VENV) tests/requirements/tests.txt $(PYTHON)
+
+$(VENV)/.lint: tests/requirements/lint.txt $(VENV)/.tests
+	@tests/tools/venv $(VENV) tests/requirements/lint.txt $(PYTHON)
 
 $(LINK):
 	@mkdir -p $(@D) && ln -sfn ../../../.. $@
 
 # Side by side; the longest first.
-CHECK := units+lint-ansible+types+lint-python+lint-files
+CHECK := units-others+units-core+lint-ansible+types+lint-files+lint-python
 
 .PHONY: check
-check: tools ## The fast part of the tests: lint, types, units (no root, no lab; 2 minutes)
+check: tools-tests ## The fast part of the tests: lint, types, units (no root, no lab; 2 minutes)
 	@tests/tools/test $(CHECK)
 
 .PHONY: lint lint-ansible lint-python lint-files lint-docs
 lint: lint-ansible lint-python lint-files lint-docs ## Style: ruff, ansible-lint, yamllint, licences, changelog
-lint-ansible: tools
+lint-ansible: tools-lint
 	@tests/tools/lint ansible
-lint-python: tools
+lint-python: tools-lint
 	@tests/tools/lint python
-lint-files: tools
+lint-files: tools-lint
 	@tests/tools/lint files
-lint-docs: tools
-	@tests/tools/lint docs
+lint-docs: tools-tests
+	@tests/tools/lint docs $(PYTHON)
 
 .PHONY: types
-types: tools ## Types: mypy, strict on the pure core and the lab
+types: tools-lint ## Types: mypy, strict on the pure core and the lab
 	@tests/tools/types
 
-.PHONY: units units-oldest
-units: tools ## Unit tests
+.PHONY: units units-core units-others units-oldest
+units: tools-tests ## Unit tests
 	@tests/tools/units $(ARGS)
-units-oldest: tools ## The core's unit tests on Python 3.9, where there is one
+units-core: tools-tests
+	@tests/tools/units --core
+units-others: tools-tests
+	@tests/tools/units --others
+units-oldest: tools-tests ## The core's unit tests on Python 3.9, where there is one
 	@tests/tools/units --oldest
 
 .PHONY: format
-format: tools ## Format the Python code
+format: tools-lint ## Format the Python code
 	@ruff check --fix --quiet . || true
 	@ruff format .
 
 .PHONY: sanity
-sanity: tools ## ansible-test sanity, with every Python on this machine
+sanity: tools-tests ## ansible-test sanity, with every Python on this machine
 	@tests/tools/sanity $(ARGS)
 
 .PHONY: build
-build: tools ## Build the collection as a file in build/
+build: tools-tests ## Build the collection as a file in build/
 	@tests/tools/build
 
 .PHONY: import-check
@@ -104,44 +114,44 @@ import-check: build ## Check that Galaxy would accept that file (galaxy-importer
 	@tests/tools/import-check $(PYTHON)
 
 .PHONY: integration
-integration: tools ## The tests of the lab, then those of the collection on the lab (root; 15 minutes)
+integration: tools-tests ## The tests of the lab, then those of the collection on the lab (root; 15 minutes)
 	@mkdir -p $(JUNIT)
 	@$(ROOT) -m pytest $(TESTS) -q -p harness.side_by_side -p harness.processor -n $(LABS) --dist loadfile \
 		--junit-xml=$(JUNIT)/integration.xml -m 'not soak' $(ARGS)
 
 .PHONY: test
-test: tools ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
+test: tools-tests ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
 	@tests/tools/test $(CHECK) sanity+units-oldest+import-check+lint-docs integration
 
 .PHONY: releases
-releases: tools
+releases: tools-tests
 	@$(ROOT) -m soak.releases --junit-xml $(JUNIT)/releases.xml $(ARGS)
 
 .PHONY: soak
-soak: tools ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; over an hour)
+soak: tools-tests ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; over an hour)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)
 
 ##
 .PHONY: demo
-demo: tools ## Drain a busy host of a small cluster on this machine, then move the guests back home (root)
+demo: tools-tests ## Drain a busy host of a small cluster on this machine, then move the guests back home (root)
 	@$(ROOT) -m demo $(OPTIONS)
 
 .PHONY: bench
-bench: tools ## Measure kvmops beside other policies [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
+bench: tools-tests ## Measure kvmops beside other policies [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)
 	@$(ROOT) -m bench $(or $(NAME),strategies) $(OPTIONS) $(if $(OUT),--out $(OUT)) $(if $(REPEATS),--repeats $(REPEATS)) \
 		$(if $(CLUSTER),--cluster $(CLUSTER)) $(ARGS)
 
 .PHONY: lab-up lab-down lab-reset lab-status lab-ssh
-lab-up: tools ## Start a lab on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)
+lab-up: tools-tests ## Start a lab on this machine [SCENARIO=file]; inventory: build/lab/inventory.yml (root)
 	@mkdir -p build/lab
 	@$(ROOT) -m lab up $(OPTIONS) --inventory build/lab/inventory.yml
-lab-down: tools ## Stop the lab and remove all of it
+lab-down: tools-tests ## Stop the lab and remove all of it
 	@$(ROOT) -m lab down
-lab-reset: tools ## Stop the lab and start a new one [SCENARIO=file]
+lab-reset: tools-tests ## Stop the lab and start a new one [SCENARIO=file]
 	@$(ROOT) -m lab reset $(OPTIONS)
-lab-status: tools ## Show the hosts and guests of the lab
+lab-status: tools-tests ## Show the hosts and guests of the lab
 	@$(ROOT) -m lab status
-lab-ssh: tools ## Open a shell on a host of the lab [HOST=h1]
+lab-ssh: tools-tests ## Open a shell on a host of the lab [HOST=h1]
 	@$(ROOT) -m lab ssh $(HOST)
 
 .PHONY: clean

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 MARKS = ("<!-- rooms: written by tests/tools/floors.py --write -->", "<!-- end of rooms -->")
@@ -180,7 +181,8 @@ class Import:
     text: str
 
 
-def imports_of(source: str, package: str) -> Iterator[Import]:
+@functools.cache
+def imports_of(source: str, package: str) -> tuple[Import, ...]:
     """Return all imports of a file, also those inside of functions.
 
     Args:
@@ -188,17 +190,15 @@ def imports_of(source: str, package: str) -> Iterator[Import]:
         package: dotted name of the folder that the file is in; relative imports count from there.
     """
     lines = source.splitlines()
+    found: list[tuple[tuple[str, ...], int]] = []
     for statement in ast.walk(ast.parse(source)):
         if isinstance(statement, ast.Import):
-            yield from (
-                Import(statement.lineno, (alias.name,), lines[statement.lineno - 1].strip())
-                for alias in statement.names
-            )
+            found += [((alias.name,), statement.lineno) for alias in statement.names]
         elif isinstance(statement, ast.ImportFrom):
             above = package.split(".")[: len(package.split(".")) - statement.level + 1] if statement.level else []
             module = ".".join([*above, *([statement.module] if statement.module else [])])
-            for alias in statement.names:
-                yield Import(statement.lineno, (f"{module}.{alias.name}", module), lines[statement.lineno - 1].strip())
+            found += [((f"{module}.{alias.name}", module), statement.lineno) for alias in statement.names]
+    return tuple(Import(number, names, lines[number - 1].strip()) for names, number in found)
 
 
 def findings(house: House, files: Mapping[str, str]) -> list[str]:

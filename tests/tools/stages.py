@@ -93,7 +93,7 @@ def main(groups: Sequence[str]) -> int:
     shutil.rmtree(JUNIT, ignore_errors=True)
     JUNIT.mkdir(parents=True)
     began = time.monotonic()
-    ended = run_all(groups, at_once=max(2, os.cpu_count() or 1))
+    ended = run_all(groups, at_once=(os.cpu_count() or 1) + 1)
     tests = results.read(JUNIT)
     print("", *(stage.line for stage in ended), f"{'total':<22} {time.monotonic() - began:4.0f} s", sep="\n")
     return results.tell(tests, failed=[stage.stage for stage in ended if not stage.ok])

@@ -20,6 +20,7 @@ short round to the next (events of a recorded migration) and the 55 ms that the 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import typing as t
 
@@ -110,6 +111,8 @@ def recursion(
         limit_s: the downtime limit.
         stop_after: look no further than so many rounds, whatever remains.
     """
+    # Near the fixed point, one round after the other asks for the same windows.
+    window = functools.lru_cache(maxsize=None)(window)
     first = _first_round(first_bytes, window, send_rate(()), limit_s)
     rounds = [first]
     # What the first pass left over lies still, and the scan goes round: it is sent before anything else.

@@ -482,7 +482,7 @@ def test_every_state_between_keeps_every_rule(seed):
 @pytest.mark.usefixtures("briefly")
 def test_the_random_clusters_are_worth_their_name():
     codes, moved, waits, extra = set(), 0, 0, 0
-    for seed in range(150):
+    for seed in range(100):
         planned = drained(["h0"], *random_cluster(seed))
         moved += len(planned.placement.steps)
         waits += sum(bool(step["after"]) for step in planned.placement.steps)
@@ -494,13 +494,13 @@ def test_the_random_clusters_are_worth_their_name():
     assert codes >= {"memory", "keep_apart", "keep_together", "paused", "cordoned", "machine_type", "no_placement"}
 
 
-def test_a_drain_of_one_of_a_thousand_hosts_takes_not_much_more_than_ten_times_one_of_a_hundred():
-    """Function calls, for 20,000 guests and for 2,000: they are the same on a busy machine and on a quiet one."""
+def test_a_drain_of_one_of_three_hundred_hosts_takes_not_much_more_than_ten_times_one_of_thirty():
+    """Function calls, for 6,000 guests and for 600: they are the same on a busy machine and on a quiet one."""
     calls = []
-    for hosts in (100, 1000):
+    for hosts in (30, 300):
         seen = clusters.snapshots(clusters.cluster(clusters.Shape(hosts=hosts, guests=20 * hosts, seed=3)))
         found = []
-        calls.append(calls_of(lambda seen=seen, found=found: found.append(drain(["h0050"], Constraints(seen)))))
+        calls.append(calls_of(lambda seen=seen, found=found: found.append(drain(["h0015"], Constraints(seen)))))
         assert found[0].placement.stays == []
     few, many = calls
     assert few < many < 15 * few
