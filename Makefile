@@ -41,7 +41,7 @@ ROOT := $(SUDO) env PATH=$(PATH):/usr/sbin:/sbin PYTHONPATH=$(CURDIR)/tests \
 	$(foreach name,$(filter KVMOPS_%,$(.VARIABLES)),$(name)='$($(name))') $(BIN)/python
 # Labs that are tested side by side, on a machine with processors to spare: make integration LABS=2
 LABS ?= 0
-TESTS ?= tests/lab/tests tests/integration
+TESTS ?= tests/integration
 OPTIONS = $(if $(SCENARIO),--scenario $(SCENARIO))
 
 .PHONY: help
@@ -114,7 +114,7 @@ import-check: build ## Check that Galaxy would accept that file (galaxy-importer
 	@tests/tools/import-check $(PYTHON)
 
 .PHONY: integration
-integration: tools-tests ## The tests of the lab, then those of the collection on the lab (root; 15 minutes)
+integration: tools-tests ## Tests of the collection on the lab (root; 15 minutes)
 	@mkdir -p $(JUNIT)
 	@$(ROOT) -m pytest $(TESTS) -q -p harness.side_by_side -p harness.processor -n $(LABS) --dist loadfile \
 		--junit-xml=$(JUNIT)/integration.xml -m 'not soak' $(ARGS)

@@ -14,6 +14,8 @@ from harness import actual_state
 from harness.operator import Operator
 from lab import Lab
 
+pytestmark = pytest.mark.soak
+
 #: A guest that is shut off; nothing of it is ever started.
 SPARE = """<domain type='qemu'><name>spare</name><memory unit='MiB'>64</memory>
 <os><type arch='x86_64' machine='q35'>hvm</type></os></domain>"""

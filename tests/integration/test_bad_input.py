@@ -118,6 +118,7 @@ def test_unknown_guest_is_excluded(lab: Lab, operator: Operator) -> None:
     assert "no-such-guest" in drain.words
 
 
+@pytest.mark.soak
 def test_no_memory_anywhere(lab: Lab, operator: Operator) -> None:
     check_refused(
         operator.run("drain_host", drain_host_name="h1", drain_host_reserve_mib=10_000_000),

@@ -28,6 +28,7 @@ def unwrapped(text: str) -> str:
     return re.sub(r"\n {5,}", " ", text)
 
 
+@pytest.mark.soak
 def test_a_check_forecasts_from_what_was_measured_and_moves_nothing(lab: Lab, operator: Operator) -> None:
     places = actual_state.everywhere(lab)
     measure = operator.run("measure", measure_s=8)

@@ -171,6 +171,7 @@ NIGHTLY = {"owner": "bob", "run": "rebalance-7", "name": "h3"}
 ONLY_IDLE = {"drain_host_name": "h1", "drain_host_exclude": ["busy", "shy", "web-one"], "drain_host_measure_s": 0}
 
 
+@pytest.mark.soak
 def test_a_drain_of_hosts_that_another_run_has_leaves_all_as_it_was(lab: Lab, operator: Operator) -> None:
     assert operator.run_module("h3", "host_lease", **NIGHTLY, purpose="nightly").status == 0
     held, before = lease(lab, "h3"), actual_state.everywhere(lab)
