@@ -82,6 +82,7 @@ def test_nothing_that_exists_is_overwritten(pair: Lab, operator: Operator) -> No
     assert not has(h2, f"{IMAGES}/store.qcow2")
 
 
+@pytest.mark.soak
 def test_a_check_tells_what_will_be_copied(pair: Lab, operator: Operator) -> None:
     checked = operator.run("drain_host", "--check", drain_host_name="h1", drain_host_intent=COPY)
     assert checked.status == 0, checked.text
