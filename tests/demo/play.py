@@ -37,7 +37,7 @@ def play(lab: Lab, host: str, folder: Path) -> dict[str, Any]:
     words.cluster(lab, host, leaving)
     before = actual_state.verified(lab)
     with lab.probe(period_ms=PROBE_MS) as probe:
-        words.watching(_baseline(probe))
+        words.watching(_baseline(probe), PROBE_MS)
         drained = _section(lab, probe, "drain_host", host, folder)
         words.after_drain(lab, host, drained)
         restored = _section(lab, probe, "restore_host", host, folder)

@@ -70,13 +70,13 @@ def cluster(lab: Lab, host: str, leaving: Sequence[str]) -> None:
     )
 
 
-def watching(noise_ms: float) -> None:
+def watching(noise_ms: float, period_ms: float) -> None:
     """How downtime is measured, and what the measurement itself makes of it."""
     _heading("2. A prober outside the cluster")
     _tell(
-        f"""From now on a prober, which knows nothing of libvirt, asks every guest 200 times a second over the
-        network. The longest silence of a guest is its downtime. Before anything moves, guests are silent for up to
-        {noise_ms:.0f} ms: that is the noise of this machine."""
+        f"""From now on a prober, which knows nothing of libvirt, asks every guest over the network,
+        {1000 / period_ms:.0f} times a second. The longest silence of a guest is its downtime. Before anything moves,
+        guests are silent for up to {noise_ms:.0f} ms: that is the noise of this machine."""
     )
 
 
