@@ -90,7 +90,6 @@ def test_a_report_holds_the_forecast_against_what_came_true(lab: Lab, operator: 
 
 @pytest.mark.soak
 def test_an_intent_that_cannot_be_kept_is_refused_before_anything_starts(lab: Lab, operator: Operator) -> None:
-    """At half of what the busy guest dirties. At about as much, a forecast says one thing now and another later."""
     places = actual_state.everywhere(lab)
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_intent={"deadline_s": 1, "bandwidth_mib_s": 4})
     assert drain.status == 2, drain.text

@@ -236,7 +236,7 @@ def _zstd(known: Known, limit_ms: int, cap_ms: int, cpus: float | None) -> dict[
     method = functools.partial(methods.parallel_zstd, cpus=_or_any(cpus))
     outcome, limit_ms = _at_lowest_limit(known, method, limit_ms, cap_ms)
     if known.compressed_share is None:
-        reason = "it is not known how well the guest's memory compresses; no compression is assumed"
+        reason = "it is not known how well the guest's memory compresses, so no compression is assumed"
     else:
         reason = f"the guest's memory {_compresses(known.compressed_share)}"
         if known.hot_compressed_share is not None and known.hot_compressed_share != known.compressed_share:
@@ -322,7 +322,7 @@ def outcome_of(known: Known, method: methods.Method, cap_ms: int, *, edges: bool
         verdict = "marginal"
     else:
         verdict = "converges" if all(kept) else "marginal" if any(kept) else "never"
-    return {"verdict": verdict, **_bands(likely, others)}
+    return {"verdict": verdict, **_bands(likely, others if likely else all_figures[1:])}
 
 
 def _finite(figures: Figures | None) -> Figures | None:
@@ -339,16 +339,16 @@ _FIELDS: tuple[tuple[str, str, float], ...] = (
 
 
 def _bands(likely: Figures | None, others: t.Sequence[Figures | None]) -> dict[str, Band]:
-    """Value, low and high of each figure; high is null when a scenario never ends, all are when the likely one does
-    not.
+    """Value, low and high of each figure. High is null when a scenario never ends. When the likely one does not, only
+    low is known: the least of those that end, if any does.
     """
     result: dict[str, Band] = {}
     ended = [figures for figures in [likely, *others] if figures is not None]
     for name, attribute, factor in _FIELDS:
-        if likely is None:
-            result[name] = {"value": None, "low": None, "high": None}
-            continue
         values = [getattr(figures, attribute) * factor for figures in ended]
+        if likely is None:
+            result[name] = {"value": None, "low": _plain(min(values), name) if values else None, "high": None}
+            continue
         high = max(values) if len(ended) == 1 + len(others) else None
         result[name] = {
             "value": _plain(getattr(likely, attribute) * factor, name),

@@ -43,6 +43,10 @@ def exceeds(outcome: Outcome, intent: Intent) -> str | None:
     if deadline is not None and seconds is not None and (worst or seconds) > deadline:
         at_worst = f", or {_exact(worst)} at worst" if worst and _exact(worst) != _exact(seconds) else ""
         return f"it takes {_exact(seconds)}{at_worst}, and the deadline is {deadline} s"
+    # Where nobody knows whether it ends, the least that it takes is known.
+    least = outcome["total_s"]["low"]
+    if deadline is not None and seconds is None and least is not None and least > deadline:
+        return f"it takes {_exact(least)} or more, and the deadline is {deadline} s"
     slowdown, lost_pct = intent["max_slowdown_pct"], slowdown_pct(outcome)
     if slowdown is not None and lost_pct is not None and lost_pct > slowdown:
         return f"it costs the guest {lost_pct:.0f} % of its work while it moves, and {slowdown} % are accepted"

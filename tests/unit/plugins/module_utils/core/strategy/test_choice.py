@@ -199,6 +199,14 @@ class TestIntent:
         assert found["why_not"]["pre-copy"] == "it takes 15.1 s, or 15.8 s at worst, and the deadline is 15 s"
         assert chosen(measured(fitted(), **PACKS), deadline_s=6)["method"] == "parallel-zstd"
 
+    def test_of_what_may_never_end_the_least_is_held_against_the_deadline(self):
+        """A guest so near the edge that nobody knows whether it ends: one pass alone takes longer than permitted."""
+        edge = measured(fitted(16, 22), **WHOLE)
+        assert chosen(edge, deadline_s=60)["total_s"] == {"value": None, "low": 15.736, "high": None}
+        found = chosen(edge, deadline_s=15)
+        assert found["method"] is None
+        assert found["why_not"]["pre-copy"] == "it takes 15.7 s or more, and the deadline is 15 s"
+
     def test_a_slowdown_that_is_not_accepted_rules_out_what_causes_it(self):
         assert chosen(HOT, allow_postcopy=True, max_slowdown_pct=30)["method"] == "post-copy"
         found = chosen(HOT, allow_postcopy=True, max_slowdown_pct=5)
