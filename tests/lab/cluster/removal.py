@@ -49,6 +49,7 @@ def _remove_all(settings: Settings) -> None:
     """Remove what the lab made on the machine, in an order in which nothing is still held."""
     with nspawn_run.used(settings):
         in_parallel(cgroup.remove, cgroup.of_lab(settings))
+        nspawn_run.forget(settings)
         network.remove_all(settings)
         for place in mount.of_lab(settings):
             mount.unmount(place)

@@ -20,7 +20,7 @@ from lab.image import repository
 from lab.image.base_image import path_of
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
-from lab.machine import cgroup, mount, network, process
+from lab.machine import cgroup, mount, network, nspawn_run, process
 
 from . import container, rootfs, ssh
 
@@ -126,6 +126,7 @@ class Host:
         """Take the power away: nothing of the host runs afterwards."""
         process.end(container.supervisor_record(self.settings, self.name))
         cgroup.remove(self.settings.control_group(self.name))
+        nspawn_run.forget(self.settings, self.name)
         container.nspawn_record(self.settings, self.name).unlink(missing_ok=True)
 
     # ---- state -------------------------------------------------------------------------------------------------------

@@ -60,6 +60,23 @@ def used(settings: Settings) -> Iterator[None]:
         _record(settings.instance).unlink(missing_ok=True)
 
 
+def left_by(settings: Settings, host: str = "") -> list[Path]:
+    """Return the mounts that killed containers of a lab, or of one of its hosts, have left there.
+
+    From version 256 on, nspawn mounts a folder for the sockets of each container, and refuses to start one whose folder
+    is mounted already.
+    """
+    machine = f"{settings.prefix}-{host}"
+    places = (place for dummy, place, dummy in mount.mounted() if place.is_relative_to(PLACE))
+    return [place for place in places if (place.name == machine if host else place.name.startswith(machine))]
+
+
+def forget(settings: Settings, host: str = "") -> None:
+    """Unmount what killed containers have left. None of them may run."""
+    for place in left_by(settings, host):
+        mount.unmount(place)
+
+
 def ensure(settings: Settings) -> None:
     """Mount it unless there is a tmpfs already. Only while it is used."""
     with _alone():

@@ -21,7 +21,7 @@ def existing_resources(settings: Settings) -> list[str]:
         pid = process.recall(record)
         if pid is not None:
             found.append(f"process {pid} ({record.name})")
-    found += [f"mount {place}" for place in mount.of_lab(settings)]
+    found += [f"mount {place}" for place in [*mount.of_lab(settings), *nspawn_run.left_by(settings)]]
     if nspawn_run.is_left(settings):
         found.append(f"mount {nspawn_run.PLACE}")
     found += [f"namespace {name}" for name in network.namespaces(settings)]

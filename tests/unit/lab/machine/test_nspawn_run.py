@@ -132,3 +132,17 @@ def test_what_nobody_uses_and_nobody_unmounted_is_left(machine, one):
     machine.hosts.clear()
 
     assert nspawn_run.is_left(one)
+
+
+def test_what_a_killed_container_left_is_unmounted_and_nothing_of_others(tmp_path, monkeypatch):
+    """nspawn 256 and later would refuse to start the same host again."""
+    exports = nspawn_run.PLACE / "unix-export"
+    mounts = [("tmpfs", exports / name, "tmpfs") for name in ("kvl1-h1", "kvl1-h10", "kvl2-h1", "other")]
+    mounts.append((nspawn_run.MARK, nspawn_run.PLACE, "tmpfs"))
+    monkeypatch.setattr(mount, "mounted", lambda: mounts)
+    gone = []
+    monkeypatch.setattr(mount, "unmount", gone.append)
+
+    nspawn_run.forget(lab(tmp_path, 1), "h1")
+    assert gone == [exports / "kvl1-h1"]
+    assert nspawn_run.left_by(lab(tmp_path, 1)) == [exports / "kvl1-h1", exports / "kvl1-h10"]
