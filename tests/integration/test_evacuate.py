@@ -25,7 +25,7 @@ def maintenance(lab: Lab, *hosts: str) -> list[str]:
 
 
 def test_two_of_four_hosts_are_emptied_and_nobody_notices(lab: Lab, rack_operator: Operator) -> None:
-    """With C(-l), which the roles look past: they ask the other hosts as well."""
+    """With C(-l) as well, the roles ask all hosts of the inventory."""
     operator, boots = rack_operator, actual_state.boot_ids(lab)
     evacuation = operator.run("evacuate", "-l", "h1,h2", evacuate_window_s=3600, **QUICKLY)
     assert evacuation.status == 0, evacuation.text

@@ -39,18 +39,18 @@ def _integration(*tests: str, select: str = "") -> tuple[str, ...]:
 
 
 PARTS = (
-    Part("units", "The unit tests that run whole playbooks.", 5, _make("units", "ARGS=-m soak")),
-    Part("faults", "Each fault in the middle of a drain.", 5, _integration("tests/integration/test_faults.py")),
+    Part("units", "The unit tests that run whole playbooks.", 3, _make("units", "ARGS=-m soak")),
+    Part("faults", "Each fault in the middle of a drain.", 2, _integration("tests/integration/test_faults.py")),
     Part(
         "upgrade",
         "A rolling upgrade of three hosts: one fails, one run is killed, the next one takes over.",
-        5,
+        9,
         _integration("tests/integration/test_rolling_upgrade.py"),
     ),
     Part(
         "integration",
         "All other integration tests that take long.",
-        18,
+        20,
         _integration("tests/integration", select="not test_faults and not test_rolling_upgrade and not test_interrupt"),
     ),
     Part(
@@ -62,7 +62,7 @@ PARTS = (
     Part(
         "interrupt",
         "Tests that depend on timing, three times: a killed controller, a killed job, Ctrl-C.",
-        10,
+        16,
         _make("integration", "TESTS=tests/integration/test_interrupt.py", "ARGS=-m ''"),
         times=3,
     ),

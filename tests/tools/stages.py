@@ -93,6 +93,7 @@ def main(groups: Sequence[str]) -> int:
     shutil.rmtree(JUNIT, ignore_errors=True)
     JUNIT.mkdir(parents=True)
     began = time.monotonic()
+    # One more than there are processors: some unit tests wait, and pip does.
     ended = run_all(groups, at_once=(os.cpu_count() or 1) + 1)
     tests = results.read(JUNIT)
     print("", *(stage.line for stage in ended), f"{'total':<22} {time.monotonic() - began:4.0f} s", sep="\n")

@@ -112,7 +112,7 @@ def recursion(
         stop_after: look no further than so many rounds, whatever remains.
     """
     # Near the fixed point, one round after the other asks for the same windows.
-    window = functools.lru_cache(maxsize=None)(window)
+    window = functools.cache(window)
     first = _first_round(first_bytes, window, send_rate(()), limit_s)
     rounds = [first]
     # What the first pass left over lies still, and the scan goes round: it is sent before anything else.

@@ -39,14 +39,9 @@ def does_not_end(name: str, outcome: Outcome, intent: Intent) -> str | None:
 
 def exceeds(outcome: Outcome, intent: Intent) -> str | None:
     """What of the intent beside the downtime a method does not keep, or None."""
-    deadline, seconds, worst = intent["deadline_s"], outcome["total_s"]["value"], outcome["total_s"]["high"]
-    if deadline is not None and seconds is not None and (worst or seconds) > deadline:
-        at_worst = f", or {_exact(worst)} at worst" if worst and _exact(worst) != _exact(seconds) else ""
-        return f"it takes {_exact(seconds)}{at_worst}, and the deadline is {deadline} s"
-    # Where nobody knows whether it ends, the least that it takes is known.
-    least = outcome["total_s"]["low"]
-    if deadline is not None and seconds is None and least is not None and least > deadline:
-        return f"it takes {_exact(least)} or more, and the deadline is {deadline} s"
+    late = _late(outcome["total_s"], intent["deadline_s"])
+    if late:
+        return late
     slowdown, lost_pct = intent["max_slowdown_pct"], slowdown_pct(outcome)
     if slowdown is not None and lost_pct is not None and lost_pct > slowdown:
         return f"it costs the guest {lost_pct:.0f} % of its work while it moves, and {slowdown} % are accepted"
@@ -54,6 +49,20 @@ def exceeds(outcome: Outcome, intent: Intent) -> str | None:
     if freeze_ms and freeze_ms > FREEZE_SHARE * intent["max_downtime_ms"]:
         return f"the throttle it needs freezes the guest for {freeze_ms} ms at a time"
     return None
+
+
+def _late(total_s: t.Mapping[str, t.Any], deadline: float | None) -> str | None:
+    """Why a method does not keep the deadline, or None. Where nobody knows whether it ends, its least time counts."""
+    if deadline is None:
+        return None
+    seconds, least, worst = total_s["value"], total_s["low"], total_s["high"]
+    if seconds is None:
+        late = least is not None and least > deadline
+        return f"it takes {_exact(least)} or more, and the deadline is {deadline} s" if late else None
+    if (worst or seconds) <= deadline:
+        return None
+    at_worst = f", or {_exact(worst)} at worst" if worst and _exact(worst) != _exact(seconds) else ""
+    return f"it takes {_exact(seconds)}{at_worst}, and the deadline is {deadline} s"
 
 
 def _exact(seconds: float) -> str:
