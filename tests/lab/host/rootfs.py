@@ -10,10 +10,12 @@ across reboots, until the lab is taken down.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
 from pathlib import Path
 
+from lab.common.errors import LabError
 from lab.common.settings import Settings
 from lab.image import repository
 from lab.layout.addresses import Networks
@@ -26,6 +28,10 @@ BOOT_PLACE = "/usr/share/kvmops-lab"
 SHARED_PLACE = "/shared"
 DISK_PLACE = "/var/lib/libvirt/images"
 CONSOLE_PLACE = "/var/log/kvmops-lab"
+
+#: Whom QEMU runs as where qemu.conf does not say (Debian's libvirt).
+QEMU_USER = "libvirt-qemu"
+PRIVATE = 0o600
 
 POOL = "<pool type='dir'><name>{name}</name><target><path>{place}</path></target></pool>\n"
 
@@ -56,6 +62,19 @@ SOCKETS = (
     "libvirtd-tcp.socket",
     "libvirtd-tls.socket",
 )
+
+
+# systemd-nspawn hands in the old control groups read-only, apart from systemd's own; a real host can write them.
+WRITABLE_GROUPS = """[Unit]
+Description=Control groups as on a real host
+DefaultDependencies=no
+Before=libvirtd.service libvirtd.socket
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'for group in /sys/fs/cgroup/*/cgroup.procs; do mount -o remount,bind,rw "$${group%/*}"; done'
+"""
 
 
 def prepare(settings: Settings, networks: Networks, scenario: Scenario, host: HostPlan) -> None:
@@ -123,6 +142,8 @@ def _write_units(root: Path) -> None:
     _link(units / "multi-user.target.wants/libvirtd.service", "/usr/lib/systemd/system/libvirtd.service")
     _link(units / "multi-user.target.wants/ssh.service", "/usr/lib/systemd/system/ssh.service")
     _link(units / "default.target", "/usr/lib/systemd/system/multi-user.target")
+    _write(units / "lab-control-groups.service", WRITABLE_GROUPS)
+    _link(units / "sysinit.target.wants/lab-control-groups.service", "/etc/systemd/system/lab-control-groups.service")
     # A host that is killed and started many times a minute is what this lab is for.
     _write(units / "libvirtd.service.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n")
     _write(root / "etc/systemd/journald.conf.d/lab.conf", "[Journal]\nStorage=persistent\nSystemMaxUse=64M\n")
@@ -144,9 +165,7 @@ def _write_libvirt(root: Path, networks: Networks, host: HostPlan) -> None:
     shared = f'shared_filesystems = ["{SHARED_PLACE}"]\n' if host.release != "bookworm" else ""
     _write(
         root / "etc/libvirt/qemu.conf",
-        'user = "root"\ngroup = "root"\nsecurity_driver = "none"\nnamespaces = []\ncgroup_controllers = []\n'
-        'remember_owner = 0\nstdio_handler = "file"\nmax_core = 0\n'
-        f'migration_host = "{networks.migration.host(host.number)}"\n{shared}',
+        f"max_core = 0\n{shared}",
     )
     # The default network would want a firewall and dnsmasq; the guests have a bridge of their own.
     (root / "etc/libvirt/qemu/networks/autostart/default.xml").unlink(missing_ok=True)
@@ -163,16 +182,29 @@ def _write_certificates(root: Path, settings: Settings, networks: Networks, host
         (authority, "CA/cacert.pem", 0o644),
         (certificate, "libvirt/servercert.pem", 0o644),
         (certificate, "libvirt/clientcert.pem", 0o644),
-        (key, "libvirt/private/serverkey.pem", 0o600),
-        (key, "libvirt/private/clientkey.pem", 0o600),
+        (key, "libvirt/private/serverkey.pem", PRIVATE),
+        (key, "libvirt/private/clientkey.pem", PRIVATE),
         (authority, "qemu/ca-cert.pem", 0o644),
         (certificate, "qemu/server-cert.pem", 0o644),
         (certificate, "qemu/client-cert.pem", 0o644),
-        (key, "qemu/server-key.pem", 0o600),
-        (key, "qemu/client-key.pem", 0o600),
+        (key, "qemu/server-key.pem", PRIVATE),
+        (key, "qemu/client-key.pem", PRIVATE),
     ]
     for source, place, mode in copies:
         target = root / "etc/pki" / place
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, target)
         target.chmod(mode)
+        if place.startswith("qemu/") and mode == PRIVATE:
+            # QEMU reads it as the distribution's own user, and libvirtd as root.
+            os.chown(target, 0, _group_of(root, QEMU_USER))
+            target.chmod(0o640)
+
+
+def _group_of(root: Path, user: str) -> int:
+    """Return the number of a user's own group, from the host's /etc/passwd."""
+    for line in (root / "etc/passwd").read_text(encoding="utf-8").splitlines():
+        fields = line.split(":")
+        if fields[0] == user:
+            return int(fields[3])
+    raise LabError(f"{root}/etc/passwd has no user {user}", "Make the base image anew: its QEMU runs as this user.")

@@ -19,14 +19,14 @@ from pathlib import Path
 from lab.common.settings import Settings
 
 ROOT = Path("/sys/fs/cgroup")
-# Only these are joined: the old ones for systemd's own use, and the memory controller for the limit.
-JOINED = ("systemd", "unified", "memory")
 
 
 def _hierarchies() -> list[Path]:
+    """Return every hierarchy that this kernel has: libvirtd makes the groups of its guests in each of them."""
     if (ROOT / "cgroup.controllers").exists():
         return [ROOT]
-    return [ROOT / name for name in JOINED if (ROOT / name / "cgroup.procs").exists()]
+    # Two names of one hierarchy (cpu and cpu,cpuacct) are a folder and links to it.
+    return sorted(path for path in ROOT.iterdir() if not path.is_symlink() and (path / "cgroup.procs").exists())
 
 
 def join(name: str, memory_mib: int) -> None:
@@ -37,6 +37,10 @@ def join(name: str, memory_mib: int) -> None:
         for limit in ("memory.limit_in_bytes", "memory.max"):
             if (group / limit).exists():
                 (group / limit).write_text(str(memory_mib << 20), encoding="ascii")
+        for share in ("cpuset.mems", "cpuset.cpus"):
+            # A new group of the old hierarchy has neither, and takes no process before it has both.
+            if (group / share).exists() and (hierarchy / "cgroup.sane_behavior").exists():
+                (group / share).write_text((hierarchy / share).read_text(encoding="ascii"), encoding="ascii")
         (group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
 
