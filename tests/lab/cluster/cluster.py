@@ -23,9 +23,16 @@ class Cluster:
         self.scenario = plan
         self.networks: Networks = networks(settings.instance)
         self.hosts: Mapping[str, Host] = {host.name: Host(settings, self.networks, host) for host in plan.hosts}
+        server = plan.storage_server
+        self.storage = None if server is None else Host(settings, self.networks, server)
         self.guests: Mapping[str, Guest] = {
             guest.name: Guest(guest, self.networks, settings.instance) for guest in plan.guests
         }
+
+    @property
+    def machines(self) -> list[Host]:
+        """The hosts, and the storage server where there is one."""
+        return [*self.hosts.values(), *([self.storage] if self.storage else [])]
 
     def host(self, name: str) -> Host:
         """Return a host, or say which there are."""

@@ -60,9 +60,9 @@ class Lab(Cluster):
             network.check_range(settings, networks(settings.instance))
             ownership.claim(settings)
             lab = cls(settings, wanted)
-            if running is not None and running.hosts != wanted.hosts:
+            if running is not None and running.machines != wanted.machines:
                 say("other hosts than those that run: taking these down")
-                remove_hosts(settings, cls(settings, running).hosts.values())
+                remove_hosts(settings, cls(settings, running).machines)
             kvm = start.make_images(lab, say)
             lab._remember()
             start.start_hosts(lab, say)
@@ -132,7 +132,7 @@ class Lab(Cluster):
         `forget` names files and folders to delete on every host. Another scenario must have the same hosts.
         """
         wanted = scenario.load(path) if path else self.scenario
-        if wanted.hosts != self.scenario.hosts:
+        if wanted.machines != self.scenario.machines:
             raise LabError("this scenario has other hosts than those that run", "Use `up` with it.")
         lab = Lab(self.settings, wanted)
         with exclusive(self.settings):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.common.progress import Say
-from lab.guest import agent_protocol, domain_xml
+from lab.guest import agent_protocol, domain_xml, storage_server
 from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials
 from lab.host.host import Host
@@ -34,7 +34,7 @@ def make_images(lab: Cluster, say: Say) -> bool:
 
 def start_hosts(lab: Cluster, say: Say) -> None:
     """Start those hosts that are off, and wait until all answer."""
-    off = [host for host in lab.hosts.values() if not host.is_running()]
+    off = [host for host in lab.machines if not host.is_running()]
     if off:
         say(f"starting {', '.join(host.name for host in off)}")
     credentials.ensure_ssh(lab.settings, lab.networks)
@@ -43,13 +43,13 @@ def start_hosts(lab: Cluster, say: Say) -> None:
     network.make_bridges(lab.settings, lab.networks)
     with nspawn_run.used(lab.settings):
         nspawn_run.ensure(lab.settings)
-        for host in lab.hosts.values():
+        for host in lab.machines:
             # Also those that run: a cable that was pulled or lost is put back.
             network.connect_host(lab.settings, lab.networks, host.plan)
             host.start(lab.scenario)
-        in_parallel(lambda host: host.wait_ready(), lab.hosts.values())
+        in_parallel(lambda host: host.wait_ready(), lab.machines)
     if off:
-        say(f"{len(lab.hosts)} hosts answer")
+        say(f"{len(lab.machines)} hosts answer")
 
 
 def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
@@ -59,6 +59,8 @@ def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
     if not absent:
         return
     say(f"starting {len(absent)} guests ({'KVM' if kvm else 'TCG'})")
+    if lab.storage:
+        lab.storage.ssh_with(storage_server.offer_script(guest.plan for guest in absent), None)
     homes = sorted({guest.home for guest in absent})
 
     def start(home: str) -> None:

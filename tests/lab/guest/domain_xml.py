@@ -9,9 +9,11 @@ import xml.etree.ElementTree as ET
 
 from lab.common.settings import METADATA_NAMESPACE
 from lab.host import rootfs
-from lab.layout.addresses import Networks, guest_mac, guest_seed, guest_uuid
+from lab.layout.addresses import MOST_HOSTS, Networks, guest_mac, guest_seed, guest_uuid
 from lab.layout.scenario import GuestPlan, HostPlan
 from lab.machine.network import GUEST_BRIDGE
+
+from . import storage_server
 
 # Exists on every QEMU from 7.2 to 11.1, so that guests can move between all releases.
 MACHINE = "pc-q35-7.2"
@@ -79,7 +81,7 @@ def definition(guest: GuestPlan, host: HostPlan, networks: Networks, *, instance
         _child(cpu, "model", "qemu64", fallback="forbid")
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "preserve")):
         _child(domain, event, action)
-    _add_devices(domain, guest, host, instance)
+    _add_devices(domain, guest, host, networks, instance)
     return ET.tostring(domain, encoding="unicode")
 
 
@@ -97,14 +99,23 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, instance: int) -> None:
+def _add_disk(devices: ET.Element, guest: GuestPlan, host: HostPlan, networks: Networks) -> None:
+    kind = "file" if guest.disk_on == "file" else "network"
+    disk = _child(devices, "disk", type=kind, device="disk")
+    _child(disk, "driver", name="qemu", type="qcow2" if kind == "file" else "raw", cache="none")
+    if kind == "file":
+        _child(disk, "source", file=disk_place(guest, host))
+    else:
+        source = _child(disk, "source", protocol=guest.disk_on, name=storage_server.device_name(guest))
+        _child(source, "host", name=networks.management.host(MOST_HOSTS), port=str(storage_server.port(guest)))
+    _child(disk, "target", dev="vda", bus="virtio")
+
+
+def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, networks: Networks, instance: int) -> None:
     devices = _child(domain, "devices")
     _child(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     if guest.disk_mib:
-        disk = _child(devices, "disk", type="file", device="disk")
-        _child(disk, "driver", name="qemu", type="qcow2", cache="none")
-        _child(disk, "source", file=disk_place(guest, host))
-        _child(disk, "target", dev="vda", bus="virtio")
+        _add_disk(devices, guest, host, networks)
     cable = _child(devices, "interface", type="bridge")
     _child(cable, "source", bridge=GUEST_BRIDGE)
     _child(cable, "mac", address=guest_mac(instance, guest.number))

@@ -83,7 +83,7 @@ def _start_one(guest: Guest, host: Host, *, kvm: bool) -> list[str]:
     place = f"/run/lab-{plan.name}.xml"
     # A guest that is there but does not run, paused by a broken migration for one, is of no use to anybody.
     lines = [f"virsh -q destroy {plan.name} >/dev/null 2>&1 || true"]
-    if plan.disk_mib:
+    if plan.disk_mib and plan.disk_on == "file":
         disk = shlex.quote(domain_xml.disk_place(plan, host.plan))
         lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
     return [

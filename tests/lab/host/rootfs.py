@@ -54,6 +54,8 @@ MASKED = (
     "systemd-udev-trigger.service",
     "systemd-udevd-control.socket",
     "systemd-udevd-kernel.socket",
+    # The storage server alone has it, as a unit of its own.
+    "tgt.service",
 )
 SOCKETS = (
     "libvirtd.socket",
@@ -107,7 +109,7 @@ def _write_names(root: Path, settings: Settings, networks: Networks, scenario: S
     machine_id = hashlib.md5(f"{settings.state}/{host.name}".encode(), usedforsecurity=False).hexdigest()
     _write(root / "etc/machine-id", machine_id + "\n")
     _write(root / "etc/hostname", host.name + "\n")
-    hosts = [f"{networks.migration.host(each.number)} {each.name}" for each in scenario.hosts]
+    hosts = [f"{networks.migration.host(each.number)} {each.name}" for each in scenario.machines]
     _write(root / "etc/hosts", "\n".join(["127.0.0.1 localhost", "::1 localhost", *hosts]) + "\n")
     # There is no name server in the lab; asking one that does not answer costs 20 s and more, each time.
     _write(root / "etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")

@@ -26,11 +26,14 @@ PACKAGES = (
     "libvirt-clients",
     "qemu-system-x86",
     "qemu-utils",
+    # QEMU's own initiator of iSCSI, and what the storage server offers it with.
+    "qemu-block-extra",
+    "tgt",
     "iproute2",
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "1"
+REVISION = "2"
 ROOM_MIB = 4096
 
 

@@ -29,13 +29,13 @@ from . import base_image
 
 #: Where hosts see it.
 PLACE = "/srv/packages"
-NEWER = ("qemu-system-x86", "qemu-utils")
+NEWER = ("qemu-system-x86", "qemu-utils", "qemu-block-extra")
 #: All that must be of one version.
 TOGETHER = (*NEWER, "qemu-system-common", "qemu-system-data")
 # Ansible's module for apt installs it when it is missing.
 TOOLS = ("python3-apt",)
 # Changes with what goes into a repository.
-REVISION = "1"
+REVISION = "2"
 # Like real backports: nothing of it is installed unless somebody asks for this suite by its name.
 RELEASE_FILE = """Origin: kvmops lab
 Suite: {suite}

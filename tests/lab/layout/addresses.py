@@ -12,6 +12,7 @@ from uuid import UUID, uuid5
 RANGE = "198.18.0.0/15"
 FIRST_HOST = 11
 FIRST_GUEST = 101
+#: The last number is the storage server's.
 MOST_HOSTS = 40
 MOST_GUESTS = 150
 GUEST_UUIDS = UUID("5b0b7a4e-7f0c-4f0e-9a63-6b766d6f7073")

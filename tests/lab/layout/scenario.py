@@ -18,13 +18,18 @@ from jsonschema.exceptions import best_match
 from lab.common.errors import LabError
 from lab.common.settings import SOURCES
 
-from .addresses import MOST_GUESTS
+from .addresses import MOST_GUESTS, MOST_HOSTS
 
 SCHEMA = Path(__file__).with_name("scenario.schema.json")
 DEFAULT_SCENARIO = SOURCES / "scenarios" / "default.yml"
 
 # A guest that has touched everything still needs this for its kernel.
 GUEST_OVERHEAD_MIB = 56
+
+STORAGE_SERVER = "san"
+STORAGE_MEMORY_MIB = 1024
+#: Kinds of disks that are devices of the storage server.
+SERVED = ("iscsi", "nbd")
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class GuestPlan:
     content: str = "random"
     cold_pages_per_s: int = 0
     phases: tuple[Phase, ...] = ()
+    #: Where its disk is: a file on its host or in the folder that hosts share, or a device of the storage server.
+    disk_on: str = "file"
 
     @property
     def work_per_s(self) -> int:
@@ -84,8 +91,20 @@ class Scenario:
     hosts: tuple[HostPlan, ...]
     guests: tuple[GuestPlan, ...]
 
+    @property
+    def storage_server(self) -> HostPlan | None:
+        """One more host, which no inventory has, where a guest's disk is a device of a storage server."""
+        if not any(guest.disk_mib and guest.disk_on in SERVED for guest in self.guests):
+            return None
+        return HostPlan(STORAGE_SERVER, MOST_HOSTS, self.hosts[0].release, STORAGE_MEMORY_MIB, 0, "separate")
+
+    @property
+    def machines(self) -> tuple[HostPlan, ...]:
+        """The hosts, and the storage server where there is one."""
+        return (*self.hosts, self.storage_server) if self.storage_server else self.hosts
+
     def host(self, name: str) -> HostPlan:
-        return next(host for host in self.hosts if host.name == name)
+        return next(host for host in self.machines if host.name == name)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -217,6 +236,7 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> Gue
         content=entry.get("content", "random"),
         cold_pages_per_s=entry.get("cold_pages_per_s", 0),
         phases=phases,
+        disk_on=entry.get("disk_on", "file"),
     )
 
 

@@ -53,7 +53,7 @@ def _refuse_overlap(ours: list[ipaddress.IPv4Network], theirs: str, link: str) -
 def links(settings: Settings) -> list[str]:
     """Return the names of the lab's links on the machine."""
     out = run(["ip", "-json", "link"]).stdout
-    pattern = re.compile(rf"{settings.prefix}(mi|mg|gu|h\d+(mi|mg|gu))$")
+    pattern = re.compile(rf"{settings.prefix}(h\d+|san)?(mi|mg|gu)$")
     return [link["ifname"] for link in json.loads(out) if pattern.match(link["ifname"])]
 
 
@@ -61,7 +61,7 @@ def namespaces(settings: Settings) -> list[str]:
     """Return the names of the lab's network namespaces."""
     if not NAMESPACES.is_dir():
         return []
-    return sorted(path.name for path in NAMESPACES.glob(f"{settings.prefix}-h*"))
+    return sorted(path.name for path in NAMESPACES.glob(f"{settings.prefix}-*"))
 
 
 def make_bridges(settings: Settings, networks: Networks) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
-from lab.guest import domain_xml
+from lab.guest import domain_xml, storage_server
 from lab.layout import addresses, scenario
 
 NETWORKS = addresses.networks(0)
@@ -50,6 +50,39 @@ def test_disk_and_command_line():
     assert "lab.disk=/dev/vda" in with_disk.findtext("os/cmdline")
     assert without.find("devices/disk") is None
     assert "lab.address=198.19.0.102 " in without.findtext("os/cmdline")
+
+
+SERVED = scenario.parse(
+    {
+        "hosts": {"count": 2},
+        "guests": [
+            {"name": "lun", "host": "h1", "disk": 16, "disk_on": "iscsi"},
+            {"name": "export", "host": "h2", "disk": 8, "disk_on": "nbd"},
+        ],
+    }
+)
+
+
+def test_a_disk_of_the_storage_server_is_named_in_the_definition_as_it_is_offered():
+    lun, export = (
+        ET.fromstring(domain_xml.definition(guest, SERVED.host(guest.host), NETWORKS, instance=0, kvm=False))
+        for guest in SERVED.guests
+    )
+    for disk, protocol, name, port in (
+        (lun.find("devices/disk"), "iscsi", "iqn.2026-11.cluster.kvmops.lab:lun/1", "3260"),
+        (export.find("devices/disk"), "nbd", "export", "10811"),
+    ):
+        assert disk.get("type") == "network"
+        assert disk.find("driver").attrib == {"name": "qemu", "type": "raw", "cache": "none"}
+        assert disk.find("source").attrib == {"protocol": protocol, "name": name}
+        assert disk.find("source/host").attrib == {"name": "198.18.1.50", "port": port}
+
+
+def test_what_is_offered_is_new_and_of_the_size_that_was_asked_for():
+    script = storage_server.offer_script(SERVED.guests)
+    assert "truncate -s 16M /srv/disks/lun.raw" in script
+    assert "--op new --mode target --tid 1 -T iqn.2026-11.cluster.kvmops.lab:lun\n" in script
+    assert "qemu-nbd -t -e 4 -f raw -x export -p 10811 /srv/disks/export.raw" in script
 
 
 def test_what_a_guest_is_to_do_is_on_its_command_line():

@@ -48,6 +48,15 @@ def test_a_guest_many_times():
     assert plan.guests[2].disk_mib == 16
 
 
+def test_a_storage_server_is_there_where_a_disk_is_on_it():
+    plain = scenario.parse({"hosts": {}, "guests": [GUEST | {"disk": 16}]})
+    assert (plain.storage_server, plain.machines) == (None, plain.hosts)
+    served = scenario.parse({"hosts": {"release": "bookworm"}, "guests": [GUEST | {"disk": 16, "disk_on": "iscsi"}]})
+    assert [(machine.name, machine.release) for machine in served.machines[3:]] == [("san", "bookworm")]
+    assert served.host("san") == served.storage_server
+    assert scenario.Scenario.from_json(served.to_json()) == served
+
+
 def test_it_survives_being_written_down():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
