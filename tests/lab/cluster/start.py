@@ -12,12 +12,13 @@ from lab.guest import agent_protocol, domain_xml, storage_server
 from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials
 from lab.host.host import Host
-from lab.image import accelerator, base_image, boot_image, repository
+from lab.image import accelerator, base_image, boot_image, debian_guest, repository
 from lab.machine import network, nspawn_run
 
 from .cluster import Cluster
 
-GUEST_READY_S = 180.0
+#: Without KVM, a whole Debian takes a minute or two to boot.
+GUEST_READY_S = {"agent": 180.0, "debian": 420.0}
 
 
 def make_images(lab: Cluster, say: Say) -> bool:
@@ -29,6 +30,8 @@ def make_images(lab: Cluster, say: Say) -> bool:
     for release in sorted({host.release for host in lab.scenario.hosts if host.updates == "backports"}):
         repository.ensure(lab.settings, release, say)
     boot_image.ensure(lab.settings)
+    if any(host.has_debian for host in lab.scenario.hosts):
+        debian_guest.ensure(lab.settings, say)
     return accelerator.kvm_works(lab.settings, images[0])
 
 
@@ -73,9 +76,10 @@ def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
 
 
 def _wait_guest(guest: Guest) -> None:
-    if agent_protocol.wait_ready(guest.address, GUEST_READY_S) is None:
+    patience = GUEST_READY_S[guest.plan.system]
+    if agent_protocol.wait_ready(guest.address, patience) is None:
         raise LabError(
-            f"guest {guest.name} ({guest.address}): no answer within {GUEST_READY_S:g} s",
+            f"guest {guest.name} ({guest.address}): no answer within {patience:g} s",
             f"See {domain_xml.console_place(guest.plan)} on {guest.home}.",
         )
 

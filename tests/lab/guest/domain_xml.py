@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import xml.etree.ElementTree as ET
 
 from lab.common.settings import METADATA_NAMESPACE
@@ -61,8 +62,14 @@ def _child(parent: ET.Element, tag: str, text: str | None = None, **attributes: 
     return element
 
 
-def definition(guest: GuestPlan, host: HostPlan, networks: Networks, *, instance: int, kvm: bool) -> str:
-    """Return the XML that defines a guest on its home host."""
+def definition(
+    guest: GuestPlan, host: HostPlan, networks: Networks, *, instance: int, kvm: bool, ssh_key: str = ""
+) -> str:
+    """Return the XML that defines a guest on its home host.
+
+    Args:
+        ssh_key: the public key that opens a Debian guest.
+    """
     ET.register_namespace("kvmops", METADATA_NAMESPACE)
     domain = ET.Element("domain", type="kvm" if kvm else "qemu")
     _child(domain, "name", guest.name)
@@ -70,11 +77,10 @@ def definition(guest: GuestPlan, host: HostPlan, networks: Networks, *, instance
     _add_metadata(domain, guest)
     _child(domain, "memory", str(guest.memory_mib), unit="MiB")
     _child(domain, "vcpu", str(guest.vcpus))
-    system = _child(domain, "os")
-    _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
-    _child(system, "kernel", f"{rootfs.BOOT_PLACE}/vmlinuz")
-    _child(system, "initrd", f"{rootfs.BOOT_PLACE}/initrd.gz")
-    _child(system, "cmdline", kernel_arguments(guest, networks))
+    if guest.system == "debian":
+        _add_firmware(domain, guest, networks, ssh_key)
+    else:
+        _add_kernel(domain, guest, networks)
     _child(_child(domain, "features"), "acpi")
     if not kvm:
         cpu = _child(domain, "cpu", mode="custom", match="exact", check="none")
@@ -83,6 +89,39 @@ def definition(guest: GuestPlan, host: HostPlan, networks: Networks, *, instance
         _child(domain, event, action)
     _add_devices(domain, guest, host, networks, instance)
     return ET.tostring(domain, encoding="unicode")
+
+
+def _add_kernel(domain: ET.Element, guest: GuestPlan, networks: Networks) -> None:
+    """Boot the agent's kernel, which lies on the host."""
+    system = _child(domain, "os")
+    _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
+    _child(system, "kernel", f"{rootfs.BOOT_PLACE}/vmlinuz")
+    _child(system, "initrd", f"{rootfs.BOOT_PLACE}/initrd.gz")
+    _child(system, "cmdline", kernel_arguments(guest, networks))
+
+
+def _add_firmware(domain: ET.Element, guest: GuestPlan, networks: Networks, ssh_key: str) -> None:
+    """Boot from the disk by UEFI. What makes this guest differ from others comes as credentials of systemd."""
+    sysinfo = _child(_child(domain, "sysinfo", type="smbios"), "oemStrings")
+    for name, content in credentials(guest, networks, ssh_key).items():
+        encoded = base64.b64encode(content.encode()).decode("ascii")
+        _child(sysinfo, "entry", f"io.systemd.credential.binary:{name}={encoded}")
+    system = _child(domain, "os", firmware="efi")
+    _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
+    _child(_child(system, "firmware"), "feature", enabled="no", name="secure-boot")
+    _child(system, "loader", secure="no")
+    _child(system, "boot", dev="hd")
+    _child(system, "smbios", mode="sysinfo")
+
+
+def credentials(guest: GuestPlan, networks: Networks, ssh_key: str) -> dict[str, str]:
+    """Return the credentials that a Debian guest reads at boot: its address, who may log in, and the agent's work."""
+    address = networks.guests.guest(guest.number)
+    return {
+        "network.network.50-lab": f"[Match]\nName=en* eth*\n[Network]\nAddress={address}/24\nLinkLocalAddressing=no\n",
+        "ssh.authorized_keys.root": ssh_key,
+        "lab.agent": kernel_arguments(guest, networks),
+    }
 
 
 def _add_metadata(domain: ET.Element, guest: GuestPlan) -> None:
@@ -114,7 +153,7 @@ def _add_disk(devices: ET.Element, guest: GuestPlan, host: HostPlan, networks: N
 def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, networks: Networks, instance: int) -> None:
     devices = _child(domain, "devices")
     _child(devices, "emulator", "/usr/bin/qemu-system-x86_64")
-    if guest.disk_mib:
+    if guest.disk_mib or guest.system == "debian":
         _add_disk(devices, guest, host, networks)
     cable = _child(devices, "interface", type="bridge")
     _child(cable, "source", bridge=GUEST_BRIDGE)
@@ -123,6 +162,11 @@ def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, networks:
     serial = _child(devices, "serial", type="file")
     _child(serial, "source", path=console_place(guest), append="on")
     _child(serial, "target", port="0")
+    if guest.system == "debian":
+        _child(_child(devices, "tpm", model="tpm-crb"), "backend", type="emulator", version="2.0")
+        channel = _child(devices, "channel", type="unix")
+        _child(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
+        _child(_child(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")
     # Free pages are reported, so that what a guest no longer uses is not carried along.
     balloon = _child(devices, "memballoon", model="virtio", freePageReporting="on")
     _child(balloon, "stats", period="2")

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from lab.common.errors import LabError
 from lab.common.settings import SOURCES, Settings
-from lab.image import repository
+from lab.image import debian_guest, repository
 from lab.layout.scenario import HostPlan
 from lab.machine import process
 
-from .rootfs import BOOT_PLACE, SHARED_PLACE
+from .rootfs import BOOT_PLACE, DEBIAN_PLACE, SHARED_PLACE
 
 #: What a supervisor is told once it is written down.
 GO = b"go"
@@ -93,6 +93,8 @@ def command(settings: Settings, host: HostPlan) -> list[str]:
     ]
     if host.storage == "shared":
         words.append(f"--bind={settings.shared}:{SHARED_PLACE}")
+    if host.has_debian:
+        words.append(f"--bind-ro={debian_guest.path_of(settings)}:{DEBIAN_PLACE}")
     if host.updates == "backports":
         words.append(f"--bind-ro={repository.path_of(settings, host.release)}:{repository.PLACE}")
     if Path("/dev/kvm").exists():

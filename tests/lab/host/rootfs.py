@@ -25,6 +25,7 @@ from .credentials import ensure_certificate
 
 # Inside a host; the guests' definitions name these, so they are the same on all hosts.
 BOOT_PLACE = "/usr/share/kvmops-lab"
+DEBIAN_PLACE = "/usr/share/kvmops-lab-debian"
 SHARED_PLACE = "/shared"
 DISK_PLACE = "/var/lib/libvirt/images"
 CONSOLE_PLACE = "/var/log/kvmops-lab"
@@ -89,7 +90,7 @@ def prepare(settings: Settings, networks: Networks, scenario: Scenario, host: Ho
     _write_certificates(root, settings, networks, host)
     if host.updates == "backports":
         _write(root / "etc/apt/sources.list", repository.source_line())
-    for folder in (BOOT_PLACE, CONSOLE_PLACE, DISK_PLACE, SHARED_PLACE, repository.PLACE):
+    for folder in (BOOT_PLACE, DEBIAN_PLACE, CONSOLE_PLACE, DISK_PLACE, SHARED_PLACE, repository.PLACE):
         _inside(root, folder).mkdir(parents=True, exist_ok=True)
 
 

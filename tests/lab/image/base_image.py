@@ -29,6 +29,10 @@ PACKAGES = (
     # QEMU's own initiator of iSCSI, and what the storage server offers it with.
     "qemu-block-extra",
     "tgt",
+    # What a guest with UEFI and a TPM needs.
+    "ovmf",
+    "swtpm",
+    "swtpm-tools",
     "iproute2",
     "rsync",
 )
@@ -66,7 +70,7 @@ def ensure(settings: Settings, release: str, say: Say) -> Path:
     draft.parent.mkdir(parents=True, exist_ok=True)
     packages = settings.cache / "packages" / release
     packages.mkdir(parents=True, exist_ok=True)
-    _bootstrap(release, draft, packages)
+    bootstrap(release, draft, packages)
     say(f"image {release}: adding libvirt and QEMU")
     _install(draft, packages)
     mark.unlink(missing_ok=True)
@@ -94,7 +98,8 @@ def _discard(settings: Settings, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def _bootstrap(release: str, root: Path, packages: Path) -> None:
+def bootstrap(release: str, root: Path, packages: Path) -> None:
+    """Make a minimal Debian in a folder."""
     run(
         [
             "debootstrap",

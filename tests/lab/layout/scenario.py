@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ SCHEMA = Path(__file__).with_name("scenario.schema.json")
 DEFAULT_SCENARIO = SOURCES / "scenarios" / "default.yml"
 
 # A guest that has touched everything still needs this for its kernel.
-GUEST_OVERHEAD_MIB = 56
+GUEST_OVERHEAD_MIB = {"agent": 56, "debian": 320}
 
 STORAGE_SERVER = "san"
 STORAGE_MEMORY_MIB = 1024
@@ -44,6 +44,8 @@ class HostPlan:
     storage: str
     #: Whether it can be upgraded to the packages of its release's backports.
     updates: str = "none"
+    #: Whether it sees the disk of the Debian guest, to make copies of it.
+    has_debian: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,8 @@ class GuestPlan:
     phases: tuple[Phase, ...] = ()
     #: Where its disk is: a file on its host or in the folder that hosts share, or a device of the storage server.
     disk_on: str = "file"
+    #: ``agent``: a kernel and the agent, nothing else. ``debian``: a whole Debian with a database, and the agent in it.
+    system: str = "agent"
 
     @property
     def work_per_s(self) -> int:
@@ -139,8 +143,9 @@ def load(path: Path) -> Scenario:
 def parse(data: Any, origin: str = "scenario") -> Scenario:
     """Turn the content of a scenario file into a scenario, or say in one line what is wrong where."""
     _check_schema(data, origin)
-    hosts = tuple(_hosts(data["hosts"], origin))
     guests = tuple(_guests(data.get("guests", []), origin))
+    has_debian = any(guest.system == "debian" for guest in guests)
+    hosts = tuple(replace(host, has_debian=has_debian) for host in _hosts(data["hosts"], origin))
     _check_sense(hosts, guests, origin)
     return Scenario(hosts, guests)
 
@@ -207,15 +212,17 @@ def _guests(data: Iterable[Mapping[str, Any]], origin: str) -> Iterable[GuestPla
 
 
 def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> GuestPlan:
-    memory = entry.get("memory_mib", 192)
+    memory = entry.get("memory_mib", 192 if entry.get("system") != "debian" else 512)
     touched = entry.get("touched_mib", 32)
     phases = tuple(Phase(**phase) for phase in entry.get("phases", ()))
     # Its work is counted in pages of the first phase.
     hot = phases[0].hot_mib if phases else entry.get("hot_mib", 0)
-    if touched + GUEST_OVERHEAD_MIB > memory:
-        raise _wrong(
-            origin, "touched_mib", f"{touched} MiB and the guest's own {GUEST_OVERHEAD_MIB} do not fit into {memory}"
-        )
+    system = entry.get("system", "agent")
+    own = GUEST_OVERHEAD_MIB[system]
+    if touched + own > memory:
+        raise _wrong(origin, "touched_mib", f"{touched} MiB and the guest's own {own} do not fit into {memory}")
+    if system == "debian" and ("disk" in entry or "disk_on" in entry):
+        raise _wrong(origin, "disk", "a Debian guest has the disk that it boots from, a file, and no other")
     hottest = max([hot, *(phase.hot_mib for phase in phases)])
     if hottest > touched:
         raise _wrong(origin, "hot_mib", f"{hottest} is more than touched_mib, {touched}")
@@ -237,6 +244,7 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> Gue
         cold_pages_per_s=entry.get("cold_pages_per_s", 0),
         phases=phases,
         disk_on=entry.get("disk_on", "file"),
+        system=system,
     )
 
 

@@ -26,6 +26,9 @@ NEEDED = {
     "gcc": "gcc",
     "/usr/include/stdlib.h": "libc6-dev",
     "openssl": "openssl",
+    "sfdisk": "fdisk",
+    "mke2fs": "e2fsprogs",
+    "mcopy": "mtools",
     "ssh": "openssh-client",
     "/usr/share/keyrings/debian-archive-keyring.gpg": "debian-archive-keyring",
 }

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import base64
 import xml.etree.ElementTree as ET
 
 from lab.guest import domain_xml, storage_server
@@ -76,6 +77,23 @@ def test_a_disk_of_the_storage_server_is_named_in_the_definition_as_it_is_offere
         assert disk.find("driver").attrib == {"name": "qemu", "type": "raw", "cache": "none"}
         assert disk.find("source").attrib == {"protocol": protocol, "name": name}
         assert disk.find("source/host").attrib == {"name": "198.18.1.50", "port": port}
+
+
+def test_a_debian_guest_boots_by_uefi_and_is_told_who_it_is_by_credentials():
+    plan = scenario.parse({"hosts": {}, "guests": [{"name": "db", "host": "h1", "system": "debian"}]})
+    text = domain_xml.definition(
+        plan.guests[0], plan.hosts[0], NETWORKS, instance=0, kvm=False, ssh_key="ssh-ed25519 AAAA lab"
+    )
+    root = ET.fromstring(text)
+    assert root.find("os").get("firmware") == "efi"
+    assert root.find("os/kernel") is None
+    assert root.find("devices/tpm/backend").attrib == {"type": "emulator", "version": "2.0"}
+    assert root.find("devices/channel/target").get("name") == "org.qemu.guest_agent.0"
+    assert root.find("devices/disk/source").get("file") == "/var/lib/libvirt/images/db.qcow2"
+    told = dict(entry.text.partition(":")[2].split("=", 1) for entry in root.findall("sysinfo/oemStrings/entry"))
+    assert base64.b64decode(told["ssh.authorized_keys.root"]) == b"ssh-ed25519 AAAA lab"
+    assert b"Address=198.19.0.101/24" in base64.b64decode(told["network.network.50-lab"])
+    assert b"lab.touched_mib=32" in base64.b64decode(told["lab.agent"])
 
 
 def test_what_is_offered_is_new_and_of_the_size_that_was_asked_for():

@@ -57,6 +57,16 @@ def test_a_storage_server_is_there_where_a_disk_is_on_it():
     assert scenario.Scenario.from_json(served.to_json()) == served
 
 
+def test_a_debian_guest_has_the_disk_that_it_boots_from_and_its_hosts_see_the_original():
+    plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian"}]})
+    assert (plan.guests[0].memory_mib, {host.has_debian for host in plan.hosts}) == (512, {True})
+    assert scenario.Scenario.from_json(plan.to_json()) == plan
+    with pytest.raises(LabError, match="disk: a Debian guest has the disk that it boots from"):
+        scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian", "disk": 16}]})
+    with pytest.raises(LabError, match="32 MiB and the guest's own 320 do not fit into 256"):
+        scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian", "memory_mib": 256}]})
+
+
 def test_it_survives_being_written_down():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
