@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import textwrap
@@ -14,6 +15,7 @@ from typing import Any
 
 from harness import actual_state
 from lab import Lab
+from lab.layout.scenario import GuestPlan
 
 MIB = 1024 * 1024
 
@@ -55,12 +57,12 @@ def cluster(lab: Lab, host: str, leaving: Sequence[str]) -> None:
     link = " and ".join(f"{mbit} Mbit/s" if mbit else "no limit" for mbit in sorted(links))
     _tell(f"{len(lab.hosts)} hosts, {len(lab.guests)} guests, a migration network of {link}:")
     print()
-    rows = [["GUEST", "ON", "MEMORY", "IN USE", "REWRITES"]]
+    rows = [["GUEST", "ON", "MEMORY", "IN USE", "REWRITES", "DISK"]]
     for name, guest in lab.guests.items():
         plan = guest.plan
         busy = plan.hot_mib and plan.pages_per_s
         rate = f"{plan.hot_mib} MiB, {plan.pages_per_s * 4 / 1024:.1f} MiB/s" if busy else "nothing (idle)"
-        rows.append([name, guest.home, f"{plan.memory_mib} MiB", f"{plan.touched_mib} MiB", rate])
+        rows.append([name, guest.home, f"{plan.memory_mib} MiB", f"{plan.touched_mib} MiB", rate, _disk(plan)])
     _table(rows, right=("MEMORY", "IN USE"))
     print()
     _tell(
@@ -68,6 +70,14 @@ def cluster(lab: Lab, host: str, leaving: Sequence[str]) -> None:
         copied, so the copy must be faster than the guest. The last part is sent while the guest stands still. Your
         users notice how long that takes: the downtime."""
     )
+
+
+def _disk(plan: GuestPlan) -> str:
+    if plan.system == "debian":
+        return "of its host, with a database"
+    if not plan.disk_mib:
+        return "-"
+    return f"{plan.disk_mib} MiB, " + ("of its host" if plan.disk_on == "file" else f"shared ({plan.disk_on})")
 
 
 def watching(noise_ms: float, period_ms: float) -> None:
@@ -91,7 +101,7 @@ def command(name: str, host: str, arguments: Sequence[str]) -> None:
     else:
         _heading("5. The return home")
         _tell(f"The work on {host} is done. Its guests return home, from all hosts at once:")
-    typed = " ".join(["ansible-playbook", f"kvmops.cluster.{name}", "-i", "inventory.yml", *arguments])
+    typed = shlex.join(["ansible-playbook", f"kvmops.cluster.{name}", "-i", "inventory.yml", *arguments])
     print(f"\n  {_coloured(typed, '1')}")
 
 

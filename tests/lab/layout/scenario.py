@@ -82,6 +82,11 @@ class GuestPlan:
     system: str = "agent"
 
     @property
+    def has_own_file(self) -> bool:
+        """Whether its disk is a file, which a host without shared storage must send along."""
+        return self.system == "debian" or (self.disk_mib is not None and self.disk_on == "file")
+
+    @property
     def work_per_s(self) -> int:
         """How fast its count of written pages grows while nothing takes time from it; 0 if it does nothing."""
         cold = self.cold_pages_per_s if self.touched_mib > self.hot_mib else 0
