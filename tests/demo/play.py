@@ -22,7 +22,7 @@ BASELINE_S = 2.0
 #: Ansible has ten seconds for its own goodbyes after Ctrl-C.
 PARTING_S = 30.0
 #: Seven guests without KVM that are asked twice as often keep two cores so busy that their own moves take longer.
-PROBE_MS = 10.0
+PROBE_MS = 25.0
 #: Its exit status after Ctrl-C.
 INTERRUPTED = 99
 

@@ -11,7 +11,7 @@ from lab.common.settings import Settings
 from lab.host import ssh
 
 #: Reads every page of every table and index: amcheck compares them, and the server checks the checksum of each page.
-CHECK_ONLINE = "pg_amcheck --username=postgres --all --install-missing --heapallindexed"
+CHECK_ONLINE = "/usr/lib/postgresql/*/bin/pg_amcheck --username=postgres --database=bench --heapallindexed"
 #: With the server stopped, each page is read from the disk, none from the server's memory.
 CHECK_PAGES = """set -e
 version=$(pg_lsclusters --no-header | awk '{print $1}')

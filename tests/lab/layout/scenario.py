@@ -217,7 +217,7 @@ def _guests(data: Iterable[Mapping[str, Any]], origin: str) -> Iterable[GuestPla
 
 
 def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> GuestPlan:
-    memory = entry.get("memory_mib", 192 if entry.get("system") != "debian" else 512)
+    memory = entry.get("memory_mib", 192 if entry.get("system") != "debian" else 384)
     touched = entry.get("touched_mib", 32)
     phases = tuple(Phase(**phase) for phase in entry.get("phases", ()))
     # Its work is counted in pages of the first phase.
