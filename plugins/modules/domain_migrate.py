@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.live
   - kvmops.cluster.move
+  - kvmops.cluster.shared_devices
   - kvmops.cluster.intent
 attributes:
   check_mode:

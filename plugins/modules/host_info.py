@@ -20,6 +20,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.info_module
   - kvmops.cluster.connection
+  - kvmops.cluster.shared_devices
   - kvmops.cluster.state_dir
 options:
   cpu_sample_s:
@@ -264,6 +265,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
+    SHARED_DEVICES_ARGUMENT,
     host_name,
     local_uri,
     run,
@@ -278,6 +280,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            **SHARED_DEVICES_ARGUMENT,
             "cpu_sample_s": {"type": "float", "default": 0},
             "files": {"type": "list", "elements": "str", "default": []},
         },
@@ -292,6 +295,7 @@ def main() -> None:
                 state_dir=Path(module.params["state_dir"]),
                 cpu_sample_s=min(MOST_CPU_SAMPLE_S, module.params["cpu_sample_s"]),
                 files=module.params["files"],
+                shared_devices=module.params["shared_devices"],
             )
         return {"changed": False, "snapshot": taken}
 

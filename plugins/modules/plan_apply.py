@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - kvmops.cluster.attributes.action_group
   - kvmops.cluster.attributes.live
   - kvmops.cluster.move
+  - kvmops.cluster.shared_devices
 attributes:
   check_mode:
     support: full

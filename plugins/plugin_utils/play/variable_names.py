@@ -28,6 +28,7 @@ INVENTORY_VARIABLES = frozenset(
         "owner",
         "report_dir",
         "same_servers",
+        "shared_devices",
         "state_dir",
         "uri",
     )

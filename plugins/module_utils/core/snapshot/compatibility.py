@@ -246,8 +246,18 @@ def _disk(
     if not copied_disks.is_copied(disk):
         return copied_disks.cannot_copy(disk, what)
     if not intent.get("allow_storage_copy"):
-        return refusal("unshared_disk", what, "put it on shared storage, or permit copying it with allow_storage_copy")
+        return refusal("unshared_disk", what, _make_it_reachable(disk))
     return None
+
+
+def _make_it_reachable(disk: t.Mapping[str, t.Any]) -> str:
+    remedy = "put it on shared storage, or permit copying it with allow_storage_copy"
+    if disk.get("type") != "block":
+        return remedy
+    path = json.dumps(str(disk["source"]))
+    return (
+        f"{remedy}; if all hosts see this very device, say so in the inventory: kvmops_cluster_shared_devices: [{path}]"
+    )
 
 
 def _not_mounted(disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot) -> Refusal | None:

@@ -17,6 +17,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
 
+# Must be kept in sync with plugins/doc_fragments/shared_devices.py.
+SHARED_DEVICES_ARGUMENT: dict[str, dict[str, t.Any]] = {
+    "shared_devices": {"type": "list", "elements": "str", "default": []},
+}
+
 # Must be kept in sync with plugins/doc_fragments/connection.py and state_dir.py.
 CONNECTION_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "uri": {"type": "str", "default": "qemu:///system"},

@@ -74,6 +74,7 @@ def snapshot(
     root: Path = Path("/"),
     cpu_sample_s: float = 0,
     files: t.Sequence[str] = (),
+    shared_devices: t.Sequence[str] = (),
 ) -> dict[str, t.Any]:
     """What this host is and runs.
 
@@ -84,8 +85,9 @@ def snapshot(
         only: the UUID of the one guest to look at; by default all.
         cpu_sample_s: for how long to watch how many CPUs each guest uses; 0: not at all.
         files: paths of files that guests of other hosts name, to tell whether this host has them.
+        shared_devices: patterns of paths of block devices that all hosts see.
     """
-    host = _Host(connection, root)
+    host = _Host(connection, root, shared_devices)
     guests = host.domains(only)
     used = cpus_used(connection, cpu_sample_s) if cpu_sample_s > 0 else {}
     return {
@@ -130,9 +132,10 @@ def _left_copies(state_dir: Path) -> list[dict[str, str]]:
 
 
 class _Host:
-    def __init__(self, connection: t.Any, root: Path) -> None:
+    def __init__(self, connection: t.Any, root: Path, shared_devices: t.Sequence[str]) -> None:
         self._connection = connection
         self._root = root
+        self._shared_devices = shared_devices
         self.now = datetime.datetime.now(datetime.timezone.utc)
         self.capabilities = capabilities.parse(connection.getCapabilities())
         self._kinds = capabilities.emulators(self.capabilities)
@@ -240,7 +243,7 @@ class _Host:
         return {"host": host, "listen": listen, "first_port": first, "last_port": last}
 
     def domains(self, only: str | None) -> list[dict[str, t.Any]]:
-        storage = Storage(self._connection, self.mounts, self._root / "sys")
+        storage = Storage(self._connection, self.mounts, self._root / "sys", self._shared_devices)
         facts = Facts(
             libvirt=self._libvirt,
             qemu=self._qemu,

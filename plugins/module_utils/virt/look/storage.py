@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import fnmatch
 import os
 import re
 import typing as t
@@ -34,12 +35,20 @@ class Storage:
         connection: to resolve volumes of storage pools.
         mounts: the host's, with shared_filesystems of qemu.conf.
         sysfs: where block devices are looked up.
+        shared_devices: patterns of paths of block devices that all hosts see, as the operator says.
     """
 
-    def __init__(self, connection: t.Any, mounts: t.Sequence[Mount], sysfs: Path = Path("/sys")) -> None:
+    def __init__(
+        self,
+        connection: t.Any,
+        mounts: t.Sequence[Mount],
+        sysfs: Path = Path("/sys"),
+        shared_devices: t.Sequence[str] = (),
+    ) -> None:
         self._connection = connection
         self._mounts = mounts
         self._sysfs = sysfs
+        self._shared_devices = shared_devices
         self._volumes: dict[str, str | None] = {}
 
     def describe(self, disk: dict[str, t.Any]) -> None:
@@ -102,6 +111,8 @@ class Storage:
         leaves = self._leaves(name)
         if not leaves:
             return Place()
+        if any(fnmatch.fnmatchcase(path, pattern) for pattern in self._shared_devices):
+            return Place(True, f"block device {name}, which all hosts see by the inventory")
         places = [self._leaf(leaf) for leaf in leaves]
         return next((place for place in places if not place.shared), places[0])
 

@@ -65,7 +65,13 @@ class Preconditions:
         source, target = self._hosts.endpoints(step)
         here, there = (link.connection for link in self._hosts.links(step))
         uuid = step["guest"]["uuid"]
-        local = host.snapshot(here, name=source.host, state_dir=pathlib.Path(self._settings.state_dir), only=uuid)
+        local = host.snapshot(
+            here,
+            name=source.host,
+            state_dir=pathlib.Path(self._settings.state_dir),
+            only=uuid,
+            shared_devices=self._settings.shared_devices,
+        )
         # Without the guest, which was there a moment ago, the caller's next call says that it is gone.
         guest = next(iter(local["domains"]), None)
         remote = destination.snapshot(there, target.host, guest, here)

@@ -12,6 +12,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import SHARED_DEVICES_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import qemu_instance
 
@@ -32,12 +33,13 @@ INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},
 }
 
-# Must be kept in sync with plugins/doc_fragments/move.py.
+# Must be kept in sync with plugins/doc_fragments/move.py and shared_devices.py.
 MOVE_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "reserve_mib": {"type": "int", "default": 0},
     "incoming_limit": {"type": "int", "default": 1},
     "tune_network": {"type": "bool", "default": False},
     "progress_path": {"type": "path"},
+    **SHARED_DEVICES_ARGUMENT,
 }
 
 
@@ -55,6 +57,7 @@ class Settings:
         ranks: by destination, how many other sources come first when several want to send there.
         boot_id: names this boot of this host; None when it is not known.
         at_once: guests that this host may be sending at the same time.
+        shared_devices: patterns of paths of block devices that all hosts see.
     """
 
     source: Endpoint
@@ -66,6 +69,7 @@ class Settings:
     ranks: t.Mapping[str, int] = dataclasses.field(default_factory=dict)
     boot_id: str | None = None
     at_once: int = 1
+    shared_devices: t.Sequence[str] = ()
 
 
 def settings_of(
@@ -108,6 +112,7 @@ def settings_of(
         ranks=ranks or {},
         boot_id=qemu_instance.boot_id(),
         at_once=_at_once(parameters, steps),
+        shared_devices=parameters.get("shared_devices") or (),
     )
 
 

@@ -372,6 +372,18 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
                 "put it on shared storage, or permit copying it with allow_storage_copy",
             ),
         ),
+        (
+            {"shared": False, "type": "block", "source": "/dev/sdb", "shared_why": "local block device sdb"},
+            {},
+            (
+                "unshared_disk",
+                "disk vda (/dev/sdb) is on local storage (local block device sdb)",
+                (
+                    "put it on shared storage, or permit copying it with allow_storage_copy; if all hosts see this "
+                    'very device, say so in the inventory: kvmops_cluster_shared_devices: ["/dev/sdb"]'
+                ),
+            ),
+        ),
         ({"shared": False}, {"allow_storage_copy": True}, None),
         (
             {"shared": False, "readonly": True, "type": "dir", "source": "/iso/x", "shared_why": None},

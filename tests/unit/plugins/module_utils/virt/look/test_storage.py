@@ -68,6 +68,28 @@ def test_block_devices(storage, name, expected):
     assert (described["shared"], described["shared_why"]) == expected
 
 
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["/dev/sda"], (True, "block device sda, which all hosts see by the inventory")),
+        (["/dev/disk/*", "/dev/sd[a-c]"], (True, "block device sda, which all hosts see by the inventory")),
+        (["/dev/sd", "sda", "/dev/SDA"], (False, "local block device sda")),
+    ],
+)
+def test_block_devices_that_the_operator_says_all_hosts_see(storage, tmp_path, patterns, expected):
+    told = Storage(None, [], tmp_path / "sys", patterns)
+    described = disk("/dev/sda", "block")
+    told.describe(described)
+    assert (described["shared"], described["shared_why"]) == expected
+    assert is_copied(described) is not expected[0]
+
+
+def test_a_pattern_makes_no_device_of_one_that_is_not_there(tmp_path):
+    described = disk("/dev/sdz", "block")
+    Storage(None, [], tmp_path / "sys", ["/dev/*"]).describe(described)
+    assert described["shared"] is None
+
+
 def test_files_and_what_they_rest_on(storage, tmp_path):
     shared, local = str(tmp_path / "nfs/a.qcow2"), "/var/lib/b.qcow2"
     for given, expected in (

@@ -1,0 +1,24 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection.
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    # Must be kept in sync with SHARED_DEVICES_ARGUMENT in plugins/module_utils/virt/connect/module.py.
+    DOCUMENTATION = r"""
+options:
+  shared_devices:
+    description:
+      - Paths of block devices that all hosts of the cluster see under the same path, or patterns of such paths, as in
+        V(/dev/disk/by-id/wwn-*). A guest on such a device moves without a copy of it.
+      - Devices on iSCSI, Fibre Channel, NVMe over fabrics, Ceph and DRBD are recognised without this. It is needed for
+        others, such as a SAS enclosure that two hosts share.
+      - Nothing checks that it is the same device on all hosts. If it is not, the guest finds the disk of another.
+    type: list
+    elements: str
+    default: []
+"""
