@@ -77,7 +77,8 @@ def _disk(plan: GuestPlan) -> str:
         return "of its host, with a database"
     if not plan.disk_mib:
         return "-"
-    return f"{plan.disk_mib} MiB, " + ("of its host" if plan.disk_on == "file" else f"shared ({plan.disk_on})")
+    where = {"local": "of its host", "shared": "in a shared folder"}.get(plan.disk_on, f"shared ({plan.disk_on})")
+    return f"{plan.disk_mib} MiB, {where}"
 
 
 def watching(noise_ms: float, period_ms: float) -> None:
@@ -121,6 +122,7 @@ def after_drain(lab: Lab, host: str, section: dict[str, Any]) -> None:
         empty, f"{host} runs no guest, as its own libvirtd says" + ("" if empty else f": {section['active_on_host']}")
     )
     _guests_held(section)
+    _databases_held(section)
     print(f"       {actual_state.summary(section['places'])}")
 
 
@@ -128,7 +130,24 @@ def after_restore(host: str, section: dict[str, Any]) -> None:
     """What outsiders say after the return home."""
     _held(section["status"] == 0, f"ansible-playbook ended with status {section['status']}")
     _guests_held(section)
+    _databases_held(section)
     print(f"       {actual_state.summary(section['places'])}")
+
+
+def _databases_held(section: dict[str, Any]) -> None:
+    for name, seen in section["databases"].items():
+        holds = not seen["lost_rows"] and not seen["errors"]
+        _held(
+            holds,
+            f"{name}: {seen['commits']} rows were committed meanwhile, {len(seen['lost_rows'])} of them are lost; "
+            f"a client met {len(seen['errors'])} errors and waited for up to {seen['longest_wait_ms']} ms",
+        )
+
+
+def databases_checked(damages: dict[str, str | None]) -> None:
+    """What the databases find when they check themselves, after both moves."""
+    for name, damage in damages.items():
+        _held(damage is None, f"{name}: amcheck and the checksums of all pages: {damage or 'no damage'}")
 
 
 def _guests_held(section: dict[str, Any]) -> None:

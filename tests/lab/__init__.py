@@ -12,7 +12,7 @@ from lab.cluster.lab import Lab
 from lab.cluster.removal import take_down
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
-from lab.guest import agent_protocol
+from lab.guest import agent_protocol, database, debian
 from lab.guest.guest import Guest
 from lab.host.host import Host
 from lab.layout.scenario import DEFAULT_SCENARIO, Scenario
@@ -27,6 +27,8 @@ __all__ = [
     "Probe",
     "Scenario",
     "agent_protocol",
+    "database",
+    "debian",
     "in_parallel",
     "take_down",
 ]

@@ -13,7 +13,7 @@ from lab.common.parallel import in_parallel
 from lab.common.settings import Settings, from_environment
 from lab.host import ssh
 from lab.host.host import Host
-from lab.machine import cgroup, mount, network, nspawn_run, ownership, prerequisites, process
+from lab.machine import cgroup, loop_device, mount, network, nspawn_run, ownership, prerequisites, process
 from lab.machine.lock import exclusive
 from lab.machine.resources import existing_resources
 
@@ -30,7 +30,7 @@ def take_down() -> None:
         _remove_all(settings)
         ownership.release(settings)
         left = existing_resources(settings)
-        for name in ("hosts", "run", "ssh", "pki", "shared"):
+        for name in ("hosts", "run", "ssh", "pki", "shared", "devices"):
             shutil.rmtree(settings.state / name, ignore_errors=True)
         for name in ("lab.json", "inventory.yml"):
             (settings.state / name).unlink(missing_ok=True)
@@ -51,6 +51,7 @@ def _remove_all(settings: Settings) -> None:
         in_parallel(cgroup.remove, cgroup.of_lab(settings))
         nspawn_run.forget(settings)
         network.remove_all(settings)
+        loop_device.remove_all(settings)
         for place in mount.of_lab(settings):
             mount.unmount(place)
         nspawn_run.let_go(settings)

@@ -13,7 +13,7 @@ from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials
 from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, debian_guest, repository
-from lab.machine import network, nspawn_run
+from lab.machine import loop_device, network, nspawn_run
 
 from .cluster import Cluster
 
@@ -62,6 +62,7 @@ def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
     if not absent:
         return
     say(f"starting {len(absent)} guests ({'KVM' if kvm else 'TCG'})")
+    _offer_devices(lab, absent)
     if lab.storage:
         lab.storage.ssh_with(storage_server.offer_script(guest.plan for guest in absent), None)
     homes = sorted({guest.home for guest in absent})
@@ -73,6 +74,21 @@ def start_guests(lab: Cluster, say: Say, *, kvm: bool) -> None:
     in_parallel(start, homes)
     in_parallel(_wait_guest, absent)
     say(f"{len(absent)} guests answer")
+
+
+def _offer_devices(lab: Cluster, absent: list[Guest]) -> None:
+    """Make the block devices of guests anew, and let every host see them."""
+    instance = lab.settings.instance
+    mine = [guest.plan for guest in absent if guest.plan.disk_mib and guest.plan.disk_on == "block"]
+    for plan in mine:
+        loop_device.make(lab.settings, plan.number, plan.disk_mib or 0)
+    script = "".join(
+        f"[ -b {loop_device.path_of(instance, plan.number)} ] || mknod {loop_device.path_of(instance, plan.number)} "
+        f"b {loop_device.MAJOR} {loop_device.number_of(instance, plan.number)}\n"
+        for plan in mine
+    )
+    if script:
+        in_parallel(lambda host: host.ssh_with("sh -e", script), lab.hosts.values())
 
 
 def _wait_guest(guest: Guest) -> None:

@@ -41,8 +41,13 @@ class Settings:
 
     @property
     def shared(self) -> Path:
-        """The folder that all hosts see when the scenario asks for shared storage."""
+        """The folder that all hosts see."""
         return self.state / "shared"
+
+    @property
+    def devices(self) -> Path:
+        """The files behind the block devices that all hosts see."""
+        return self.state / "devices"
 
     @property
     def guest_boot(self) -> Path:

@@ -11,8 +11,9 @@ import xml.etree.ElementTree as ET
 from lab.common.settings import METADATA_NAMESPACE
 from lab.host import rootfs
 from lab.layout.addresses import MOST_HOSTS, Networks, guest_mac, guest_seed, guest_uuid
-from lab.layout.scenario import GuestPlan, HostPlan
-from lab.machine.network import GUEST_BRIDGE
+from lab.layout.scenario import GuestPlan
+from lab.machine import loop_device
+from lab.machine.network import GUEST_BRIDGE, SECOND_BRIDGE
 
 from . import storage_server
 
@@ -20,9 +21,9 @@ from . import storage_server
 MACHINE = "pc-q35-7.2"
 
 
-def disk_place(guest: GuestPlan, host: HostPlan) -> str:
-    """Return where a guest's disk lies, inside the hosts."""
-    folder = rootfs.SHARED_PLACE if host.storage == "shared" else rootfs.DISK_PLACE
+def file_of_disk(guest: GuestPlan) -> str:
+    """Return the file that a guest's disk is, inside the hosts."""
+    folder = rootfs.SHARED_PLACE if guest.disk_on == "shared" else rootfs.DISK_PLACE
     return f"{folder}/{guest.name}.qcow2"
 
 
@@ -62,9 +63,7 @@ def _child(parent: ET.Element, tag: str, text: str | None = None, **attributes: 
     return element
 
 
-def definition(
-    guest: GuestPlan, host: HostPlan, networks: Networks, *, instance: int, kvm: bool, ssh_key: str = ""
-) -> str:
+def definition(guest: GuestPlan, networks: Networks, *, instance: int, kvm: bool, ssh_key: str = "") -> str:
     """Return the XML that defines a guest on its home host.
 
     Args:
@@ -77,41 +76,41 @@ def definition(
     _add_metadata(domain, guest)
     _child(domain, "memory", str(guest.memory_mib), unit="MiB")
     _child(domain, "vcpu", str(guest.vcpus))
-    if guest.system == "debian":
-        _add_firmware(domain, guest, networks, ssh_key)
-    else:
-        _add_kernel(domain, guest, networks)
+    _add_boot(domain, guest, networks, ssh_key)
     _child(_child(domain, "features"), "acpi")
     if not kvm:
         cpu = _child(domain, "cpu", mode="custom", match="exact", check="none")
         _child(cpu, "model", "qemu64", fallback="forbid")
     for event, action in (("on_poweroff", "destroy"), ("on_reboot", "restart"), ("on_crash", "preserve")):
         _child(domain, event, action)
-    _add_devices(domain, guest, host, networks, instance)
+    _add_devices(domain, guest, networks, instance)
     return ET.tostring(domain, encoding="unicode")
 
 
-def _add_kernel(domain: ET.Element, guest: GuestPlan, networks: Networks) -> None:
-    """Boot the agent's kernel, which lies on the host."""
-    system = _child(domain, "os")
+def _add_boot(domain: ET.Element, guest: GuestPlan, networks: Networks, ssh_key: str) -> None:
+    """Boot the agent's kernel, which lies on the host, or a Debian from its disk."""
+    if guest.system == "debian":
+        _add_credentials(domain, guest, networks, ssh_key)
+    system = _child(domain, "os", **({"firmware": "efi"} if guest.has_firmware else {}))
     _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
-    _child(system, "kernel", f"{rootfs.BOOT_PLACE}/vmlinuz")
-    _child(system, "initrd", f"{rootfs.BOOT_PLACE}/initrd.gz")
-    _child(system, "cmdline", kernel_arguments(guest, networks))
+    if guest.has_firmware:
+        _child(_child(system, "firmware"), "feature", enabled="no", name="secure-boot")
+        _child(system, "loader", secure="no")
+    if guest.system == "debian":
+        _child(system, "boot", dev="hd")
+        _child(system, "smbios", mode="sysinfo")
+    else:
+        _child(system, "kernel", f"{rootfs.BOOT_PLACE}/vmlinuz")
+        _child(system, "initrd", f"{rootfs.BOOT_PLACE}/initrd.gz")
+        _child(system, "cmdline", kernel_arguments(guest, networks))
 
 
-def _add_firmware(domain: ET.Element, guest: GuestPlan, networks: Networks, ssh_key: str) -> None:
-    """Boot from the disk by UEFI. What makes this guest differ from others comes as credentials of systemd."""
+def _add_credentials(domain: ET.Element, guest: GuestPlan, networks: Networks, ssh_key: str) -> None:
+    """What makes a Debian guest differ from others comes as credentials of systemd."""
     sysinfo = _child(_child(domain, "sysinfo", type="smbios"), "oemStrings")
     for name, content in credentials(guest, networks, ssh_key).items():
         encoded = base64.b64encode(content.encode()).decode("ascii")
         _child(sysinfo, "entry", f"io.systemd.credential.binary:{name}={encoded}")
-    system = _child(domain, "os", firmware="efi")
-    _child(system, "type", "hvm", arch="x86_64", machine=MACHINE)
-    _child(_child(system, "firmware"), "feature", enabled="no", name="secure-boot")
-    _child(system, "loader", secure="no")
-    _child(system, "boot", dev="hd")
-    _child(system, "smbios", mode="sysinfo")
 
 
 def credentials(guest: GuestPlan, networks: Networks, ssh_key: str) -> dict[str, str]:
@@ -138,32 +137,44 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _add_disk(devices: ET.Element, guest: GuestPlan, host: HostPlan, networks: Networks) -> None:
-    kind = "file" if guest.disk_on == "file" else "network"
+def _add_disk(devices: ET.Element, guest: GuestPlan, networks: Networks, instance: int) -> None:
+    kind = {"block": "block", "iscsi": "network", "nbd": "network"}.get(guest.disk_on, "file")
     disk = _child(devices, "disk", type=kind, device="disk")
     _child(disk, "driver", name="qemu", type="qcow2" if kind == "file" else "raw", cache="none")
     if kind == "file":
-        _child(disk, "source", file=disk_place(guest, host))
+        _child(disk, "source", file=file_of_disk(guest))
+    elif kind == "block":
+        _child(disk, "source", dev=loop_device.path_of(instance, guest.number))
     else:
         source = _child(disk, "source", protocol=guest.disk_on, name=storage_server.device_name(guest))
         _child(source, "host", name=networks.management.host(MOST_HOSTS), port=str(storage_server.port(guest)))
     _child(disk, "target", dev="vda", bus="virtio")
 
 
-def _add_devices(domain: ET.Element, guest: GuestPlan, host: HostPlan, networks: Networks, instance: int) -> None:
+def _add_cables(devices: ET.Element, guest: GuestPlan, instance: int) -> None:
+    kind = guest.attached_to
+    cable = _child(devices, "interface", type=kind)
+    _child(cable, "source", **{kind: GUEST_BRIDGE if kind == "bridge" else rootfs.LIBVIRT_NETWORK})
+    _child(cable, "mac", address=guest_mac(instance, guest.number))
+    _child(cable, "model", type="virtio")
+    if guest.second_bridge:
+        cable = _child(devices, "interface", type="bridge")
+        _child(cable, "source", bridge=SECOND_BRIDGE)
+        _child(cable, "model", type="virtio")
+
+
+def _add_devices(domain: ET.Element, guest: GuestPlan, networks: Networks, instance: int) -> None:
     devices = _child(domain, "devices")
     _child(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     if guest.disk_mib or guest.system == "debian":
-        _add_disk(devices, guest, host, networks)
-    cable = _child(devices, "interface", type="bridge")
-    _child(cable, "source", bridge=GUEST_BRIDGE)
-    _child(cable, "mac", address=guest_mac(instance, guest.number))
-    _child(cable, "model", type="virtio")
+        _add_disk(devices, guest, networks, instance)
+    _add_cables(devices, guest, instance)
     serial = _child(devices, "serial", type="file")
     _child(serial, "source", path=console_place(guest), append="on")
     _child(serial, "target", port="0")
-    if guest.system == "debian":
+    if guest.has_firmware:
         _child(_child(devices, "tpm", model="tpm-crb"), "backend", type="emulator", version="2.0")
+    if guest.system == "debian":
         channel = _child(devices, "channel", type="unix")
         _child(channel, "target", type="virtio", name="org.qemu.guest_agent.0")
         _child(_child(devices, "rng", model="virtio"), "backend", "/dev/urandom", model="random")

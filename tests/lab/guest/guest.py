@@ -16,6 +16,8 @@ from lab.layout.scenario import GuestPlan
 
 from . import domain_xml
 
+#: Where a guest's disk is a file.
+FILES = ("local", "shared")
 # Held on a host by whoever changes its guests.
 LOCK = "/run/lab-guests.lock"
 
@@ -82,14 +84,14 @@ def _start_one(guest: Guest, host: Host, *, kvm: bool) -> list[str]:
     key = (
         host.settings.ssh_key.with_suffix(".pub").read_text(encoding="ascii").strip() if plan.system == "debian" else ""
     )
-    xml = domain_xml.definition(plan, host.plan, guest.networks, instance=guest.instance, kvm=kvm, ssh_key=key)
+    xml = domain_xml.definition(plan, guest.networks, instance=guest.instance, kvm=kvm, ssh_key=key)
     place = f"/run/lab-{plan.name}.xml"
     # A guest that is there but does not run, paused by a broken migration for one, is of no use to anybody.
     lines = [f"virsh -q destroy {plan.name} >/dev/null 2>&1 || true"]
-    disk = shlex.quote(domain_xml.disk_place(plan, host.plan))
+    disk = shlex.quote(domain_xml.file_of_disk(plan))
     if plan.system == "debian":
         lines.append(f"rm -f {disk}; qemu-img convert -O qcow2 {rootfs.DEBIAN_PLACE}/disk.raw {disk}")
-    elif plan.disk_mib and plan.disk_on == "file":
+    elif plan.disk_mib and plan.disk_on in FILES:
         lines.append(f"rm -f {disk}; qemu-img create -q -f qcow2 {disk} {plan.disk_mib}M")
     return [
         *lines,

@@ -90,9 +90,8 @@ def command(settings: Settings, host: HostPlan) -> list[str]:
         "--console=pipe",
         "--bind=/dev/net/tun",
         f"--bind-ro={settings.guest_boot}:{BOOT_PLACE}",
+        f"--bind={settings.shared}:{SHARED_PLACE}",
     ]
-    if host.storage == "shared":
-        words.append(f"--bind={settings.shared}:{SHARED_PLACE}")
     if host.has_debian:
         words.append(f"--bind-ro={debian_guest.path_of(settings)}:{DEBIAN_PLACE}")
     if host.updates == "backports":

@@ -20,6 +20,7 @@ from lab.common.settings import Settings
 from lab.image import repository
 from lab.layout.addresses import Networks
 from lab.layout.scenario import HostPlan, Scenario
+from lab.machine.network import GUEST_BRIDGE
 
 from .credentials import ensure_certificate
 
@@ -35,6 +36,10 @@ QEMU_USER = "libvirt-qemu"
 PRIVATE = 0o600
 
 POOL = "<pool type='dir'><name>{name}</name><target><path>{place}</path></target></pool>\n"
+
+#: A network of libvirt's, for guests that name one instead of a bridge.
+LIBVIRT_NETWORK = "lab"
+NETWORK = "<network><name>{name}</name><forward mode='bridge'/><bridge name='{bridge}'/></network>\n"
 
 # Units that only cost time in a container.
 MASKED = (
@@ -172,9 +177,18 @@ def _write_libvirt(root: Path, networks: Networks, host: HostPlan) -> None:
     )
     # The default network would want a firewall and dnsmasq; the guests have a bridge of their own.
     (root / "etc/libvirt/qemu/networks/autostart/default.xml").unlink(missing_ok=True)
+    _write(
+        root / f"etc/libvirt/qemu/networks/{LIBVIRT_NETWORK}.xml",
+        NETWORK.format(name=LIBVIRT_NETWORK, bridge=GUEST_BRIDGE),
+        PRIVATE,
+    )
+    _link(
+        root / f"etc/libvirt/qemu/networks/autostart/{LIBVIRT_NETWORK}.xml",
+        f"/etc/libvirt/qemu/networks/{LIBVIRT_NETWORK}.xml",
+    )
     # Only in a pool can libvirt make the disk of an arriving guest by itself.
     for name, place in {"images": DISK_PLACE, "shared": SHARED_PLACE}.items():
-        _write(root / f"etc/libvirt/storage/{name}.xml", POOL.format(name=name, place=place), 0o600)
+        _write(root / f"etc/libvirt/storage/{name}.xml", POOL.format(name=name, place=place), PRIVATE)
         _link(root / f"etc/libvirt/storage/autostart/{name}.xml", f"/etc/libvirt/storage/{name}.xml")
 
 

@@ -82,7 +82,7 @@ def _set_up(root: Path, packages: Path) -> None:
     script = root / "root/setup"
     shutil.copy(SETUP, script)
     archives = root / "var/cache/apt/archives"
-    mounts = [
+    mounts: list[list[str | Path]] = [
         ["--bind", packages, archives],
         ["-t", "proc", "proc", root / "proc"],
         ["-t", "tmpfs", "shm", root / "dev/shm"],
@@ -126,7 +126,7 @@ def _write_disk(folder: Path, root: Path) -> None:
 
 def _write_esp(esp: Path, root: Path) -> None:
     """Write the system partition: the boot loader where every firmware looks for one, the kernel and its ramdisk."""
-    files = {
+    files: dict[str, Path | str] = {
         "EFI/BOOT/BOOTX64.EFI": root / "usr/lib/systemd/boot/efi/systemd-bootx64.efi",
         "vmlinuz": _newest(root / "boot", "vmlinuz-*"),
         "initrd.img": _newest(root / "boot", "initrd.img-*"),

@@ -26,6 +26,11 @@ DEFAULT_SCENARIO = SOURCES / "scenarios" / "default.yml"
 # A guest that has touched everything still needs this for its kernel.
 GUEST_OVERHEAD_MIB = {"agent": 56, "debian": 320}
 
+#: What a guest has as its disk where the scenario does not say: a file that all hosts see.
+USUAL_DISK_MIB = 8
+#: libvirt takes the folder that hosts share for local there, and has no setting that says otherwise.
+WITHOUT_SHARED_FOLDER = ("bookworm",)
+
 STORAGE_SERVER = "san"
 STORAGE_MEMORY_MIB = 1024
 #: Kinds of disks that are devices of the storage server.
@@ -41,7 +46,6 @@ class HostPlan:
     release: str
     memory_mib: int
     link_mbit: int
-    storage: str
     #: Whether it can be upgraded to the packages of its release's backports.
     updates: str = "none"
     #: Whether it sees the disk of the Debian guest, to make copies of it.
@@ -76,15 +80,27 @@ class GuestPlan:
     content: str = "random"
     cold_pages_per_s: int = 0
     phases: tuple[Phase, ...] = ()
-    #: Where its disk is: a file on its host or in the folder that hosts share, or a device of the storage server.
-    disk_on: str = "file"
+    #: Where its disk is: a file on its host (``local``) or in the folder that hosts share (``shared``), a block device
+    #: that all hosts see (``block``), or a device of the storage server (``iscsi``, ``nbd``).
+    disk_on: str = "shared"
     #: ``agent``: a kernel and the agent, nothing else. ``debian``: a whole Debian with a database, and the agent in it.
     system: str = "agent"
+    #: ``uefi``: with an NVRAM file, and a TPM beside it. A Debian guest has both.
+    firmware: str = "bios"
+    #: What its network interface is attached to: a ``bridge``, or a ``network`` of libvirt's, which is on that bridge.
+    attached_to: str = "bridge"
+    #: Whether it has one more interface, on a bridge of its own.
+    second_bridge: bool = False
 
     @property
     def has_own_file(self) -> bool:
         """Whether its disk is a file, which a host without shared storage must send along."""
-        return self.system == "debian" or (self.disk_mib is not None and self.disk_on == "file")
+        return self.system == "debian" or (self.disk_mib is not None and self.disk_on == "local")
+
+    @property
+    def has_firmware(self) -> bool:
+        """Whether it boots by UEFI and has a TPM."""
+        return self.system == "debian" or self.firmware == "uefi"
 
     @property
     def work_per_s(self) -> int:
@@ -105,7 +121,7 @@ class Scenario:
         """One more host, which no inventory has, where a guest's disk is a device of a storage server."""
         if not any(guest.disk_mib and guest.disk_on in SERVED for guest in self.guests):
             return None
-        return HostPlan(STORAGE_SERVER, MOST_HOSTS, self.hosts[0].release, STORAGE_MEMORY_MIB, 0, "separate")
+        return HostPlan(STORAGE_SERVER, MOST_HOSTS, self.hosts[0].release, STORAGE_MEMORY_MIB, 0)
 
     @property
     def machines(self) -> tuple[HostPlan, ...]:
@@ -148,9 +164,11 @@ def load(path: Path) -> Scenario:
 def parse(data: Any, origin: str = "scenario") -> Scenario:
     """Turn the content of a scenario file into a scenario, or say in one line what is wrong where."""
     _check_schema(data, origin)
-    guests = tuple(_guests(data.get("guests", []), origin))
+    planned = tuple(_hosts(data["hosts"], origin))
+    can_share = all(host.release not in WITHOUT_SHARED_FOLDER for host in planned)
+    guests = tuple(_guests(data.get("guests", []), origin, USUAL_DISK_MIB if can_share else None))
     has_debian = any(guest.system == "debian" for guest in guests)
-    hosts = tuple(replace(host, has_debian=has_debian) for host in _hosts(data["hosts"], origin))
+    hosts = tuple(replace(host, has_debian=has_debian) for host in planned)
     _check_sense(hosts, guests, origin)
     return Scenario(hosts, guests)
 
@@ -201,22 +219,21 @@ def _hosts(data: Mapping[str, Any], origin: str) -> Iterable[HostPlan]:
             release=release,
             memory_mib=data.get("memory_mib", 4096),
             link_mbit=data.get("link_mbit", 0),
-            storage=data.get("storage", "separate"),
             updates=data.get("updates", "none"),
         )
 
 
-def _guests(data: Iterable[Mapping[str, Any]], origin: str) -> Iterable[GuestPlan]:
+def _guests(data: Iterable[Mapping[str, Any]], origin: str, usual_disk: int | None) -> Iterable[GuestPlan]:
     number = 0
     for position, entry in enumerate(data):
         count = entry.get("count")
         names = [entry["name"]] if count is None else [f"{entry['name']}{i}" for i in range(1, count + 1)]
         for name in names:
             number += 1
-            yield _guest(name, number, entry, f"{origin}: guests[{position}]")
+            yield _guest(name, number, entry, usual_disk, f"{origin}: guests[{position}]")
 
 
-def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> GuestPlan:
+def _guest(name: str, number: int, entry: Mapping[str, Any], usual_disk: int | None, origin: str) -> GuestPlan:
     memory = entry.get("memory_mib", 192 if entry.get("system") != "debian" else 384)
     touched = entry.get("touched_mib", 32)
     phases = tuple(Phase(**phase) for phase in entry.get("phases", ()))
@@ -226,12 +243,12 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> Gue
     own = GUEST_OVERHEAD_MIB[system]
     if touched + own > memory:
         raise _wrong(origin, "touched_mib", f"{touched} MiB and the guest's own {own} do not fit into {memory}")
-    if system == "debian" and ("disk" in entry or "disk_on" in entry):
-        raise _wrong(origin, "disk", "a Debian guest has the disk that it boots from, a file, and no other")
+    if system == "debian" and entry.keys() & {"disk", "disk_on", "firmware"}:
+        raise _wrong(origin, "system", "a Debian guest boots by UEFI from a file of its host: no disk, no firmware")
     hottest = max([hot, *(phase.hot_mib for phase in phases)])
     if hottest > touched:
         raise _wrong(origin, "hot_mib", f"{hottest} is more than touched_mib, {touched}")
-    disk = entry.get("disk")
+    disk = entry.get("disk", usual_disk if system == "agent" else None)
     return GuestPlan(
         name=name,
         number=number,
@@ -248,8 +265,11 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], origin: str) -> Gue
         content=entry.get("content", "random"),
         cold_pages_per_s=entry.get("cold_pages_per_s", 0),
         phases=phases,
-        disk_on=entry.get("disk_on", "file"),
+        disk_on=entry.get("disk_on", "local" if system == "debian" else "shared"),
         system=system,
+        firmware=entry.get("firmware", "bios"),
+        attached_to=entry.get("attached_to", "bridge"),
+        second_bridge=entry.get("second_bridge", False),
     )
 
 

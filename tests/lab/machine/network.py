@@ -22,6 +22,8 @@ from lab.layout.addresses import Network, Networks
 from lab.layout.scenario import HostPlan
 
 GUEST_BRIDGE = "brg"
+# A second one in each host, which leads nowhere.
+SECOND_BRIDGE = "brx"
 # What the three cables are called inside a host.
 INNER = {"migration": "mig0", "management": "mgt0", "guests": "gst0"}
 NAMESPACES = Path("/run/netns")
@@ -98,13 +100,15 @@ def _set_up_inside(space: str, networks: Networks, host: HostPlan) -> None:
         "link set lo up",
         f"link set {INNER['guests']} up",
         f"link set {GUEST_BRIDGE} up",
+        f"link set {SECOND_BRIDGE} up",
         f"link set {INNER['guests']} master {GUEST_BRIDGE}",
     ]
     for network in (networks.migration, networks.management):
         inner = INNER[network.purpose]
         batch += [f"address replace {network.host(host.number)}/24 dev {inner}", f"link set {inner} up"]
-    if run(["ip", "-n", space, "link", "show", GUEST_BRIDGE], check=False).returncode:
-        batch.insert(0, f"link add {GUEST_BRIDGE} type bridge forward_delay 0 stp_state 0")
+    for bridge in (GUEST_BRIDGE, SECOND_BRIDGE):
+        if run(["ip", "-n", space, "link", "show", bridge], check=False).returncode:
+            batch.insert(0, f"link add {bridge} type bridge forward_delay 0 stp_state 0")
     run(["ip", "-n", space, "-batch", "-"], given="\n".join(batch) + "\n")
 
 

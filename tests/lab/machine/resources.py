@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from lab.common.settings import Settings
 
-from . import cgroup, mount, network, nspawn_run, process
+from . import cgroup, loop_device, mount, network, nspawn_run, process
 
 
 def existing_resources(settings: Settings) -> list[str]:
@@ -24,6 +24,7 @@ def existing_resources(settings: Settings) -> list[str]:
     found += [f"mount {place}" for place in [*mount.of_lab(settings), *nspawn_run.left_by(settings)]]
     if nspawn_run.is_left(settings):
         found.append(f"mount {nspawn_run.PLACE}")
+    found += [f"block device /dev/loop{number}" for number in loop_device.of_lab(settings)]
     found += [f"namespace {name}" for name in network.namespaces(settings)]
     found += [f"link {name}" for name in network.links(settings)]
     found += [f"connection {path}" for path in (settings.state / "ssh").glob("*") if path.is_socket()]

@@ -19,10 +19,11 @@ PLAN = scenario.parse(
                 "name": "g1",
                 "host": "h2",
                 "disk": 16,
+                "disk_on": "local",
                 "group": "a & b",
                 "policy": {"max_downtime_ms": 200, "allow_postcopy": True},
             },
-            {"name": "g2", "host": "h1"},
+            {"name": "g2", "host": "h1", "disk": "none"},
         ],
     }
 )
@@ -30,7 +31,7 @@ NAMESPACE = "{https://kvmops.cluster/xmlns/guest/1}"
 
 
 def define(guest, *, kvm=False):
-    return ET.fromstring(domain_xml.definition(guest, PLAN.host(guest.host), NETWORKS, instance=0, kvm=kvm))
+    return ET.fromstring(domain_xml.definition(guest, NETWORKS, instance=0, kvm=kvm))
 
 
 def test_metadata_travels_with_the_guest():
@@ -65,10 +66,7 @@ SERVED = scenario.parse(
 
 
 def test_a_disk_of_the_storage_server_is_named_in_the_definition_as_it_is_offered():
-    lun, export = (
-        ET.fromstring(domain_xml.definition(guest, SERVED.host(guest.host), NETWORKS, instance=0, kvm=False))
-        for guest in SERVED.guests
-    )
+    lun, export = (define(guest) for guest in SERVED.guests)
     for disk, protocol, name, port in (
         (lun.find("devices/disk"), "iscsi", "iqn.2026-11.cluster.kvmops.lab:lun/1", "3260"),
         (export.find("devices/disk"), "nbd", "export", "10811"),
@@ -79,11 +77,34 @@ def test_a_disk_of_the_storage_server_is_named_in_the_definition_as_it_is_offere
         assert disk.find("source/host").attrib == {"name": "198.18.1.50", "port": port}
 
 
+def test_a_block_device_is_the_same_on_all_hosts_and_another_in_each_lab():
+    plan = scenario.parse({"hosts": {}, "guests": [{"name": "raw", "host": "h1", "disk": 16, "disk_on": "block"}]})
+    texts = [domain_xml.definition(plan.guests[0], NETWORKS, instance=number, kvm=False) for number in (0, 3)]
+    first, other = (ET.fromstring(text).find("devices/disk") for text in texts)
+    assert (first.get("type"), first.find("source").attrib) == ("block", {"dev": "/dev/loop10001"})
+    assert other.find("source").attrib == {"dev": "/dev/loop13001"}
+    assert first.find("driver").get("type") == "raw"
+
+
+def test_a_guest_with_firmware_has_an_nvram_file_and_a_tpm_and_boots_the_agent():
+    plan = scenario.parse({"hosts": {}, "guests": [{"name": "safe", "host": "h1", "firmware": "uefi"}]})
+    root = define(plan.guests[0])
+    assert root.find("os").get("firmware") == "efi"
+    assert root.findtext("os/kernel") == "/usr/share/kvmops-lab/vmlinuz"
+    assert root.find("devices/tpm/backend").get("version") == "2.0"
+
+
+def test_an_interface_may_name_a_network_and_a_second_one_another_bridge():
+    more = {"attached_to": "network", "second_bridge": True}
+    plan = scenario.parse({"hosts": {}, "guests": [{"name": "wired", "host": "h1", **more}]})
+    first, second = define(plan.guests[0]).findall("devices/interface")
+    assert (first.get("type"), first.find("source").attrib) == ("network", {"network": "lab"})
+    assert (second.get("type"), second.find("source").attrib) == ("bridge", {"bridge": "brx"})
+
+
 def test_a_debian_guest_boots_by_uefi_and_is_told_who_it_is_by_credentials():
     plan = scenario.parse({"hosts": {}, "guests": [{"name": "db", "host": "h1", "system": "debian"}]})
-    text = domain_xml.definition(
-        plan.guests[0], plan.hosts[0], NETWORKS, instance=0, kvm=False, ssh_key="ssh-ed25519 AAAA lab"
-    )
+    text = domain_xml.definition(plan.guests[0], NETWORKS, instance=0, kvm=False, ssh_key="ssh-ed25519 AAAA lab")
     root = ET.fromstring(text)
     assert root.find("os").get("firmware") == "efi"
     assert root.find("os/kernel") is None

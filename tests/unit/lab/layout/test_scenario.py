@@ -26,6 +26,11 @@ def test_defaults():
     assert [host.name for host in plan.hosts] == ["h1", "h2", "h3"]
     assert {host.release for host in plan.hosts} == {"trixie"}
     assert plan.hosts[0].link_mbit == 0
+    assert (plan.guests[0].disk_mib, plan.guests[0].disk_on) == (8, "shared")
+
+
+def test_without_a_folder_that_all_hosts_can_share_the_usual_guest_has_no_disk():
+    plan = scenario.parse({"hosts": {"count": 2, "release": ["bookworm", "trixie"]}, "guests": [GUEST]})
     assert plan.guests[0].disk_mib is None
 
 
@@ -59,9 +64,9 @@ def test_a_storage_server_is_there_where_a_disk_is_on_it():
 
 def test_a_debian_guest_has_the_disk_that_it_boots_from_and_its_hosts_see_the_original():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian"}]})
-    assert (plan.guests[0].memory_mib, {host.has_debian for host in plan.hosts}) == (512, {True})
+    assert (plan.guests[0].memory_mib, {host.has_debian for host in plan.hosts}) == (384, {True})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
-    with pytest.raises(LabError, match="disk: a Debian guest has the disk that it boots from"):
+    with pytest.raises(LabError, match="a Debian guest boots by UEFI from a file of its host: no disk, no firmware"):
         scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian", "disk": 16}]})
     with pytest.raises(LabError, match="32 MiB and the guest's own 320 do not fit into 256"):
         scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian", "memory_mib": 256}]})
