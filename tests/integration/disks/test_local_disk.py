@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import actual_state
+from harness import actual_state, traffic
 from harness.operator import Operator
 from harness.session import lab_beside
 from lab import Host, Lab, agent_protocol
@@ -63,12 +63,6 @@ def has(host: Host, path: str) -> bool:
     return host.ssh(f"test -e {path}").returncode == 0
 
 
-def into(lab: Lab, host: str) -> int:
-    """Bytes that went to a host over the migration network, counted outside of it."""
-    link = lab.networks.migration.link(lab.settings.prefix, host)
-    return int((Path("/sys/class/net") / link / "statistics" / "tx_bytes").read_text(encoding="ascii"))
-
-
 def test_nothing_that_exists_is_overwritten(pair: Lab, operator: Operator) -> None:
     h2 = pair.host("h2")
     h2.ssh(f"echo precious > {DATA}", check=True)
@@ -91,9 +85,9 @@ def test_a_check_tells_what_will_be_copied(pair: Lab, operator: Operator) -> Non
 
 
 def test_it_leaves_with_its_disks_and_what_was_sent_is_reported(pair: Lab, operator: Operator) -> None:
-    boots, before = actual_state.boot_ids(pair), into(pair, "h2")
+    boots, before = actual_state.boot_ids(pair), traffic.into(pair, ["h2"])
     drain = operator.run("drain_host", drain_host_name="h1", drain_host_intent=COPY)
-    sent = into(pair, "h2") - before
+    sent = traffic.into(pair, ["h2"]) - before
     assert drain.status == 0, drain.text
     assert pair.where("store") == ["h2"]
     assert re.search(r"disk \d+ %, memory \d+ %", drain.words), drain.text
