@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.benches import controller, eta, forecast, measure, overhead, plan, recorded, strategies
+from bench.benches import controller, eta, forecast, measure, overhead, plan, recorded, storage, strategies
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
 from lab import DEFAULT_SCENARIO, LabError
@@ -43,6 +43,7 @@ BENCHES = {
     "eta": Bench(SCENARIOS / "eta.yml", eta.measure, eta.lines),
     "measure": Bench(SCENARIOS / "measure.yml", measure.measure, measure.lines),
     "overhead": Bench(DEFAULT_SCENARIO.with_name("overhead.yml"), overhead.measure, overhead.lines),
+    "storage": Bench(SCENARIOS / "storage.yml", storage.measure, storage.lines),
     "plan": Bench(None, plan.measure, plan.lines),
     "controller": Bench(None, controller.measure, controller.lines),
     "recorded": Bench(None, recorded.measure, recorded.document_lines),
