@@ -30,6 +30,7 @@ export JUNIT ?= build/junit
 
 # The lab, the demo and the benches are Python packages in tests/, and need root.
 SCENARIO ?=
+REAL ?=
 HOST ?= h1
 NAME ?=
 AGAIN ?=
@@ -133,8 +134,8 @@ soak: tools-tests ## All longer tests [NAME=part] [AGAIN=1]; continues where it 
 
 ##
 .PHONY: demo
-demo: tools-tests ## Drain a busy host of a small cluster on this machine, then move the guests back home (root)
-	@$(ROOT) -m demo $(OPTIONS)
+demo: tools-tests ## Drain a busy host of a small cluster, and move its guests home [REAL=1: and a Debian with a database] (root)
+	@$(ROOT) -m demo $(OPTIONS) $(if $(filter-out 0,$(REAL)),--real)
 
 .PHONY: bench
 bench: tools-tests ## Measure kvmops beside other policies [NAME=…] [SCENARIO=file] [OUT=folder] [REPEATS=2] (root)

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from harness.ansible import CHECKOUT
 from harness.session import lab_for
 from lab import DEFAULT_SCENARIO, LabError
@@ -21,6 +23,8 @@ from . import words
 from .play import DemoError, play
 
 SCENARIO = DEFAULT_SCENARIO.with_name("demo.yml")
+#: What `--real` adds: a whole Debian with a database at work, and all of that on a disk of its host.
+REAL_GUEST = {"name": "books", "host": "h1", "system": "debian", "touched_mib": 16}
 FOLDER = CHECKOUT / "build" / "demo"
 HOST = "h1"
 
@@ -29,16 +33,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 if all that is promised held, else 1."""
     parser = argparse.ArgumentParser(prog="demo", description="Drain a busy host, and bring its guests home.")
     parser.add_argument("--scenario", type=Path, default=SCENARIO, help="scenario of the lab (default: demo.yml)")
+    parser.add_argument("--real", action="store_true", help="add a Debian guest with PostgreSQL at work")
     options = parser.parse_args(arguments)
     # What the lab says on its way and what is told here belong in one order.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     keep = os.environ.get("KVMOPS_DEMO_KEEP_LAB", "") not in ("", "0")
     shutil.rmtree(FOLDER, ignore_errors=True)
     FOLDER.mkdir(parents=True)
+    scenario = _with_real_guest(options.scenario) if options.real else options.scenario.resolve()
     words.opening()
     status = 1
     try:
-        with lab_for(options.scenario.resolve(), inventory=FOLDER / "inventory.yml", keep=keep) as lab:
+        with lab_for(scenario, inventory=FOLDER / "inventory.yml", keep=keep) as lab:
             report = play(lab, HOST, FOLDER)
             (FOLDER / "report.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
             words.report(report, FOLDER / "report.json")
@@ -53,3 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if status == 0:
         words.closing(keep)
     return status
+
+
+def _with_real_guest(path: Path) -> Path:
+    """Write the scenario with one more guest, a whole Debian; return where."""
+    scenario = yaml.safe_load(path.read_text(encoding="utf-8"))
+    scenario["guests"].append(REAL_GUEST)
+    written = FOLDER / "scenario.yml"
+    written.write_text(yaml.safe_dump(scenario, sort_keys=False), encoding="utf-8")
+    return written

@@ -15,7 +15,7 @@ from harness import actual_state
 from harness.ansible import environment, playbook_words, program
 from lab import Lab, Probe
 
-from . import words
+from . import databases, words
 
 MIB = 1024 * 1024
 BASELINE_S = 2.0
@@ -43,7 +43,16 @@ def play(lab: Lab, host: str, folder: Path) -> dict[str, Any]:
         restored = _section(lab, probe, "restore_host", host, folder)
         words.after_restore(host, restored)
     after = actual_state.verified(lab)
-    return _report(host, leaving, drained, restored, before, after)
+    damages = databases.damages(lab)
+    words.databases_checked(damages)
+    report = _report(host, leaving, drained, restored, before, after)
+    report["databases"] = {name: {"damage": damage} for name, damage in damages.items()}
+    for section in (drained, restored):
+        for name, record in section["databases"].items():
+            report["databases"][name][section["playbook"]] = record
+    report["faults"] += [f"{name}: {damage}" for name, damage in damages.items() if damage]
+    report["ok"] = not report["faults"]
+    return report
 
 
 def _baseline(probe: Probe) -> float:
@@ -59,11 +68,12 @@ def _section(lab: Lab, probe: Probe, name: str, host: str, folder: Path) -> dict
     if any(guest.plan.has_own_file for guest in lab.guests.values()):
         arguments += ["-e", json.dumps({f"{name}_intent": {"allow_storage_copy": True}})]
     words.command(name, host, arguments)
-    probe.mark()
-    began = time.monotonic()
-    status = _run(name, folder, arguments)
-    seconds = time.monotonic() - began
-    seen = probe.records()
+    with databases.clients(lab) as writers:
+        probe.mark()
+        began = time.monotonic()
+        status = _run(name, folder, arguments)
+        seconds = time.monotonic() - began
+        seen = probe.records()
     words.checking()
     memory = actual_state.verified(lab)
     return {
@@ -75,6 +85,7 @@ def _section(lab: Lab, probe: Probe, name: str, host: str, folder: Path) -> dict
         "places": actual_state.places(lab),
         "active_on_host": actual_state.active_on(lab, host),
         "reported": _reported(folder, name),
+        "databases": databases.records(writers),
     }
 
 
@@ -142,6 +153,8 @@ def _report(
         {"guest": name, **_move(name, drained, before), "home": _move(name, restored, before)} for name in leaving
     ]
     faults = [
+        *databases.faults(drained),
+        *databases.faults(restored),
         *_section_faults(drained, before),
         *_section_faults(restored, before),
         *(f"{name} did not leave {host}" for name in leaving if drained["places"][name] == host),
