@@ -33,7 +33,7 @@ def test_check_shows_the_plan_and_touches_nothing(lab: Lab, operator: Operator) 
     assert "4 guests (512 MiB) leave h1" in check.words
     assert "STEP GUEST MEMORY FROM TO START END TIME SENT DOWNTIME HOW" in check.words
     assert re.search(r"s\d+ web-one 128 MiB h1 h3 ", check.words)
-    assert "web-one h3 is the only host that can take it; " in check.words
+    assert "web-one h3 is the only host that can take it (h2 " in check.words
     assert actual_state.everywhere(lab) == places
     assert traces(lab) == before
     assert operator.reports() == []

@@ -42,6 +42,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.share
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 
+#: Of how many other hosts it is told why they cannot take a guest that only one can.
+HOSTS_TOLD = 2
+
 
 def drain(
     hosts: t.Sequence[str],
@@ -170,6 +173,20 @@ def _is_only(before: State, move: Move) -> bool:
     return next(able, None) == move.destination and next(able, None) is None
 
 
+def _why_not_others(numbered: NumberedCluster, before: State, move: Move) -> str:
+    """In brackets, why the first of the other open hosts cannot; empty where there is none."""
+    others = [host for host in range(len(before.free)) if before.is_open[host] and host != move.destination]
+    reasons = [
+        refused["reason"]
+        for host in others[:HOSTS_TOLD]
+        for refused in no_destination.refusals_of_host(numbered, before, move.unit, 0, host)[:1]
+    ]
+    if not reasons:
+        return ""
+    more = f"; and so on for {len(others) - HOSTS_TOLD} more" if len(others) > HOSTS_TOLD else ""
+    return f" ({'; '.join(reasons)}{more})"
+
+
 def _why(
     numbered: NumberedCluster, before: State, after: State, found: Evacuation, movers: t.Collection[int], move: Move
 ) -> str:
@@ -183,7 +200,7 @@ def _why(
             first = max(waiting, key=lambda unit: (after.need[unit], -unit))
             return f"makes room on {numbered.names[move.source]} for {numbered.cluster.name_of(first)}"
     if _is_only(before, move):
-        return f"{there} is the only host that can take it"
+        return f"{there} is the only host that can take it{_why_not_others(numbered, before, move)}"
     return f"{there} has room for it ({human_bytes(after.free[move.destination])} left at the end)"
 
 

@@ -179,6 +179,7 @@ class _Guest:
             described["memory_bytes"] = self._bytes("balloon.maximum") or 0
         for disk in described["disks"]:
             host.storage.describe(disk)
+        described["local_nvram"] = _local_nvram(root, host.storage)
         self._add_sizes(described["disks"])
         facts = host.devices.facts_of(root, host.facts)._replace(
             snapshots=self._snapshots(), block_jobs=self._block_jobs
@@ -260,3 +261,12 @@ class _Guest:
     def _bytes(self, key: str) -> int | None:
         value = self._statistics.get(key)
         return None if value is None else int(value) * _KIB
+
+
+def _local_nvram(root: ET.Element, storage: Storage) -> str | None:
+    """The file with the variables of the guest's firmware, if it is on local storage; each host has its own."""
+    nvram = root.find("os/nvram")
+    if nvram is None or nvram.get("type", "file") != "file":
+        return None
+    path = guest_xml.source(nvram) or (nvram.text or "").strip()
+    return path if path.startswith("/") and storage.place("file", path).shared is False else None

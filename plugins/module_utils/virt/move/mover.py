@@ -28,6 +28,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import left_nvram
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     Preparation,
     PreparationOptions,
@@ -151,7 +152,8 @@ class GuestMover:
             renewing = bool(ready.freed_bytes) or clock() >= asked_at + STALE_S
             result = self._migrate(move, admitted, ready, renewing=renewing)
             ready.ended(result["outcome"])
-        return with_faults(result, ready.faults, ready.notes)
+        left = left_nvram.notes(answers.guest, move.step["source"]) if result["outcome"] == "moved" else []
+        return with_faults(result, ready.faults, [*ready.notes, *left])
 
     def _migrate(self, move: Move, admitted: Proceed, ready: PreparedGuest, *, renewing: bool) -> Result:
         """Migrate a guest that is ready, if it still may be moved."""

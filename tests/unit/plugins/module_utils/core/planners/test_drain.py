@@ -307,7 +307,14 @@ def test_a_reason_says_what_speaks_for_the_destination():
     hosts = [snapshot("h1", domain("web1")), snapshot("h2"), snapshot("h3")]
     assert drained(["h1"], *hosts).placement.steps[0]["reason"] == "h2 has room for it (31.4 GiB left at the end)"
     hosts[1] = snapshot("h2", free_bytes=0)
-    assert drained(["h1"], *hosts).placement.steps[0]["reason"] == "h3 is the only host that can take it"
+    only = "h3 is the only host that can take it"
+    full = f"{only} (h2 will have room for 0 B of guests, but web1 needs 594 MiB)"
+    assert drained(["h1"], *hosts).placement.steps[0]["reason"] == full
+    # Who is told of two hosts can guess the rest.
+    hosts += [snapshot(name, free_bytes=0) for name in ("h4", "h5")]
+    told = drained(["h1"], *hosts).placement.steps[0]["reason"]
+    assert told.startswith(f"{only} (h2 will have room for 0 B of guests, but web1 needs 594 MiB; h4 will have")
+    assert told.endswith("; and so on for 1 more)")
 
 
 def test_awkward_names():

@@ -394,3 +394,33 @@ def test_an_image_that_is_a_link_is_copied_and_is_no_file_to_come_home_to(rig):
     Path(rig.path).symlink_to(real)
     (left,) = rig.moves(rig.guest())["left_copies"]
     assert (left["path"], left["is_file"]) == (rig.path, False)
+
+
+# --- the variables of its firmware --------------------------------------------------------------------------------
+
+
+def with_nvram(rig, path):
+    guest = rig.guest()
+    nvram = f"<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{path}</nvram></os>"
+    guest.xml = guest.xml.replace("</os>", nvram)
+    return guest
+
+
+def test_the_old_file_of_its_firmware_is_named_with_its_size(rig, tmp_path):
+    path = tmp_path / "web1_VARS.fd"
+    path.write_bytes(b"x" * 540_672)
+    result = rig.moves(with_nvram(rig, path))
+    assert result["outcome"] == "moved", result
+    stays = f"its old NVRAM file {path} (528 KiB) stays on h1, where nothing uses it"
+    assert result["notes"] == [f"{stays}; QEMU overwrites it when the guest comes back"]
+
+
+@pytest.mark.parametrize("kind", ["gone", "link", "refused"])
+def test_what_is_no_such_file_is_not_named(rig, tmp_path, kind):
+    path = tmp_path / "web1_VARS.fd"
+    if kind == "link":
+        path.symlink_to("/etc/hostname")
+    elif kind == "refused":
+        path.write_bytes(b"x")
+    result = rig.moves(with_nvram(rig, path), allow_storage_copy=kind != "refused")
+    assert (result["outcome"], result["notes"]) == ("refused" if kind == "refused" else "moved", [])
