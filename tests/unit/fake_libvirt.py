@@ -20,6 +20,7 @@ Events arrive in the thread that steps the job.
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 import typing as t
@@ -44,10 +45,13 @@ HELD = (
 class libvirtError(Exception):  # noqa: N801
     """As the binding's: the text is the message, the number comes from a method."""
 
-    def __init__(self, message: str, code: int = c.VIR_ERR_INTERNAL_ERROR, domain: int = c.VIR_FROM_QEMU) -> None:
+    def __init__(
+        self, message: str, code: int = c.VIR_ERR_INTERNAL_ERROR, domain: int = c.VIR_FROM_QEMU, int1: int = -1
+    ) -> None:
         super().__init__(message)
         self._code = code
         self._domain = domain
+        self._int1 = int1
 
     def get_error_code(self) -> int:
         return self._code
@@ -57,6 +61,14 @@ class libvirtError(Exception):  # noqa: N801
 
     def get_error_domain(self) -> int:
         return self._domain
+
+    def get_int1(self) -> int:
+        """Of a system error, its number."""
+        return self._int1
+
+
+def no_file(message: str) -> libvirtError:
+    return libvirtError(f"{message}: No such file or directory", c.VIR_ERR_SYSTEM_ERROR, int1=errno.ENOENT)
 
 
 def invalid(message: str) -> libvirtError:
@@ -381,6 +393,8 @@ class Storage:
         self.known: set[str] = set()
         #: raised when libvirt looks at it
         self.error: libvirtError | None = None
+        #: raised when libvirt looks at one of its volumes
+        self.volume_error: libvirtError | None = None
 
     def refresh(self) -> None:
         prefix = self.path.rstrip("/") + "/"
@@ -639,13 +653,15 @@ class Volume(Named):
     def _file(self) -> File:
         found = self._storage.host.files.get(self.path())
         if found is None:
-            raise libvirtError(f"cannot stat file '{self.path()}': No such file or directory", 38)
+            raise no_file(f"cannot stat file '{self.path()}'")
         return found
 
     def path(self) -> str:
         return f"{self._storage.path}/{self.name()}"
 
     def info(self) -> list[int]:
+        if self._storage.volume_error is not None:
+            raise self._storage.volume_error
         return [0, self._file.capacity, self._file.allocation]
 
     def XMLDesc(self, flags: int = 0) -> str:  # noqa: N802
@@ -664,7 +680,7 @@ class Volume(Named):
     def delete(self, flags: int = 0) -> int:
         self._connection.must_write("virStorageVolDelete")
         if self.path() not in self._storage.host.files:
-            raise libvirtError(f"cannot unlink file '{self.path()}': No such file or directory", 38)
+            raise no_file(f"cannot unlink file '{self.path()}'")
         del self._storage.host.files[self.path()]
         self._storage.known.discard(self.name())
         return 0

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
@@ -50,13 +51,18 @@ def storage_pools(
     return sorted((pool.described for pool in pools), key=lambda pool: str(pool["name"]))
 
 
-def _is_there(volume: t.Any) -> bool:
-    """Whether a volume exists; libvirt looks at it for this call."""
+def _is_gone(volume: t.Any) -> bool:
+    """Whether a volume surely exists no more; libvirt looks at it for this call. What it cannot read may be there."""
+    libvirt = virt.libvirt
     try:
         volume.info()
-    except virt.libvirt.libvirtError:
-        return False
-    return True
+    except libvirt.libvirtError as error:
+        code = error.get_error_code()
+        # The text of a system error is in the language of the daemon; its number is not.
+        return code == libvirt.VIR_ERR_NO_STORAGE_VOL or (
+            code == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.ENOENT
+        )
+    return False
 
 
 class _Pool:
@@ -89,5 +95,5 @@ class _Pool:
         if volumes is None:
             look_again = refresh(self.described)
             found = self._pool.listAllVolumes(0)
-            volumes = [volume.name() for volume in found if not look_again or _is_there(volume)]
+            volumes = [volume.name() for volume in found if not (look_again and _is_gone(volume))]
         self.described.update(capacity_bytes=capacity, available_bytes=available, volumes=sorted(volumes))

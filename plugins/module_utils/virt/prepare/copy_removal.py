@@ -11,10 +11,11 @@ import contextlib
 import datetime
 import os
 import posixpath
+import shlex
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -82,8 +83,12 @@ def _row(
         "destination": disk.get("destination"),
         "why": None,
     }
-    if not os.path.lexists(disk["path"]):
+    try:
+        os.lstat(disk["path"])
+    except (FileNotFoundError, NotADirectoryError):
         return {**row, "status": "gone"}
+    except OSError as error:
+        return {**row, "status": "kept", "why": dict(_not_seen(record, disk, error))}
     if _is_home(record, disk, request.snapshots):
         return {**row, "status": "home"}
     now = copies.ImageNow(facts["size_bytes"], facts["mtime_ns"], facts["is_file"], _users(connection, disk["path"]))
@@ -103,6 +108,14 @@ def _row(
     if why is None:
         return {**row, "status": "would_remove"}
     return {**row, "status": "kept", "why": dict(why)}
+
+
+def _not_seen(record: copies.Record, disk: t.Mapping[str, t.Any], error: OSError) -> Refusal:
+    return refusal(
+        "copy_not_seen",
+        f"{disk['path']} on {record['host']} cannot be looked at: {error.strerror or error}",
+        f"repair what keeps it from being read (on {record['host']}: ls -l {shlex.quote(disk['path'])})",
+    )
 
 
 def _is_home(record: copies.Record, disk: t.Mapping[str, t.Any], snapshots: t.Iterable[t.Mapping[str, t.Any]]) -> bool:

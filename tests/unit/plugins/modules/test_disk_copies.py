@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import datetime
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -145,6 +147,28 @@ def test_an_image_that_is_gone_is_forgotten(left):
     assert left.only() == (False, "gone", None)
     assert left.only(remove=True) == (False, "gone", None)
     assert left_copies.load_all(left.state_dir) == []
+
+
+def test_an_image_that_cannot_be_looked_at_is_not_forgotten(left, monkeypatch):
+    """Its storage fails, which does not mean that it is gone."""
+    lstat = os.lstat
+
+    def fails(path, **given):
+        if path == str(left.image):
+            raise OSError(errno.EIO, "Input/output error")
+        return lstat(path, **given)
+
+    monkeypatch.setattr(copy_removal.os, "lstat", fails)
+    (found,) = left.run(remove=True)["copies"]
+    assert (found["status"], found["why"]) == (
+        "kept",
+        {
+            "code": "copy_not_seen",
+            "reason": f"{left.image} on h1 cannot be looked at: Input/output error",
+            "remedy": f"repair what keeps it from being read (on h1: ls -l {left.image})",
+        },
+    )
+    assert len(left_copies.load_all(left.state_dir)) == 1
 
 
 def test_an_image_that_its_guest_is_back_on_is_no_copy_any_more(left):

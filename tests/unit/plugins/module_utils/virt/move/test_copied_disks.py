@@ -130,6 +130,24 @@ def test_check_mode_looks_at_no_pool_anew(cluster, monkeypatch, tmp_path):
     assert rig.cluster.writes == []
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (libvirt.libvirtError("no storage vol with matching path", libvirt.VIR_ERR_NO_STORAGE_VOL), "would_move"),
+        (libvirt.libvirtError("cannot open file: Input/output error", libvirt.VIR_ERR_SYSTEM_ERROR, int1=5), "refused"),
+        (libvirt.libvirtError("internal error: client socket is closed"), "refused"),
+    ],
+)
+def test_only_a_volume_that_is_surely_gone_leaves_its_place_free(cluster, monkeypatch, tmp_path, error, outcome):
+    rig = DiskRig(cluster, monkeypatch, tmp_path, read_only=True)
+    rig.h2.add_file(rig.path)
+    rig.pool.refresh()
+    rig.pool.volume_error = error
+    result = rig.mover.check(rig.step(rig.guest(), allow_storage_copy=True))
+    assert result["outcome"] == outcome
+    assert [one["code"] for one in result["refusals"]] == ([] if outcome == "would_move" else ["disk_exists"])
+
+
 # --- a copy that fails --------------------------------------------------------------------------------------------
 
 
