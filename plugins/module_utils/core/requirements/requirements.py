@@ -11,35 +11,15 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import number_sets
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import named_paths, number_sets
 
-#: Where swtpm is on the distributions that have it; libvirt looks for it along its own path.
-SWTPM = "/usr/bin/swtpm"
-VHOST_VSOCK = "/dev/vhost-vsock"
 #: libvirt makes this partition itself.
 USUAL_PARTITION = "/machine"
-#: Sources of random numbers that every kernel has.
-_RANDOM = frozenset(("/dev/random", "/dev/urandom"))
 #: Security models that need no driver.
 _NO_DRIVER = frozenset(("", "none"))
 
 #: For each type of interface: what its source is, and the attribute that names it.
 _INTERFACES = {"bridge": ("bridge", "bridge"), "network": ("network", "network"), "direct": ("link", "dev")}
-#: Where the XML names a file, and what the file is for the guest.
-_FILES = (
-    ("os/loader", None, "firmware"),
-    ("os/nvram", "template", "template of the firmware's variables"),
-    ("os/varstore", "template", "template of the firmware's variables"),
-    ("os/kernel", None, "kernel"),
-    ("os/shim", None, "shim of the kernel"),
-    ("os/initrd", None, "initrd"),
-    ("os/dtb", None, "device tree"),
-    ("os/acpi/table", None, "ACPI table"),
-    ("sysinfo/entry", "file", "fw_cfg file"),
-    ("devices/interface/rom", "file", "ROM of an interface"),
-    ("devices/hostdev/rom", "file", "ROM of a device"),
-    ("devices/interface[@type='vdpa']/source", "dev", "vDPA device"),
-)
 
 
 class Requirement(t.TypedDict, total=False):
@@ -62,7 +42,7 @@ def requirements(root: ET.Element) -> list[Requirement]:
         *_interfaces(root),
         *_pools(root),
         *_secrets(root),
-        *_files(root),
+        *_paths(root),
         *_placement(root),
         *_displays(root),
         *_vsock(root),
@@ -100,7 +80,7 @@ def is_local_medium(disk: t.Mapping[str, t.Any]) -> bool:
     """
     return (
         bool(disk.get("source"))
-        and (disk.get("type") or "file") in ("file", "block")
+        and (disk.get("type") or "file") in ("file", "block", "dir")
         and disk.get("shared") is False
         and bool(disk.get("readonly"))
         and not disk.get("startup_policy")
@@ -129,8 +109,15 @@ def is_everywhere(address: str) -> bool:
 def _interfaces(root: ET.Element) -> t.Iterator[Requirement]:
     for element in root.findall("devices/interface"):
         source = element.find("source")
-        kind, attribute = _INTERFACES.get(element.get("type", ""), ("", ""))
-        name = source.get(attribute) if source is not None and kind else None
+        if source is not None and source.get("network"):
+            # libvirt shows what a network is made of here, such as a bridge. The guest moves as one of the network.
+            kind, name = "network", source.get("network")
+        elif element.get("type") == "ethernet":
+            target = element.find("target[@managed='no']")
+            kind, name = "link", target.get("dev") if target is not None else None
+        else:
+            kind, attribute = _INTERFACES.get(element.get("type", ""), ("", ""))
+            name = source.get(attribute) if source is not None and kind else None
         if name:
             port = element.find("virtualport")
             switch = kind == "bridge" and port is not None and port.get("type") == "openvswitch"
@@ -157,18 +144,9 @@ def _secrets(root: ET.Element) -> t.Iterator[Requirement]:
         yield {"kind": "secret", "name": str(element.get("secret")).lower()}
 
 
-def _files(root: ET.Element) -> t.Iterator[Requirement]:
-    for path, attribute, what in _FILES:
-        for element in root.iterfind(path):
-            name = (element.get(attribute) if attribute else element.text) or ""
-            if name.strip().startswith("/"):
-                yield {"kind": "file", "name": name.strip(), "what": what}
-    for backend in root.iterfind("devices/rng/backend[@model='random']"):
-        name = (backend.text or "").strip()
-        if name.startswith("/") and name not in _RANDOM:
-            yield {"kind": "file", "name": name, "what": "source of random numbers"}
-    if root.find("devices/tpm/backend[@type='emulator']") is not None:
-        yield {"kind": "program", "name": SWTPM, "what": "emulator of the TPM"}
+def _paths(root: ET.Element) -> t.Iterator[Requirement]:
+    for kind, name, what in named_paths.named_paths(root):
+        yield {"kind": kind, "name": name, "what": what}
 
 
 def _placement(root: ET.Element) -> t.Iterator[Requirement]:
@@ -196,7 +174,7 @@ def _displays(root: ET.Element) -> t.Iterator[Requirement]:
                 yield {"kind": "address", "name": address, "what": f"{what} display"}
         if any(listen.get("type") in ("socket", "none") for listen in listens):
             continue
-        for attribute in ("port", "tlsPort"):
+        for attribute in ("port", "tlsPort", "websocket"):
             port = element.get(attribute) or ""
             if port.isdigit() and int(port) > 0:
                 yield {
@@ -210,7 +188,6 @@ def _displays(root: ET.Element) -> t.Iterator[Requirement]:
 
 def _vsock(root: ET.Element) -> t.Iterator[Requirement]:
     for element in root.iterfind("devices/vsock"):
-        yield {"kind": "file", "name": VHOST_VSOCK, "what": "device for vsock"}
         cid = element.find("cid")
         if cid is not None and (cid.get("address") or "").isdigit():
             yield {"kind": "vsock", "name": str(cid.get("address")), "fixed": cid.get("auto") != "yes"}

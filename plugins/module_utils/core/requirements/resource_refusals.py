@@ -13,8 +13,14 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import number_sets, shares
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.named_paths import (
+    DIRECTORY,
+    RESCTRL,
+    SHARED_DIRECTORY,
+    SOCKET,
     VHOST_VSOCK,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import (
     Requirement,
     is_floating,
     requirements_of,
@@ -194,8 +200,18 @@ def _no_file(lack: _Lack) -> Refusal:
     return refusal(
         "no_file",
         f"{host} has no {path}, the {what} of {guest}",
-        f"install it on {host} as on {lack.here}, or choose another host than {host}",
+        f"{_how_to_have(path, what, host, lack.here)}, or choose another host than {host}",
     )
+
+
+def _how_to_have(path: str, what: str, host: str, here: str) -> str:
+    if path == RESCTRL:
+        return f"mount it on {host} (mount -t resctrl resctrl /sys/fs/resctrl), if its CPUs have that"
+    if what.startswith(SOCKET):
+        return f"start on {host} what listens there on {here}"
+    if what.startswith((DIRECTORY, SHARED_DIRECTORY)):
+        return f"make it on {host} as on {here}"
+    return f"install it on {host} as on {here}"
 
 
 def _no_bridge(lack: _Lack) -> Refusal:

@@ -14,11 +14,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import number_sets
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import (
-    SWTPM,
-    VHOST_VSOCK,
-    requirements_of,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.named_paths import SWTPM, VHOST_VSOCK
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import requirements_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.resources import (
     device_name,
     files_of,
@@ -28,7 +25,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import partitions
 
-#: Where distributions keep firmware for guests, and where kernels are. All files of these directories are listed.
+#: Where distributions keep firmware for guests, where kernels are, and below which outputs of ports are. All that is in
+#: these directories is listed.
 LISTED_DIRECTORIES = (
     "/boot",
     "/usr/share/AAVMF",
@@ -42,6 +40,7 @@ LISTED_DIRECTORIES = (
     "/usr/share/qemu-efi-aarch64",
     "/usr/share/seabios",
     "/var/lib/libvirt/boot",
+    "/var/log",
 )
 #: Names of emulators beside the one that libvirt tells of, and what else guests commonly need.
 COMMON_FILES = ("/usr/bin/kvm", "/usr/bin/qemu-kvm", "/usr/libexec/qemu-kvm", SWTPM, VHOST_VSOCK)
@@ -227,13 +226,11 @@ def _addresses(interfaces: Interfaces) -> set[str]:
 
 
 def _files(wanted: t.Iterable[str], mounts: t.Sequence[Mount], root: Path) -> dict[str, bool]:
-    """By path, whether it is there. Of the listed directories, every file that is there."""
+    """By path, whether it is there. Of the listed directories, all that is there."""
     files = {path: os.path.exists(_below(root, path)) for path in wanted if not _is_shared(path, mounts)}
     for directory in LISTED_DIRECTORIES:
         for name in _listed(_below(root, directory)):
-            path = posixpath.join(directory, name)
-            if _below(root, path).is_file():
-                files[path] = True
+            files[posixpath.join(directory, name)] = True
     return dict(sorted(files.items()))
 
 

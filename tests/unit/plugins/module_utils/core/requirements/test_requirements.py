@@ -64,6 +64,27 @@ def test_what_a_guest_names_on_its_host():
             [{"kind": "link", "name": "eno2"}],
         ),
         (
+            # So libvirt shows interfaces of networks that use a bridge, a link or devices of the host.
+            (
+                "<devices><interface type='bridge'><source network='front' portid='1' bridge='br7'/></interface>"
+                "<interface type='direct'><source network='back' dev='eno2' mode='bridge'/></interface>"
+                "<interface type='hostdev'><source network='fast'><address type='pci' bus='0x3b'/></source></interface>"
+                "</devices>"
+            ),
+            [
+                {"kind": "network", "name": "front"},
+                {"kind": "network", "name": "back"},
+                {"kind": "network", "name": "fast"},
+            ],
+        ),
+        (
+            (
+                "<devices><interface type='ethernet'><target dev='tap7' managed='no'/></interface>"
+                "<interface type='ethernet'><target dev='tap8'/></interface></devices>"
+            ),
+            [{"kind": "link", "name": "tap7"}],
+        ),
+        (
             (
                 "<devices><interface type='bridge'><source bridge='br-int'/><virtualport type='openvswitch'/>"
                 "<filterref filter='clean-traffic'/></interface></devices>"
@@ -139,6 +160,10 @@ def test_what_a_guest_names_on_its_host():
                 "<graphics type='egl-headless'/></devices>"
             ),
             [],
+        ),
+        (
+            "<devices><graphics type='vnc' port='-1' autoport='no' websocket='5700'/></devices>",
+            [{"kind": "port", "name": "5700", "what": "VNC display", "address": "", "fixed": True}],
         ),
         (
             "<devices><vsock><cid auto='no' address='3'/></vsock></devices>",
