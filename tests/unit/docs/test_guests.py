@@ -60,6 +60,7 @@ DEVICES = {
     "crypto": ("<crypto model='virtio'/>", {}),
     "usb_net": ("<interface type='user'><model type='usb-net'/></interface>", {}),
     "usb_mtp": ("<filesystem><driver type='mtp'/><source dir='/srv'/></filesystem>", {}),
+    "virtio_pmem": ("<memory model='virtio-pmem'/>", {}),
     "amd_iommu": ("<iommu model='amd'/>", {"qemu": OLD}),
     "vdagent": ("<channel type='qemu-vdagent'/>", {"qemu": OLD}),
     "virtio_gpu_blob": ("<video><model type='virtio' blob='on'/></video>", {"qemu": OLD}),

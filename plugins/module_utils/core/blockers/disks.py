@@ -61,11 +61,14 @@ def _disk(disk: dict[str, t.Any], element: ET.Element, guest: str, facts: Facts)
         )
     if disk["type"] == "dir" and not disk["readonly"]:
         yield refusal("vvfat", f"disk {target} is a writable directory of the host ({where})", "detach it")
-    if disk["device"] in ("cdrom", "floppy") and disk["type"] == "block" and _is_drive(where, facts):
+    if disk["type"] == "block" and _is_drive(where, facts):
+        is_medium = disk["device"] in ("cdrom", "floppy")
         yield refusal(
             "host_drive",
             f"disk {target} is the drive of the host itself ({where})",
-            f"eject it: virsh change-media {guest} {target} --eject",
+            f"eject it: virsh change-media {guest} {target} --eject"
+            if is_medium
+            else f"detach it (virsh detach-disk {guest} {target}), or shut the guest down",
         )
 
 

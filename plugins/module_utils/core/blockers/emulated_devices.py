@@ -4,7 +4,8 @@
 
 """Emulated devices whose state QEMU cannot send.
 
-In QEMU's source these have ``.unmigratable = 1`` or a migration blocker.
+In QEMU's source these have ``.unmigratable = 1`` or a migration blocker. virtio-pmem has no description of its state at
+all, so its queues are lost at the destination.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ DEVICES = (
         "devices/filesystem/driver[@type='mtp']", "usb_mtp", "a directory of the host as a USB device (MTP)", _DETACH
     ),
     Device(
+        "devices/memory[@model='virtio-pmem']",
+        "virtio_pmem",
+        "virtio persistent memory (virtio-pmem)",
+        "make it an NVDIMM while the guest is off",
+    ),
+    Device(
         "devices/iommu[@model='amd']",
         "amd_iommu",
         "an AMD IOMMU",
@@ -117,8 +124,15 @@ def emulated_devices(root: ET.Element, facts: Facts) -> Refusals:
 
 
 def nvme_emulation(root: ET.Element, dummy: Facts) -> Refusals:
-    """Disks on an emulated NVMe controller."""
-    for target in root.findall("devices/disk/target[@bus='nvme']"):
+    """Disks on an emulated NVMe controller, or a controller without one."""
+    disks = root.findall("devices/disk/target[@bus='nvme']")
+    if not disks and root.find("devices/controller[@type='nvme']") is not None:
+        yield refusal(
+            "nvme_emulation",
+            "the guest has an emulated NVMe controller, which QEMU cannot migrate",
+            "take the controller out while the guest is off",
+        )
+    for target in disks:
         yield refusal(
             "nvme_emulation",
             f"disk {target.get('dev')} is on an emulated NVMe controller, which QEMU cannot migrate",

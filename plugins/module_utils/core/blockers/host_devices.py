@@ -87,9 +87,9 @@ def shared_memory(root: ET.Element, dummy: Facts) -> Refusals:
 
 
 class _Passed(t.NamedTuple):
-    """A device that is told by an element alone: path, attribute and its values, and the words."""
+    """A device that is told by an element alone: paths, attribute and its values, and the words."""
 
-    path: str
+    paths: tuple[str, ...]
     attribute: str
     values: tuple[str, ...]
     code: str
@@ -99,7 +99,7 @@ class _Passed(t.NamedTuple):
 
 _PASSED = (
     _Passed(
-        "devices/video/model/acceleration",
+        ("devices/video/model/acceleration",),
         "accel3d",
         ("yes",),
         "virgl",
@@ -107,7 +107,7 @@ _PASSED = (
         "set accel3d='no'; needs a restart of the guest",
     ),
     _Passed(
-        "devices/smartcard",
+        ("devices/smartcard",),
         "mode",
         ("host", "host-certificates"),
         "smartcard",
@@ -115,7 +115,7 @@ _PASSED = (
         "detach it, or use mode='passthrough'",
     ),
     _Passed(
-        "devices/serial",
+        ("devices/serial", "devices/console", "devices/channel"),
         "type",
         ("dev",),
         "host_serial",
@@ -123,7 +123,7 @@ _PASSED = (
         "detach it, or shut the guest down",
     ),
     _Passed(
-        "devices/parallel",
+        ("devices/parallel",),
         "type",
         ("dev",),
         "host_parallel",
@@ -131,7 +131,7 @@ _PASSED = (
         "detach it, or shut the guest down",
     ),
     _Passed(
-        "devices/input",
+        ("devices/input",),
         "type",
         ("passthrough", "evdev"),
         "host_input",
@@ -144,7 +144,8 @@ _PASSED = (
 def passed_ports(root: ET.Element, dummy: Facts) -> Refusals:
     """Ports, cards and the GPU of the host."""
     for one in _PASSED:
-        if any(element.get(one.attribute) in one.values for element in root.findall(one.path)):
+        found = (element for path in one.paths for element in root.findall(path))
+        if any(element.get(one.attribute) in one.values for element in found):
             yield refusal(one.code, one.reason, one.remedy)
 
 

@@ -58,16 +58,16 @@ _FILES = (
 )
 #: The same for what is made anew in its directory.
 _MADE = (
-    ("os/nvram", None, "firmware's variables"),
-    ("os/nvram/source", "file", "firmware's variables"),
-    ("os/varstore", "path", "firmware's variables"),
-    ("devices/console[@type='file']/source", "path", "output of a port"),
-    ("devices/channel[@type='file']/source", "path", "output of a port"),
-    ("devices/parallel[@type='file']/source", "path", "output of a port"),
-    ("devices/serial[@type='file']/source", "path", "output of a port"),
-    ("devices/*/log", "file", "output of a port"),
+    ("os/nvram", None, "the firmware's variables"),
+    ("os/nvram/source", "file", "the firmware's variables"),
+    ("os/varstore", "path", "the firmware's variables"),
+    ("devices/console[@type='file']/source", "path", "the output of a port"),
+    ("devices/channel[@type='file']/source", "path", "the output of a port"),
+    ("devices/parallel[@type='file']/source", "path", "the output of a port"),
+    ("devices/serial[@type='file']/source", "path", "the output of a port"),
+    ("devices/*/log", "file", "the output of a port"),
     ("devices/memory/source/path", None, "memory in a file"),
-    ("devices/pstore/path", None, "persistent store"),
+    ("devices/pstore/path", None, "the persistent store"),
 )
 #: Sockets that QEMU connects to, and does not make.
 _CONNECTED = ("devices//source[@mode='connect']", "devices/interface[@type='vhostuser']/source[@mode='client']")

@@ -80,7 +80,7 @@ def is_local_medium(disk: t.Mapping[str, t.Any]) -> bool:
     """
     return (
         bool(disk.get("source"))
-        and (disk.get("type") or "file") in ("file", "block", "dir")
+        and (disk.get("type") or "file") in ("file", "block")
         and disk.get("shared") is False
         and bool(disk.get("readonly"))
         and not disk.get("startup_policy")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import ipaddress
+import socket
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -20,7 +21,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.r
 #: For each type of disk: the attribute of <source> that says where it is.
 _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
 
-#: Protocols with one server. Clusters such as Ceph, Gluster and Sheepdog are the same ones from every host.
+#: Protocols with one server. Clusters such as Ceph, Gluster and Sheepdog are the same ones from every host, through a
+#: daemon on the host itself as well.
 _SINGLE_SERVER = ("nbd", "iscsi", "ssh", "nfs", "http", "https", "ftp", "ftps", "tftp", "vxhs")
 _LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
 
@@ -110,7 +112,7 @@ def disk(element: ET.Element) -> dict[str, t.Any]:
         "source": source(element),
         "backing": [layer["source"] for layer in below if layer["role"] == "backing"],
         "layers": below,
-        "readonly": element.find("readonly") is not None,
+        "readonly": _is_readonly(element),
         "shareable": element.find("shareable") is not None,
         "startup_policy": _startup_policy(element),
         "cache": driver.get("cache") if driver is not None else None,
@@ -148,21 +150,34 @@ def is_served_here(found: ET.Element) -> bool:
 def _server(found: ET.Element) -> str:
     """What a source's protocol says of a server on this very host: C(+unix), C(+localhost) or nothing."""
     hosts = found.findall("host")
-    if hosts and hosts[0].get("transport") == "unix":
+    if not hosts or found.get("protocol") not in _SINGLE_SERVER:
+        return ""
+    if hosts[0].get("transport") == "unix":
         return "+unix"
-    single = found.get("protocol") in _SINGLE_SERVER
-    return "+localhost" if single and hosts and all(_is_loopback(host.get("name")) for host in hosts) else ""
+    return "+localhost" if all(_is_loopback(host.get("name")) for host in hosts) else ""
 
 
 def _is_loopback(name: str | None) -> bool:
-    """Whether a server's name or address means this host; libvirt's default is localhost."""
-    if name is None or name.lower() in _LOOPBACK_NAMES:
+    """Whether a server's name or address means this host; libvirt's default is localhost.
+
+    >>> _is_loopback("127.1"), _is_loopback("::ffff:127.0.0.1"), _is_loopback("LocalHost."), _is_loopback("10.0.0.1")
+    (True, True, True, False)
+    """
+    if name is None:
+        return True
+    plain = name.strip("[]").rstrip(".").lower()
+    if plain in _LOOPBACK_NAMES or plain.endswith(".localhost"):
         return True
     try:
-        found = ipaddress.ip_address(name.strip("[]"))
+        found = ipaddress.ip_address(plain)
     except ValueError:
-        return False
-    return found.is_loopback or found.is_unspecified
+        # Programs take short and other spellings of an IPv4 address as well.
+        try:
+            found = ipaddress.IPv4Address(socket.inet_aton(plain))
+        except (OSError, ValueError):
+            return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any(one.is_loopback or one.is_unspecified for one in (found, mapped) if one is not None)
 
 
 def address(element: ET.Element | None) -> str | None:
@@ -239,9 +254,15 @@ def layers(element: ET.Element) -> list[dict[str, t.Any]]:
 def _startup_policy(element: ET.Element) -> str | None:
     """Where a medium may be missing at the destination: C(optional) or C(requisite).
 
-    A hard disk may have C(optional) as well. But a guest must never lose a disk by a move.
+    A hard disk may have C(optional) as well. But a guest must never lose a disk by a move. And libvirt lets no guest go
+    that can write to a medium on local storage.
     """
     found = element.find("source")
     policy = found.get("startupPolicy") if found is not None else None
-    removable = element.get("device") in ("cdrom", "floppy")
+    removable = element.get("device") in ("cdrom", "floppy") and _is_readonly(element)
     return policy if removable and policy in ("optional", "requisite") else None
+
+
+def _is_readonly(element: ET.Element) -> bool:
+    """libvirt makes every CD read-only."""
+    return element.find("readonly") is not None or element.get("device") == "cdrom"

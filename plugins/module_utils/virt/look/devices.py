@@ -40,7 +40,7 @@ class HostDevices:
         """
         return facts._replace(
             tpm_shared=self._tpm_shared(root),
-            drives=[path for path in _block_media(root) if self._storage.is_drive(path)],
+            drives=[path for path in _block_devices(root) if self._storage.is_drive(path)],
             drivers=dict(self._drivers(root)),
             local_places=dict(self._local_places(root)),
         )
@@ -76,8 +76,6 @@ class HostDevices:
                     yield path, place.why or "?"
 
 
-def _block_media(root: ET.Element) -> t.Iterator[str]:
-    for element in root.findall("devices/disk[@type='block']"):
-        source = element.find("source")
-        if element.get("device") in ("cdrom", "floppy") and source is not None and source.get("dev"):
-            yield source.get("dev", "")
+def _block_devices(root: ET.Element) -> t.Iterator[str]:
+    for source in root.findall("devices/disk[@type='block']/source[@dev]"):
+        yield source.get("dev", "")

@@ -122,10 +122,13 @@ def test_a_plain_guest_has_none():
             "virgl",
             "the guest's display draws with the host's GPU (virgl)",
         ),
-        (
-            "<serial type='dev'><source path='/dev/ttyS0'/></serial>",
-            "host_serial",
-            "a serial port of the host is passed through",
+        *(
+            (
+                f"<{tag} type='dev'><source path='/dev/ttyS0'/></{tag}>",
+                "host_serial",
+                "a serial port of the host is passed through",
+            )
+            for tag in ("serial", "console", "channel")
         ),
     ],
 )

@@ -45,6 +45,13 @@ def test_a_drive_by_another_name_is_told_by_its_host():
     assert [one["code"] for one in found(media(path, "floppy"), drives=[path])] == ["host_drive"]
 
 
+@pytest.mark.parametrize("device", ["disk", "lun"])
+def test_a_drive_of_the_host_that_is_no_medium(device):
+    (blocker,) = found(media("/dev/sr0", device))
+    assert (blocker["code"], blocker["reason"]) == ("host_drive", "disk sda is the drive of the host itself (/dev/sr0)")
+    assert blocker["remedy"] == "detach it (virsh detach-disk db1 sda), or shut the guest down"
+
+
 def test_a_disk_behind_vhost_user():
     inner = "<disk type='vhostuser'><source type='unix' path='/run/v/blk.sock'/><target dev='vdb' bus='virtio'/></disk>"
     assert found(inner) == [

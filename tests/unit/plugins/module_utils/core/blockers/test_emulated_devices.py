@@ -39,6 +39,12 @@ KINDS = [
         "a directory of the host as a USB device (MTP)",
         None,
     ),
+    (
+        "<memory model='virtio-pmem'><source><path>/nv/db1</path></source></memory>",
+        "virtio_pmem",
+        "virtio persistent memory (virtio-pmem)",
+        None,
+    ),
     ("<iommu model='amd'><driver intremap='on'/></iommu>", "amd_iommu", "an AMD IOMMU", (10, 1, 0)),
     (
         "<channel type='qemu-vdagent'><target type='virtio' name='com.redhat.spice.0'/></channel>",
@@ -100,11 +106,26 @@ def test_a_remedy_takes_the_name_as_a_shell_does():
         "<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>",
         "<video><model type='virtio'/></video>",
         "<redirdev bus='usb' type='spicevmc'/>",
+        "<memory model='nvdimm'><source><path>/nv/db1</path></source></memory>",
+        "<memory model='virtio-mem'/>",
+        "<controller type='scsi' model='lsisas1078'/>",
         "<disk type='file'><source file='/a'/><target dev='sda' bus='usb'/></disk>",
     ],
 )
 def test_their_relatives_can_be_migrated(inner):
     assert found(inner, qemu=(7, 2, 0)) == []
+
+
+def test_a_controller_without_a_disk():
+    (blocker,) = found("<controller type='nvme' index='0'/>")
+    assert (blocker["code"], blocker["reason"]) == (
+        "nvme_emulation",
+        "the guest has an emulated NVMe controller, which QEMU cannot migrate",
+    )
+    disk = "<disk type='file'><source file='/a'/><target dev='nvme0n1' bus='nvme'/></disk>"
+    assert [one["reason"] for one in found(f"<controller type='nvme' index='0'/>{disk}")] == [
+        "disk nvme0n1 is on an emulated NVMe controller, which QEMU cannot migrate"
+    ]
 
 
 def test_all_of_them_at_once():

@@ -83,14 +83,14 @@ def devices(inner):
             [("/usr/bin/passt", "network program")],
         ),
         # What is made anew needs its directory.
-        ("<os><nvram>/data/nvram/db1.fd</nvram></os>", [("/data/nvram", "directory of firmware's variables")]),
+        ("<os><nvram>/data/nvram/db1.fd</nvram></os>", [("/data/nvram", "directory of the firmware's variables")]),
         (
             "<os><nvram type='file'><source file='/data/nvram/db1.fd'/></nvram></os>",
-            [("/data/nvram", "directory of firmware's variables")],
+            [("/data/nvram", "directory of the firmware's variables")],
         ),
         (
             devices("<serial type='file'><source path='/data/log/db1.txt'/><log file='/srv/db1.log'/></serial>"),
-            [("/data/log", "directory of output of a port"), ("/srv", "directory of output of a port")],
+            [("/data/log", "directory of the output of a port"), ("/srv", "directory of the output of a port")],
         ),
         (
             devices("<memory model='nvdimm'><source><path>/data/nv/db1</path></source></memory>"),
@@ -136,8 +136,8 @@ def test_what_the_destination_needs_not_have(inner):
         ("/srv/d", "shared directory", "h2 has no /srv/d, the shared directory of web1", "make it on h2 as on h1"),
         (
             "/data/nvram",
-            "directory of firmware's variables",
-            "h2 has no /data/nvram, the directory of firmware's variables of web1",
+            "directory of the firmware's variables",
+            "h2 has no /data/nvram, the directory of the firmware's variables of web1",
             "make it on h2 as on h1",
         ),
         (

@@ -65,6 +65,7 @@ def test_a_real_guest():
             {"kind": "bridge", "name": "brg"},
             {"kind": "file", "name": "/usr/share/kvmops-lab/vmlinuz", "what": "kernel"},
             {"kind": "file", "name": "/usr/share/kvmops-lab/initrd.gz", "what": "initrd"},
+            {"kind": "file", "name": "/var/log/kvmops-lab", "what": "directory of the output of a port"},
             {"kind": "security_model", "name": "dac"},
         ],
     }
@@ -131,6 +132,14 @@ def test_where_disks_are(xml, source, backing):
         ("<host name='::1'/>", "nbd+localhost:x"),
         ("<host name='[::1]'/>", "nbd+localhost:x"),
         ("<host name='LocalHost'/>", "nbd+localhost:x"),
+        ("<host name='localhost.'/>", "nbd+localhost:x"),
+        ("<host name='images.localhost'/>", "nbd+localhost:x"),
+        ("<host name='127.1'/>", "nbd+localhost:x"),
+        ("<host name='0'/>", "nbd+localhost:x"),
+        ("<host name='::ffff:127.0.0.1'/>", "nbd+localhost:x"),
+        ("<host name='::'/>", "nbd+localhost:x"),
+        ("<host name='::ffff:192.0.2.7'/>", "nbd:x"),
+        ("<host name=''/>", "nbd:x"),
         ("<host port='10809'/>", "nbd+localhost:x"),
         ("<host transport='unix' socket='/s'/>", "nbd+unix:x"),
         ("<host name='nas'/>", "nbd:x"),
@@ -149,6 +158,9 @@ def test_a_storage_cluster_is_the_same_through_the_host_itself(protocol):
     """Where each host is also a part of the storage cluster, guests name localhost."""
     disk = f"<disk type='network'><source protocol='{protocol}' name='v/x'><host name='localhost'/></source></disk>"
     assert guest_xml.disk(ET.fromstring(disk))["source"] == f"{protocol}:v/x"
+    assert guest_xml.disk(ET.fromstring(disk.replace("name='localhost'", "transport='unix' socket='/s'")))[
+        "source"
+    ] == (f"{protocol}:v/x")
 
 
 def test_all_images_that_a_disk_rests_on():
@@ -180,8 +192,18 @@ def test_all_images_that_a_disk_rests_on():
     ],
 )
 def test_only_media_may_be_missing_at_the_destination(device, policy, expected):
-    disk = f"<disk type='file' device='{device}'><source file='/i' startupPolicy='{policy}'/></disk>"
+    disk = f"<disk type='file' device='{device}'><source file='/i' startupPolicy='{policy}'/><readonly/></disk>"
     assert guest_xml.disk(ET.fromstring(disk))["startup_policy"] == expected
+
+
+def test_a_medium_that_the_guest_writes_to_is_a_disk():
+    """libvirt takes it out on arrival, but lets no guest go that has one on local storage."""
+    told = {}
+    for device in ("cdrom", "floppy"):
+        disk = f"<disk type='file' device='{device}'><source file='/i' startupPolicy='optional'/></disk>"
+        described = guest_xml.disk(ET.fromstring(disk))
+        told[device] = described["readonly"], described["startup_policy"]
+    assert told == {"cdrom": (True, "optional"), "floppy": (False, None)}
 
 
 def test_a_cpu_is_compared_without_topology_and_numa():

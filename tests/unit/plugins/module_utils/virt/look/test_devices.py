@@ -68,10 +68,10 @@ def test_a_drive_is_known_behind_any_name(facts, monkeypatch):
         for device, path in (
             ("cdrom", "/dev/disk/by-id/dvd"),
             ("cdrom", "/dev/vg0/iso"),
-            ("disk", "/dev/disk/by-id/dvd"),
+            ("lun", "/dev/disk/by-id/dvd"),
         )
     )
-    assert facts(f"<devices>{disks}</devices>").drives == ["/dev/disk/by-id/dvd"]
+    assert facts(f"<devices>{disks}</devices>").drives == ["/dev/disk/by-id/dvd", "/dev/disk/by-id/dvd"]
 
 
 def test_directories_and_nvram_on_local_storage(facts):
