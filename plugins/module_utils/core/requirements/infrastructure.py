@@ -40,32 +40,48 @@ class Service(t.NamedTuple):
         return sum(map(len, self.clients.values()))
 
 
+class _Use(t.NamedTuple):
+    """Storage that guests of one host use.
+
+    Attributes:
+        client: the host.
+        source: the storage, as the host names it.
+        names: of its server, and its addresses.
+        guests: their names.
+    """
+
+    client: str
+    source: str
+    names: frozenset[str]
+    guests: tuple[str, ...]
+
+
 def serving_hosts(snapshots: Snapshots) -> dict[str, Service]:
-    """Hosts from which other hosts have mounted a share that guests use, by name."""
+    """Hosts whose storage guests of other hosts use, by name."""
     owners = shares.owners(snapshots)
-    found: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
-    for client, mount, guests in _used(snapshots):
-        serving = {owners.get(str(name)) for name in (shares.server_of(mount), mount.get("address"))}
-        for host in filter(None, serving - {client}):
-            found.setdefault(host, []).append((client, str(mount.get("source")), guests))
+    found: dict[str, list[_Use]] = {}
+    for use in _uses(snapshots):
+        for host in {owners[name] for name in use.names if name in owners} - {use.client}:
+            found.setdefault(host, []).append(use)
     return {host: _service(used) for host, used in found.items()}
 
 
 def serving_guests(snapshots: Snapshots) -> dict[str, Service]:
-    """Guests after which a share that guests use is named, and guests whose metadata has C(serves), by UUID."""
-    by_name: dict[str, str] = {}
-    found: dict[str, list[tuple[str, str, tuple[str, ...]]]] = {}
+    """Guests whose storage guests use, and guests whose metadata has C(serves), by UUID.
+
+    A guest is known by its name, or by the MAC address of one of its interfaces.
+    """
+    known: dict[str, str] = {}
+    found: dict[str, list[_Use]] = {}
     for snapshot in snapshots.values():
         for domain in _active(snapshot):
-            by_name[str(domain["name"]).lower()] = domain["uuid"]
+            macs = [str(one.get("mac") or "").lower() for one in domain.get("interfaces") or ()]
+            known.update({name: domain["uuid"] for name in (str(domain["name"]).lower(), *macs) if name})
             if metadata_of(domain).get("serves"):
-                found[domain["uuid"]] = [("", str(metadata_of(domain)["serves"]), ())]
-    for client, mount, guests in _used(snapshots):
-        server = shares.server_of(mount) or ""
-        names = (server, server.partition(".")[0], str(mount.get("server") or ""))
-        uuid = next((by_name[name] for name in names if name in by_name), None)
-        if uuid:
-            found.setdefault(uuid, []).append((client, str(mount.get("source")), guests))
+                found[domain["uuid"]] = [_Use("", str(metadata_of(domain)["serves"]), frozenset(), ())]
+    for use in _uses(snapshots):
+        for uuid in {known[name] for name in _with_short(use.names) if name in known}:
+            found.setdefault(uuid, []).append(use)
     return {uuid: _service(used) for uuid, used in found.items()}
 
 
@@ -132,23 +148,35 @@ def _what(service: Service) -> str:
     return f"{listed(list(service.sources))}, from which {listed(sorted(service.clients))} run {guests}"
 
 
-def _service(used: t.Sequence[tuple[str, str, tuple[str, ...]]]) -> Service:
+def _service(used: t.Sequence[_Use]) -> Service:
     clients: dict[str, set[str]] = {}
-    for client, _source, guests in used:
-        if client:
-            clients.setdefault(client, set()).update(guests)
-    sources = tuple(sorted({source for _client, source, _guests in used}))
+    for use in used:
+        if use.client:
+            clients.setdefault(use.client, set()).update(use.guests)
+    sources = tuple(sorted({use.source for use in used}))
     return Service(sources, {client: tuple(sorted(guests)) for client, guests in clients.items()})
 
 
-def _used(snapshots: Snapshots) -> t.Iterator[tuple[str, shares.Mount, tuple[str, ...]]]:
-    """Each shared mount of each host, with the guests that have a disk on it, if there are any."""
+def _uses(snapshots: Snapshots) -> t.Iterator[_Use]:
+    """Each storage of one server that guests of a host have a disk on: mounted there, or opened by QEMU itself."""
     for host, snapshot in snapshots.items():
-        mounts = [mount for mount in snapshot.get("mounts") or [] if mount.get("shared") and shares.server_of(mount)]
-        for mount in mounts:
+        for mount in snapshot.get("mounts") or []:
+            server = shares.server_of(mount)
             guests = tuple(domain["name"] for domain in _active(snapshot) if _is_on(domain, mount))
-            if guests:
-                yield host, mount, guests
+            if server and guests and (mount.get("shared") or mount.get("undeclared")):
+                told = (server, *(str(mount.get(key) or "") for key in ("address", "server", "mac")))
+                yield _Use(host, str(mount.get("source")), frozenset(filter(None, told)), guests)
+        for domain in _active(snapshot):
+            for disk in domain.get("disks") or ():
+                for server in disk.get("servers") or ():
+                    source = f"{str(disk.get('source')).partition(':')[0]} of {server}"
+                    yield _Use(host, source, frozenset([shares.plain_name(server)]), (domain["name"],))
+
+
+def _with_short(names: t.Iterable[str]) -> set[str]:
+    """The names, and of each full name of a host the first part."""
+    names = set(names)
+    return names | {name.partition(".")[0] for name in names if name[:1].isalpha()}
 
 
 def _is_on(domain: Domain, mount: shares.Mount) -> bool:

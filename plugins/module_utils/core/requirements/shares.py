@@ -120,9 +120,9 @@ def server_of(mount: Mount) -> str | None:
     """The server of a share as the mount names it; None if there is no such one server."""
     kind, source = str(mount.get("type") or ""), str(mount.get("source") or "")
     if kind in ("nfs", "nfs4"):
-        return _plain(split_server(source)[0])
+        return plain_name(split_server(source)[0])
     if kind in ("cifs", "smb3"):
-        return _plain(source.replace("\\", "/").lstrip("/").partition("/")[0])
+        return plain_name(source.replace("\\", "/").lstrip("/").partition("/")[0])
     return None
 
 
@@ -137,7 +137,7 @@ def names_of_host(snapshot: Snapshot) -> frozenset[str]:
         *addresses,
         *(resources.get("addresses") or ()),
     }
-    return frozenset(_plain(name) for name in names if name and not _is_loopback(name))
+    return frozenset(plain_name(name) for name in names if name and not _is_loopback(name))
 
 
 def with_one_name(
@@ -153,7 +153,7 @@ def with_one_name(
         same_servers: lists of names; those of a list are one server.
     """
     canonical = dict(owners(snapshots))
-    canonical.update({_plain(name): _plain(names[0]) for names in same_servers for name in names})
+    canonical.update({plain_name(name): plain_name(names[0]) for names in same_servers for name in names})
     found: dict[str, Snapshot] = {}
     for host, snapshot in snapshots.items():
         mounts = snapshot.get("mounts")
@@ -180,14 +180,19 @@ def _one_name(mount: Mount, canonical: t.Mapping[str, str]) -> str | None:
     return next((canonical[name] for name in names if name in canonical), None)
 
 
-def with_servers(mounts: t.Sequence[Mount], mountinfo: str, volumes: str) -> list[dict[str, t.Any]]:
-    """The mounts, with the address of the server that each is mounted from, and the id of its file system.
+def with_servers(
+    mounts: t.Sequence[Mount], mountinfo: str, volumes: str, neighbours: str = ""
+) -> list[dict[str, t.Any]]:
+    """The mounts, with the address of the server that each is mounted from, its MAC address, and the id of its file
+    system.
 
     Args:
         mounts: of a host.
         mountinfo: the text of /proc/self/mountinfo, with C(addr=) among the options of NFS and SMB mounts.
         volumes: the text of /proc/fs/nfsfs/volumes: version, server, port, device and id of each file system.
+        neighbours: the text of /proc/net/arp: the MAC addresses of hosts on the same network; IPv4 only.
     """
+    macs = {fields[0]: fields[3].lower() for fields in map(str.split, neighbours.splitlines()[1:]) if len(fields) > 5}
     ids = {fields[3]: fields[4] for fields in map(str.split, volumes.splitlines()[1:]) if len(fields) > 4}
     known: dict[str, dict[str, str]] = {}
     for line in mountinfo.splitlines():
@@ -197,6 +202,7 @@ def with_servers(mounts: t.Sequence[Mount], mountinfo: str, volumes: str) -> lis
             continue
         address = re.search(r"(?:^|,)addr=([^,]+)", tail[2])
         told = {"address": address[1] if address else None, "fsid": ids.get(fields[2])}
+        told["mac"] = macs.get(address[1]) if address else None
         known[_unescaped(fields[4])] = {key: value for key, value in told.items() if value}
     return [{**mount, **known.get(str(mount["path"]), {})} for mount in mounts]
 
@@ -208,7 +214,7 @@ def _servers(server: str, mount: Mount, snapshot: Snapshot) -> frozenset[str]:
     if is_local(mount, snapshot):
         return names_of_host(snapshot)
     address = str(mount.get("address") or "")
-    names = {_plain(server), str(mount.get("server") or ""), "" if _is_loopback(address) else _plain(address)}
+    names = {plain_name(server), str(mount.get("server") or ""), "" if _is_loopback(address) else plain_name(address)}
     return frozenset(name for name in names if name)
 
 
@@ -218,7 +224,7 @@ def _ceph(source: str) -> Share:
         cluster, name, path = by_id.groups()
         return Share("ceph", frozenset(filter(None, [cluster])), f"{name}:{_path(path)}", False)
     monitors, _colon, path = source.rpartition(":/")
-    names = (_plain(_CEPH_PORTS.sub("", one.strip())) for one in re.split("[,;]", monitors))
+    names = (plain_name(_CEPH_PORTS.sub("", one.strip())) for one in re.split("[,;]", monitors))
     return Share("ceph", frozenset(name for name in names if name), _path("/" + path), False)
 
 
@@ -232,7 +238,7 @@ def _path(path: str) -> str:
     return posixpath.normpath("/" + path.strip("/"))
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name or an address in one spelling."""
     name = name.strip().strip("[]").rstrip(".").lower()
     try:

@@ -99,11 +99,12 @@ def disk(element: ET.Element) -> dict[str, t.Any]:
     """One disk.
 
     ``backing`` are the images below the first, nearest first; ``layers`` are these and all data files, each with its
-    ``type``, ``source`` and ``role`` (C(backing) or C(data)).
+    ``type``, ``source`` and ``role`` (C(backing) or C(data)). ``servers`` are those of network disks with one server.
     """
     driver = element.find("driver")
     below = layers(element)
     target = element.find("target")
+    found = servers(element)
     return {
         "target": target.get("dev") if target is not None else None,
         "device": element.get("device", "disk"),
@@ -120,7 +121,15 @@ def disk(element: ET.Element) -> dict[str, t.Any]:
         "allocation_bytes": None,
         "shared": None,
         "shared_why": None,
+        **({"servers": found} if found else {}),
     }
+
+
+def servers(element: ET.Element) -> list[str]:
+    """The servers of a disk and of all that it rests on, as the XML names them; without those on the host itself."""
+    sources = [found for found in element.iter("source") if found.get("protocol") in _SINGLE_SERVER]
+    names = {host.get("name") or "" for found in sources if not _server(found) for host in found.findall("host")}
+    return sorted(name for name in names if name and not _is_loopback(name))
 
 
 def source(element: ET.Element) -> str | None:

@@ -314,8 +314,8 @@ class _Host:
 
     def shown_mounts(self) -> list[dict[str, t.Any]]:
         """The mounts, with what tells on which server each share is."""
-        texts = (self._text("proc/self/mountinfo") or "", self._text("proc/fs/nfsfs/volumes") or "")
-        return shares.with_servers(self.mounts, *texts)
+        files = ("proc/self/mountinfo", "proc/fs/nfsfs/volumes", "proc/net/arp")
+        return shares.with_servers(self.mounts, *(self._text(file) or "" for file in files))
 
     def _qemu_user(self) -> str | None:
         """The user that QEMU runs as."""

@@ -120,6 +120,57 @@ def test_a_guest_is_known_by_the_name_of_its_share(share):
     assert infrastructure.serving_guests(with_serving_guest("filer:/guests")) == {}
 
 
+def test_a_guest_is_known_by_the_mac_address_that_its_share_is_mounted_from():
+    """The hosts name the share by an address."""
+    mac = "52:54:00:00:00:0a"
+    seen = with_serving_guest(
+        "10.0.9.1:/guests", blockers=[HOSTDEV], interfaces=[{"type": "bridge", "mac": mac.upper()}]
+    )
+    assert infrastructure.serving_guests(seen) == {}
+    for one in seen.values():
+        one["mounts"] = nfs("10.0.9.1:/guests", address="10.0.9.1", mac=mac)
+    assert infrastructure.serving_guests(seen)[uuid_of("nas")].guests == 4
+    reason = (
+        "nas serves 10.0.9.1:/guests, from which h1, h2 and h3 run 4 guests, so a permission for all guests does not "
+        "count for it"
+    )
+    assert shut_down(seen) == ([], {"nas": reason})
+
+
+def test_an_address_is_not_taken_for_a_name():
+    seen = with_serving_guest("10.0.9.1:/guests")
+    seen["h1"]["domains"].append(domain("10"))
+    assert infrastructure.serving_guests(seen) == {}
+
+
+def test_a_share_that_libvirt_takes_for_local_storage_is_one_as_well():
+    seen = with_serving_host()
+    seen["h2"]["mounts"] = [
+        {"path": "/guests", "type": "cifs", "source": "//h1/guests", "shared": False, "undeclared": True}
+    ]
+    assert infrastructure.serving_hosts(seen)["h1"].guests == 6
+
+
+def over_network(name, server):
+    return domain(name, disks=[disk(type="network", source=f"nbd:{name}", servers=[server])])
+
+
+def test_a_disk_that_qemu_opens_over_the_network_has_a_server_too():
+    seen = cluster(
+        snapshot("h1", links=links("10.0.5.11/24")),
+        snapshot("h2", over_network("web0", "h1"), over_network("web1", "10.0.5.11")),
+        snapshot("h3", over_network("db0", "NAS.example.org"), domain("nas", disks=[], blockers=[HOSTDEV])),
+    )
+    ((host, service),) = infrastructure.serving_hosts(seen).items()
+    assert (host, service.sources, service.clients) == (
+        "h1",
+        ("nbd of 10.0.5.11", "nbd of h1"),
+        {"h2": ("web0", "web1")},
+    )
+    ((uuid, service),) = infrastructure.serving_guests(seen).items()
+    assert (uuid, service.clients) == (uuid_of("nas"), {"h3": ("db0",)})
+
+
 def test_a_guest_says_itself_what_it_serves():
     seen = cluster(snapshot("h1", domain("filer"), domain("a")), snapshot("h2"))
     seen["h1"]["domains"][0]["metadata"]["serves"] = "iSCSI of rack 7"

@@ -172,6 +172,11 @@ NV SERVER   PORT DEV          FSID                              FSC
 v4 0a000901  801 0:45         6f1c5a2e9b3d4711:8a55c0ffee1234   no
 v3 0a000909  801 0:46         1:0                               no
 """
+NEIGHBOURS = """\
+IP address       HW type     Flags       HW address            Mask     Device
+10.0.9.1         0x1         0x2         52:54:00:00:00:0A     *        eth1
+10.0.9.2         0x1         0x0         00:00:00:00:00:00     *        eth1
+"""
 
 
 def test_what_the_kernel_tells_of_mounts():
@@ -184,3 +189,8 @@ def test_what_the_kernel_tells_of_mounts():
         {"path": "/smb", "address": "10.0.9.3"},
     ]
     assert shares.with_servers([{"path": "/shared"}], "", "") == [{"path": "/shared"}]
+
+
+def test_the_mac_address_of_a_server_on_the_same_network():
+    found = shares.with_servers([{"path": "/shared"}, {"path": "/smb"}], MOUNTINFO, "", NEIGHBOURS)
+    assert [one.get("mac") for one in found] == ["52:54:00:00:00:0a", None]

@@ -163,6 +163,28 @@ def test_a_storage_cluster_is_the_same_through_the_host_itself(protocol):
     ] == (f"{protocol}:v/x")
 
 
+@pytest.mark.parametrize(
+    ("inner", "servers"),
+    [
+        ("<source protocol='nbd' name='x'><host name='nas'/></source>", ["nas"]),
+        ("<source protocol='iscsi' name='iqn.a/1'><host name='10.0.0.7' port='3260'/></source>", ["10.0.0.7"]),
+        ("<source protocol='nbd' name='x'><host name='127.0.0.1'/></source>", None),
+        ("<source protocol='nbd' name='x'><host transport='unix' socket='/s'/></source>", None),
+        # Any server of a storage cluster may go away.
+        ("<source protocol='rbd' name='a/b'><host name='mon1'/></source>", None),
+        (
+            (
+                "<source protocol='https' name='a'><host name='a'/></source>"
+                "<backingStore type='network'><source protocol='nbd' name='y'><host name='b'/></source></backingStore>"
+            ),
+            ["a", "b"],
+        ),
+    ],
+)
+def test_the_servers_of_a_network_disk(inner, servers):
+    assert guest_xml.disk(ET.fromstring(f"<disk type='network'>{inner}</disk>")).get("servers") == servers
+
+
 def test_all_images_that_a_disk_rests_on():
     """Of each type; the data file of an image goes before what the image rests on."""
     disk = ET.fromstring(
