@@ -192,7 +192,22 @@ def _mount(line: str, libvirt: tuple[int, ...] | None) -> Mount | None:
     mount: Mount = {"path": path, "type": kind, "source": _unescaped(tail[1]), "shared": shared}
     if not shared and (kind in UNDECLARED_TYPES or kind == "beegfs"):
         mount["undeclared"] = True
+    if shared or mount.get("undeclared"):
+        mount["source"] = _with_root(mount["source"], _unescaped(fields[3]), kind)
     return mount
+
+
+def _with_root(source: str, root: str, kind: str) -> str:
+    """The source of a mount, with the directory of the file system that is bound there.
+
+    The kernel's source of NFS has it already, and that of SMB if the directory was named when it was mounted.
+
+    >>> _with_root("10.9.0.1:/", "/vms", "ceph"), _with_root("//nas/g/vms", "/vms", "cifs")
+    ('10.9.0.1:/vms', '//nas/g/vms')
+    """
+    if root == "/" or kind in ("nfs", "nfs4") or source.rstrip("/").endswith(root):
+        return source
+    return source.rstrip("/") + root
 
 
 def mount_of(path: str, among: t.Sequence[Mount]) -> Mount | None:

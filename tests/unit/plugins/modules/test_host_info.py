@@ -136,6 +136,18 @@ def test_what_a_definition_says_of_disks_memory_limits_and_owner(snapshot, clust
     assert guest["managed_by"] == "pacemaker"
 
 
+def test_whose_address_a_share_is_mounted_from(snapshot, cluster, own_files):
+    cluster.add_host("h1")
+    own_files(
+        {
+            "proc/self/mountinfo": "1 0 0:1 / /g rw - nfs4 10.0.9.1:/g rw,addr=10.0.9.1\n",
+            "proc/net/arp": "IP address\n10.0.9.1 0x1 0x2 52:54:00:00:00:0a * eth1\n",
+        }
+    )
+    (mount,) = snapshot()["mounts"]
+    assert (mount["address"], mount["mac"]) == ("10.0.9.1", "52:54:00:00:00:0a")
+
+
 def test_a_guest_without_any_of_these(snapshot, cluster, own_files):
     own_files({})
     cluster.add_host("h1").add_guest("web1")

@@ -109,6 +109,15 @@ def test_one_share_that_two_hosts_name_differently(here, there):
             ),
         ),
         (
+            # The second is a directory of the first, bound to the same place.
+            mount("h1:/vol", kind="fuse.glusterfs"),
+            mount("h1:/vol/vms", kind="fuse.glusterfs"),
+            (
+                "disk vda (/shared/vda.qcow2) is on h1:/vol, which h2 has not mounted at /shared (h1:/vol/vms is "
+                "mounted there)"
+            ),
+        ),
+        (
             mount("10.9.0.1:/a", kind="ceph"),
             mount("10.9.0.1:/b", kind="ceph"),
             (

@@ -228,6 +228,57 @@ def test_what_qemu_conf_declares_is_not_undeclared_any_more():
     assert found == {"path": "/srv", "type": "lustre", "source": "/srv (shared_filesystems)", "shared": True}
 
 
+@pytest.mark.parametrize(
+    ("line", "source"),
+    [
+        ("1 0 0:1 / /g rw - ceph 10.9.0.1:/ rw", "10.9.0.1:/"),
+        ("1 0 0:1 /vms /g rw - ceph 10.9.0.1:/ rw", "10.9.0.1:/vms"),
+        ("1 0 0:1 /two\\040words /g rw - fuse.glusterfs h1:/vol rw", "h1:/vol/two words"),
+        ("1 0 0:1 /vms /g rw - gfs2 /dev/mapper/lun rw", "/dev/mapper/lun/vms"),
+        # The kernel tells it itself.
+        ("1 0 0:1 /vms /g rw - nfs4 nas:/export/vms rw", "nas:/export/vms"),
+        ("1 0 0:1 /vms /g rw - cifs //nas/export/vms rw,vers=3.1.1", "//nas/export/vms"),
+        # Of local storage it is of no interest.
+        ("1 0 0:1 /@home /home rw - btrfs /dev/sda2 rw", "/dev/sda2"),
+    ],
+)
+def test_a_directory_of_shared_storage_that_is_bound_elsewhere(line, source):
+    (mount,) = host_files.mounts(line)
+    assert mount["source"] == source
+
+
+FILE_SYSTEMS_OF_SEVERAL_HOSTS = """\
+30 1 0:40 / /mfs rw - fuse.moosefs mfs#master:9421 rw
+31 1 0:41 / /cephfuse rw - fuse.ceph-fuse ceph-fuse rw
+32 1 0:42 / /lustre rw - lustre mgs@tcp:/fs rw
+33 1 0:43 / /smb rw - cifs //nas/guests rw,vers=3.1.1
+34 1 0:44 / /acfs rw - acfs /dev/asm/v1 rw
+35 1 0:45 / /nfs rw - nfs4 nas:/g rw
+36 35 0:46 / /nfs/scratch rw - devtmpfs dev rw
+37 35 0:47 / /nfs/fast rw - ext4 /dev/sdb1 rw
+38 1 0:48 / /sheep rw - fuse.sshfs root@h1:/guests rw
+39 1 0:49 / /usb rw - fuseblk /dev/sdc1 rw
+40 1 0:50 / /smb1 rw - cifs //old/guests rw,vers=1.0
+"""
+
+
+def test_what_libvirt_takes_each_of_these_for():
+    seen = {mount["path"]: mount for mount in host_files.mounts(FILE_SYSTEMS_OF_SEVERAL_HOSTS)}
+    assert [path for path, mount in seen.items() if mount["shared"]] == ["/acfs", "/nfs", "/smb1"]
+    assert [path for path, mount in seen.items() if mount.get("undeclared")] == [
+        "/cephfuse",
+        "/lustre",
+        "/mfs",
+        "/sheep",
+        "/smb",
+    ]
+    assert sorted(path for path, mount in seen.items() if not mount["shared"] and not mount.get("undeclared")) == [
+        "/nfs/fast",
+        "/nfs/scratch",
+        "/usb",
+    ]
+
+
 def test_another_file_system_below_shared_storage_hides_a_part_of_it():
     text = (
         "40 1 0:99 / /srv rw - nfs4 nas:/g rw\n"
