@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     Guest,
     Snapshot,
     Stay,
+    is_off,
     metadata_of,
     plain_state,
 )
@@ -49,7 +50,9 @@ def consented(
     """
     serving = infrastructure.serving_guests(snapshots)
     running = infrastructure.controllers(snapshots, controller_uuids)
-    domains = {domain["uuid"]: domain for snapshot in snapshots.values() for domain in snapshot.get("domains") or []}
+    known = [domain for snapshot in snapshots.values() for domain in snapshot.get("domains") or []]
+    # Another host may still have a definition of a guest that runs here.
+    domains = {domain["uuid"]: domain for domain in sorted(known, key=is_off, reverse=True)}
     stop: list[Guest] = []
     blocked: list[Stay] = []
     for stay in stays:

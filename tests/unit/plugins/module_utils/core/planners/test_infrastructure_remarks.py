@@ -214,6 +214,12 @@ def test_a_guest_that_serves_the_storage_is_not_shut_down_without_being_named():
     assert shut_down(named) == (["nas"], {})
 
 
+def test_a_definition_that_another_host_still_has_does_not_hide_the_guest_that_runs():
+    left = domain("nas", state="shutoff", state_reason="migrated", balloon=None)
+    seen = cluster(snapshot("h1", domain("nas", disks=[], blockers=[HOSTDEV])), snapshot("h2", left), snapshot("h3"))
+    assert shut_down(seen) == (["nas"], {})
+
+
 def test_the_guest_that_runs_the_controller_is_not_shut_down_without_being_named():
     seen = cluster(snapshot("h1", domain("ansible", blockers=[HOSTDEV])), snapshot("h2"), snapshot("h3"))
     reason = "ansible runs this controller, so a permission for all guests does not count for it"

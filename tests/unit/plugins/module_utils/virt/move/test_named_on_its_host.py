@@ -324,6 +324,27 @@ def test_a_host_that_has_it_gets_the_guest(site, kind):
     assert site.rig.move(guest)["outcome"] == "moved"
 
 
+def test_a_guest_that_names_much_is_refused_for_each_thing(site):
+    site.guest(
+        "<cputune><vcpupin vcpu='0' cpuset='40'/></cputune><numatune><memory mode='strict' nodeset='3'/></numatune>"
+        "<os><kernel>/var/lib/local/vmlinuz</kernel><initrd>/var/lib/local/initrd</initrd></os>",
+        interface("bridge", "bridge='br-only-on-h1'")
+        + interface("network", "network='net-only-on-h1'")
+        + "<graphics type='vnc' port='5900' listen='192.0.2.1'><listen type='address' address='192.0.2.1'/></graphics>",
+    )
+    (stays,) = site.plan("h1", "h2").stays
+    assert sorted(one["code"] for one in stays["refusals"]) == [
+        "no_address",
+        "no_bridge",
+        "no_cells",
+        "no_cpus",
+        "no_file",
+        "no_file",
+        "no_network",
+        "no_placement",
+    ]
+
+
 @pytest.mark.parametrize(
     ("top", "devices", "code"),
     [
