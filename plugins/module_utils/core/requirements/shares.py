@@ -17,6 +17,7 @@ import re
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.loopback import is_loopback
 
 Mount = t.Mapping[str, t.Any]
 
@@ -51,7 +52,7 @@ def share_of(mount: Mount, snapshot: Snapshot) -> Share:
         server, path = split_server(source)
         return Share("nfs", _servers(server, mount, snapshot), _path(path), True)
     if kind == "ceph":
-        return _ceph(source)
+        return _ceph(source, str(mount.get("server") or ""))
     if kind.endswith("glusterfs"):
         # Any server of a volume gives clients all of it.
         return Share("gluster", frozenset(), source.rpartition(":")[2].strip("/"), False)
@@ -112,7 +113,7 @@ def is_local(mount: Mount, snapshot: Snapshot) -> bool:
     if server is None:
         return False
     return any(
-        _is_loopback(name) or name in names_of_host(snapshot) for name in (server, mount.get("address") or server)
+        is_loopback(name) or name in names_of_host(snapshot) for name in (server, mount.get("address") or server)
     )
 
 
@@ -126,6 +127,15 @@ def server_of(mount: Mount) -> str | None:
     return None
 
 
+def servers_of(mount: Mount) -> list[str]:
+    """What a mount names as its server: that of NFS or SMB, or the monitors of CephFS; empty where it names none."""
+    source = str(mount.get("source") or "")
+    if mount.get("type") == "ceph" and not _CEPH_BY_ID.fullmatch(source):
+        return _monitors(source.rpartition(":/")[0])
+    server = server_of(mount)
+    return [server] if server else []
+
+
 def names_of_host(snapshot: Snapshot) -> frozenset[str]:
     """Names and addresses of a host, as shares may name it."""
     resources, hostname = snapshot.get("resources") or {}, str(snapshot.get("hostname") or "")
@@ -137,7 +147,7 @@ def names_of_host(snapshot: Snapshot) -> frozenset[str]:
         *addresses,
         *(resources.get("addresses") or ()),
     }
-    return frozenset(plain_name(name) for name in names if name and not _is_loopback(name))
+    return frozenset(plain_name(name) for name in names if name and not is_loopback(name))
 
 
 def with_one_name(
@@ -175,8 +185,9 @@ def owners(snapshots: t.Mapping[str, Snapshot]) -> dict[str, str]:
 
 
 def _one_name(mount: Mount, canonical: t.Mapping[str, str]) -> str | None:
-    server = server_of(mount)
-    names = (server, str(mount.get("address") or server)) if server else ()
+    names = servers_of(mount)
+    if names:
+        names.append(str(mount.get("address") or names[0]))
     return next((canonical[name] for name in names if name in canonical), None)
 
 
@@ -214,18 +225,23 @@ def _servers(server: str, mount: Mount, snapshot: Snapshot) -> frozenset[str]:
     if is_local(mount, snapshot):
         return names_of_host(snapshot)
     address = str(mount.get("address") or "")
-    names = {plain_name(server), str(mount.get("server") or ""), "" if _is_loopback(address) else plain_name(address)}
+    names = {plain_name(server), str(mount.get("server") or ""), "" if is_loopback(address) else plain_name(address)}
     return frozenset(name for name in names if name)
 
 
-def _ceph(source: str) -> Share:
+def _ceph(source: str, server: str) -> Share:
+    """CephFS, with what the operator calls one of its monitors, or an empty text."""
     by_id = _CEPH_BY_ID.fullmatch(source)
     if by_id:
         cluster, name, path = by_id.groups()
         return Share("ceph", frozenset(filter(None, [cluster])), f"{name}:{_path(path)}", False)
     monitors, _colon, path = source.rpartition(":/")
-    names = (plain_name(_CEPH_PORTS.sub("", one.strip())) for one in re.split("[,;]", monitors))
-    return Share("ceph", frozenset(name for name in names if name), _path("/" + path), False)
+    return Share("ceph", frozenset(filter(None, [*_monitors(monitors), server])), _path("/" + path), True)
+
+
+def _monitors(text: str) -> list[str]:
+    names = (plain_name(_CEPH_PORTS.sub("", one.strip())) for one in re.split("[,;]", text))
+    return [name for name in names if name]
 
 
 def _ids(here: Mount, there: Mount) -> tuple[str, str] | None:
@@ -245,13 +261,6 @@ def plain_name(name: str) -> str:
         return str(ipaddress.ip_address(name))
     except ValueError:
         return name
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return name.lower() == "localhost" or name.lower().startswith("localhost.")
 
 
 def _unescaped(text: str) -> str:

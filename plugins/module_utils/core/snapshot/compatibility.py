@@ -291,7 +291,7 @@ def _not_mounted(disk: t.Mapping[str, t.Any], source: Snapshot, destination: Sna
 
 
 def _perhaps_another_server(what: str, here: t.Mapping[str, t.Any], there: t.Mapping[str, t.Any], host: str) -> Refusal:
-    servers = [shares.server_of(here), shares.server_of(there)]
+    servers = [shares.servers_of(here)[0], shares.servers_of(there)[0]]
     return refusal(
         "storage_unreachable",
         f"{what}, and {host} has mounted {there['source']} at {here['path']}: nothing proves that {servers[0]} and "

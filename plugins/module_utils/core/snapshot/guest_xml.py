@@ -7,8 +7,6 @@
 from __future__ import annotations
 
 import copy
-import ipaddress
-import socket
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -16,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import memory_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import loopback
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import requirements
 
 #: For each type of disk: the attribute of <source> that says where it is.
@@ -24,7 +23,6 @@ _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser":
 #: Protocols with one server. Clusters such as Ceph, Gluster and Sheepdog are the same ones from every host, through a
 #: daemon on the host itself as well.
 _SINGLE_SERVER = ("nbd", "iscsi", "ssh", "nfs", "http", "https", "ftp", "ftps", "tftp", "vxhs")
-_LOOPBACK_NAMES = ("localhost", "localhost.localdomain", "localhost6", "ip6-localhost", "ip6-loopback")
 
 #: For each type of interface: the attribute of <source> that says what it is attached to.
 _INTERFACE_ATTRIBUTES = {
@@ -129,7 +127,7 @@ def servers(element: ET.Element) -> list[str]:
     """The servers of a disk and of all that it rests on, as the XML names them; without those on the host itself."""
     sources = [found for found in element.iter("source") if found.get("protocol") in _SINGLE_SERVER]
     names = {host.get("name") or "" for found in sources if not _server(found) for host in found.findall("host")}
-    return sorted(name for name in names if name and not _is_loopback(name))
+    return sorted(name for name in names if name and not _is_here(name))
 
 
 def source(element: ET.Element) -> str | None:
@@ -163,30 +161,12 @@ def _server(found: ET.Element) -> str:
         return ""
     if hosts[0].get("transport") == "unix":
         return "+unix"
-    return "+localhost" if all(_is_loopback(host.get("name")) for host in hosts) else ""
+    return "+localhost" if all(_is_here(host.get("name")) for host in hosts) else ""
 
 
-def _is_loopback(name: str | None) -> bool:
-    """Whether a server's name or address means this host; libvirt's default is localhost.
-
-    >>> _is_loopback("127.1"), _is_loopback("::ffff:127.0.0.1"), _is_loopback("LocalHost."), _is_loopback("10.0.0.1")
-    (True, True, True, False)
-    """
-    if name is None:
-        return True
-    plain = name.strip("[]").rstrip(".").lower()
-    if plain in _LOOPBACK_NAMES or plain.endswith(".localhost"):
-        return True
-    try:
-        found = ipaddress.ip_address(plain)
-    except ValueError:
-        # Programs take short and other spellings of an IPv4 address as well.
-        try:
-            found = ipaddress.IPv4Address(socket.inet_aton(plain))
-        except (OSError, ValueError):
-            return False
-    mapped = getattr(found, "ipv4_mapped", None)
-    return any(one.is_loopback or one.is_unspecified for one in (found, mapped) if one is not None)
+def _is_here(name: str | None) -> bool:
+    """Whether a server's name or address means this host; libvirt's default is localhost."""
+    return name is None or loopback.is_loopback(name) or loopback.is_unspecified(name)
 
 
 def address(element: ET.Element | None) -> str | None:

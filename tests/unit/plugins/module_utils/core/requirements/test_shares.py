@@ -126,6 +126,24 @@ def test_one_share_that_two_hosts_name_differently(here, there):
             ),
         ),
         (
+            mount("mon1,mon2:/", kind="ceph"),
+            mount("10.9.0.1:6789,10.9.0.2:6789:/", kind="ceph"),
+            (
+                "disk vda (/shared/vda.qcow2) is on mon1,mon2:/, and h2 has mounted 10.9.0.1:6789,10.9.0.2:6789:/ at "
+                "/shared: nothing proves that mon1 and 10.9.0.1 are one server"
+            ),
+        ),
+        (
+            mount("127.1:/guests"),
+            mount("127.1:/guests"),
+            "disk vda (/shared/vda.qcow2) is on 127.1:/guests of h1 itself, which h2 has not mounted at /shared",
+        ),
+        (
+            mount("ip6-localhost:/guests"),
+            mount("ip6-localhost:/guests"),
+            "disk vda (/shared/vda.qcow2) is on ip6-localhost:/guests of h1 itself, which h2 has not mounted",
+        ),
+        (
             mount("admin@ab12.cephfs=/", kind="ceph"),
             mount("admin@cd34.cephfs=/", kind="ceph"),
             (
@@ -148,6 +166,14 @@ def test_the_operator_says_which_names_are_one_server():
     assert drained(here, there, [["nas.example.org", "10.0.9.1"]]) == "h2"
     # What is said of servers makes no two directories one.
     assert drained(here, mount("10.0.9.1:/other"), [["nas.example.org", "10.0.9.1"]])["code"] == "storage_unreachable"
+
+
+def test_the_operator_says_which_names_are_one_monitor_of_cephfs():
+    here, there = mount("mon1,mon2:/", kind="ceph"), mount("10.9.0.1,10.9.0.2:/", kind="ceph")
+    remedy = drained(here, there)["remedy"]
+    assert remedy.endswith('say so in the inventory: kvmops_cluster_same_servers: [["mon1", "10.9.0.1"]]')
+    assert drained(here, there, [["mon1", "10.9.0.1"]]) == "h2"
+    assert drained(here, mount("10.9.0.1:/other", kind="ceph"), [["mon1", "10.9.0.1"]])["code"] == "storage_unreachable"
 
 
 def test_a_host_of_the_cluster_is_known_by_all_its_names():
