@@ -8,6 +8,8 @@ from __future__ import annotations
 
 MIB = 1024**2
 GIB = 1024**3
+#: No size or count of libvirt's has more. Python itself refuses to read very long numbers.
+_MOST_DIGITS = 24
 
 
 def human_bytes(count: float | None) -> str:
@@ -68,3 +70,13 @@ def listed(names: list[str], most: int = 3) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def whole_number(text: str | None) -> int | None:
+    """The number in a text of decimal digits; None for anything else, so that one odd value hides nothing more.
+
+    >>> whole_number(" 12 "), whole_number("-1"), whole_number("\u00b2"), whole_number(None)
+    (12, None, None, None)
+    """
+    number = (text or "").strip()
+    return int(number) if number.isdecimal() and len(number) <= _MOST_DIGITS else None

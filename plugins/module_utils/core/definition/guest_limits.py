@@ -13,6 +13,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import whole_number
 
 Number = t.TypeVar("Number", int, float)
 
@@ -70,8 +71,7 @@ def memory_limit(text: str | None) -> int | None:
     >>> memory_limit("9126805504"), memory_limit("max"), memory_limit("9223372036854771712"), memory_limit(None)
     (9126805504, None, None, None)
     """
-    number = (text or "").strip()
-    return _bytes(int(number)) if number.isdigit() else None
+    return _bytes(whole_number(text))
 
 
 def cpu_limit(quota: str | None, period: str | None) -> float | None:
@@ -80,10 +80,8 @@ def cpu_limit(quota: str | None, period: str | None) -> float | None:
     >>> cpu_limit("50000", "100000"), cpu_limit("max", "100000"), cpu_limit("-1", "100000"), cpu_limit("50000", None)
     (0.5, None, None, 0.5)
     """
-    if quota is None or not quota.strip().isdigit():
-        return None
-    length = (period or "").strip()
-    return round(int(quota) / (int(length) if length.isdigit() and int(length) else PERIOD_US), 3)
+    time = whole_number(quota)
+    return None if time is None else round(time / (whole_number(period) or PERIOD_US), 3)
 
 
 def _cpus(root: ET.Element, quota: str, period: str) -> float | None:

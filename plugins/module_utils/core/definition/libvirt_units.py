@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import whole_number
+
 _UNITS = {
     "b": 1,
     "bytes": 1,
@@ -32,10 +34,10 @@ def amount(element: ET.Element | None) -> int | None:
 
 
 def amount_of(text: str | None, unit: str | None) -> int | None:
-    """Bytes of a number and its unit; KiB is libvirt's unit where none is said.
+    """Bytes of a number and its unit; KiB is libvirt's unit where none is said. None for what is no number.
 
     >>> amount_of("2", None), amount_of(" 3 ", "GB"), amount_of("", "KiB")
     (2048, 3000000000, None)
     """
-    number = (text or "").strip()
-    return int(number) * _UNITS.get((unit or "KiB").lower(), 1024) if number else None
+    number = whole_number(text)
+    return None if number is None else number * _UNITS.get((unit or "KiB").lower(), 1024)

@@ -13,6 +13,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount, amount_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import whole_number
 
 #: What a host uses for ``<hugepages/>`` without a size, unless it says otherwise.
 DEFAULT_HUGEPAGE_BYTES = 2 * 1024**2
@@ -66,9 +67,10 @@ def cell_numbers(text: str | None) -> tuple[int, ...]:
     found: set[int] = set()
     for part in (text or "").split(","):
         first, dash, last = part.strip().lstrip("^").partition("-")
-        if not first.isdigit() or (dash and not last.isdigit()) or int(last or first) > 1 << 16:
+        start, end = whole_number(first), whole_number(last if dash else first)
+        if start is None or end is None or end > 1 << 16:
             continue
-        numbers = set(range(int(first), int(last or first) + 1))
+        numbers = set(range(start, end + 1))
         found = found - numbers if part.strip().startswith("^") else found | numbers
     return tuple(sorted(found))
 
@@ -80,8 +82,8 @@ def _cells(root: ET.Element, pages: Pages) -> t.Iterator[_Part]:
     """The memory that the guest starts with, by its own cells where it has some."""
     cells = root.findall("cpu/numa/cell")
     for number, cell in enumerate(cells):
-        own = cell.get("id", str(number))
-        guest_cell = int(own) if own.isdigit() else number
+        own = whole_number(cell.get("id"))
+        guest_cell = number if own is None else own
         size = amount_of(cell.get("memory"), cell.get("unit"))
         yield size or 0, _page_of_cell(root, guest_cell, pages), _bound(root, guest_cell)
     if not cells:
@@ -97,8 +99,7 @@ def _devices(root: ET.Element, pages: Pages) -> t.Iterator[_Part]:
     for device in root.findall("devices/memory"):
         if device.get("model") in IN_FILES or device.get("model") == "sgx-epc":
             continue
-        number = device.findtext("target/node") or ""
-        guest_cell = int(number) if number.isdigit() else None
+        guest_cell = whole_number(device.findtext("target/node"))
         own = amount(device.find("source/pagesize"))
         page = _huge(own, pages) if own else _page_of_cell(root, guest_cell, pages)
         mask = device.findtext("source/nodemask")

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import named_paths, number_sets
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import whole_number
 
 #: libvirt makes this partition itself.
 USUAL_PARTITION = "/machine"
@@ -175,11 +176,11 @@ def _displays(root: ET.Element) -> t.Iterator[Requirement]:
         if any(listen.get("type") in ("socket", "none") for listen in listens):
             continue
         for attribute in ("port", "tlsPort", "websocket"):
-            port = element.get(attribute) or ""
-            if port.isdigit() and int(port) > 0:
+            port = whole_number(element.get(attribute))
+            if port:
                 yield {
                     "kind": "port",
-                    "name": port,
+                    "name": str(port),
                     "what": f"{what} display",
                     "address": str(addresses[0] or "") if addresses else "",
                     "fixed": element.get("autoport") != "yes",
@@ -189,8 +190,9 @@ def _displays(root: ET.Element) -> t.Iterator[Requirement]:
 def _vsock(root: ET.Element) -> t.Iterator[Requirement]:
     for element in root.iterfind("devices/vsock"):
         cid = element.find("cid")
-        if cid is not None and (cid.get("address") or "").isdigit():
-            yield {"kind": "vsock", "name": str(cid.get("address")), "fixed": cid.get("auto") != "yes"}
+        number = whole_number(cid.get("address")) if cid is not None else None
+        if cid is not None and number is not None:
+            yield {"kind": "vsock", "name": str(number), "fixed": cid.get("auto") != "yes"}
 
 
 def _confinement(root: ET.Element) -> t.Iterator[Requirement]:

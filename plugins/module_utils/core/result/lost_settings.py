@@ -90,7 +90,7 @@ def _tuning(before: ET.Element, after: ET.Element) -> t.Iterator[_Lost]:
 
 def _lost_text(before: ET.Element, after: ET.Element, path: str) -> str | None:
     had = (before.findtext(path) or "").strip()
-    return had if had.lstrip("-").isdigit() and had != (after.findtext(path) or "").strip() else None
+    return had if had.lstrip("-").isdecimal() and had != (after.findtext(path) or "").strip() else None
 
 
 def _disks(before: ET.Element, after: ET.Element) -> t.Iterator[_Lost]:
@@ -150,7 +150,7 @@ def _sizes(before: ET.Element, after: ET.Element) -> t.Iterator[_Lost]:
 
 def _kib(element: ET.Element | None) -> int | None:
     text = "" if element is None else (element.text or "").strip()
-    if element is None or not text.isdigit():
+    if element is None or not text.isdecimal():
         return None
     factor = _UNITS_KIB.get(element.get("unit", "KiB").lower())
     return None if factor is None else int(int(text) * factor)

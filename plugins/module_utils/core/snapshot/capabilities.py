@@ -66,7 +66,7 @@ def cells(capabilities: ET.Element) -> list[dict[str, t.Any]]:
 def cpu_numbers(capabilities: ET.Element) -> frozenset[int]:
     """The numbers of the CPUs that are online; empty if they are not told."""
     numbers = (element.get("id") or "" for element in capabilities.iterfind("host/topology/cells/cell/cpus/cpu"))
-    return frozenset(int(number) for number in numbers if number.isdigit())
+    return frozenset(int(number) for number in numbers if number.isdecimal())
 
 
 def security_models(capabilities: ET.Element) -> list[str] | None:

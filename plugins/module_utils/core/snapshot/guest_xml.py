@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import loopback
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import requirements
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import whole_number
 
 #: For each type of disk: the attribute of <source> that says where it is.
 _SOURCE_ATTRIBUTES = {"file": "file", "block": "dev", "dir": "dir", "vhostuser": "path", "vhostvdpa": "dev"}
@@ -177,7 +178,10 @@ def address(element: ET.Element | None) -> str | None:
     """
     if element is None or element.get("bus") is None:
         return None
-    numbers = [int(element.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function")]
+    try:
+        numbers = [int(element.get(part, "0"), 0) for part in ("domain", "bus", "slot", "function")]
+    except ValueError:
+        return None
     return "{:04x}:{:02x}:{:02x}.{:x}".format(*numbers)
 
 
@@ -223,7 +227,7 @@ def _vcpus(root: ET.Element) -> int | None:
     element = root.find("vcpu")
     if element is None:
         return None
-    return int(element.get("current") or element.text or "1")
+    return whole_number(element.get("current") or element.text or "1")
 
 
 def layers(element: ET.Element) -> list[dict[str, t.Any]]:

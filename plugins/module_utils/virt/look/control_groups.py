@@ -24,7 +24,7 @@ def limits(root: Path, name: str) -> Limits:
         name: the guest's name.
     """
     pid = _text(root / "run/libvirt/qemu" / f"{name}.pid") if "/" not in name else None
-    if pid is None or not pid.isdigit():
+    if pid is None or not pid.isdecimal():
         return Limits()
     found = Limits()
     for line in (_text(root / "proc" / pid / "cgroup") or "").splitlines():

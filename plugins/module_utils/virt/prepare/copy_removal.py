@@ -148,7 +148,7 @@ def _holders(image: tuple[int, int]) -> tuple[str, ...] | None:
         return None
     found = []
     for process in PROC.iterdir():
-        if not process.name.isdigit():
+        if not process.name.isdecimal():
             continue
         # It may end meanwhile.
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, PermissionError):

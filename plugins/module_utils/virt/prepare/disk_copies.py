@@ -199,6 +199,6 @@ def _nanoseconds(text: str | None) -> int | None:
     (1795485600000000007, 1795485600000000000, None)
     """
     seconds, _point, left = (text or "").partition(".")
-    if not seconds.isdigit() or not (left.isdigit() or not left):
+    if not seconds.isdecimal() or not (left.isdecimal() or not left):
         return None
     return int(seconds) * 10**9 + int(left.ljust(9, "0")[:9] or 0)

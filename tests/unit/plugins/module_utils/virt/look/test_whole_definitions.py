@@ -105,7 +105,7 @@ MIXED = """<memory unit='KiB'>5242880</memory>
 <cpu mode='custom'><model>qemu64</model><numa><cell id='0' cpus='0' memory='1048576' unit='KiB'/>
 <cell id='1' cpus='1' memory='3145728' unit='KiB'/></numa></cpu>"""
 DIMM = """<memory model='dimm'><source><pagesize unit='KiB'>1048576</pagesize></source>
-<target><size unit='KiB'>1048576</size><node>1</node></target></memory>"""
+<target><size unit='KiB'>1048576</size></target></memory>"""
 
 
 def test_memory_of_three_kinds(definitions):
