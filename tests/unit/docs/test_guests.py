@@ -133,6 +133,7 @@ NEEDS = {
     "pool_inactive": ({"kind": "pool", "name": "images"}, {"pools": {"images": False}}),
     "no_secret": ({"kind": "secret", "name": "4dea22b3"}, {}),
     "no_file": ({"kind": "file", "name": "/boot/vmlinuz", "what": "kernel"}, {}),
+    "no_volume": ({"kind": "volume", "name": "iso/a.iso", "what": "medium in sda"}, {}),
     "no_device": ({"kind": "file", "name": "/dev/vg0/db", "what": "disk vda"}, {}),
     "no_emulator": ({"kind": "emulator", "name": "/opt/qemu"}, {}),
     "no_cpus": ({"kind": "cpus", "name": "40-43"}, {"cpus": "0-15"}),

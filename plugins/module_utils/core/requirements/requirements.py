@@ -63,8 +63,9 @@ def requirements_of(domain: Domain) -> list[Requirement]:
         if disk.get("type") == "block" and source and disk.get("shared") and not disk.get("startup_policy"):
             found.append({"kind": "file", "name": source, "what": f"device of disk {disk.get('target')}"})
         elif is_local_medium(disk):
-            found.append({"kind": "file", "name": str(source), "what": f"medium in {disk.get('target')}"})
-        elif disk.get("type") == "volume" and source and "requires" not in domain:
+            kind = "volume" if disk.get("type") == "volume" else "file"
+            found.append({"kind": kind, "name": str(source), "what": f"medium in {disk.get('target')}"})
+        if disk.get("type") == "volume" and source and "requires" not in domain:
             found.append({"kind": "pool", "name": str(source).partition("/")[0]})
     if "requires" not in domain:
         for interface in domain.get("interfaces") or ():
@@ -81,7 +82,7 @@ def is_local_medium(disk: t.Mapping[str, t.Any]) -> bool:
     """
     return (
         bool(disk.get("source"))
-        and (disk.get("type") or "file") in ("file", "block")
+        and (disk.get("type") or "file") in ("file", "block", "volume")
         and disk.get("shared") is False
         and bool(disk.get("readonly"))
         and not disk.get("startup_policy")

@@ -204,6 +204,16 @@ def _no_file(lack: _Lack) -> Refusal:
     )
 
 
+def _no_volume(lack: _Lack) -> Refusal:
+    pool, _slash, volume = lack.name.partition("/")
+    return refusal(
+        "no_volume",
+        f"storage pool {pool} of {lack.there} has no volume {volume}, the {lack.what} of {lack.guest}",
+        f"copy it there (virsh vol-download on {lack.here}, virsh vol-upload on {lack.there}), or take it out (virsh "
+        f"change-media {shlex.quote(lack.guest)} {lack.what.rpartition(' ')[2]} --eject)",
+    )
+
+
 def _how_to_have(path: str, what: str, host: str, here: str) -> str:
     if path == RESCTRL:
         return f"mount it on {host} (mount -t resctrl resctrl /sys/fs/resctrl), if its CPUs have that"
@@ -269,6 +279,7 @@ _TEXTS: dict[str, t.Callable[[_Lack], Refusal]] = {
     "secret": _no_secret,
     "file": _no_file,
     "program": _no_file,
+    "volume": _no_volume,
     "emulator": _no_emulator,
     "cpus": _no_numbers,
     "cells": _no_numbers,

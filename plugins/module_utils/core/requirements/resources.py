@@ -48,17 +48,12 @@ def is_there(requirement: Requirement, domain: Domain, source: Snapshot, destina
     if kind in STATES:
         states = resources.get(STATES[kind])
         return None if states is None else bool(states.get(name))
-    if kind == "bridge":
-        return _has_bridge(requirement, resources)
+    if kind in _ABOUT_DESTINATION:
+        return _ABOUT_DESTINATION[kind](requirement, destination)
     if kind == "emulator":
         return _has_emulator(name, domain, resources, destination)
     if kind in ("file", "program"):
         return _has_file(requirement, source, destination)
-    if kind in ("cpus", "cells"):
-        there = numbers_of(kind, destination)
-        return number_sets.parsed(name) <= there if there else None
-    if kind == "address":
-        return _has_address(name, resources)
     return True
 
 
@@ -138,8 +133,8 @@ def _is_listed(requirement: Requirement, source: Snapshot, resources: Resources)
     return name in known or (kind == "link" and device_name(name) in known)
 
 
-def _has_bridge(requirement: Requirement, resources: Resources) -> bool | None:
-    name = requirement["name"]
+def _has_bridge(requirement: Requirement, destination: Snapshot) -> bool | None:
+    name, resources = requirement["name"], destination.get("resources") or {}
     links = resources.get("links")
     if links is not None and name not in links and device_name(name) not in links:
         return False
@@ -179,12 +174,24 @@ def _has_file(requirement: Requirement, source: Snapshot, destination: Snapshot)
     return has_path(path, resources)
 
 
+def _has_volume(requirement: Requirement, destination: Snapshot) -> bool | None:
+    """Whether a storage pool has a volume; None also where there is no such pool, or it is not active."""
+    wanted, _slash, volume = requirement["name"].partition("/")
+    pool = next((one for one in destination.get("storage_pools") or () if one["name"] == wanted), None)
+    return None if pool is None or pool.get("volumes") is None else volume in pool["volumes"]
+
+
 def has_path(path: str, resources: Resources) -> bool | None:
     """Whether a host has a file; None if it was not asked about it."""
     told = (resources.get("files") or {}).get(path)
     if told is None and posixpath.dirname(path) in (resources.get("listed") or ()):
         return False
     return t.cast("bool | None", told)
+
+
+def _has_numbers(requirement: Requirement, destination: Snapshot) -> bool | None:
+    there = numbers_of(requirement["kind"], destination)
+    return number_sets.parsed(requirement["name"]) <= there if there else None
 
 
 def numbers_of(kind: str, destination: Snapshot) -> frozenset[int]:
@@ -195,13 +202,23 @@ def numbers_of(kind: str, destination: Snapshot) -> frozenset[int]:
     return frozenset(int(cell["id"]) for cell in cells)
 
 
-def _has_address(name: str, resources: Resources) -> bool | None:
-    known = resources.get("addresses")
+def _has_address(requirement: Requirement, destination: Snapshot) -> bool | None:
+    known = (destination.get("resources") or {}).get("addresses")
     try:
-        wanted = ipaddress.ip_address(name)
+        wanted = ipaddress.ip_address(requirement["name"])
     except ValueError:
         # A name may mean another address there.
         return None
     if known is None or wanted.is_loopback:
         return None
     return str(wanted) in known
+
+
+#: Kinds that a destination tells of by itself.
+_ABOUT_DESTINATION: dict[str, t.Callable[[Requirement, Snapshot], bool | None]] = {
+    "address": _has_address,
+    "bridge": _has_bridge,
+    "cells": _has_numbers,
+    "cpus": _has_numbers,
+    "volume": _has_volume,
+}

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import requirements
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.resources import named_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.compatibility import destination_refusals
-from ansible_collections.kvmops.cluster.tests.unit.builders import domain, resources, snapshot
+from ansible_collections.kvmops.cluster.tests.unit.builders import disk, domain, resources, snapshot
 
 TIED_TO_ITS_HOST = """
 <domain type='kvm'><name>c11</name>
@@ -547,6 +547,35 @@ def test_a_guest_of_an_older_snapshot_tells_what_it_is_attached_to(changes, code
     there = snapshot("h2", resources=resources())
     found = destination_refusals(guest, snapshot("h1", guest), there, intents.normalise({}))
     assert [one["code"] for one in found] == [code]
+
+
+def test_a_medium_in_a_storage_pool():
+    """Each host has a pool of that name on its own storage."""
+    medium = disk("sda", type="volume", source="iso/a.iso", readonly=True, shared=False, shared_why="ext4")
+
+    def there(**pool):
+        named = {"name": "iso", "volumes": ["b.iso"], **pool}
+        return snapshot("h2", resources=resources(pools={"iso": True}), storage_pools=[named])
+
+    requires = [{"kind": "pool", "name": "iso"}]
+    assert judged(requires, destination=there(volumes=["a.iso", "b.iso"]), disks=[medium]) == []
+    assert judged(requires, destination=there(), disks=[medium]) == [
+        (
+            "no_volume",
+            "storage pool iso of h2 has no volume a.iso, the medium in sda of web1",
+            (
+                "copy it there (virsh vol-download on h1, virsh vol-upload on h2), or take it out (virsh change-media "
+                "web1 sda --eject)"
+            ),
+        )
+    ]
+    # What is not known refuses nothing.
+    assert judged(requires, destination=there(volumes=None), disks=[medium]) == []
+    assert judged(requires, destination=snapshot("h2"), disks=[medium]) == []
+    assert judged(requires, destination=there(), disks=[{**medium, "startup_policy": "optional"}]) == []
+    assert [code for code, *_rest in judged(requires, destination=there(), disks=[{**medium, "readonly": False}])] == [
+        "unshared_disk"
+    ]
 
 
 def test_a_lun_that_the_destination_does_not_see():
