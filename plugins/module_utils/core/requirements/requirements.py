@@ -65,6 +65,7 @@ def requirements_of(domain: Domain) -> list[Requirement]:
         elif is_local_medium(disk):
             kind = "volume" if disk.get("type") == "volume" else "file"
             found.append({"kind": kind, "name": str(source), "what": f"medium in {disk.get('target')}"})
+        found.extend(_devices_below(disk))
         if disk.get("type") == "volume" and source and "requires" not in domain:
             found.append({"kind": "pool", "name": str(source).partition("/")[0]})
     if "requires" not in domain:
@@ -73,6 +74,13 @@ def requirements_of(domain: Domain) -> list[Requirement]:
             if kind and interface.get("source"):
                 found.append({"kind": kind, "name": interface["source"]})
     return [*stated, *found]
+
+
+def _devices_below(disk: t.Mapping[str, t.Any]) -> t.Iterator[Requirement]:
+    """Block devices that a shared image rests on."""
+    for layer in disk.get("layers") or ():
+        if disk.get("shared") and layer.get("type") == "block":
+            yield {"kind": "file", "name": layer["source"], "what": f"device below disk {disk.get('target')}"}
 
 
 def is_local_medium(disk: t.Mapping[str, t.Any]) -> bool:

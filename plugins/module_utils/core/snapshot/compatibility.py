@@ -225,7 +225,8 @@ def _disk(
     if not where or disk.get("shared") is None or disk.get("startup_policy") or is_local_medium(disk):
         return None
     if disk["shared"]:
-        return _not_mounted(disk, source, destination)
+        found = (_not_mounted(what, path, source, destination) for what, path in _files(disk))
+        return next(filter(None, found), None)
     if disk.get("uncopyable"):
         return refusal(**disk["uncopyable"])
     what = f"disk {disk['target']} ({where}) is on local storage"
@@ -260,17 +261,28 @@ def _make_it_reachable(disk: t.Mapping[str, t.Any]) -> str:
     )
 
 
-def _not_mounted(disk: t.Mapping[str, t.Any], source: Snapshot, destination: Snapshot) -> Refusal | None:
-    """A file on a shared file system that the destination has not mounted at the same place."""
-    path = str(disk["source"])
+def _files(disk: t.Mapping[str, t.Any]) -> t.Iterator[tuple[str, str]]:
+    """The files of a disk: its image and what that rests on, each with the start of a sentence about it."""
+    if disk.get("type") == "file":
+        yield f"disk {disk['target']} ({disk['source']})", str(disk["source"])
+    for layer in disk.get("layers") or ():
+        if layer.get("type") == "file":
+            yield f"{layer['source']}, on which disk {disk['target']} rests,", str(layer["source"])
+
+
+def _not_mounted(what: str, path: str, source: Snapshot, destination: Snapshot) -> Refusal | None:
+    """A file on a shared file system that the destination has not mounted at the same place.
+
+    ``what`` is the start of a sentence about the file.
+    """
     here = shares.mount_of(path, source.get("mounts") or ())
-    if disk.get("type") != "file" or here is None or destination.get("mounts") is None:
+    if here is None or destination.get("mounts") is None:
         return None
     there = shares.mount_of(path, destination["mounts"])
     is_same = shares.same(here, source, there, destination) if there else False
     if is_same:
         return None
-    host, what = destination["host"], f"disk {disk['target']} ({path}) is on {here['source']}"
+    host, what = destination["host"], f"{what} is on {here['source']}"
     if there is not None and there.get("path") == here.get("path"):
         if is_same is None:
             return _perhaps_another_server(what, here, there, host)

@@ -94,8 +94,10 @@ class EquivalenceClasses:
         source = disk.get("source")
         shared = disk.get("shared")
         place = self._place(str(source)) if source and shared and disk.get("type") == "file" else None
+        layers = [layer for layer in disk.get("layers") or () if shared and layer.get("type") == "file"]
+        below = tuple(self._place(str(layer["source"])) for layer in layers)
         fixed = bool(disk.get("uncopyable")), bool(disk.get("startup_policy"))
-        return bool(source), shared, disk.get("readonly"), disk.get("shareable"), disk.get("type"), place, fixed
+        return bool(source), shared, disk.get("readonly"), disk.get("shareable"), disk.get("type"), place, below, fixed
 
     def _place(self, path: str) -> str | None:
         """The deepest mount of any host above a path: paths under the same one are on the same mounts everywhere."""

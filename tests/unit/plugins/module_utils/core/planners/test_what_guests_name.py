@@ -9,7 +9,7 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.from_snapshots import NumberedCluster
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain
-from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, domain, resources, snapshot
+from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, cluster, disk, domain, resources, snapshot
 
 
 def drained(*guests, h2=None, h3=None, others=(), h1=None):
@@ -113,6 +113,38 @@ def test_a_kernel_on_a_share_goes_only_where_the_share_is():
     placement = drained(guest, plain, h1={"mounts": mounts}, h2={}, h3={"mounts": mounts})
     assert destinations(placement)["web1"] == "h3"
     assert destinations(drained(plain, h1={"mounts": mounts}, h2={}, h3={"mounts": mounts})) == {"plain": "h2"}
+
+
+def below(*layers):
+    told = [{"type": kind, "source": path, "role": "backing"} for kind, path in layers]
+    return [disk(layers=told, backing=[path for _kind, path in layers])]
+
+
+def test_an_image_goes_only_where_all_is_that_it_rests_on():
+    """Each layer is on shared storage, but not every host has mounted all of it."""
+    share = {"path": "/templates", "type": "nfs4", "source": "nas:/templates", "shared": True}
+    mounts = [*snapshot()["mounts"], share]
+    guest, plain = domain("web1", disks=below(("file", "/templates/base.qcow2"))), domain("plain")
+    placement = drained(guest, plain, h1={"mounts": mounts}, h2={}, h3={"mounts": mounts})
+    assert destinations(placement)["web1"] == "h3"
+    assert reasons(drained(guest, h1={"mounts": mounts}, h2={}, h3={}))["web1"][0] == (
+        "storage_unreachable",
+        (
+            "/templates/base.qcow2, on which disk vda rests, is on nas:/templates, which h2 has not mounted at "
+            "/templates; likewise for h3"
+        ),
+    )
+
+
+def test_a_device_below_an_image_must_be_there():
+    guest = domain("web1", disks=below(("file", "/shared/b.qcow2"), ("block", "/dev/san/base")), requires=[])
+    has = {"resources": resources(files={"/dev/san/base": True})}
+    lacks = {"resources": resources(files={"/dev/san/base": False})}
+    assert destinations(drained(guest, h2=lacks, h3=has)) == {"web1": "h3"}
+    assert reasons(drained(guest, h2=lacks, h3=lacks))["web1"][0] == (
+        "no_device",
+        "h2 has no /dev/san/base, the device below disk vda of web1; likewise for h3",
+    )
 
 
 def test_a_host_without_the_key_refuses_nothing():
