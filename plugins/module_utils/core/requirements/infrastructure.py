@@ -181,7 +181,8 @@ def _with_short(names: t.Iterable[str]) -> set[str]:
 
 def _is_on(domain: Domain, mount: shares.Mount) -> bool:
     below = str(mount["path"]).rstrip("/") + "/"
-    return any(str(disk.get("source") or "").startswith(below) for disk in domain.get("disks") or ())
+    layers = (layer for disk in domain.get("disks") or () for layer in (disk, *(disk.get("layers") or ())))
+    return any(str(layer.get("source") or "").startswith(below) for layer in layers)
 
 
 def _active(snapshot: Snapshot) -> t.Iterator[Domain]:

@@ -151,6 +151,14 @@ def test_a_share_that_libvirt_takes_for_local_storage_is_one_as_well():
     assert infrastructure.serving_hosts(seen)["h1"].guests == 6
 
 
+def test_a_template_below_an_image_counts_as_well():
+    seen = with_serving_host()
+    layer = {"type": "file", "source": "/guests/base.qcow2", "role": "backing"}
+    for one in seen["h2"]["domains"]:
+        one["disks"] = [disk(source="/elsewhere/a.qcow2", layers=[layer])]
+    assert infrastructure.serving_hosts(seen)["h1"].guests == 6
+
+
 def over_network(name, server):
     return domain(name, disks=[disk(type="network", source=f"nbd:{name}", servers=[server])])
 

@@ -11,9 +11,11 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
-from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, MIB
+from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, MIB, working_set
 
 MOUNTINFO = "1 0 0:1 / / rw - ext4 /dev/vda1 rw\n2 1 0:2 / /shared rw - nfs4 nas:/guests rw\n"
 COPY = {"encryption": "off", "allow_storage_copy": True}
@@ -184,3 +186,38 @@ def test_no_permission_copies_what_cannot_be_copied(definitions, inner, codes):
     assert to_copy(definitions.guest(inner), intents.normalise(COPY)) == []
     assert definitions.reasons(inner, allow_storage_copy=True) == codes
     assert definitions.reasons(inner) == codes
+
+
+LIMITED = """<memory unit='GiB'>8</memory>
+<memtune><hard_limit unit='KiB'>8912896</hard_limit></memtune>
+<cputune><global_period>100000</global_period><global_quota>50000</global_quota></cputune>"""
+ROOM = GIB // 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "free"),
+    [
+        ({"sparse": 0.002, "compressed_share": 0.95, "hot_compressed_share": 0.97}, "xbzrle"),
+        ({"sparse": 0.9, "compressed_share": 0.2, "hot_compressed_share": 0.2}, "parallel-zstd"),
+    ],
+)
+def test_a_move_keeps_inside_the_limits_of_the_guests_own_group(definitions, shares, free):
+    """The guest rewrites 1 GiB in 2 s. Its QEMU may use half a CPU, and half a GiB beside the guest's memory."""
+    definitions.write("proc/meminfo", "MemTotal: 268435456 kB\nMemAvailable: 134217728 kB\n")
+    intent = intents.normalise({"encryption": "off", "max_downtime_ms": 500})
+
+    def chosen(top):
+        seen = definitions.seen("", top)
+        guest = seen["h1"]["domains"][0]
+        measured = {**working_set(guest, hot_bytes=GIB, fill_s=2), "touched_bytes": 7 * GIB, **shares}
+        known = Knowledge(measured, None, None, 118e6)
+        choice = appraise(guest, seen["h1"], seen["h2"], intent, known).choice
+        path = Path("qemu+ssh://root@h2/system", "10.0.0.2")
+        return choice, decide(intent, path, choice, persistent=True).parameters
+
+    choice, _parameters = chosen("<memory unit='GiB'>8</memory>")
+    assert choice["method"] == free
+    choice, parameters = chosen(LIMITED)
+    assert choice["method"] != "parallel-zstd"
+    assert parameters.get("compression.xbzrle.cache", 0) < ROOM
+    assert "limit of 8.5 GiB" in str(choice) or "quota of 0.5" in str(choice)
