@@ -36,6 +36,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
+#: On these, KVM itself compares the identity of the CPUs when a guest arrives, and QEMU gives up: the guest stays.
+_COMPARED_BY_KVM = ("aarch64",)
+
 
 def refusals(
     domain: Domain,
@@ -198,11 +201,14 @@ def _host_cpu(domain: Domain, mode: str, source: Snapshot, destination: Snapshot
         f"choose a host with the same CPU as {source['host']}, or restart {domain['name']} with a CPU model that all "
         "hosts can be (virsh hypervisor-cpu-baseline)"
     )
-    if not here.get("model") or (here.get("model"), here.get("vendor")) != (there.get("model"), there.get("vendor")):
+    same = _same_host_cpu(here, there)
+    if same is not True:
+        if same is None and domain.get("arch") in _COMPARED_BY_KVM:
+            return None
         return refusal(
             "cpu_host_differs",
-            f"{domain['name']} has exactly the CPU of {source['host']} ({mode}, {here.get('model') or 'unknown'}), but "
-            f"{destination['host']} has another ({there.get('model') or 'unknown'})",
+            f"{domain['name']} has exactly the CPU of {source['host']} ({mode}, {_cpu_name(here)}), but "
+            f"{destination['host']} has another ({_cpu_name(there)})",
             remedy,
         )
     lacking = sorted(set(here.get("features") or []) - set(there.get("features") or []))
@@ -214,6 +220,22 @@ def _host_cpu(domain: Domain, mode: str, source: Snapshot, destination: Snapshot
             remedy,
         )
     return None
+
+
+def _cpu_name(cpu: t.Mapping[str, t.Any]) -> str:
+    told = [line for line in cpu.get("identity") or () if not line.lower().startswith("features")]
+    return str(cpu.get("model") or ", ".join(told) or "unknown")
+
+
+def _same_host_cpu(here: t.Mapping[str, t.Any], there: t.Mapping[str, t.Any]) -> bool | None:
+    """Whether two hosts have the same CPU, features apart. libvirt has no names for many CPUs other than x86."""
+    named = (here.get("model"), here.get("vendor")), (there.get("model"), there.get("vendor"))
+    if named[0] != named[1]:
+        return False
+    if here.get("model"):
+        return True
+    ids = here.get("identity"), there.get("identity")
+    return ids[0] == ids[1] if all(ids) else None
 
 
 def _disk(

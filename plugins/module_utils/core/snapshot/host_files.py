@@ -249,3 +249,34 @@ def pressure(text: str | None) -> float | None:
     """
     found = re.search(r"^some .*\bavg60=([0-9.]+)", text or "", re.MULTILINE)
     return round(float(found[1]) / 100, 4) if found else None
+
+
+#: What tells one kind of CPU from another in /proc/cpuinfo: of ARM, of s390x, of POWER, of RISC-V.
+_CPU_IDENTITY = (
+    "CPU implementer",
+    "CPU architecture",
+    "CPU variant",
+    "CPU part",
+    "CPU revision",
+    "Features",
+    "features",
+    "cpu",
+    "revision",
+    "isa",
+    "marchid",
+    "mimpid",
+    "mvendorid",
+)
+
+
+def cpu_identity(cpuinfo: str | None) -> list[str] | None:
+    """What /proc/cpuinfo says of the kinds of CPUs of a host; None where it says nothing.
+
+    >>> cpu_identity("processor\\t: 0\\nCPU part\\t: 0xd0c\\n\\nprocessor\\t: 1\\nCPU part\\t: 0xd0c\\n")
+    ['CPU part: 0xd0c']
+    """
+    pairs = (line.partition(":") for line in (cpuinfo or "").splitlines())
+    return (
+        sorted({f"{key.strip()}: {value.strip()}" for key, _colon, value in pairs if key.strip() in _CPU_IDENTITY})
+        or None
+    )

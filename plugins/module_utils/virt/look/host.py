@@ -99,7 +99,7 @@ def snapshot(
         "versions": host.versions(),
         "capacity": host.capacity(),
         "pressure": host.pressure(),
-        "cpu": capabilities.cpu(host.capabilities),
+        "cpu": host.cpu(),
         "migration": host.migration(),
         "links": host.links(),
         "mounts": host.shown_mounts(),
@@ -148,6 +148,13 @@ class _Host:
             self._text("proc/self/mountinfo") or "", self._declared_shared(), libvirt=self._libvirt
         )
         self._architectures: set[str] = set()
+
+    def cpu(self) -> dict[str, t.Any]:
+        """The CPU as libvirt tells it. Where libvirt has no name for it, what the kernel tells is there as well."""
+        found = capabilities.cpu(self.capabilities)
+        if found["model"] is None:
+            found["identity"] = host_files.cpu_identity(self._text("proc/cpuinfo"))
+        return found
 
     def versions(self) -> dict[str, str]:
         return {

@@ -136,6 +136,14 @@ def test_what_a_definition_says_of_disks_memory_limits_and_owner(snapshot, clust
     assert guest["managed_by"] == "pacemaker"
 
 
+def test_a_cpu_for_which_libvirt_has_no_name(snapshot, cluster, own_files):
+    h1 = cluster.add_host("h1")
+    own_files({"proc/cpuinfo": "processor: 0\nCPU part: 0xd0c\n"})
+    assert "identity" not in snapshot()["cpu"]
+    h1.capabilities = h1.capabilities.replace("<model>Skylake-Server</model>", "")
+    assert snapshot()["cpu"]["identity"] == ["CPU part: 0xd0c"]
+
+
 def test_whose_address_a_share_is_mounted_from(snapshot, cluster, own_files):
     cluster.add_host("h1")
     own_files(

@@ -354,6 +354,35 @@ def test_the_very_cpu_of_the_host(mode):
     assert [r["code"] for r in judged(guest, source=unknown, destination=nameless)] == ["cpu_host_differs"]
 
 
+NEOVERSE, ALTRA = ["CPU implementer: 0x41", "CPU part: 0xd0c"], ["CPU implementer: 0x41", "CPU part: 0xd4f"]
+
+
+@pytest.mark.parametrize(
+    ("arch", "here", "there", "codes"),
+    [
+        ("aarch64", NEOVERSE, NEOVERSE, []),
+        ("aarch64", NEOVERSE, ALTRA, ["cpu_host_differs"]),
+        # Just before the move, only the destination's libvirtd is asked. KVM compares the two CPUs on arrival.
+        ("aarch64", NEOVERSE, None, []),
+        ("s390x", NEOVERSE, NEOVERSE, []),
+        ("s390x", None, None, ["cpu_host_differs"]),
+    ],
+)
+def test_the_very_cpu_of_a_host_for_which_libvirt_has_no_name(arch, here, there, codes):
+    nameless = {"arch": arch, "model": None, "vendor": None, "features": None}
+    emulators = [{**snapshot()["emulators"][0], "arch": arch}]
+    guest = domain(arch=arch, cpu={"mode": "host-passthrough", "model": None, "xml": "<cpu/>"})
+    source = snapshot("h1", guest, cpu={**nameless, "identity": here}, emulators=emulators)
+    destination = snapshot("h2", cpu={**nameless, "identity": there}, emulators=emulators)
+    found = judged(guest, source=source, destination=destination)
+    assert [r["code"] for r in found] == codes
+    if there == ALTRA:
+        assert found[0]["reason"] == (
+            "web1 has exactly the CPU of h1 (host-passthrough, CPU implementer: 0x41, CPU part: 0xd0c), but h2 has "
+            "another (CPU implementer: 0x41, CPU part: 0xd4f)"
+        )
+
+
 def test_under_tcg_the_hosts_cpu_does_not_matter():
     guest = domain(type="qemu", cpu={"mode": "maximum", "model": None, "xml": "<cpu/>"})
     other = without(without(snapshot("h2"), "cpu", model="EPYC"), "emulators", 0, type="qemu")

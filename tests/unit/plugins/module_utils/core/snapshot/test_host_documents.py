@@ -247,6 +247,20 @@ def test_a_directory_of_shared_storage_that_is_bound_elsewhere(line, source):
     assert mount["source"] == source
 
 
+def test_the_kinds_of_cpus_that_the_kernel_tells():
+    """big.LITTLE: a host may have two kinds."""
+    one = "processor\t: {}\nBogoMIPS\t: 50.00\nFeatures\t: fp asimd\nCPU implementer\t: 0x41\nCPU part\t: {}\n\n"
+    text = "".join(one.format(number, part) for number, part in enumerate(("0xd05", "0xd0b", "0xd05")))
+    assert host_files.cpu_identity(text) == [
+        "CPU implementer: 0x41",
+        "CPU part: 0xd05",
+        "CPU part: 0xd0b",
+        "Features: fp asimd",
+    ]
+    assert host_files.cpu_identity(None) is None
+    assert host_files.cpu_identity("processor: 0\n") is None
+
+
 FILE_SYSTEMS_OF_SEVERAL_HOSTS = """\
 30 1 0:40 / /mfs rw - fuse.moosefs mfs#master:9421 rw
 31 1 0:41 / /cephfuse rw - fuse.ceph-fuse ceph-fuse rw
