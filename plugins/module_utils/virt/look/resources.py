@@ -236,7 +236,7 @@ def _files(wanted: t.Iterable[str], mounts: t.Sequence[Mount], root: Path) -> di
 
 def _is_shared(path: str, mounts: t.Sequence[Mount]) -> bool:
     mount = mount_of(path, mounts)
-    return mount is not None and mount["shared"]
+    return mount is not None and (mount["shared"] or mount.get("undeclared", False))
 
 
 def _below(root: Path, path: str) -> Path:

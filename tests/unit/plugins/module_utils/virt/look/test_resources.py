@@ -135,6 +135,18 @@ def test_files_that_guests_name(cluster, tmp_path):
     assert "/usr/share/OVMF" in found["listed"]
 
 
+@pytest.mark.parametrize("told", [{"shared": True}, {"shared": False, "undeclared": True}])
+def test_no_server_is_waited_for(cluster, tmp_path, told):
+    """A file on storage of several hosts is not looked up, whatever libvirt takes that storage for."""
+    cluster.add_host("h1")
+    write(tmp_path, "/share/nvram/x")
+    mounts = [*LOCAL, {"path": "/share", "type": "fuse.moosefs", "source": "m:9421", **told}]
+    guest = domain(
+        "a", requires=[{"kind": "file", "name": "/share/nvram", "what": "directory of the firmware's variables"}]
+    )
+    assert "/share/nvram" not in looked(tmp_path, guests=[guest], mounts=mounts)["files"]
+
+
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
