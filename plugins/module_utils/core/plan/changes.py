@@ -16,10 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     group_of,
     is_off,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.left_definitions import (
-    left_definitions,
-    starts_twice,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import snapshot_digest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
@@ -45,9 +42,7 @@ def changes_since(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refus
         if step["source"] in changed or step["destination"] in changed:
             found.extend(_step_changed(plan, step, now))
     found.extend(refused for host in sorted(changed) for refused in _newcomers(plan, snapshots[host]))
-    found.extend(
-        starts_twice(left) for left in left_definitions(_emptied(plan), snapshots) if left.domain.get("autostart")
-    )
+    found.extend(left_definitions.dangerous(_emptied(plan), snapshots))
     return found
 
 

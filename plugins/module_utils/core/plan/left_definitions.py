@@ -13,6 +13,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.disks_in_use import DiskInUse, disks_in_use
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted, undefine_command
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
@@ -50,17 +51,35 @@ def left_definitions(hosts: t.Iterable[str], snapshots: t.Mapping[str, Snapshot]
 
 def remarks(hosts: t.Iterable[str], snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
     """Return what is to be said of left definitions on these hosts: those that would start a guest twice first."""
+    hosts = list(hosts)
     found = left_definitions(hosts, snapshots)
-    dangerous = [starts_twice(left) for left in found if left.domain.get("autostart")]
     by_host: dict[str, list[LeftDefinition]] = {}
     for left in found:
         if not left.domain.get("autostart"):
             by_host.setdefault(left.host, []).append(left)
-    return [*dangerous, *(_harmless(host, lefts) for host, lefts in by_host.items())]
+    return [*dangerous(hosts, snapshots), *(_harmless(host, lefts) for host, lefts in by_host.items())]
 
 
-def starts_twice(left: LeftDefinition) -> Refusal:
-    """Return why a host must not be rebooted, and the commands that mend it."""
+def dangerous(hosts: t.Iterable[str], snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+    """Return why these hosts must not be rebooted, and the commands that mend it."""
+    hosts = list(hosts)
+    left = [one for one in left_definitions(hosts, snapshots) if one.domain.get("autostart")]
+    # What a guest has left is told by that, whatever its disks are.
+    told = {(one.host, one.domain["uuid"]) for one in left}
+    others = [one for one in disks_in_use(hosts, snapshots) if (one.host, one.domain["uuid"]) not in told]
+    return [*map(_starts_twice, left), *map(_takes_disk, others)]
+
+
+def _takes_disk(found: DiskInUse) -> Refusal:
+    name = found.domain["name"]
+    return refusal(
+        STARTS_TWICE,
+        f"{found.host} would start {name} at boot from {found.source}, to which {found.user} on {found.runs_on} writes",
+        f"let it start nothing: virsh autostart --disable {quoted(name)} on {found.host}; or give it another disk",
+    )
+
+
+def _starts_twice(left: LeftDefinition) -> Refusal:
     name = left.domain["name"]
     return refusal(
         STARTS_TWICE,

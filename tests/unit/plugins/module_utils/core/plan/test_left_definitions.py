@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.changes i
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import planning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import check_left_definitions
-from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, plan_document, snapshot
+from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, disk, domain, plan_document, snapshot
 
 
 def left(name="web1", **changes):
@@ -115,3 +115,60 @@ def test_preflight_fails_for_one_with_autostart_and_notes_one_without():
         ("h1", True, "left_over_autostart"),
         ("h1", False, "left_over"),
     ]
+
+
+def other(name="web1-new", **changes):
+    """A guest of its own that is shut off on h1, with the disk of web1."""
+    return left(name, disks=[disk(source="/shared/vda.qcow2")], **changes)
+
+
+def test_a_guest_that_would_start_from_the_disk_of_another_is_told_as_well():
+    found = left_definitions.remarks(["h1", "h2"], seen(other()))
+    assert found == [
+        {
+            "code": "left_over_autostart",
+            "reason": "h1 would start web1-new at boot from /shared/vda.qcow2, to which web1 on h2 writes",
+            "remedy": "let it start nothing: virsh autostart --disable web1-new on h1; or give it another disk",
+        }
+    ]
+    (bad,) = check_left_definitions(["h1"], seen(other()))
+    assert bad["bad"]
+    before = seen()
+    assert found[0] in changes_since(
+        {**plan_document(before), "goal": {"kind": "drain", "hosts": ["h1"]}}, seen(other())
+    )
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"autostart": False},
+        {"disks": [disk(source="/shared/another.qcow2")]},
+        {"disks": [disk(source="/shared/vda.qcow2", readonly=True)]},
+        {"disks": [disk(source="/shared/vda.qcow2", shareable=True)]},
+        # It may be another file on each host, or another device.
+        {"disks": [disk(source="/shared/vda.qcow2", shared=False)]},
+        {"disks": [disk(source="/dev/sdb", type="block")]},
+        {"disks": []},
+    ],
+)
+def test_disks_that_no_other_guest_writes_to(changes):
+    hosts = seen({**other(), **changes})
+    hosts["h2"]["domains"][0]["disks"].append(disk("vdb", source="/dev/sdb", type="block"))
+    assert left_definitions.remarks(["h1"], hosts) == []
+
+
+def test_a_share_of_the_same_path_may_be_another():
+    hosts = seen(other())
+    hosts["h2"]["mounts"] = [{"path": "/shared", "type": "nfs4", "source": "nas:/other", "shared": True}]
+    assert left_definitions.remarks(["h1"], hosts) == []
+
+
+def test_a_lun_of_a_san_has_no_lock_at_all():
+    lun = disk(source="/dev/disk/by-id/wwn-0x5000", type="block")
+    hosts = seen({**other(), "disks": [lun]})
+    hosts["h2"]["domains"][0]["disks"] = [lun]
+    (found,) = left_definitions.remarks(["h1"], hosts)
+    assert found["reason"] == (
+        "h1 would start web1-new at boot from /dev/disk/by-id/wwn-0x5000, to which web1 on h2 writes"
+    )
