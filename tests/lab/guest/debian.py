@@ -10,6 +10,7 @@ from lab.common.errors import LabError
 from lab.common.settings import Settings
 from lab.host import ssh
 
+CONNECT_S = 60
 #: Reads every page of every table and index: amcheck compares them, and the server checks the checksum of each page.
 CHECK_ONLINE = "/usr/lib/postgresql/*/bin/pg_amcheck --username=postgres --database=bench --heapallindexed"
 #: With the server stopped, each page is read from the disk, none from the server's memory.
@@ -23,7 +24,7 @@ systemctl start "postgresql@$version-main" pgbench
 
 def shell(settings: Settings, address: str, command: str, timeout: float = 300.0) -> str:
     """Run a shell command in a guest as root; return what it printed."""
-    done = run([*ssh.command(settings, address), command], check=False, timeout=timeout)
+    done = run([*ssh.command(settings, address, CONNECT_S), command], check=False, timeout=timeout)
     if done.returncode:
         first = command.partition("\n")[0][:120]
         raise LabError(f"guest at {address}: `{first}`: exit status {done.returncode}: {last_words(done)}")

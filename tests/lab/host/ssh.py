@@ -10,8 +10,11 @@ import shlex
 from lab.common.command import run
 from lab.common.settings import Settings
 
+#: A host answers at once; a guest without KVM on a busy machine may not.
+CONNECT_S = 5
 
-def options(settings: Settings) -> list[str]:
+
+def options(settings: Settings, connect_s: int = CONNECT_S) -> list[str]:
     """Return ssh's options, apart from key and user."""
     return [
         "-o",
@@ -21,7 +24,7 @@ def options(settings: Settings) -> list[str]:
         "-o",
         "LogLevel=ERROR",
         "-o",
-        "ConnectTimeout=5",
+        f"ConnectTimeout={connect_s}",
         "-o",
         "ServerAliveInterval=5",
         "-o",
@@ -40,9 +43,9 @@ def option_text(settings: Settings) -> str:
     return shlex.join(options(settings))
 
 
-def command(settings: Settings, address: str) -> list[str]:
+def command(settings: Settings, address: str, connect_s: int = CONNECT_S) -> list[str]:
     """Return the beginning of an ssh command line to an address."""
-    return ["ssh", "-F", "none", "-i", str(settings.ssh_key), *options(settings), f"root@{address}"]
+    return ["ssh", "-F", "none", "-i", str(settings.ssh_key), *options(settings, connect_s), f"root@{address}"]
 
 
 def close(settings: Settings) -> None:

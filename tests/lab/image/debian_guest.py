@@ -97,6 +97,9 @@ def _set_up(root: Path, packages: Path) -> None:
     finally:
         for place in reversed(places):
             mount.unmount(place)
+    # What debootstrap has left there; the packages that are kept for later runs were mounted over it.
+    for package in archives.glob("*.deb"):
+        package.unlink()
     script.unlink()
     (root / "etc/apt/apt.conf.d/90lab").unlink()
     (root / "etc/resolv.conf").unlink()
@@ -105,6 +108,9 @@ def _set_up(root: Path, packages: Path) -> None:
 def _write_disk(folder: Path, root: Path) -> None:
     esp, system, draft = folder / "esp.img", folder / "root.img", folder / "disk.new"
     _write_esp(esp, root)
+    # The boot loader reads them from the system partition.
+    for path in (root / "boot").iterdir():
+        path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
     used = int(run(["du", "--summarize", "--block-size=1M", root]).stdout.split()[0])
     root_mib = used * 5 // 4 + SPARE_MIB
     run(["truncate", f"--size={root_mib}M", system])
