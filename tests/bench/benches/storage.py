@@ -28,7 +28,7 @@ from lab import Lab, LabError, agent_protocol
 SCHEMA = "kvmops.bench.storage/1"
 MIB = 1024 * 1024
 IMAGES = "/var/lib/libvirt/images"
-ROUNDS = 1
+ROUNDS = 2
 #: A forecast of time, and a report of bytes, that is off by no more than this is right.
 RIGHT_TIME, RIGHT_BYTES = 0.20, 0.03
 #: What is on the disks that are added: format, size, and how much of it is data.
@@ -72,7 +72,6 @@ def _drain(lab: Lab, way: DrainRequest, folder: Path) -> list[dict[str, Any]]:
         host.ssh(between_drains.REOPEN)
     with WireCounter(lab, way.destination) as wire:
         drained = playbook_drain.drain(lab, way, folder)
-    _check(lab, way.destination)
     rows = []
     for move in sorted(drained.moves, key=lambda move: move.began_ns):
         if move.outcome != "moved":
@@ -80,6 +79,7 @@ def _drain(lab: Lab, way: DrainRequest, folder: Path) -> list[dict[str, Any]]:
         reckoned = _sizes(lab, move.guest) / lower_bound.rate(lab.host(way.source).plan.link_mbit)
         rows.append(row(lab.guest(move.guest).plan.disk_on, move, wire.between(move.began_ns, move.ended_ns), reckoned))
         print(line(rows[-1]), flush=True)
+    _check(lab, way.destination)
     return rows
 
 
