@@ -161,9 +161,9 @@ def _uses(snapshots: Snapshots) -> t.Iterator[_Use]:
     """Each storage of one server that guests of a host have a disk on: mounted there, or opened by QEMU itself."""
     for host, snapshot in snapshots.items():
         for mount in snapshot.get("mounts") or []:
-            server = shares.server_of(mount)
-            guests = tuple(domain["name"] for domain in _active(snapshot) if _is_on(domain, mount))
-            if server and guests and (mount.get("shared") or mount.get("undeclared")):
+            server = shares.server_of(mount) if mount.get("shared") or mount.get("undeclared") else None
+            guests = tuple(domain["name"] for domain in _active(snapshot) if _is_on(domain, mount)) if server else ()
+            if server and guests:
                 told = (server, *(str(mount.get(key) or "") for key in ("address", "server", "mac")))
                 yield _Use(host, str(mount.get("source")), frozenset(filter(None, told)), guests)
         for domain in _active(snapshot):
