@@ -40,9 +40,11 @@ def refusals(
     """
     causes = _causes(numbered, state, unit, closing)
     refused = [_refusals_of(numbered, state, unit, member, cause, hosts) for cause, hosts in causes.items()]
-    return [one for some in refused for one in some] + [
-        _answer(numbered, state, unit, causes, found, may_move_others=may_move_others)
-    ]
+    told = [one for some in refused for one in some]
+    if told and set(causes) == {"kind"}:
+        # Each host has something against the guest itself, and no move of others would change that.
+        return told
+    return [*told, _answer(numbered, state, unit, causes, found, may_move_others=may_move_others)]
 
 
 def refusals_of_host(numbered: NumberedCluster, state: State, unit: int, member: int, host: int) -> list[Refusal]:

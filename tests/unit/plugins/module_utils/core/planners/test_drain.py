@@ -361,7 +361,8 @@ def test_paths_are_respected():
     hosts = [snapshot("h1", domain("web1"), domain("web2")), snapshot("h2"), snapshot("h3")]
     planned = drained(["h1"], *hosts, paths=paths)
     assert moves(planned) == [("web2", "h1", "h3")]
-    assert "no_placement" in stays(planned)["web1"]
+    # Each host has something against it; that others might move is no matter then.
+    assert sorted(stays(planned)["web1"]) == ["cpu", "ports_filtered"]
 
 
 def test_several_hosts_at_once_and_never_into_one_of_them():

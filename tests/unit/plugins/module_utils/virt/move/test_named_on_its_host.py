@@ -341,7 +341,6 @@ def test_a_guest_that_names_much_is_refused_for_each_thing(site):
         "no_file",
         "no_file",
         "no_network",
-        "no_placement",
     ]
 
 
