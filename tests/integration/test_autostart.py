@@ -96,3 +96,28 @@ def test_a_host_that_would_start_a_guest_twice_is_not_drained_until_that_is_mend
     again = operator.run("drain_host", "--check", drain_host_name="h1")
     assert again.status == 0, again.text
     assert why not in again.words
+
+
+def test_a_host_in_maintenance_starts_no_guest_when_it_boots(autostart: Lab, operator: Operator) -> None:
+    drain = operator.run("drain_host", drain_host_name="h1")
+    assert drain.status == 0, drain.text
+    before = actual_state.places(autostart)
+    autostart.fault.reboot("h1")
+    # libvirtd starts at boot, and with it all guests that are marked.
+    assert actual_state.domains(autostart.host("h1")) == {"spare": "shut off"}
+    assert actual_state.places(autostart) == before
+    home = operator.run("restore_host", restore_host_name="h1")
+    assert home.status == 0, home.text
+    assert sorted(marked(autostart, "h1")) == ["idle", "spare"]
+
+
+def test_a_host_whose_left_over_definition_was_removed_boots_without_a_second_guest(
+    left_over: Lab, operator: Operator
+) -> None:
+    left_over.host("h1").ssh("virsh -q undefine --keep-nvram web-two", check=True)
+    drain = operator.run("drain_host", drain_host_name="h1")
+    assert drain.status == 0, drain.text
+    left_over.fault.reboot("h1")
+    assert actual_state.domains(left_over.host("h1")) == {}
+    assert actual_state.places(left_over, ["web-two"]) == {"web-two": "h2"}
+    assert left_over.verify("web-two")["memory_ok"]
