@@ -52,21 +52,31 @@ class Facts(t.TypedDict):
     allocated_bytes: int | None
     mtime_ns: int | None
     is_file: bool
+    link_to: str | None
 
 
 def facts_of(path: str) -> Facts:
-    """Size and time of an image. A link is followed for them, but it is no file."""
+    """Size and time of an image. A link is followed for them, but it is no file; C(link_to) is where it ends."""
+    link_to = os.path.realpath(path) if os.path.islink(path) else None
+    nothing: Facts = {
+        "size_bytes": None,
+        "allocated_bytes": None,
+        "mtime_ns": None,
+        "is_file": False,
+        "link_to": link_to,
+    }
     try:
         found = os.stat(path)
         is_file = stat.S_ISREG(os.lstat(path).st_mode)
     except OSError:
-        return {"size_bytes": None, "allocated_bytes": None, "mtime_ns": None, "is_file": False}
+        return nothing
     if not stat.S_ISREG(found.st_mode):
         # The size and the time of a device say nothing about what is on it.
-        return {"size_bytes": None, "allocated_bytes": None, "mtime_ns": None, "is_file": False}
+        return nothing
     return {
         "size_bytes": found.st_size,
         "allocated_bytes": found.st_blocks * 512,
         "mtime_ns": found.st_mtime_ns,
         "is_file": is_file,
+        "link_to": link_to,
     }

@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.remar
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import resource_refusals
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import Place, located
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import Lost, Place, located
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import shown
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
@@ -84,6 +84,10 @@ DEVICES = {
         ),
         {},
     ),
+    "device_mounted": (
+        "<disk type='block'><source dev='/dev/sdb'/><target dev='vdb'/></disk>",
+        {"mounted": {"/dev/sdb": "/mnt"}},
+    ),
     "block_job": ("<disk type='file'><source file='/a'/><mirror type='file'/><target dev='vda'/></disk>", {}),
     "tpm_passthrough": ("<tpm><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>", {}),
     "tpm_shared_state": ("<tpm><backend type='emulator'/></tpm>", {"tpm_shared": True, "swtpm_shared": False}),
@@ -120,6 +124,13 @@ DISKS = {
         SHARED,
         [LOCAL],
     ),
+    "volume_not_found": (
+        {"source": "images/web1", "type": "volume"},
+        Place(
+            False, lost=Lost("is in storage pool images of this host, which is not active", "virsh pool-start images")
+        ),
+        [],
+    ),
     "local_server": ({"source": "nbd+localhost:x", "type": "network"}, Place(False, "nbd on localhost"), []),
 }
 #: What web1 names on h1, and what of that h2 tells.
@@ -135,6 +146,10 @@ NEEDS = {
     "no_file": ({"kind": "file", "name": "/boot/vmlinuz", "what": "kernel"}, {}),
     "no_volume": ({"kind": "volume", "name": "iso/a.iso", "what": "medium in sda"}, {}),
     "no_device": ({"kind": "file", "name": "/dev/vg0/db", "what": "disk vda"}, {}),
+    "device_mounted_there": (
+        {"kind": "file", "name": "/dev/sdb", "what": "device of disk vda", "alone": True},
+        {"mounted": {"/dev/sdb": "/mnt"}},
+    ),
     "no_emulator": ({"kind": "emulator", "name": "/opt/qemu"}, {}),
     "no_cpus": ({"kind": "cpus", "name": "40-43"}, {"cpus": "0-15"}),
     "no_cells": ({"kind": "cells", "name": "3"}, {}),

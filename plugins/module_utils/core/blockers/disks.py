@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import typing as t
 import xml.etree.ElementTree as ET
 
@@ -32,6 +33,7 @@ def disks(root: ET.Element, facts: Facts) -> Refusals:
         yield from _disk(disk, element, quoted_name(root), facts)
         yield from _format(disk, element)
         yield from _reservations(disk, element)
+        yield from _mounted(disk, element, quoted_name(root), facts)
 
 
 def _disk(disk: dict[str, t.Any], element: ET.Element, guest: str, facts: Facts) -> Refusals:
@@ -97,6 +99,22 @@ def _reservations(disk: dict[str, t.Any], element: ET.Element) -> Refusals:
         f"disk {disk['target']} ({disk['source'] or '?'}) has SCSI persistent reservations, which this host makes for "
         "the guest and which do not move with it",
         "let the guest give up its reservations and take <reservations> off that disk, or shut the guest down",
+    )
+
+
+def _mounted(disk: dict[str, t.Any], element: ET.Element, guest: str, facts: Facts) -> Refusals:
+    """Two file systems on one device destroy each other, and a copy of it would lack what the host has written.
+
+    A disk that is shared on purpose has a file system for that; one that is only read harms nobody.
+    """
+    at = facts.mounted.get(str(disk["source"]))
+    if at is None or disk["readonly"] or disk["shareable"]:
+        return
+    yield refusal(
+        "device_mounted",
+        f"disk {disk['target']} ({disk['source']}) is mounted on this host as well, at {at}",
+        f"unmount it (umount {shlex.quote(at)}), or detach it from the guest (virsh detach-disk {guest} "
+        f"{disk['target']})",
     )
 
 

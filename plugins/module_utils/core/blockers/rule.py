@@ -28,6 +28,7 @@ class Facts(t.NamedTuple):
         drives: sources of disks that are drives of the host itself.
         drivers: the host's kernel driver of each device that is passed through, by PCI address or by UUID.
         local_places: paths that the guest names and that are on local storage, with what storage that is.
+        mounted: sources of disks that this host has mounted as well, with where.
     """
 
     libvirt: Version = None
@@ -40,6 +41,7 @@ class Facts(t.NamedTuple):
     drives: t.Collection[str] = ()
     drivers: t.Mapping[str, str] = {}
     local_places: t.Mapping[str, str] = {}
+    mounted: t.Mapping[str, str] = {}
 
 
 Refusals = t.Iterator[Refusal]

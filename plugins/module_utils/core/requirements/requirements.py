@@ -27,7 +27,8 @@ class Requirement(t.TypedDict, total=False):
     """One thing that must be there at the destination.
 
     ``kind`` and ``name`` say what; ``what`` is a word for the operator, such as ``firmware``. ``fixed`` is false for a
-    port or a CID that libvirt chose and would choose anew.
+    port or a CID that libvirt chose and would choose anew. ``alone`` is true for a device that nobody else may
+    write to.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Requirement(t.TypedDict, total=False):
     what: str
     address: str
     fixed: bool
+    alone: bool
 
 
 def requirements(root: ET.Element) -> list[Requirement]:
@@ -61,7 +63,9 @@ def requirements_of(domain: Domain) -> list[Requirement]:
     for disk in domain.get("disks") or ():
         source = disk.get("source")
         if disk.get("type") == "block" and source and disk.get("shared") and not disk.get("startup_policy"):
-            found.append({"kind": "file", "name": source, "what": f"device of disk {disk.get('target')}"})
+            device: Requirement = {"kind": "file", "name": source, "what": f"device of disk {disk.get('target')}"}
+            alone = not disk.get("readonly") and not disk.get("shareable")
+            found.append({**device, "alone": True} if alone else device)
         elif is_local_medium(disk):
             kind = "volume" if disk.get("type") == "volume" else "file"
             found.append({"kind": kind, "name": str(source), "what": f"medium in {disk.get('target')}"})

@@ -31,6 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.r
     cpus_of,
     emulators_of,
     has_too_few_cpus,
+    is_mounted,
     is_there,
     numbers_of,
 )
@@ -183,6 +184,13 @@ def _no_state(lack: _Lack) -> Refusal:
 
 def _no_file(lack: _Lack) -> Refusal:
     path, what, guest, host = lack.name, lack.what or "file", lack.guest, lack.there
+    if is_mounted(lack.requirement, lack.destination):
+        at = lack.resources["mounted"][path]
+        return refusal(
+            "device_mounted_there",
+            f"{host} has mounted {path} at {at}, the {what} of {guest}: both would write to it",
+            f"unmount it on {host} (umount {shlex.quote(at)}), or choose another host",
+        )
     share = shares.shared_mount_of(path, lack.source)
     if share is not None:
         return refusal(

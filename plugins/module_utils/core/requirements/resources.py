@@ -171,7 +171,13 @@ def _has_file(requirement: Requirement, source: Snapshot, destination: Snapshot)
     if requirement["kind"] == "program" and has_path(path, source.get("resources") or {}) is False:
         # The guest runs without it: the program is elsewhere.
         return None
-    return has_path(path, resources)
+    return False if is_mounted(requirement, destination) else has_path(path, resources)
+
+
+def is_mounted(requirement: Requirement, destination: Snapshot) -> bool:
+    """Whether the destination itself has mounted a device that nobody else may write to."""
+    mounted = (destination.get("resources") or {}).get("mounted") or {}
+    return bool(requirement.get("alone")) and requirement["name"] in mounted
 
 
 def _has_volume(requirement: Requirement, destination: Snapshot) -> bool | None:

@@ -38,6 +38,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import l
 
 #: On these, KVM itself compares the identity of the CPUs when a guest arrives, and QEMU gives up: the guest stays.
 _COMPARED_BY_KVM = ("aarch64",)
+#: More disks than this on one local storage are told in one sentence.
+MANY_DISKS = 3
 
 
 def refusals(
@@ -71,7 +73,8 @@ def destination_refusals(domain: Domain, source: Snapshot, destination: Snapshot
         _clash(domain, destination),
         _machine(domain, source, destination) or _cpu(domain, source, destination),
     ]
-    found.extend(_disk(domain, disk, source, destination, intent) for disk in domain.get("disks") or [])
+    disks = domain.get("disks") or []
+    found.extend(_together(disks, [_disk(domain, disk, source, destination, intent) for disk in disks]))
     found.extend(resource_refusals.refusals(domain, source, destination))
     found.append(placement_rules.refusal_of(domain, destination, placement_rules.rule_of(domain)))
     return [refused for refused in found if refused]
@@ -271,6 +274,26 @@ def _disk(
     if not intent.get("allow_storage_copy"):
         return refusal("unshared_disk", what, _make_it_reachable(disk))
     return None
+
+
+def _together(
+    disks: t.Sequence[t.Mapping[str, t.Any]], found: t.Sequence[Refusal | None]
+) -> t.Iterator[Refusal | None]:
+    """The refusals of disks, with one for all that are on the same local storage, if they are many."""
+    places = [
+        (disk.get("shared_why"), refused["remedy"]) if refused and refused["code"] == "unshared_disk" else None
+        for disk, refused in zip(disks, found)
+    ]
+    told = set()
+    for refused, place in zip(found, places):
+        targets = [str(disk["target"]) for disk, other in zip(disks, places) if other == place]
+        if place is None or len(targets) <= MANY_DISKS:
+            yield refused
+        elif place not in told:
+            told.add(place)
+            why, remedy = place
+            where = f"on local storage ({why})" if why else "on local storage"
+            yield refusal("unshared_disk", f"disks {listed(targets)} are {where}", remedy.replace("put it", "put them"))
 
 
 def _make_it_reachable(disk: t.Mapping[str, t.Any]) -> str:

@@ -21,6 +21,18 @@ LIBVIRT_DETECT_ZEROES = (10, 9, 0)
 COPIED_TYPES = ("file", "block", "volume")
 
 
+class Lost(t.NamedTuple):
+    """Why it is not known where a volume is.
+
+    Attributes:
+        what: how a sentence about the disk goes on; empty: nothing is known.
+        remedy: a command.
+    """
+
+    what: str
+    remedy: str
+
+
 class Place(t.NamedTuple):
     """Where one image of a disk is.
 
@@ -28,11 +40,13 @@ class Place(t.NamedTuple):
         shared: whether the destination can see it; None: not known.
         why: what storage it is on.
         undeclared: the mount, where several hosts can share it but libvirt takes it for local.
+        lost: why nobody can tell where it is; None: that is known, or nobody was asked.
     """
 
     shared: bool | None = None
     why: str | None = None
     undeclared: str | None = None
+    lost: Lost | None = None
 
 
 def located(disk: t.Mapping[str, t.Any], top: Place, below: t.Sequence[Place]) -> dict[str, t.Any]:
@@ -61,6 +75,12 @@ def _uncopyable(
     what = f"disk {disk['target']} ({disk['source']})"
     if layer is not None:
         what += f" rests on {layer['source']}, which"
+    if decisive.lost:
+        return refusal(
+            "volume_not_found",
+            f"{what} {decisive.lost.what}, so nobody can tell whether other hosts see it",
+            f"{decisive.lost.remedy}, then run it again",
+        )
     if decisive.undeclared:
         return refusal(
             "undeclared_share",

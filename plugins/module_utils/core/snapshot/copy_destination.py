@@ -14,10 +14,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import mount_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import GIB, human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import GIB, human_bytes, listed
 
 #: libvirt makes volumes in pools of these types. In others it finds what is there.
 MAKING_TYPES = ("dir", "fs", "netfs", "logical")
+#: Their volumes are block devices.
+DEVICE_TYPES = ("logical",)
 #: Their volumes are as large as the disk from the start.
 THICK_TYPES = ("logical",)
 #: This share of a pool stays free, but no more than so many bytes: guests that are there go on writing.
@@ -43,24 +45,51 @@ def refusals(
     if not disks or pools is None:
         return []
     found: list[Refusal | None] = []
-    for disk in disks:
-        pool = pool_of(disk, pools)
-        found.append(
-            _no_pool(domain, disk, source, destination)
-            if pool is None
-            else _pool_fault(domain, disk, pool, destination, ours)
-        )
-        found.extend(_missing_layers(domain, disk, pools, source, destination))
+    for together in _by_place(disks, pools):
+        pool = pool_of(together[0], pools)
+        if pool is None:
+            found.append(_no_pool(domain, together, source, destination))
+            continue
+        fault = _pool_fault(domain, together, pool, destination)
+        found.extend([fault] if fault else _existing(domain, together, pool, destination, ours))
+    found.extend(_missing_layers(domain, disk, pools, source, destination) for disk in disks)
     found.extend(_no_space(disks, pools, destination, ours))
     return [refused for refused in found if refused]
+
+
+def _by_place(disks: t.Iterable[Disk], pools: t.Sequence[Pool]) -> list[list[Disk]]:
+    """The disks, those together that are of one type and go to one pool, or to one place that has none."""
+    places: dict[tuple[str, str], list[Disk]] = {}
+    for disk in disks:
+        pool = pool_of(disk, pools)
+        where = f"pool {pool['name']}" if pool else _pool_name(disk) if disk["type"] == "volume" else _directory(disk)
+        places.setdefault((disk["type"], where), []).append(disk)
+    return list(places.values())
+
+
+def _pool_name(disk: Disk) -> str:
+    """The name of the pool that a disk of type C(volume) is in."""
+    return str(disk["source"]).partition("/")[0]
+
+
+def _directory(disk: Disk) -> str:
+    return posixpath.dirname(posixpath.normpath(str(disk["source"])))
+
+
+def _named(disks: t.Sequence[Disk]) -> str:
+    """Disks in a sentence.
+
+    >>> _named([{"target": "vda"}]), _named([{"target": f"vd{letter}"} for letter in "abcde"])
+    ('disk vda', 'disks vda, vdb, vdc and 2 more')
+    """
+    return f"{'disk' if len(disks) == 1 else 'disks'} {listed([str(disk['target']) for disk in disks])}"
 
 
 def pool_of(disk: Disk, pools: t.Iterable[Pool]) -> Pool | None:
     """The pool in which a copy of this disk would be a volume; None: there is none."""
     if disk["type"] == "volume":
-        name = str(disk["source"]).partition("/")[0]
-        return next((pool for pool in pools if pool["name"] == name), None)
-    directory = posixpath.dirname(posixpath.normpath(disk["source"]))
+        return next((pool for pool in pools if pool["name"] == _pool_name(disk)), None)
+    directory = _directory(disk)
     at = [pool for pool in pools if pool["path"] and posixpath.normpath(pool["path"]) == directory]
     # A pool that is not active may be an old definition beside the one that is.
     return next((pool for pool in at if pool["active"]), at[0] if at else None)
@@ -100,22 +129,23 @@ def already_there(host: str, guest: str, disk: Disk, pool: Pool) -> Refusal:
     )
 
 
-def _no_pool(domain: Domain, disk: Disk, source: Snapshot, destination: Snapshot) -> Refusal:
-    host, what = destination["host"], f"disk {disk['target']} of {domain['name']} would be copied"
+def _no_pool(domain: Domain, disks: t.Sequence[Disk], source: Snapshot, destination: Snapshot) -> Refusal:
+    host, what, disk = destination["host"], f"{_named(disks)} of {domain['name']} would be copied", disks[0]
     if disk["type"] == "volume":
-        pool = str(disk["source"]).partition("/")[0]
+        pool = _pool_name(disk)
         return refusal(
             "no_pool",
             f"{host} has no storage pool called {pool}, where {what}",
             f"define one on {host} as on {source['host']} (virsh pool-dumpxml {shlex.quote(pool)}, virsh pool-define, "
             "virsh pool-start)",
         )
-    directory = posixpath.dirname(posixpath.normpath(disk["source"]))
+    directory = _directory(disk)
     name = shlex.quote(posixpath.basename(directory) or "images")
     if disk["type"] == "block":
+        devices = "a new device" if len(disks) == 1 else "new devices"
         return refusal(
             "no_pool",
-            f"{host} has no storage pool at {directory}, where {what} to a new device",
+            f"{host} has no storage pool at {directory}, where {what} to {devices}",
             f"make one on {host} if {directory} is a volume group (virsh pool-create-as {name} logical --source-name "
             f"{name} --target {shlex.quote(directory)}), or put the disk on shared storage",
         )
@@ -126,10 +156,9 @@ def _no_pool(domain: Domain, disk: Disk, source: Snapshot, destination: Snapshot
     )
 
 
-def _pool_fault(
-    domain: Domain, disk: Disk, pool: Pool, destination: Snapshot, ours: t.Collection[str]
-) -> Refusal | None:
-    host, what = destination["host"], f"disk {disk['target']} of {domain['name']} would be copied"
+def _pool_fault(domain: Domain, disks: t.Sequence[Disk], pool: Pool, destination: Snapshot) -> Refusal | None:
+    host, which = destination["host"], f"{_named(disks)} of {domain['name']}"
+    what = f"{which} would be copied"
     if not pool["active"]:
         return refusal(
             "pool_inactive",
@@ -140,8 +169,15 @@ def _pool_fault(
         return refusal(
             "pool_makes_no_volumes",
             f"storage pool {pool['name']} of {host} is of type {pool['type']}, in which libvirt cannot make a copy of "
-            f"disk {disk['target']} of {domain['name']}",
+            f"{which}",
             "put the disk on shared storage, or copy it by hand while the guest is off",
+        )
+    if disks[0]["type"] == "block" and pool["type"] not in DEVICE_TYPES:
+        return refusal(
+            "pool_makes_no_devices",
+            f"storage pool {pool['name']} of {host} has files, and {which} is a block device, which needs one there",
+            f"put the disk on shared storage, or define it as a file while the guest is off (virsh edit "
+            f"{shlex.quote(domain['name'])})",
         )
     if pool["volumes"] is None:
         return refusal(
@@ -149,28 +185,41 @@ def _pool_fault(
             f"storage pool {pool['name']} of {host}, where {what}, does not say what is in it",
             f"see on {host}: virsh pool-refresh {shlex.quote(pool['name'])}",
         )
-    if volume_of(disk) in pool["volumes"] and path_of(disk, pool) not in ours:
-        return already_there(host, domain["name"], disk, pool)
     return None
+
+
+def _existing(
+    domain: Domain, disks: t.Sequence[Disk], pool: Pool, destination: Snapshot, ours: t.Collection[str]
+) -> list[Refusal]:
+    return [
+        already_there(destination["host"], domain["name"], disk, pool)
+        for disk in disks
+        if volume_of(disk) in pool["volumes"] and path_of(disk, pool) not in ours
+    ]
 
 
 def _missing_layers(
     domain: Domain, disk: Disk, pools: t.Sequence[Pool], source: Snapshot, destination: Snapshot
-) -> t.Iterator[Refusal]:
+) -> Refusal | None:
     """The copy holds the contents of all layers. libvirt wants to see the layers at the destination all the same."""
     there = {posixpath.join(pool["path"], name) for pool in pools if pool["path"] for name in pool["volumes"] or ()}
     below = [layer["source"] for layer in disk.get("layers") or ()] or disk.get("backing") or ()
-    for layer in below:
-        mount = mount_of(layer, source.get("mounts") or [])
-        if not str(layer).startswith("/") or posixpath.normpath(layer) in there or (mount and mount["shared"]):
-            continue
-        guest = shlex.quote(domain["name"])
-        yield refusal(
-            "no_backing_file",
-            f"disk {disk['target']} rests on {layer}, which no storage pool of {destination['host']} has",
-            f"make the disk independent of it (virsh blockpull {guest} {disk['target']} --wait), or put the same file "
-            f"there on {destination['host']}, in a storage pool",
-        )
+    missing = []
+    for layer in map(str, below):
+        # A relative name in an image is libvirt's to resolve. What it makes of it may have "..".
+        path = posixpath.normpath(layer)
+        mount = mount_of(path, source.get("mounts") or [])
+        if layer.startswith("/") and path not in there and not (mount and mount["shared"]):
+            missing.append(path)
+    if not missing:
+        return None
+    guest, files = shlex.quote(domain["name"]), "the same file" if len(missing) == 1 else "the same files"
+    return refusal(
+        "no_backing_file",
+        f"disk {disk['target']} rests on {listed(missing)}, which no storage pool of {destination['host']} has",
+        f"make the disk independent of {'it' if len(missing) == 1 else 'them'} (virsh blockpull {guest} "
+        f"{disk['target']} --wait), or put {files} there on {destination['host']}, in a storage pool",
+    )
 
 
 def _no_space(
@@ -185,11 +234,10 @@ def _no_space(
         needed = sum(int(disk[size] or 0) for disk in here if path_of(disk, pool) not in ours)
         reserve = reserve_bytes(pool)
         if needed + reserve > available and needed:
-            targets = ", ".join(disk["target"] for disk in here)
             yield refusal(
                 "no_space",
                 f"storage pool {pool['name']} of {destination['host']} has {human_bytes(available)} free; "
-                f"{'disk' if len(here) == 1 else 'disks'} {targets} need{'s' if len(here) == 1 else ''} "
+                f"{_named(here)} need{'s' if len(here) == 1 else ''} "
                 f"{human_bytes(needed)}, and {human_bytes(reserve)} must stay free",
                 f"make room there (virsh vol-list --details {shlex.quote(pool['name'])}), or choose another host",
             )

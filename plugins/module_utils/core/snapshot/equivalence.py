@@ -142,7 +142,8 @@ def _keys(domain: Domain) -> t.Iterator[_Key]:
 def _key(requirement: Requirement, domain: Domain) -> _Key:
     if requirement["kind"] == "emulator":
         return "emulator", requirement["name"], str(domain.get("type")), str(domain.get("arch"))
-    return requirement["kind"], requirement["name"], requirement.get("what") or ""
+    alone = "alone" if requirement.get("alone") else ""
+    return requirement["kind"], requirement["name"], requirement.get("what") or "", alone
 
 
 def _mounted(mount: t.Mapping[str, t.Any], snapshot: Snapshot) -> _Key:

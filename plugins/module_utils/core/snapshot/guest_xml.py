@@ -81,8 +81,11 @@ def cpu(root: ET.Element) -> dict[str, t.Any]:
     }
 
 
-def cpu_xml(element: ET.Element) -> str:
-    """The CPU without what makes equal CPUs of different guests look different: topology, NUMA and white space."""
+def cpu_xml(element: ET.Element) -> str | None:
+    """The CPU without what makes equal CPUs of different guests look different: topology, NUMA and white space.
+
+    None for one that is nested deeper than Python can write. libvirt reads 256 levels at most.
+    """
     bare = copy.deepcopy(element)
     for tag in ("topology", "numa"):
         for child in bare.findall(tag):
@@ -91,7 +94,10 @@ def cpu_xml(element: ET.Element) -> str:
         child.tail = None
         if child.text is not None and not child.text.strip():
             child.text = None
-    return ET.tostring(bare, encoding="unicode")
+    try:
+        return ET.tostring(bare, encoding="unicode")
+    except RecursionError:
+        return None
 
 
 def disk(element: ET.Element) -> dict[str, t.Any]:

@@ -216,6 +216,25 @@ def mount_of(path: str, among: t.Sequence[Mount]) -> Mount | None:
     return max(above, key=lambda m: len(m["path"]), default=None)
 
 
+def mounted_devices(mountinfo: str) -> dict[str, str]:
+    """Where block devices are mounted: by their number, or by their path where the file system tells no number.
+
+    >>> mounted_devices("26 1 8:17 / /mnt rw - ext4 /dev/sdb1 rw\\n27 1 0:44 / /srv rw - btrfs /dev/sdc rw\\n")
+    {'8:17': '/mnt', '/dev/sdc': '/srv'}
+    """
+    found: dict[str, str] = {}
+    for line in mountinfo.splitlines():
+        left, separator, right = line.partition(" - ")
+        fields, tail = left.split(" "), right.split(" ")
+        if not separator or len(fields) < 5 or len(tail) < 2:
+            continue
+        # Of Btrfs and others, a mount has a number of its own (major 0).
+        device = fields[2] if not fields[2].startswith("0:") else _unescaped(tail[1])
+        if device == fields[2] or device.startswith("/dev/"):
+            found.setdefault(device, _unescaped(fields[4]))
+    return found
+
+
 def meminfo(text: str) -> dict[str, int]:
     """/proc/meminfo in bytes; counts (HugePages_*) stay counts.
 

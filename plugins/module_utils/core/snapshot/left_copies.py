@@ -11,6 +11,7 @@ elsewhere from another image.
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off
@@ -31,12 +32,14 @@ class ImageNow:
         size_bytes, mtime_ns: of the file; None when there is none.
         is_file: whether it is a regular file, and neither a link nor a device.
         users: what uses it: names of guests, or processes that have it open. None: that cannot be told.
+        link_to: where it ends, if it is a symbolic link.
     """
 
     size_bytes: int | None
     mtime_ns: int | None
     is_file: bool = True
     users: tuple[str, ...] | None = ()
+    link_to: str | None = None
 
 
 def record_of(guest: t.Mapping[str, str], host: str, disks: t.Iterable[Disk], before: Record | None = None) -> Record:
@@ -105,6 +108,13 @@ def against_removal(
             "copy_too_young",
             f"{path} is {age}, and copies are kept for {human_seconds(least_age_s)}",
             "set a shorter time (disk_copies_keep_s), if nobody needs it to come home to",
+        )
+    if now.link_to is not None and disk.get("is_file") is False:
+        # What it leads to has a name of its own, by which others may use it.
+        return refusal(
+            "copy_is_link",
+            f"{path} on {host} is a symbolic link to {now.link_to}, and links are not followed to remove anything",
+            f"remove both on {host} by hand if nobody needs them: {shlex.join(['rm', path, now.link_to])}",
         )
     if not now.is_file or not is_as_we_left_it(disk, now.size_bytes, now.mtime_ns):
         return refusal(

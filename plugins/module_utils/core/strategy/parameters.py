@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.methods import CHANNELS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.available_methods import needs_channels
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 #: The limit is a target that QEMU spends, not a ceiling it avoids: an idle guest pays about 270 ms at QEMU's default of
 #: 300 ms and about 90 ms at this one, for the same total time (measured at 200 Mbit/s). For guests without a choice.
@@ -150,7 +151,7 @@ def _reason(choice: Choice | None, disks: t.Sequence[str], *, keeps_holes: bool)
         return "somebody else has started it, so its method stays as it is"
     if not disks:
         return choice["reason"]
-    which = f"disk {disks[0]} is" if len(disks) == 1 else f"disks {', '.join(disks)} are"
+    which = f"disk {disks[0]} is" if len(disks) == 1 else f"disks {listed(list(disks))} are"
     holes = "" if keeps_holes else ", and blocks of zeros become allocated there (before libvirt 10.9)"
     return f"{choice['reason']}; {which} copied too{holes}"
 

@@ -43,6 +43,7 @@ class HostDevices:
             drives=[path for path in _block_devices(root) if self._storage.is_drive(path)],
             drivers=dict(self._drivers(root)),
             local_places=dict(self._local_places(root)),
+            mounted=dict(self._mounted(root)),
         )
 
     def _tpm_shared(self, root: ET.Element) -> bool | None:
@@ -52,6 +53,13 @@ class HostDevices:
         own = backend.find("source")
         path = own.get("path") if own is not None else None
         return self._storage.place("file", path or TPM_STATE).shared
+
+    def _mounted(self, root: ET.Element) -> t.Iterator[tuple[str, str]]:
+        for element in root.findall("devices/disk"):
+            disk = guest_xml.disk(element)
+            at = self._storage.mounted_at(disk["type"], disk["source"]) if disk["source"] else None
+            if at:
+                yield disk["source"], at
 
     def _drivers(self, root: ET.Element) -> t.Iterator[tuple[str, str]]:
         """The kernel's driver of each device that is passed through; its name is the end of a symbolic link."""

@@ -249,8 +249,13 @@ class _Host:
         host, listen = (word if isinstance(word, str) and word else None for word in (words["host"], words["address"]))
         return {"host": host, "listen": listen, "first_port": first, "last_port": last}
 
+    @functools.cached_property
+    def _storage(self) -> Storage:
+        mounted = host_files.mounted_devices(self._text("proc/self/mountinfo") or "")
+        return Storage(self._connection, self.mounts, self._root / "sys", self._shared_devices, mounted)
+
     def domains(self, only: str | None) -> list[dict[str, t.Any]]:
-        storage = Storage(self._connection, self.mounts, self._root / "sys", self._shared_devices)
+        storage = self._storage
         facts = Facts(
             libvirt=self._libvirt,
             qemu=self._qemu,
@@ -291,6 +296,7 @@ class _Host:
             mounts=self.mounts,
             files=files,
             root=self._root,
+            mounted_at=functools.partial(self._storage.mounted_at, "block"),
         )
 
     def links(self) -> list[dict[str, t.Any]]:

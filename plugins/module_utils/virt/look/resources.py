@@ -61,6 +61,7 @@ def of_this_host(
     mounts: t.Sequence[Mount],
     files: t.Iterable[str] = (),
     root: Path = Path("/"),
+    mounted_at: t.Callable[[str], str | None] = lambda path: None,
 ) -> dict[str, t.Any]:
     """What this very host has, for the snapshot's C(resources). What cannot be told is None.
 
@@ -72,6 +73,7 @@ def of_this_host(
         mounts: the host's. A file on shared storage is not looked up, because its server may not answer.
         files: more files to look up: those that guests of other hosts name.
         root: of the host's files.
+        mounted_at: says where the host has mounted the device with a path; None: nowhere.
     """
     system = root / "sys/class/net"
     # In a container, /sys may have the interfaces of the machine that it runs on. So iproute2 goes first.
@@ -91,8 +93,17 @@ def of_this_host(
         "partitions": partitions.partitions(root),
         "files": _files(wanted, mounts, root),
         "listed": list(LISTED_DIRECTORIES),
+        "mounted": dict(_mounted(wanted, mounted_at)),
         **_told_by_libvirt(connection, described),
     }
+
+
+def _mounted(wanted: t.Iterable[str], mounted_at: t.Callable[[str], str | None]) -> t.Iterator[tuple[str, str]]:
+    """Devices that guests name and that the host has mounted, with where."""
+    for path in sorted(wanted):
+        at = mounted_at(path) if path.startswith("/dev/") else None
+        if at:
+            yield path, at
 
 
 def of_remote_host(connection: t.Any, described: t.Any, guest: Domain, source: t.Any) -> dict[str, t.Any]:

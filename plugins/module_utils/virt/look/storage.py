@@ -10,12 +10,19 @@ import contextlib
 import fnmatch
 import os
 import re
+import shlex
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import Place, located
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import (
+    COPIED_TYPES,
+    Lost,
+    Place,
+    located,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.mounted_devices import MountedDevices
 
 #: Names of block devices that are on a network.
 _NETWORK_DEVICES = re.compile(r"^(rbd|nbd|drbd)\d")
@@ -36,6 +43,7 @@ class Storage:
         mounts: the host's, with shared_filesystems of qemu.conf.
         sysfs: where block devices are looked up.
         shared_devices: patterns of paths of block devices that all hosts see, as the operator says.
+        mounted: where devices are mounted (C(core.snapshot.host_files.mounted_devices)).
     """
 
     def __init__(
@@ -44,12 +52,14 @@ class Storage:
         mounts: t.Sequence[Mount],
         sysfs: Path = Path("/sys"),
         shared_devices: t.Sequence[str] = (),
+        mounted: t.Mapping[str, str] | None = None,
     ) -> None:
         self._connection = connection
         self._mounts = mounts
         self._sysfs = sysfs
         self._shared_devices = shared_devices
-        self._volumes: dict[str, str | None] = {}
+        self._volumes: dict[str, str | Lost] = {}
+        self._mounted = MountedDevices(sysfs, mounted or {})
 
     def describe(self, disk: dict[str, t.Any]) -> None:
         """Fill in where a disk is (C(core.snapshot.copied_disks.located))."""
@@ -70,14 +80,15 @@ class Storage:
             return Place(None, f"{kind} device")
         if kind == "volume":
             path = self._volume(source)
-            if path is None:
-                return Place()
+            if isinstance(path, Lost):
+                return Place(False if path.what else None, lost=path if path.what else None)
             source = path
         if not source.startswith("/"):
             return _server(source)
-        if source.startswith("/dev/"):
-            return self._device(source)
-        mount = mount_of(self.resolve(source), self._mounts)
+        resolved = source if source.startswith("/dev/") else self.resolve(source)
+        if resolved.startswith("/dev/"):
+            return self._device(resolved)
+        mount = mount_of(resolved, self._mounts)
         if mount is None:
             return Place()
         if mount["shared"] or mount.get("undeclared"):
@@ -88,6 +99,18 @@ class Storage:
     def is_drive(self, path: str) -> bool:
         """Whether a path is a drive of the host for media, whatever it is called."""
         return path.startswith("/dev/") and _DRIVES.match(Path(os.path.realpath(path)).name) is not None
+
+    def mounted_at(self, kind: str, source: str) -> str | None:
+        """Where this host has mounted a block device, a part of it, or an image file by a loop device; or None."""
+        if kind == "volume":
+            path = self._volume(source)
+            if isinstance(path, Lost):
+                return None
+            source = path
+        if kind not in COPIED_TYPES or not source.startswith("/"):
+            return None
+        resolved = self.resolve(source)
+        return self._mounted.of_device(resolved) if resolved.startswith("/dev/") else self._mounted.of_file(resolved)
 
     def resolve(self, path: str) -> str:
         """Follow symbolic links, but none on network storage: its server may not answer."""
@@ -148,15 +171,31 @@ class Storage:
             return {file.read_text(encoding="ascii").strip() for file in files if file.is_file()}
         return set()
 
-    def _volume(self, source: str) -> str | None:
+    def _volume(self, source: str) -> str | Lost:
+        """The path of a volume, or why it is not known."""
         if source not in self._volumes:
-            pool, _slash, volume = source.partition("/")
+            lib, (pool, _slash, volume) = virt.libvirt, source.partition("/")
+            found: str | Lost
             try:
-                found = self._connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path()
-            except virt.libvirt.libvirtError:
-                found = None
+                found = str(self._connection.storagePoolLookupByName(pool).storageVolLookupByName(volume).path())
+            except lib.libvirtError as error:
+                found = _lost(pool, volume, error.get_error_code())
             self._volumes[source] = found
         return self._volumes[source]
+
+
+def _lost(pool: str, volume: str, code: int) -> Lost:
+    lib, name = virt.libvirt, shlex.quote(pool)
+    if code == lib.VIR_ERR_NO_STORAGE_POOL:
+        return Lost(
+            f"is in storage pool {pool}, which this host does not have any more",
+            "define that pool again and start it (virsh pool-define, virsh pool-start)",
+        )
+    if code == lib.VIR_ERR_NO_STORAGE_VOL:
+        return Lost(f"is no volume that storage pool {pool} of this host knows", f"virsh pool-refresh {name}")
+    if code == lib.VIR_ERR_OPERATION_INVALID:
+        return Lost(f"is in storage pool {pool} of this host, which is not active", f"virsh pool-start {name}")
+    return Lost("", "")
 
 
 def _server(source: str) -> Place:

@@ -187,21 +187,25 @@ class GuestMigration:
 
 
 def _check_disks(step: Step, answers: Answers, settings: SourceSettings) -> None:
-    """See that the guest has no disk that neither host was asked about.
+    """See that the guest has the disks that both hosts were asked about, and no others.
 
-    Raises: VirtError for one that was plugged in since.
+    Raises: VirtError for a disk that was plugged in since, taken out, or given another image.
     """
     if settings.live is None:
         return
-    asked = {disk["target"] for disk in answers.guest["disks"]}
+    asked = {disk["target"]: disk["source"] for disk in answers.guest["disks"]}
     disks = map(guest_xml.disk, guest_xml.parse(settings.live).findall("devices/disk"))
-    added = [disk["target"] for disk in disks if disk["target"] not in asked]
-    if added:
-        name = step["guest"]["name"]
-        raise virt.VirtError(
-            refusal(
-                "disk_added",
-                f"{name} has got disk {listed(added)} since both hosts were asked about it",
-                "run it again: then they are asked about that disk as well",
+    now = {disk["target"]: disk["source"] for disk in disks}
+    for code, what, targets in (
+        ("disk_added", "has got", [target for target in now if target not in asked]),
+        ("disk_removed", "has lost", [target for target in asked if target not in now]),
+        ("disk_changed", "has another image in", [one for one in now if one in asked and now[one] != asked[one]]),
+    ):
+        if targets:
+            raise virt.VirtError(
+                refusal(
+                    code,
+                    f"{step['guest']['name']} {what} disk {listed(targets)} since both hosts were asked about it",
+                    "run it again: then they are asked about its disks as they are now",
+                )
             )
-        )

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
     Step,
     with_faults,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import (
@@ -101,8 +101,9 @@ class GuestMover:
             result = with_faults(result, [fault])
         if not left:
             return result
-        images = ", ".join(f"{disk['path']} ({human_bytes(disk['allocated_bytes'] or 0)})" for disk in left)
-        move.log.note(f"{images} stays on {step['source']} as the copy to come home to")
+        images = listed([f"{disk['path']} ({human_bytes(disk['allocated_bytes'] or 0)})" for disk in left])
+        stay = "stays" if len(left) == 1 else "stay"
+        move.log.note(f"{images} {stay} on {step['source']} as the copy to come home to")
         return {**result, "left_copies": [{**disk, "host": step["source"]} for disk in left]}
 
     def _result_of(self, move: Move) -> Result:

@@ -16,15 +16,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
-    cpu_check,
-    destination,
-    disk_copy_check,
-    host,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import saved_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import disk_copy_check, saved_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 
 

@@ -10,6 +10,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.failure_remedy import remedy_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import (
     Result,
@@ -141,7 +142,7 @@ class StepLog:
 
     def not_moved(self, ending: MigrationEnding, verdict: Verdict) -> Result:
         outcome = "failed" if verdict.kind == "stayed" else "unclear"
-        text = _why(ending, verdict)
+        text = _why(self._step, ending, verdict)
         self.tell("migration.decision", "failed", text, action="reject")
         return self._result(outcome, ending, error=text)
 
@@ -219,10 +220,11 @@ def _in_words(decision: Decision) -> str:
     return f"{decision.name} ({', '.join(figures)})"
 
 
-def _why(ending: MigrationEnding, verdict: Verdict) -> str:
+def _why(step: Step, ending: MigrationEnding, verdict: Verdict) -> str:
     text = ending.error or verdict.reason
     if ending.abort_reaction:
         text = f"given up: {ending.abort_reaction.reason}; {ending.abort_reaction.remedy}"
     if verdict.kind == "stayed":
-        return f"{text}. It still runs where it was."
+        remedy = None if ending.abort_reaction else remedy_of(ending.error, step["source"], step["destination"])
+        return f"{text}. It still runs where it was." + (f" What to do: {remedy}." if remedy else "")
     return f"{text}: {verdict.remedy}" if text == verdict.reason else f"{text}. {verdict.reason}: {verdict.remedy}"

@@ -91,7 +91,13 @@ def _row(
         return {**row, "status": "kept", "why": dict(_not_seen(record, disk, error))}
     if _is_home(record, disk, request.snapshots):
         return {**row, "status": "home"}
-    now = copies.ImageNow(facts["size_bytes"], facts["mtime_ns"], facts["is_file"], _users(connection, disk["path"]))
+    now = copies.ImageNow(
+        facts["size_bytes"],
+        facts["mtime_ns"],
+        facts["is_file"],
+        _users(connection, disk["path"]),
+        facts["link_to"],
+    )
     why = copies.against_removal(record, disk, now, request.snapshots, age_s=age_s, least_age_s=request.keep_s)
     if why is None and request.remove and not request.dry:
         try:

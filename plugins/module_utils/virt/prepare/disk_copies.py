@@ -58,7 +58,8 @@ class DiskCopies:
         unfinished = begun_copies.read(self._state_dir, uuid, destination)
         begun = {disk["path"] for disk in unfinished["disks"]} if unfinished else set()
         record = published_copies.read(there, uuid)
-        left = {disk["path"]: disk for disk in (record["disks"] if record else ())}
+        # Where a symbolic link has been, libvirt would remove the link and leave the image that it leads to.
+        left = {disk["path"]: disk for disk in (record["disks"] if record else ()) if disk.get("is_file") is not False}
         wanted = images.planned(there, disks) if begun or left else []
         for pool in sorted({image.pool for dummy, image in wanted if image.path in left}):
             # libvirt knows no volume that a shell made since its last look. Over a read-only connection it cannot look.

@@ -197,3 +197,22 @@ def test_a_time_that_makes_no_sense(left):
 def test_a_damaged_record_is_passed_over(left):
     Path(left.state_dir, "left_copies", "broken.json").write_text("{", encoding="utf-8")
     assert len(left.run()["copies"]) == 1
+
+
+def test_a_link_that_a_guest_has_left_stays_and_is_told_with_what_it_leads_to(left):
+    real = left.images / "real"
+    left.image.rename(real)
+    left.image.symlink_to(real)
+    record = left_copies.load(left.state_dir, GUEST["uuid"])
+    record["disks"][0].update(left_copies.facts_of(str(left.image)))
+    left_copies.store(left.state_dir, record)
+    (found,) = left.run(remove=True)["copies"]
+    assert (found["status"], found["why"]) == (
+        "kept",
+        {
+            "code": "copy_is_link",
+            "reason": f"{left.image} on h1 is a symbolic link to {real}, and links are not followed to remove anything",
+            "remedy": f"remove both on h1 by hand if nobody needs them: rm {left.image} {real}",
+        },
+    )
+    assert real.exists()

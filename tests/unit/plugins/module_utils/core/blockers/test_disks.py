@@ -91,3 +91,18 @@ def test_every_data_file_counts_for_the_format():
         "<source file='/b'/></dataStore></source><target dev='vda'/></disk>"
     )
     assert [one["code"] for one in found(inner)] == ["image_format"]
+
+
+@pytest.mark.parametrize(("inner", "codes"), [("", ["device_mounted"]), ("<readonly/>", []), ("<shareable/>", [])])
+def test_a_device_that_its_host_has_mounted(inner, codes):
+    disk = f"<disk type='block'><source dev='/dev/sdb'/><target dev='vdb'/>{inner}</disk>"
+    assert [one["code"] for one in found(disk, mounted={"/dev/sdb": "/mnt"})] == codes
+    assert found(disk, mounted={"/dev/sdc": "/mnt"}) == []
+
+
+def test_what_to_do_about_a_device_that_its_host_has_mounted():
+    (why,) = found(
+        "<disk type='block'><source dev='/dev/sdb'/><target dev='vdb'/></disk>", mounted={"/dev/sdb": "/a b"}
+    )
+    assert why["reason"] == "disk vdb (/dev/sdb) is mounted on this host as well, at /a b"
+    assert why["remedy"] == "unmount it (umount '/a b'), or detach it from the guest (virsh detach-disk db1 vdb)"

@@ -171,3 +171,13 @@ def test_a_guest_with_a_fixed_port_does_not_go_where_libvirt_has_given_that_port
     placement = drained(domain("a", requires=port()), others=taken, h2={}, h3={})
     assert destinations(placement) == {"a": "h3"}
     assert destinations(drained(domain("a", requires=port(fixed=False)), others=taken, h2={}, h3={})) == {"a": "h2"}
+
+
+def test_a_guest_goes_where_its_device_is_not_mounted():
+    """Also where another guest has the same device on purpose."""
+    lun = {"target": "vda", "type": "block", "source": "/dev/sdb", "shared": True, "shared_why": "iSCSI"}
+    guest, other = domain("web1", disks=[lun]), domain("web2", disks=[{**lun, "shareable": True}])
+    there = {"/dev/sdb": True}
+    mounted = resources(files=there, mounted={"/dev/sdb": "/mnt"})
+    placement = drained(guest, other, h2={"resources": mounted}, h3={"resources": resources(files=there)})
+    assert destinations(placement) == {"web1": "h3", "web2": "h2"}

@@ -588,3 +588,20 @@ def test_a_lun_that_the_destination_does_not_see():
             "attach it to h2 under that name, or choose another host than h2",
         )
     ]
+
+
+def test_a_lun_that_the_destination_has_mounted_itself():
+    lun = {"target": "vda", "type": "block", "source": "/dev/mapper/mpatha", "shared": True, "shared_why": "iSCSI"}
+    there = snapshot(
+        "h2", resources=resources(files={"/dev/mapper/mpatha": True}, mounted={"/dev/mapper/mpatha": "/a b"})
+    )
+    assert judged(destination=there, disks=[lun]) == [
+        (
+            "device_mounted_there",
+            "h2 has mounted /dev/mapper/mpatha at /a b, the device of disk vda of web1: both would write to it",
+            "unmount it on h2 (umount '/a b'), or choose another host",
+        )
+    ]
+    # What several hosts mount on purpose, and what is only read.
+    for harmless in ({"shareable": True}, {"readonly": True}):
+        assert judged(destination=there, disks=[{**lun, **harmless}]) == []

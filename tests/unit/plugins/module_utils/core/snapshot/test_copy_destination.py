@@ -118,7 +118,7 @@ def test_room_is_counted_over_all_disks_of_a_pool():
     (why,) = against(twenty[:2], pool(available_bytes=6 * GIB))
     assert why["code"] == "no_space"
     assert why["reason"] == (
-        "storage pool images of h2 has 6 GiB free; disks vda, vdb need 2 GiB, and 5 GiB must stay free"
+        "storage pool images of h2 has 6 GiB free; disks vda and vdb need 2 GiB, and 5 GiB must stay free"
     )
 
 
@@ -178,3 +178,85 @@ def test_the_layers_below_a_copied_disk_must_be_there(layer, code):
 
 def test_a_directory_with_a_trailing_slash_is_the_same():
     assert against([local(source=f"{IMAGES}//web1.qcow2")], pool(path=f"{IMAGES}/")) == []
+
+
+def many(count, **changes):
+    return [local(f"vd{chr(ord('a') + number)}", **changes) for number in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "where"),
+    [
+        ({"active": False}, "pool_inactive", "is not active"),
+        ({"volumes": None}, "pool_not_answering", "does not say what is in it"),
+    ],
+)
+def test_what_is_wrong_with_a_pool_is_told_once_for_25_disks(changes, code, where):
+    (why,) = against(many(25), pool(**changes))
+    assert why["code"] == code
+    assert why["reason"] == (
+        f"storage pool images of h2, where disks vda, vdb, vdc and 22 more of web1 would be copied, {where}"
+    )
+
+
+def test_a_pool_that_is_missing_is_told_once_for_25_disks():
+    (why,) = against(many(25), pool(path="/elsewhere"))
+    assert why["reason"] == (
+        f"h2 has no storage pool at {IMAGES}, where disks vda, vdb, vdc and 22 more of web1 would be copied"
+    )
+    two = [local(), local("vdb", source="/other/b.qcow2")]
+    assert codes(two, pool(path="/elsewhere")) == ["no_pool", "no_pool"]
+
+
+def test_room_for_25_disks_is_told_in_one_sentence():
+    (why,) = against(many(25), pool(available_bytes=20 * GIB))
+    assert why["reason"] == (
+        "storage pool images of h2 has 20 GiB free; disks vda, vdb, vdc and 22 more need 25 GiB, and 5 GiB must stay "
+        "free"
+    )
+
+
+def test_each_image_that_exists_is_told():
+    assert codes(many(2), pool(volumes=["web1-vda.qcow2", "web1-vdb.qcow2"])) == ["disk_exists"] * 2
+
+
+def test_a_chain_of_30_is_told_in_one_sentence():
+    (why,) = against([local(backing=[f"/local/{number}.qcow2" for number in range(29, -1, -1)])], pool())
+    assert why == {
+        "code": "no_backing_file",
+        "reason": "disk vda rests on /local/29.qcow2, /local/28.qcow2, /local/27.qcow2 and 27 more, which no storage "
+        "pool of h2 has",
+        "remedy": "make the disk independent of them (virsh blockpull web1 vda --wait), or put the same files there "
+        "on h2, in a storage pool",
+    }
+
+
+@pytest.mark.parametrize(
+    ("layer", "known"),
+    [
+        # What libvirt makes of ../base/b.qcow2, and of ./b.qcow2, in an image.
+        (f"{IMAGES}/../base/b.qcow2", "/var/lib/libvirt/base"),
+        (f"{IMAGES}/./b.qcow2", IMAGES),
+    ],
+)
+def test_a_relative_backing_file_is_looked_for_where_it_leads(layer, known):
+    disks = [local(backing=[layer])]
+    assert against(disks, pool(), pool("base", path=known, volumes=["b.qcow2"])) == []
+    (why,) = against(disks, pool())
+    assert why["reason"] == f"disk vda rests on {known}/b.qcow2, which no storage pool of h2 has"
+
+
+def test_a_relative_backing_file_that_leads_out_of_a_share_is_not_on_it():
+    source = snapshot("h1", mounts=[{"path": "/shared", "type": "nfs4", "source": "nas:/x", "shared": True}])
+    assert codes([local(backing=["/shared/../local/b.qcow2"])], pool(), source=source) == ["no_backing_file"]
+    assert codes([local(backing=["/local/../shared/b.qcow2"])], pool(), source=source) == []
+
+
+def test_a_block_device_is_not_copied_into_a_folder():
+    # A link in a folder of images leads to a device.
+    (why,) = against([local(type="block", format="raw", source=f"{IMAGES}/web1")], pool())
+    assert why == {
+        "code": "pool_makes_no_devices",
+        "reason": "storage pool images of h2 has files, and disk vda of web1 is a block device, which needs one there",
+        "remedy": "put the disk on shared storage, or define it as a file while the guest is off (virsh edit web1)",
+    }

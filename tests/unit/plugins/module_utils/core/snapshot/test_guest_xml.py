@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers import blockers
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.remarks import remarks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 
 FIXTURES = Path(__file__).parents[4] / "fixtures"
@@ -269,3 +272,27 @@ def test_an_empty_domain_is_described_with_nulls():
     described = guest_xml.describe(ET.Element("domain"))
     assert described["memory_bytes"] is None
     assert described["cpu"] == {"mode": None, "model": None, "xml": None}
+
+
+@pytest.mark.parametrize("depth", [30, 10000])
+def test_a_long_chain_of_images(depth):
+    below = "".join(
+        f"<backingStore type='file'><format type='qcow2'/><source file='/images/{number}.qcow2'/>"
+        for number in range(depth)
+    )
+    top = "<source file='/images/top.qcow2'/><target dev='vda'/>"
+    disk = f"<disk type='file'>{top}{below}{'</backingStore>' * depth}</disk>"
+    root = ET.fromstring(f"<domain type='kvm'><name>g</name><devices>{disk}</devices></domain>")
+    (found,) = guest_xml.describe(root)["disks"]
+    assert found["backing"] == [f"/images/{number}.qcow2" for number in range(depth)]
+    assert blockers.blockers(root, Facts()) == []
+    assert remarks(root, Facts(), [found]) == []
+
+
+def test_a_cpu_that_is_nested_without_end():
+    inner = "<feature>" * 10000 + "</feature>" * 10000
+    assert guest_xml.describe(domain(f"<cpu mode='custom'>{inner}</cpu>"))["cpu"] == {
+        "mode": "custom",
+        "model": None,
+        "xml": None,
+    }

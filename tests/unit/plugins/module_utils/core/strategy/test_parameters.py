@@ -221,7 +221,7 @@ def test_the_limit_is_the_one_that_was_forecast():
             choice(),
             TWO_DISKS,
             "pre-copy+disks",
-            f"pre-copy: because; disks vda, vdb are copied too{FILLED}",
+            f"pre-copy: because; disks vda and vdb are copied too{FILLED}",
         ),
         (choice("post-copy"), [], "post-copy", "post-copy: because"),
         (None, [], "pre-copy", "somebody else has started it, so its method stays as it is"),

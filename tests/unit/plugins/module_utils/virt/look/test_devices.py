@@ -85,3 +85,17 @@ def test_directories_and_nvram_on_local_storage(facts):
     assert found.local_places == {"/srv/a": "ext4"}
     server = "<os><nvram type='network'><source protocol='nbd' name='n'><host name='localhost'/></source></nvram></os>"
     assert facts(server).local_places == {"nbd+localhost:n": "nbd on localhost"}
+
+
+def test_disks_that_the_host_has_mounted(tmp_path):
+    device = tmp_path / "sys/class/block/sdb"
+    device.mkdir(parents=True)
+    (device / "dev").write_text("8:16\n", encoding="ascii")
+    (tmp_path / "lun").symlink_to("/dev/sdb")
+    mounted = {"8:16": "/mnt"}
+    found = HostDevices(storage.Storage(None, MOUNTS, tmp_path / "sys", mounted=mounted), tmp_path / "sys")
+    disks = "".join(
+        f"<disk type='block'><source dev='{path}'/></disk>" for path in ("/dev/sdb", str(tmp_path / "lun"), "/dev/sdz")
+    )
+    root = ET.fromstring(f"<domain><devices>{disks}<disk type='file'/></devices></domain>")
+    assert found.facts_of(root, Facts()).mounted == {"/dev/sdb": "/mnt", str(tmp_path / "lun"): "/mnt"}

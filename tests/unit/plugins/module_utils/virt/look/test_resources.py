@@ -201,3 +201,20 @@ def test_the_emulator_at_a_remote_host(cluster):
         assert asked(domain(emulator=path))["files"] == {path: answer}
         # libvirt does not tell over a read-only connection.
         assert asked(domain(emulator=path), read_only=True)["files"] == {path: None}
+
+
+def test_devices_that_guests_name_and_the_host_has_mounted(cluster, tmp_path):
+    cluster.add_host("h1")
+    with connect("qemu:///system", read_only=True) as connection:
+        found = resources.of_this_host(
+            connection,
+            capabilities.parse(connection.getCapabilities()),
+            interfaces=INTERFACES,
+            guests=(),
+            mounts=LOCAL,
+            files=["/dev/sdb", "/dev/sdc", "/srv/vmlinuz"],
+            root=tmp_path,
+            mounted_at={"/dev/sdb": "/mnt", "/srv/vmlinuz": "/"}.get,
+        )
+    # Only devices are asked about.
+    assert found["mounted"] == {"/dev/sdb": "/mnt"}

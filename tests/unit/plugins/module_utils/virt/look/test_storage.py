@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import is_copied
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage import Storage
+from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
 
 def disk(source, kind="file", below=(), **more):
@@ -223,3 +224,66 @@ def test_a_volume_is_looked_up_once(tmp_path):
         storage.describe(described)
         assert (described["shared"], described["shared_why"]) == (True, "ceph (mon:/)")
     assert pools.asked == 1
+
+
+def test_a_link_to_a_block_device_is_that_device(storage, tmp_path):
+    for name, expected in (("sda", (False, "local block device sda")), ("sdb", (True, "iSCSI (sdb)"))):
+        (tmp_path / name).symlink_to(f"/dev/{name}")
+        described = disk(str(tmp_path / name), "block")
+        storage.describe(described)
+        assert (described["shared"], described["shared_why"]) == expected
+
+
+def test_a_link_to_an_image_is_on_the_storage_of_the_image(storage, tmp_path):
+    (tmp_path / "nfs").mkdir()
+    (tmp_path / "web1.qcow2").symlink_to(tmp_path / "nfs/web1.qcow2")
+    described = disk(str(tmp_path / "web1.qcow2"))
+    storage.describe(described)
+    assert (described["shared"], described["shared_why"]) == (True, "nfs4 (nas:/guests)")
+
+
+@pytest.mark.parametrize(
+    ("code", "uncopyable"),
+    [
+        (
+            libvirt.VIR_ERR_OPERATION_INVALID,
+            {
+                "code": "volume_not_found",
+                "reason": "disk vda (fast/web1) is in storage pool fast of this host, which is not active, so nobody "
+                "can tell whether other hosts see it",
+                "remedy": "virsh pool-start fast, then run it again",
+            },
+        ),
+        (
+            libvirt.VIR_ERR_NO_STORAGE_POOL,
+            {
+                "code": "volume_not_found",
+                "reason": "disk vda (fast/web1) is in storage pool fast, which this host does not have any more, so "
+                "nobody can tell whether other hosts see it",
+                "remedy": "define that pool again and start it (virsh pool-define, virsh pool-start), then run it "
+                "again",
+            },
+        ),
+        (
+            libvirt.VIR_ERR_NO_STORAGE_VOL,
+            {
+                "code": "volume_not_found",
+                "reason": "disk vda (fast/web1) is no volume that storage pool fast of this host knows, so nobody "
+                "can tell whether other hosts see it",
+                "remedy": "virsh pool-refresh fast, then run it again",
+            },
+        ),
+        # The daemon of the pools does not run: nothing is known, and nothing refused.
+        (libvirt.VIR_ERR_SYSTEM_ERROR, None),
+    ],
+)
+def test_a_volume_whose_pool_does_not_tell_where_it_is(tmp_path, code, uncopyable):
+    class Pools:
+        def storagePoolLookupByName(self, name):  # noqa: N802
+            raise libvirt.libvirtError("no", code)
+
+    described = disk("fast/web1", "volume")
+    Storage(Pools(), [], tmp_path).describe(described)
+    assert described["shared"] is (None if uncopyable is None else False)
+    assert described.get("uncopyable") == uncopyable
+    assert not is_copied(described)

@@ -11,8 +11,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
-from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Rig
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Move, Rig
 
 EXT4 = "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"
 NAMED_SOMEWHERE = {"state": (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)}
@@ -411,7 +412,188 @@ def test_an_image_that_is_a_link_is_copied_and_is_no_file_to_come_home_to(rig):
     Path(rig.path).rename(real)
     Path(rig.path).symlink_to(real)
     (left,) = rig.moves(rig.guest())["left_copies"]
-    assert (left["path"], left["is_file"]) == (rig.path, False)
+    assert (left["path"], left["is_file"], left["link_to"]) == (rig.path, False, str(real))
+    # The copy is a file at the path of the link.
+    assert list(rig.h2.files) == [rig.path]
+
+
+def test_a_link_that_the_guest_has_left_is_not_replaced_on_the_way_home(rig):
+    guest = rig.guest()
+    came_from_h2(rig, guest, is_file=False, link_to="/data/real.qcow2").content = "precious"
+    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert rig.h2.files[rig.path].content == "precious"
+
+
+def test_a_pool_that_is_not_active_is_told_with_the_command_that_starts_it(rig):
+    rig.pool.active = False
+    result = rig.moves(with_disks(rig, 25))
+    assert result["refusals"] == [
+        {
+            "code": "pool_inactive",
+            "reason": "storage pool images of h2, where disks vda, vdb, vdc and 22 more of web1 would be copied, is "
+            "not active",
+            "remedy": "start it on h2: virsh pool-start images",
+        }
+    ]
+
+
+def test_25_disks_that_may_not_be_copied_are_told_in_one_sentence(rig):
+    result = rig.moves(with_disks(rig, 25), allow_storage_copy=False)
+    assert result["refusals"] == [
+        {
+            "code": "unshared_disk",
+            "reason": "disks vda, vdb, vdc and 22 more are on local storage (ext4)",
+            "remedy": "put them on shared storage, or permit copying it with allow_storage_copy",
+        }
+    ]
+
+
+def test_what_is_said_of_25_disks_is_short(rig):
+    guest = with_disks(rig, 25)
+    result = rig.moves(guest)
+    assert "disks vda, vdb, vdc and 22 more are copied too" in result["reason"]
+    (line,) = [text for _phase, text in rig.recorder.lines if "to come home to" in text]
+    assert line.count(str(rig.images)) == 3
+    assert "and 22 more stay on h1 as the copy to come home to" in line
+
+
+def test_the_disk_of_the_destination_becomes_full_in_the_middle(rig):
+    rig.cluster.on_migrate = full
+    failed = rig.move(with_disks(rig, 25), allow_storage_copy=True)
+    assert failed["error"] == (
+        "operation failed: migration of disk vda failed: No space left on device. It still runs where it was. What "
+        "to do: make room in the storage pool on h2 that the disks are copied to, then run it again."
+    )
+    assert rig.h2.files == {}
+    assert rig.h1.guest("web1").active
+
+
+def test_the_port_of_the_disks_is_closed(rig):
+    text = (
+        "internal error: unable to execute QEMU command 'blockdev-add': Failed to connect to '198.18.0.12:49153': "
+        "Connection timed out"
+    )
+    rig.cluster.on_migrate = lambda job: job.fail(text=text)
+    failed = rig.move(rig.guest(), allow_storage_copy=True)
+    assert failed["error"] == (
+        f"{text}. It still runs where it was. What to do: open TCP 49152-49215 from h1 to h2 (or the ports that "
+        "qemu.conf of h2 names: migration_port_min and _max)."
+    )
+    assert rig.h2.files == {}
+    assert rig.h1.guest("web1").active
+
+
+# --- disks that change, or that the host uses itself --------------------------------------------------------------
+
+
+def changed_before_the_move(rig, monkeypatch, change):
+    """The result of a move right before which the guest's definition changes."""
+    guest, begin = rig.guest(), GuestMigration.begin
+
+    def changed(migration, move, admitted):
+        guest.xml = change(guest.xml)
+        return begin(migration, move, admitted)
+
+    monkeypatch.setattr(GuestMigration, "begin", changed)
+    result = rig.moves(guest)
+    assert rig.h2.files == {}
+    assert guest.active
+    return result
+
+
+NEW_DISK = "<disk type='file' device='disk'><source file='/images/new.raw'/><target dev='vdb'/></disk></devices>"
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "reason"),
+    [
+        (
+            lambda xml: xml.replace("</devices>", NEW_DISK),
+            "disk_added",
+            "web1 has got disk vdb since both hosts were asked about it",
+        ),
+        (
+            lambda xml: xml.replace('dev="vda"', 'dev="vdb"'),
+            "disk_added",
+            "web1 has got disk vdb since both hosts were asked about it",
+        ),
+        (
+            lambda xml: xml[: xml.index("<disk")] + xml[xml.index("</disk>") + len("</disk>") :],
+            "disk_removed",
+            "web1 has lost disk vda since both hosts were asked about it",
+        ),
+        (
+            lambda xml: xml.replace("web1.qcow2", "overlay.qcow2"),
+            "disk_changed",
+            "web1 has another image in disk vda since both hosts were asked about it",
+        ),
+    ],
+)
+def test_a_disk_that_changes_right_before_the_move(rig, monkeypatch, change, code, reason):
+    result = changed_before_the_move(rig, monkeypatch, change)
+    assert result["refusals"] == [
+        {
+            "code": code,
+            "reason": reason,
+            "remedy": "run it again: then they are asked about its disks as they are now",
+        }
+    ]
+
+
+def test_a_disk_that_is_plugged_in_after_the_plan_is_copied_with_the_others(rig):
+    guest = rig.guest()
+    step = rig.step(guest, allow_storage_copy=True)
+    path = rig.images / "new.raw"
+    path.write_bytes(b"x" * 1000)
+    guest.xml = guest.xml.replace("</devices>", NEW_DISK.replace("/images/new.raw", str(path)))
+    guest.block.append({"name": "vdb", "capacity": 10 * MIB, "allocation": 1000})
+    rig.cluster.on_migrate = lambda job: job.complete()
+    result = Move(rig, step).result()
+    assert result["outcome"] == "moved", result
+    assert sorted(rig.h2.files) == [str(path), rig.path]
+
+
+def test_a_disk_that_is_plugged_in_after_the_plan_and_may_not_be_copied_keeps_the_guest(rig):
+    guest = rig.h1.add_guest("web1")
+    step = rig.step(guest)
+    path = rig.images / "new.raw"
+    path.write_bytes(b"x" * 1000)
+    guest.xml = guest.xml.replace("</devices>", NEW_DISK.replace("/images/new.raw", str(path)))
+    result = Move(rig, step).result()
+    assert [one["reason"] for one in result["refusals"]] == [f"disk vdb ({path}) is on local storage (ext4)"]
+
+
+def test_an_image_that_its_host_has_mounted_by_a_loop_device_is_not_copied(rig, tmp_path):
+    loop = tmp_path / "sys/class/block/loop0"
+    (loop / "loop").mkdir(parents=True)
+    (loop / "dev").write_text("7:0\n", encoding="ascii")
+    (loop / "loop/backing_file").write_text(f"{rig.path}\n", encoding="utf-8")
+    mountinfo = tmp_path / "proc/self/mountinfo"
+    mountinfo.write_text(f"{EXT4}23 22 7:0 / /mnt/rescue rw - ext4 /dev/loop0 rw\n", encoding="utf-8")
+    assert rig.moves(rig.guest())["refusals"] == [
+        {
+            "code": "device_mounted",
+            "reason": f"disk vda ({rig.path}) is mounted on this host as well, at /mnt/rescue",
+            "remedy": "unmount it (umount /mnt/rescue), or detach it from the guest (virsh detach-disk web1 vda)",
+        }
+    ]
+    mountinfo.write_text(EXT4, encoding="utf-8")
+    assert rig.moves(rig.h1.guest("web1"))["outcome"] == "moved"
+
+
+def test_a_volume_whose_pool_is_stopped_here_is_not_taken_for_shared(rig):
+    rig.h1.add_file(rig.path)
+    pool = rig.h1.add_pool("images", str(rig.images))
+    guest = with_disk(rig, "volume", pool="images", volume="web1.qcow2")
+    pool.active = False
+    assert rig.moves(guest)["refusals"] == [
+        {
+            "code": "volume_not_found",
+            "reason": "disk vda (images/web1.qcow2) is in storage pool images of this host, which is not active, so "
+            "nobody can tell whether other hosts see it",
+            "remedy": "virsh pool-start images, then run it again",
+        }
+    ]
 
 
 # --- the variables of its firmware --------------------------------------------------------------------------------

@@ -372,7 +372,7 @@ def test_a_disk_that_is_plugged_in_just_before_the_move_refuses_it(rig, monkeypa
             {
                 "code": "disk_added",
                 "reason": "web1 has got disk vdb since both hosts were asked about it",
-                "remedy": "run it again: then they are asked about that disk as well",
+                "remedy": "run it again: then they are asked about its disks as they are now",
             }
         ],
     )
