@@ -38,6 +38,13 @@ ROOM = "make room in the storage pool on h2 that the disks are copied to, then r
                 "both hosts is up"
             ),
         ),
+        (
+            "internal error: failed to parse JSON: nesting too deep",
+            (
+                "shorten the chain of images that a disk rests on, which libvirt of h2 cannot read (virsh blockpull, "
+                "or virsh blockcommit)"
+            ),
+        ),
         ("operation failed: job aborted by client", None),
         ("", None),
         (None, None),
