@@ -54,6 +54,14 @@ options:
     description:
       - Where the guest's memory is sent. By default libvirt asks the destination.
     type: str
+  migration_ports:
+    description:
+      - The ports on which the destination takes in guests, first and last, as in its C(qemu.conf)
+        (C(migration_port_min) and C(migration_port_max)).
+      - Before disks are copied, the last one is tried. Where a firewall drops what is sent there, QEMU would wait for
+        more than two minutes, and the guest would stand still.
+    type: str
+    default: 49152-49215
 author:
   - kvmops.cluster contributors (@kvmops)
 seealso:
@@ -159,10 +167,13 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import host_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -187,6 +198,7 @@ def main() -> None:
             "destination": {"type": "str"},
             "destination_uri": {"type": "str", "required": True},
             "migration_address": {"type": "str"},
+            "migration_ports": {"type": "str", "default": f"{FIRST_PORT}-{LAST_PORT}"},
         },
         supports_check_mode=True,
     )
@@ -199,7 +211,11 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
     source = host_name(module)
     target = parameters["destination"] or host_of(parameters["destination_uri"]) or parameters["destination_uri"]
     hosts = {
-        target: {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}
+        target: {
+            "connect_uri": parameters["destination_uri"],
+            "migration_address": parameters["migration_address"],
+            "ports": _ports(parameters["migration_ports"]),
+        }
     }
     settings = settings_of(parameters, source, hosts)
     intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
@@ -214,6 +230,20 @@ def migrate(module: AnsibleModule) -> dict[str, t.Any]:
             with contextlib.suppress(OSError):
                 os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
         return _move(connections, settings, step, parameters["progress_path"], stop)
+
+
+def _ports(stated: str) -> tuple[int, int]:
+    """First and last port; VirtError for what is no range of ports."""
+    first, _dash, last = stated.partition("-")
+    if all(port.isdecimal() and 0 < int(port) < 65536 for port in (first, last)) and int(first) <= int(last):
+        return int(first), int(last)
+    raise VirtError(
+        refusal(
+            "bad_option",
+            f"migration_ports is {stated[:50]!r}, which is no range of ports",
+            f"set migration_ports to the first and the last port, such as {FIRST_PORT}-{LAST_PORT}",
+        )
+    )
 
 
 def _move(

@@ -135,6 +135,11 @@ def test_a_pool_that_is_not_active(pair: Lab, operator: Operator) -> None:
 
 def test_closed_ports(pair: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(pair, ["plain"])
+    pair.fault.cut_migration("h2", silent=True)
+    refused = move(operator, "plain")
+    # QEMU would wait for two minutes, and the guest stand still.
+    assert "no answer from h2 (h2) port 49215" in refused.words, refused.text
+    assert OPEN in refused.words
     pair.fault.cut_migration("h2")
     failed = move(operator, "plain")
     pair.fault.mend("h2")

@@ -21,6 +21,8 @@ _NO_CONNECTION = re.compile(
 #: A socket that libvirt itself listens on: not encrypted, and with TLS.
 _CONTROL_PORTS = (16509, 16514)
 _FULL = ("No space left on device", "Disk quota exceeded")
+#: What libvirt says when it has waited for the other side in vain: seen with ports that a firewall drops.
+_CONNECTION_LOST = "End of file while reading data"
 #: libvirt reads at most 32 levels of QEMU's answers since it does so with json-c (11.3 does): seen with 30 images.
 _TOO_DEEP = "failed to parse JSON: nesting too deep"
 #: What QEMU's server of disk copies and its clients say when their connection ends in the middle.
@@ -52,6 +54,11 @@ def remedy_of(error: str | None, source: str, destination: str) -> str | None:
         return (
             f"shorten the chain of images that a disk rests on, which libvirt of {destination} cannot read (virsh "
             "blockpull, or virsh blockcommit)"
+        )
+    if _CONNECTION_LOST in text:
+        return (
+            f"see whether {source} reaches the ports of migrations of {destination} (TCP {FIRST_PORT}-{LAST_PORT}), "
+            "and the log of libvirt there (journalctl -u libvirtd -u virtqemud)"
         )
     if _COPY_BROKE.search(text):
         return (

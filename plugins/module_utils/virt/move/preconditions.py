@@ -15,10 +15,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, copied_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.ports import closed_to_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import disk_copy_check, saved_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 
@@ -82,7 +83,19 @@ class Preconditions:
                 *saved_memory.refusals(here, source.host, uuid),
                 *saved_memory.refusals(there, target.host, uuid),
             ]
+        if not refusals and copied_disks.to_copy(guest, intent):
+            refusals = self._closed_ports(step, there)
         return Answers(local, remote, guest, intent, refusals)
+
+    def _closed_ports(self, step: Step, there: t.Any) -> list[Refusal]:
+        """Why disks cannot be copied. Where nobody has stated the ports of a destination, its path was tried before."""
+        source, target = self._hosts.endpoints(step)
+        known = self._settings.destinations[target.host]
+        if not known.get("ports"):
+            return []
+        address = known.get("migration_address") or there.getHostname()
+        found = closed_to_disks(source.host, target.host, str(address).strip("[]"), known["ports"])
+        return [found] if found else []
 
 
 def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:

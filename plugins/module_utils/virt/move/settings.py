@@ -50,7 +50,7 @@ class Settings:
     Attributes:
         source: this host.
         state_dir: where this host keeps its records.
-        destinations: by host name, C(connect_uri) and C(migration_address).
+        destinations: by host name, C(connect_uri) and C(migration_address), and perhaps C(ports): first and last.
         reserve_bytes: memory that must stay free at a destination.
         incoming_limit: guests that may come in at a destination at the same time.
         tune_network: whether the operator lets connections of QEMU be tuned.

@@ -13,7 +13,7 @@ import socket
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Check, Destination, failed, passed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.target import Target, resolved
@@ -51,6 +51,33 @@ def check_ports(source: str, destination: Destination, target: Target, *, busy: 
             if no_answer == "no answer"
             else f"check the route from {source} to {target.name}",
         ),
+    )
+
+
+def closed_to_disks(source: str, target: str, address: str, ports: tuple[int, int]) -> Refusal | None:
+    """Why disks cannot be copied to a host: its ports do not answer. None where they do, or the address is not known.
+
+    QEMU connects to the server of the disks while the guest stands still, and gives up after two minutes only.
+
+    Args:
+        source: this host's name.
+        target: the other host's.
+        address: where the guest is sent.
+        ports: the first and the last one. In practice the last one is never in use, so it may be tried.
+    """
+    first, last = ports
+    try:
+        answer = connect_ports(address, [last], PORT_TIMEOUT_S)[last]
+    except OSError:
+        return None
+    if answer is None:
+        return None
+    return refusal(
+        "ports_filtered" if answer == "no answer" else "address_unreachable",
+        f"{answer} from {target} ({address}) port {last}, and the guest would stand still while QEMU tries to reach "
+        "the port for its disks",
+        f"open TCP {first}-{last} from {source} to {target}; if its qemu.conf names other ports, say so "
+        "(migration_ports)",
     )
 
 

@@ -228,3 +228,12 @@ def test_every_word_of_an_intent_reaches_the_move(world, monkeypatch):
     world.migrate("web1", check=True, max_downtime_ms=77, allow_postcopy=True, bandwidth_mib_s=5)
     assert set(seen[0]) == set(domain_migrate.intents.DEFAULTS)
     assert (seen[0]["max_downtime_ms"], seen[0]["allow_postcopy"], seen[0]["bandwidth_mib_s"]) == (77, True, 5)
+
+
+@pytest.mark.parametrize("ports", ["49152", "49215-49152", "0-49215", "1-65536", "a-b", "-", "1-2-3"])
+def test_what_is_no_range_of_ports_is_refused(world, ports):
+    world.h1.add_guest("web1")
+    result = world.migrate("web1", migration_ports=ports)
+    assert result["failed"]
+    assert f"migration_ports is {ports!r}, which is no range of ports" in result["msg"]
+    assert "set migration_ports to the first and the last port, such as 49152-49215" in result["msg"]

@@ -45,6 +45,13 @@ ROOM = "make room in the storage pool on h2 that the disks are copied to, then r
                 "or virsh blockcommit)"
             ),
         ),
+        (
+            "End of file while reading data: : Input/output error",
+            (
+                "see whether h1 reaches the ports of migrations of h2 (TCP 49152-49215), and the log of libvirt there "
+                "(journalctl -u libvirtd -u virtqemud)"
+            ),
+        ),
         ("operation failed: job aborted by client", None),
         ("", None),
         (None, None),

@@ -12,8 +12,9 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import ports
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
-from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, Move, Rig
+from ansible_collections.kvmops.cluster.tests.unit.movers import MIB, URI, Move, Rig
 
 EXT4 = "22 1 8:1 / / rw,relatime - ext4 /dev/sda1 rw\n"
 NAMED_SOMEWHERE = {"state": (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)}
@@ -481,6 +482,33 @@ def test_the_port_of_the_disks_is_closed(rig):
     )
     assert rig.h2.files == {}
     assert rig.h1.guest("web1").active
+
+
+def closed(rig, monkeypatch, **known):
+    """What is tried at the destination, all of which is silent."""
+    tried = []
+    rig.use(destinations={"h2": {"connect_uri": URI, "migration_address": None, **known}})
+    monkeypatch.setattr(
+        ports, "connect_ports", lambda *given: tried.append(given[:2]) or dict.fromkeys(given[1], "no answer")
+    )
+    return tried
+
+
+def test_ports_that_drop_what_is_sent_there_are_tried_before_the_guest_would_stand_still(rig, monkeypatch):
+    tried = closed(rig, monkeypatch, ports=(49152, 49215), migration_address="[fd00::2]")
+    assert code_of(rig.moves(rig.guest())) == "ports_filtered"
+    assert tried == [("fd00::2", [49215])]
+    assert rig.h2.files == {}
+    # Without disks that are copied, the guest runs on while QEMU connects.
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(rig.h1.add_guest("plain"))["outcome"] == "moved"
+    assert len(tried) == 1
+
+
+def test_ports_that_nobody_has_stated_are_not_tried(rig, monkeypatch):
+    tried = closed(rig, monkeypatch)
+    assert rig.moves(rig.guest())["outcome"] == "moved"
+    assert tried == []
 
 
 # --- disks that change, or that the host uses itself --------------------------------------------------------------
