@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 from lab.common.errors import LabError
 from lab.common.parallel import in_parallel
 from lab.common.progress import Say
@@ -25,11 +27,13 @@ def make_images(lab: Cluster, say: Say) -> bool:
     """Make what the hosts and guests boot from; return whether guests may use KVM."""
     boot_image.ensure_programs(lab.settings)
     releases = sorted({host.release for host in lab.scenario.hosts})
-    # One after the other: they share the machine's two cores and apt's lock.
-    images = [base_image.ensure(lab.settings, release, say) for release in releases]
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        kernel = pool.submit(boot_image.ensure, lab.settings)
+        # One after the other: they share the machine's two cores.
+        images = [base_image.ensure(lab.settings, release, say) for release in releases]
+        kernel.result()
     for release in sorted({host.release for host in lab.scenario.hosts if host.updates == "backports"}):
         repository.ensure(lab.settings, release, say)
-    boot_image.ensure(lab.settings)
     if any(host.has_debian for host in lab.scenario.hosts):
         debian_guest.ensure(lab.settings, say)
     return accelerator.kvm_works(lab.settings, images[0])

@@ -10,10 +10,7 @@ install() { apt-get install --yes --no-install-recommends "$@"; }
 
 # Bytes that no guest of the lab ever reads would be copied with every disk. LLVM is a third of them: it serves only the
 # database's just-in-time compiler, which is off below.
-cat >/etc/dpkg/dpkg.cfg.d/lab <<EOF
-path-exclude=/usr/share/doc/*
-path-exclude=/usr/share/man/*
-path-exclude=/usr/share/locale/*
+cat >>/etc/dpkg/dpkg.cfg.d/lab <<EOF
 path-exclude=/usr/share/i18n/*
 path-exclude=/usr/lib/x86_64-linux-gnu/libLLVM*
 path-exclude=/usr/lib/x86_64-linux-gnu/libz3*

@@ -79,6 +79,7 @@ def ensure(settings: Settings, say: Say) -> None:
 def _set_up(root: Path, packages: Path) -> None:
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
     base_image.copy_apt_options(root)
+    base_image.copy_dpkg_options(root)
     script = root / "root/setup"
     shutil.copy(SETUP, script)
     archives = root / "var/cache/apt/archives"
