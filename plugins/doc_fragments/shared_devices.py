@@ -17,6 +17,7 @@ options:
         V(/dev/disk/by-id/wwn-*). A guest on such a device moves without a copy of it.
       - Devices on iSCSI, Fibre Channel, NVMe over fabrics, Ceph and DRBD are recognised without this. It is needed for
         others, such as a SAS enclosure that two hosts share.
+      - Use names that mean one device, such as those in C(/dev/disk/by-id). C(/dev/sdb) is another device on each host.
       - Nothing checks that it is the same device on all hosts. If it is not, the guest finds the disk of another.
     type: list
     elements: str

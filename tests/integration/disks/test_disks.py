@@ -147,7 +147,7 @@ def test_a_block_device_of_no_known_network_is_refused_by_name(disks: Lab, refus
     device = device_of(disks, "device")
     said = refused["device"].words
     assert f"disk vda ({device}) is on local storage (local block device {device.rpartition('/')[2]})" in said
-    assert "if all hosts see this very device, say so in the inventory: kvmops_cluster_shared_devices:" in said
+    assert "if all hosts see this very device, let the guest name it by what is the same on all of them" in said
 
 
 @pytest.mark.parametrize("guest", ["lun", "export", "folder", "device", "safe"])

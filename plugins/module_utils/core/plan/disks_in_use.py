@@ -9,14 +9,11 @@ QEMU locks image files, but not block devices and not disks over the network.
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
-
-#: Names of block devices that mean another device on each host.
-_OF_ONE_HOST = re.compile(r"/dev/(sd|vd|xvd|hd|nvme|dm-|md|loop)[^/]*")
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import NAMES_OF_ONE_HOST
 
 Disk = t.Mapping[str, t.Any]
 
@@ -64,7 +61,7 @@ def _first(
 def _written(domain: Domain) -> t.Iterator[Disk]:
     """The disks on storage of several hosts that a guest writes to, alone."""
     for disk in domain.get("disks") or ():
-        known = disk.get("type") != "block" or not _OF_ONE_HOST.fullmatch(str(disk.get("source")))
+        known = disk.get("type") != "block" or not NAMES_OF_ONE_HOST.fullmatch(str(disk.get("source")))
         if known and disk.get("shared") and disk.get("source") and not (disk.get("readonly") or disk.get("shareable")):
             yield disk
 

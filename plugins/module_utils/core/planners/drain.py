@@ -175,7 +175,8 @@ def _is_only(before: State, move: Move) -> bool:
 
 def _why_not_others(numbered: NumberedCluster, before: State, move: Move) -> str:
     """In brackets, why the first of the other open hosts cannot; empty where there is none."""
-    others = [host for host in range(len(before.free)) if before.is_open[host] and host != move.destination]
+    ends = (move.source, move.destination)
+    others = [host for host in range(len(before.free)) if before.is_open[host] and host not in ends]
     reasons = [
         refused["reason"]
         for host in others[:HOSTS_TOLD]

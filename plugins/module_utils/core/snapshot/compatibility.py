@@ -300,6 +300,11 @@ def _make_it_reachable(disk: t.Mapping[str, t.Any]) -> str:
     remedy = "put it on shared storage, or permit copying it with allow_storage_copy"
     if disk.get("type") != "block":
         return remedy
+    if copied_disks.NAMES_OF_ONE_HOST.fullmatch(str(disk["source"])):
+        return (
+            f"{remedy}; if all hosts see this very device, let the guest name it by what is the same on all of them "
+            "(/dev/disk/by-id/...), and list that name in the inventory (kvmops_cluster_shared_devices)"
+        )
     path = json.dumps(str(disk["source"]))
     return (
         f"{remedy}; if all hosts see this very device, say so in the inventory: kvmops_cluster_shared_devices: [{path}]"

@@ -409,7 +409,25 @@ def test_under_tcg_the_hosts_cpu_does_not_matter():
                 "disk vda (/dev/sdb) is on local storage (local block device sdb)",
                 (
                     "put it on shared storage, or permit copying it with allow_storage_copy; if all hosts see this "
-                    'very device, say so in the inventory: kvmops_cluster_shared_devices: ["/dev/sdb"]'
+                    "very device, let the guest name it by what is the same on all of them (/dev/disk/by-id/...), and "
+                    "list that name in the inventory (kvmops_cluster_shared_devices)"
+                ),
+            ),
+        ),
+        (
+            {
+                "shared": False,
+                "type": "block",
+                "source": "/dev/disk/by-id/wwn-0x5",
+                "shared_why": "local block device sdb",
+            },
+            {},
+            (
+                "unshared_disk",
+                "disk vda (/dev/disk/by-id/wwn-0x5) is on local storage (local block device sdb)",
+                (
+                    "put it on shared storage, or permit copying it with allow_storage_copy; if all hosts see this "
+                    'very device, say so in the inventory: kvmops_cluster_shared_devices: ["/dev/disk/by-id/wwn-0x5"]'
                 ),
             ),
         ),
