@@ -23,7 +23,7 @@ MEMORY_ERROR = 0.5
 #: A guest's memory changes from the look to the move, too.
 SAMPLES_ERROR = 0.02
 #: A look at fewer pieces of memory than this tells less than the guest's own figures.
-LEAST_PIECES = 64
+LEAST_PIECES = 32
 #: Scatter of evenly spread pieces beside that of random ones (measured on four guests, 96 and 192 pieces: 0.2 to 0.45).
 EVEN_SPREAD = 0.4
 
@@ -80,4 +80,4 @@ def from_samples(zero_share: float, pieces: int, memory_bytes: int, otherwise: T
     if pieces < LEAST_PIECES or full <= 0:
         return otherwise
     sd = EVEN_SPREAD * math.sqrt(full * zero_share / pieces)
-    return Touched(int(full * memory_bytes), "look", min(otherwise.error, max(SAMPLES_ERROR, sd / full)))
+    return Touched(int(full * memory_bytes), "look", min(MEMORY_ERROR, max(SAMPLES_ERROR, sd / full)))

@@ -30,6 +30,8 @@ _BUSY = "already being measured"
 
 
 Answer = t.Union[Reading, Refusal]
+#: Takes guests, and the seconds that there are.
+Meanwhile = t.Callable[[t.Sequence[t.Any], float], None]
 
 
 class Sampler(t.Protocol):
@@ -97,20 +99,26 @@ class MonitorError(Exception):
     """QEMU refused a command."""
 
 
-def measure(domains: t.Sequence[t.Any], sampler: Sampler, window_s: float) -> list[Answer]:
+def measure(
+    domains: t.Sequence[t.Any],
+    sampler: Sampler,
+    window_s: float,
+    meanwhile: Meanwhile | None = None,
+) -> list[Answer]:
     """Measure guests of one host at the same time. That takes as long as for one, and disturbs none (measured).
 
     Args:
         domains: running guests.
         sampler: how.
         window_s: over how long.
+        meanwhile: what else to do with the guests that are being measured, for the seconds of the window.
 
     Returns: for each guest a reading, or why there is none. A measurement of somebody else's that is under way is
         awaited, since QEMU makes one at a time.
     """
     begun = each(domains, lambda domain: _begin(domain, sampler, window_s))
     running = [domain for domain, answer in zip(domains, begun) if answer is None]
-    finished = dict(zip((_key(one) for one in running), _collect(running, sampler, window_s)))
+    finished = dict(zip((_key(one) for one in running), _collect(running, sampler, window_s, meanwhile)))
     return [
         finished[_key(domain)] if answer is None else _refused(domain, answer) for domain, answer in zip(domains, begun)
     ]
@@ -140,8 +148,13 @@ def _timeout_s(window_s: float) -> float:
     return window_s + 1.0
 
 
-def _collect(domains: t.Sequence[t.Any], sampler: Sampler, window_s: float) -> list[Answer]:
-    time.sleep(window_s)
+def _collect(
+    domains: t.Sequence[t.Any], sampler: Sampler, window_s: float, meanwhile: Meanwhile | None
+) -> list[Answer]:
+    over = time.monotonic() + window_s
+    if meanwhile:
+        meanwhile(domains, window_s)
+    time.sleep(max(0.0, over - time.monotonic()))
     end = time.monotonic() + GRACE_S
     answers: dict[str, Answer] = {}
     while True:

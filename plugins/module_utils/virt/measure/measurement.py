@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import dataclasses
-import random
 import time
 import typing as t
 
@@ -19,23 +18,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.sa
     more_windows,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
-    ANSWER_TIMEOUT_S,
-    NotAskedError,
-    each,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, memory_sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.memory_look import MemoryLook
 
-#: So many pieces of 16 KiB are read of each guest's memory, in this share of the budget. A piece takes 1 to 8 ms. With
-#: so many the share that compression leaves is wrong by 1 to 2 % of the memory, and so is the share of touched pages.
-SAMPLE_CHUNKS = 192
-SAMPLE_SHARE = 0.3
-#: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are sampled.
-MIN_CHUNKS = 16
-#: Between the two readings of a guest's memory.
-PAUSE_S = 0.5
-#: The second reading takes as long as the first. One that takes longer than so many times of it is ended.
-SECOND_READ_FACTOR = 1.5
+#: Memory is read while the windows go by. The second reading comes after them, in this share of the budget at most.
+SECOND_READING_SHARE = 0.2
 
 
 @dataclasses.dataclass
@@ -87,12 +75,15 @@ def measure_all(
         sampler = dirty_rate.MonitorSampler()
     fine = isinstance(sampler, dirty_rate.MonitorSampler)
     guests = [GuestMeasurement(domain) for domain in domains]
+    look = MemoryLook()
     before, begun = _counters(connection), time.monotonic()
     for number, window_s in enumerate(_windows(first_windows(fine=fine, budget_s=budget_s))):
         if number == 0 or budget.allows(window_s, len(guests)):
-            _run(guests, sampler, window_s, budget)
-    if sample_memory:
-        _sample(guests, min(SAMPLE_SHARE * budget_s, budget.left_s))
+            _run(guests, sampler, window_s, budget, look.first if sample_memory else None)
+    look.second(min(SECOND_READING_SHARE * budget_s, budget.left_s))
+    samples = look.samples()
+    for guest in guests:
+        guest.sample = samples.get(guest.domain.UUIDString())
     for window_s in _windows(more_windows(fine=fine)):
         doubtful = [guest for guest in guests if guest.refused is None and needs_more(guest)]
         if not doubtful or not budget.allows(window_s, len(doubtful)):
@@ -126,52 +117,22 @@ def _windows(windows: t.Iterable[RepeatedWindow]) -> list[float]:
     return [window.window_s for window in windows for _repeat in range(window.repeats)]
 
 
-def _run(guests: t.Sequence[GuestMeasurement], sampler: dirty_rate.Sampler, window_s: float, budget: _Budget) -> None:
+def _run(
+    guests: t.Sequence[GuestMeasurement],
+    sampler: dirty_rate.Sampler,
+    window_s: float,
+    budget: _Budget,
+    meanwhile: dirty_rate.Meanwhile | None = None,
+) -> None:
     able = [guest for guest in guests if guest.refused is None]
     begun = time.monotonic()
-    answers = dirty_rate.measure([guest.domain for guest in able], sampler, window_s)
+    answers = dirty_rate.measure([guest.domain for guest in able], sampler, window_s, meanwhile)
     budget.took(time.monotonic() - begun, window_s, len(able))
     for guest, answer in zip(able, answers):
         if isinstance(answer, Reading):
             guest.readings.append(answer)
         else:
             guest.refused = answer
-
-
-def _sample(guests: t.Sequence[GuestMeasurement], budget_s: float) -> None:
-    """Read a sample of all guests' memory, wait once, and read it again."""
-    able = [guest for guest in guests if guest.refused is None]
-    # Where there is no time for all, each measurement samples others.
-    random.shuffle(able)
-    pause_s = min(PAUSE_S, budget_s / 3)
-    look_s = (budget_s - pause_s) / 2
-    places = each(able, lambda guest: memory_sample.spread(guest.domain, SAMPLE_CHUNKS))
-    first = _read([(guest, place) for guest, place in zip(able, places) if isinstance(place, list)], look_s)
-    time.sleep(pause_s)
-    second = _read([(guest, list(before)) for guest, before in first], SECOND_READ_FACTOR * look_s)
-    again = {id(guest): after for guest, after in second}
-    for guest, before in first:
-        # Without a sample the forecast is less exact, and says so. The guest can be moved all the same.
-        after = again.get(id(guest))
-        if after:
-            guest.sample = memory_sample.compare([(before[place], after[place]) for place in after])
-
-
-def _read(
-    wanted: t.Sequence[tuple[GuestMeasurement, list[int]]], budget_s: float
-) -> list[tuple[GuestMeasurement, dict[int, bytes]]]:
-    """Read guests' memory one after the other, each for its share of the time; those that answered, while there was
-    time.
-    """
-    share, end = budget_s / max(1, len(wanted)), time.monotonic() + budget_s
-
-    def read(one: tuple[GuestMeasurement, list[int]]) -> dict[int, bytes]:
-        if time.monotonic() >= end:
-            raise NotAskedError
-        return memory_sample.read(one[0].domain, one[1], least=MIN_CHUNKS, budget_s=share)
-
-    answers = each(wanted, read, timeout_s=ANSWER_TIMEOUT_S + share)
-    return [(guest, answer) for (guest, dummy), answer in zip(wanted, answers) if isinstance(answer, dict)]
 
 
 Counters = dict[str, tuple[int, int, int]]

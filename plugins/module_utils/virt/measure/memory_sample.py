@@ -29,7 +29,7 @@ class MemorySample:
     """What a sample of a guest's memory tells.
 
     Attributes:
-        pages: pages looked at.
+        pages: pages looked at, at least once.
         zero_share: of them, those that hold nothing but zeros.
         compressed_share: bytes after by before, of the pages that hold something, those of a piece in one go as
             QEMU's channels do it; None when there were none.
@@ -100,20 +100,20 @@ def places(size: int, chunks: int, offset: float) -> list[int]:
     return [LOWEST + int((one + offset) * room / number) // PAGE * PAGE for one in order]
 
 
-def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> MemorySample:
-    """Judge pieces of memory that were read twice. Pure."""
+def compare(before: t.Mapping[int, bytes], after: t.Mapping[int, bytes]) -> MemorySample:
+    """Judge pieces of memory, by their place; what changed, by those that were read again. Pure."""
     pages = zero = raw = packed = changed = changed_bytes = changed_packed = 0
-    for before, after in pairs:
-        starts = range(0, len(before), PAGE)
-        full = [before[start : start + PAGE] for start in starts if before[start : start + PAGE] != EMPTY]
-        moved = [start for start in starts if before[start : start + PAGE] != after[start : start + PAGE]]
-        pages += len(starts)
-        zero += len(starts) - len(full)
+    for content in before.values():
+        full = [page for page in _pages(content) if page != EMPTY]
+        pages += len(content) // PAGE
+        zero += len(content) // PAGE - len(full)
         raw += len(full) * PAGE
         packed += _packed(b"".join(full))
+    for place, content in after.items():
+        moved = [(old, new) for old, new in zip(_pages(before[place]), _pages(content)) if old != new]
         changed += len(moved)
-        changed_bytes += sum(_differing(before[start : start + PAGE], after[start : start + PAGE]) for start in moved)
-        changed_packed += _packed(b"".join(after[start : start + PAGE] for start in moved))
+        changed_bytes += sum(_differing(old, new) for old, new in moved)
+        changed_packed += _packed(b"".join(new for dummy, new in moved))
     return MemorySample(
         pages=pages,
         zero_share=zero / pages if pages else 0.0,
@@ -122,6 +122,10 @@ def compare(pairs: t.Sequence[tuple[bytes, bytes]]) -> MemorySample:
         changed_share=changed_bytes / (changed * PAGE) if changed else None,
         changed_compressed_share=changed_packed / (changed * PAGE) if changed else None,
     )
+
+
+def _pages(content: bytes) -> list[bytes]:
+    return [content[start : start + PAGE] for start in range(0, len(content), PAGE)]
 
 
 def _differing(before: bytes, after: bytes) -> int:

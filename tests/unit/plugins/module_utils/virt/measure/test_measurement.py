@@ -6,7 +6,12 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import dirty_rate, measurement, memory_sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import (
+    dirty_rate,
+    measurement,
+    memory_look,
+    memory_sample,
+)
 
 #: What a call about one guest takes on a busy host.
 CALL_S = 0.003
@@ -68,6 +73,9 @@ class Guest:
         return bytes(size)
 
 
+peek = Guest.memoryPeek
+
+
 class Host:
     """A connection to a host with so many guests."""
 
@@ -88,8 +96,10 @@ class Host:
 @pytest.fixture
 def measure(cluster, monkeypatch):
     clock = Clock()
-    for module in (measurement, dirty_rate, memory_sample):
+    for module in (measurement, dirty_rate, memory_look, memory_sample):
         monkeypatch.setattr(module, "time", clock)
+    # This clock knows one thing at a time.
+    monkeypatch.setattr(memory_look, "LANES", 1)
 
     def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S):
         host = Host(clock, count, piece_s)
@@ -121,18 +131,25 @@ def test_guests_are_measured_side_by_side(measure):
     assert {tuple(guest.domain.windows) for guest in found} == {(1, 1, 2)}
 
 
-def test_guests_are_looked_at_in_turn_with_one_pause_for_all(measure):
+def test_memory_is_read_while_the_windows_go_by_and_again_after_them(measure):
     found, dummy = measure(20, budget_s=8)
-    assert all(guest.sample for guest in found)
-    halves = [len(guest.domain.peeks) // 2 for guest in found]
-    assert min(halves) >= measurement.MIN_CHUNKS
-    last_first = max(guest.domain.peeks[half - 1][0] for guest, half in zip(found, halves, strict=True))
-    first_again = min(guest.domain.peeks[half][0] for guest, half in zip(found, halves, strict=True))
-    assert first_again - last_first == pytest.approx(measurement.PAUSE_S + PIECE_S)
-    for guest, half in zip(found, halves, strict=True):
+    for guest in found:
         places = [start for dummy, start in guest.domain.peeks]
-        assert places[:half] == places[half:]
-        assert len(set(places)) == half
+        first = list(dict.fromkeys(places))
+        again = places[len(first) :]
+        assert guest.sample.pages == len(first) * memory_sample.CHUNK // memory_sample.PAGE
+        # The windows of 1, 1 and 2 s are shared by twenty guests.
+        assert len(first) == pytest.approx(4 / 20 / PIECE_S, rel=0.2)
+        assert again == first[: len(again)]
+        assert len(again) >= memory_look.MIN_CHUNKS
+        # The guests are started one after the other, and the window is that of the last one.
+        assert max(at for at, dummy in guest.domain.peeks[: len(first)]) < guest.domain.done_at + 40 * CALL_S
+
+
+def test_reading_memory_takes_little_time_beside_the_windows(measure):
+    dummy, seconds = measure(20, budget_s=8)
+    asking_s = 3 * 20 * 3 * CALL_S
+    assert seconds < 4 + asking_s + measurement.SECOND_READING_SHARE * 8 + 0.5
 
 
 def test_what_is_left_of_the_budget_goes_to_the_doubtful(measure):
@@ -153,9 +170,21 @@ def test_where_there_is_no_time_to_look_at_all_some_are_looked_at_properly(measu
     found, dummy = measure(100, budget_s=8, piece_s=0.008)
     looks = [guest.sample for guest in found if guest.sample]
     assert 0 < len(looks) < 100
-    assert min(sample.pages for sample in looks) >= measurement.MIN_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE
+    assert min(sample.pages for sample in looks) >= memory_look.MIN_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE
 
 
 def test_one_guest_alone_has_all_its_pieces_looked_at(measure):
     (guest,), dummy = measure(1, budget_s=8)
-    assert guest.sample.pages == measurement.SAMPLE_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE
+    assert guest.sample.pages == memory_look.MOST_CHUNKS * memory_sample.CHUNK // memory_sample.PAGE
+
+
+def test_a_guest_whose_memory_cannot_be_read_is_asked_once_and_holds_up_no_other(measure, monkeypatch):
+    def fail(guest, start, size, flags):
+        guest.peeks.append((guest.host.clock.now, start))
+        raise RuntimeError("no memory for you")
+
+    monkeypatch.setattr(Guest, "memoryPeek", lambda guest, *rest: (fail if guest.number == 3 else peek)(guest, *rest))
+    found, dummy = measure(20, budget_s=8)
+    assert [guest.domain.number for guest in found if guest.sample is None] == [3]
+    assert len(found[3].domain.peeks) == 1
+    assert found[3].readings

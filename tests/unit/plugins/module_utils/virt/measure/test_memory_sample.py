@@ -21,36 +21,42 @@ def changed(page, count):
 
 
 def test_zero_pages_are_counted_and_do_not_count_as_compressible():
-    sample = memory_sample.compare([(ZERO * 3 + NOISE, ZERO * 3 + NOISE)])
+    sample = memory_sample.compare({0: ZERO * 3 + NOISE}, {0: ZERO * 3 + NOISE})
     assert (sample.pages, sample.zero_share) == (4, 0.75)
     assert sample.compressed_share == pytest.approx(1.0)
     assert (sample.changed_pages, sample.changed_share) == (0, None)
 
 
 def test_text_compresses_and_noise_does_not():
-    assert memory_sample.compare([(TEXT, TEXT)]).compressed_share < 0.05
-    assert memory_sample.compare([(TEXT + NOISE, TEXT + NOISE)]).compressed_share == pytest.approx(0.5, abs=0.03)
+    assert memory_sample.compare({0: TEXT}, {0: TEXT}).compressed_share < 0.05
+    assert memory_sample.compare({0: TEXT + NOISE}, {0: TEXT + NOISE}).compressed_share == pytest.approx(0.5, abs=0.03)
 
 
 def test_a_guest_without_anything_in_memory_has_no_share():
-    sample = memory_sample.compare([(ZERO, ZERO)])
+    sample = memory_sample.compare({0: ZERO}, {0: ZERO})
     assert (sample.zero_share, sample.compressed_share) == (1.0, None)
-    assert memory_sample.compare([]).pages == 0
+    assert memory_sample.compare({}, {}).pages == 0
 
 
 @pytest.mark.parametrize(("count", "share"), [(8, 8 / 4096), (4096, 1.0)])
 def test_a_sparse_writer_differs_from_one_that_rewrites_whole_pages(count, share):
-    sample = memory_sample.compare([(NOISE * 2, changed(NOISE, count) + NOISE)])
+    sample = memory_sample.compare({0: NOISE * 2}, {0: changed(NOISE, count) + NOISE})
     assert sample.changed_pages == 1
     assert sample.changed_share == pytest.approx(share)
 
 
 def test_what_changes_is_compressed_apart_and_as_it_is_then():
-    sample = memory_sample.compare([(TEXT * 3 + TEXT, TEXT * 3 + NOISE)])
+    sample = memory_sample.compare({0: TEXT * 3 + TEXT}, {0: TEXT * 3 + NOISE})
     assert sample.compressed_share < 0.05
     assert sample.changed_compressed_share == pytest.approx(1.0)
-    assert memory_sample.compare([(NOISE + NOISE, NOISE + TEXT)]).changed_compressed_share < 0.05
-    assert memory_sample.compare([(NOISE, NOISE)]).changed_compressed_share is None
+    assert memory_sample.compare({0: NOISE + NOISE}, {0: NOISE + TEXT}).changed_compressed_share < 0.05
+    assert memory_sample.compare({0: NOISE}, {0: NOISE}).changed_compressed_share is None
+
+
+def test_what_was_not_read_again_tells_nothing_of_changes_but_all_the_rest():
+    sample = memory_sample.compare({0: NOISE, 8192: ZERO, 16384: TEXT}, {16384: NOISE})
+    assert (sample.pages, sample.zero_share) == (3, pytest.approx(1 / 3))
+    assert (sample.changed_pages, sample.changed_compressed_share) == (1, pytest.approx(1.0))
 
 
 class Guest:
@@ -78,7 +84,7 @@ def test_each_place_is_read_and_none_outside_the_guest(cluster):
     second = memory_sample.read(guest, first, least=1, budget_s=60)
     assert guest.places == [*wanted, *wanted]
     assert len(set(wanted)) == 5
-    sample = memory_sample.compare([(first[place], second[place]) for place in second])
+    sample = memory_sample.compare(first, second)
     assert sample.changed_pages == sample.pages == 5 * memory_sample.CHUNK // 4096
 
 
