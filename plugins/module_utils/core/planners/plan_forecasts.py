@@ -95,7 +95,13 @@ class PlanForecasts:
             stated_bytes_per_s=stated_bytes_per_s(self.connect, source, destination),
             tuned=self.tuned,
             at_once=self.at_once(source, destination),
+            other_paths=self._other_paths(source),
         )
+
+    def _other_paths(self, source: str) -> list[t.Mapping[str, t.Any]]:
+        """What moves from a host have taught about its paths; where there were none, moves from any host."""
+        paths = {host: list((learned.get("paths") or {}).values()) for host, learned in self.calibration.items()}
+        return paths.get(source) or [path for others in paths.values() for path in others]
 
 
 def stated_bytes_per_s(connect: t.Mapping[str, t.Mapping[str, t.Any]], source: str, destination: str) -> float | None:

@@ -45,6 +45,7 @@ class Knowledge:
     Attributes:
         working_set: the newest C(kvmops.working_set/1) of the guest, or None.
         path: state of the path's calibration, or None.
+        other_paths: states of other paths from the source.
         guest: state of the guest's, or None.
         stated_bytes_per_s: what the operator says that the link gives, or None.
         tuned: whether the unsent bytes in the move's connection are limited (C(core.forecast.send_buffer)).
@@ -57,6 +58,7 @@ class Knowledge:
     stated_bytes_per_s: float | None = None
     tuned: bool = False
     at_once: int = 1
+    other_paths: t.Sequence[t.Mapping[str, t.Any]] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +104,7 @@ def appraise(
     working_set = _as_compressed(known.working_set or _unmeasured(domain), known.guest)
     left = allowance(domain, working_set["vcpu_utilisation"])
     working_set = _as_limited(working_set, left)
-    factor = calibration.guest_factor(known.guest)
+    factor = calibration.guest_factor(known.guest, working_set["touched_how"])
     in_use_bytes = int(working_set["touched_bytes"])
     unavailable = available_methods.unavailable(
         source, destination, intent, in_use_bytes=in_use_bytes, copies_disks=bool(disks)
@@ -210,9 +212,14 @@ def _measured_choice(
 
 def _as_compressed(working_set: t.Mapping[str, t.Any], guest: t.Mapping[str, t.Any] | None) -> t.Mapping[str, t.Any]:
     """The working set with shares of compression as the guest's own moves have shown them to be."""
-    factor = calibration.compressed_factor(guest)
-    shares = {name: working_set.get(name) for name in ("compressed_share", "hot_compressed_share")}
-    return {**working_set, **{name: min(1.0, factor * share) for name, share in shares.items() if share is not None}}
+    sampled, hot = working_set.get("compressed_share"), working_set.get("hot_compressed_share")
+    if not sampled:
+        return working_set
+    share = min(1.0, calibration.compressed_share(guest, sampled))
+    changed = {"compressed_share": share}
+    if hot is not None:
+        changed["hot_compressed_share"] = min(1.0, hot * share / sampled)
+    return {**working_set, **changed}
 
 
 def _as_limited(working_set: t.Mapping[str, t.Any], left: Allowance) -> t.Mapping[str, t.Any]:
@@ -245,9 +252,10 @@ def _link(known: Knowledge, intent: Intent, source: Snapshot) -> Link | None:
         for name in ("bandwidth_floor_mib_s", "bandwidth_mib_s")
     )
     cap = ceiling if ceiling is None or floor is None else max(floor, ceiling)
-    link = calibration.link_of(known.path, known.stated_bytes_per_s)
+    link = calibration.link_of(known.path, known.stated_bytes_per_s, known.other_paths)
     if link is None:
-        return None if cap is None else Link(cap, floor_bytes_per_s=floor)
+        capped = calibration.link_of(known.path, cap, known.other_paths)
+        return capped and dataclasses.replace(capped, floor_bytes_per_s=floor)
     link = link.scaled(1 / known.at_once)
     queue = send_buffer.queue_bytes(
         (source.get("sysctls") or {}).get("net.ipv4.tcp_wmem"),

@@ -69,7 +69,7 @@ class Attempt:
         """Keep what the set-up of the move under way took."""
         with _note_bugs(self.move):
             observation = self.job.observation
-            past_moves.calibrate_set_up(settings, self.move.step, self.appraised, self.decision, observation)
+            past_moves.calibrate_set_up(settings, self.move.step, self.appraised, observation)
 
 
 def migration_job(context: MoveContext, step: Step, decision: Decision) -> MigrationJob:

@@ -178,18 +178,18 @@ def test_several_hosts_may_be_away_at_once():
 @pytest.mark.parametrize(
     ("window_s", "verdict", "headline", "line"),
     [
-        (600, "fits", ", which fits into 10 min 00 s", "Fits: it takes 26 s of the 10 min 00 s available."),
+        (600, "fits", ", which fits into 10 min 00 s", "Fits: it takes 28 s of the 10 min 00 s available."),
         (
             20,
             "fits_without",
             ", which does NOT fit into 20 s",
-            "Does NOT fit with web1: it takes 26 s and 20 s are available; ",
+            "Does NOT fit with web1: it takes 28 s and 20 s are available; ",
         ),
         (
             5,
             "does_not_fit",
             ", which does NOT fit into 5.0 s",
-            "Does NOT fit: the moves from h1 take 26 s, and 5.0 s ",
+            "Does NOT fit: the moves from h1 take 28 s, and 5.0 s ",
         ),
     ],
 )
@@ -254,7 +254,7 @@ def test_moves_at_once_over_one_link_are_not_faster_for_it(window, at_once):
     # Two hosts take in one each, so no more than two move at once, whatever the window.
     expected = result["plan"]["expected"]
     # Four times 131 MiB over 22.8 MiB/s, and the set-up of one or of all.
-    assert 22 < expected["seconds"] < 27
+    assert 24 < expected["seconds"] < 30
     assert expected["verdict"] == "does_not_fit"
     assert {step["forecast"]["at_once"] for step in result["plan"]["steps"]} == {at_once}
     assert {step["forecast"]["bandwidth_bytes_per_s"] for step in result["plan"]["steps"]} == {

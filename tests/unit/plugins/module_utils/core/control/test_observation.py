@@ -43,6 +43,16 @@ def test_mirrored_disks_say_nothing_about_memory():
     assert made.first_byte_s == pytest.approx(60.75)
 
 
+def test_the_first_byte_of_a_move_with_disks_is_one_of_its_disks():
+    made = Observation()
+    for at_s, sent in ((1.5, 4), (2.5, 24), (4.5, 64)):
+        made.add(
+            Sample(at_s, 0, 0, 0, 0, disk_remaining_bytes=MIB, disk_total_bytes=100 * MIB, disk_sent_bytes=sent * MIB)
+        )
+    made.add(Sample(5.0, 1, 300 * MIB, 5 * MIB, 0, disk_total_bytes=100 * MIB, disk_sent_bytes=66 * MIB))
+    assert made.first_byte_s == pytest.approx(1.3)
+
+
 @pytest.mark.parametrize(("span_s", "known"), [(LEAST_SPAN_S / 2, False), (LEAST_SPAN_S * 1.01, True)])
 def test_a_moment_says_nothing_about_the_link(span_s, known):
     made = observed((1.0, 1, 300, 5), (1.0 + span_s, 1, 260, 45))

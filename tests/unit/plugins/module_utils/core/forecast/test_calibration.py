@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import (
+    ASSUMED,
     BOUNDS,
-    compressed_factor,
+    compressed_share,
     guest_factor,
     learn,
     link_of,
@@ -22,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calib
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
 
 LINK = Link(23.94e6)
+UNKNOWN = Link(1e8, **ASSUMED)
 OUTCOME = {"verdict": "converges", "bytes": {"value": 90e6}, "downtime_ms": {"value": 81}}
 
 
@@ -33,10 +35,19 @@ def taught(times, path=None, guest=None, outcome=None, link=LINK, **actual):
 
 
 class TestPath:
-    def test_nothing_learned_is_the_default(self):
-        assert link_of(new_path(), 1e8) == Link(1e8)
-        assert link_of(None, 1e8) == Link(1e8)
+    def test_nothing_learned_is_what_is_assumed(self):
+        assert link_of(new_path(), 1e8) == link_of(None, 1e8) == UNKNOWN
+        assert UNKNOWN.before_s == 1.3
         assert link_of(None) is None
+
+    def test_how_long_hosts_take_is_known_from_other_paths(self):
+        others = [taught(9, first_byte_s=first, after_s=0.4, bytes_per_s=5e6)[0] for first in (0.4, 0.5, 3.0)]
+        found = link_of(None, 1e8, others)
+        assert (found.before_s, found.after_s) == (pytest.approx(0.5, rel=0.1), pytest.approx(0.4, rel=0.1))
+        assert found.bandwidth_bytes_per_s == 1e8
+        own, dummy = taught(9, first_byte_s=2.0)
+        assert link_of(own, 1e8, others).before_s == pytest.approx(2.0, rel=0.1)
+        assert link_of(None, 1e8, [{}, {"learned": {"before_s": {"mean": "x"}}}]) == UNKNOWN
 
     def test_comes_to_what_is_measured(self):
         path, dummy = taught(12, bytes_per_s=12e6, first_byte_s=0.5, after_s=0.4)
@@ -65,7 +76,7 @@ class TestPath:
         path, dummy = learn(None, None, OUTCOME, LINK, {"downtime_ms": 111})
         assert link_of(path, 1e8).fixed_s == pytest.approx(LINK.fixed_s + 0.015)
         path, dummy = learn(None, None, {**OUTCOME, "verdict": "marginal"}, LINK, {"downtime_ms": 111})
-        assert link_of(path, 1e8) == Link(1e8)
+        assert link_of(path, 1e8) == UNKNOWN
         path, dummy = taught(20, downtime_ms=1)
         assert link_of(path, 1e8).fixed_s == pytest.approx(0.0, abs=0.001)
 
@@ -101,34 +112,50 @@ class TestPath:
 class TestGuest:
     def test_touched_memory(self):
         dummy, guest = taught(1, first_pass_bytes=120e6, forecast_first_pass_bytes=100e6)
-        assert 1.0 < guest_factor(guest) < 1.2
+        assert 1.0 < guest_factor(guest, "look") < 1.2
 
     def test_comes_to_what_is_sent_with_the_correction_in_the_forecast(self):
         path = guest = None
         for dummy in range(15):
-            expected = 100e6 * guest_factor(guest)
+            expected = 100e6 * guest_factor(guest, "look")
             path, guest = learn(
                 path, guest, OUTCOME, LINK, {"first_pass_bytes": 125e6, "forecast_first_pass_bytes": expected}
             )
-        assert guest_factor(guest) == pytest.approx(1.25, rel=0.03)
+        assert guest_factor(guest, "look") == pytest.approx(1.25, rel=0.03)
 
     def test_all_bytes_stand_in_only_where_the_forecast_was_sure(self):
         dummy, guest = taught(1, bytes=99e6)
-        assert 1.0 < guest_factor(guest) <= 1.1
+        assert 1.0 < guest_factor(guest, "look") <= 1.1
         dummy, guest = taught(3, outcome={**OUTCOME, "verdict": "marginal"}, bytes=500e6)
-        assert guest_factor(guest) == 1.0
+        assert guest_factor(guest, "look") == 1.0
 
-    def test_compression_comes_to_what_is_sent_with_the_correction_in_the_forecast(self):
+    def test_what_was_looked_at_and_what_the_guest_tells_are_corrected_apart(self):
         guest = None
-        for dummy in range(12):
-            promised = {**OUTCOME, "bytes": {"value": 60e6 * compressed_factor(guest)}}
-            dummy, guest = learn(None, guest, promised, LINK, {"compressed_bytes": 45e6})
-        assert compressed_factor(guest) == pytest.approx(0.75, rel=0.03)
-        dummy, unsure = learn(None, None, {**OUTCOME, "verdict": "marginal"}, LINK, {"compressed_bytes": 45e6})
-        assert compressed_factor(unsure) == 1.0
+        for how, sent in (("look", 101e6), ("balloon", 80e6), ("rss", 80e6), ("look", 101e6)):
+            figures = {"first_pass_bytes": sent, "forecast_first_pass_bytes": 100e6 * guest_factor(guest, how)}
+            guest = learn(None, guest, OUTCOME, LINK, figures, touched_how=how)[1]
+        assert guest_factor(guest, "look") == pytest.approx(1.0, abs=0.01)
+        assert guest_factor(guest, "balloon") == guest_factor(guest, "memory") == pytest.approx(0.86, abs=0.04)
+
+    def test_compression_is_between_what_is_sampled_and_what_moves_have_shown(self):
+        guest = None
+        for shown in (0.45, 0.47, 0.46):
+            dummy, guest = learn(None, guest, OUTCOME, LINK, {"compressed_share": shown})
+        assert compressed_share(guest, 0.60) == pytest.approx((0.60 + 2 * 0.46) / 3, abs=0.01)
+        assert compressed_share(guest, 0.46) == pytest.approx(0.46, abs=0.01)
+        assert compressed_share(None, 0.6) == compressed_share(new_guest(), 0.6) == 0.6
+
+    def test_a_guest_with_other_contents_by_now_compresses_as_its_sample(self):
+        dummy, guest = learn(None, None, OUTCOME, LINK, {"compressed_share": 0.2})
+        assert compressed_share(guest, 0.9) == 0.9
+
+    @pytest.mark.parametrize("odd", [-1.0, 7.0, float("nan"), "much", None])
+    def test_a_share_that_cannot_be_true_is_not_learned(self, odd):
+        dummy, guest = learn(None, None, OUTCOME, LINK, {"compressed_share": odd})
+        assert compressed_share(guest, 0.6) == 0.6
 
     def test_nothing_learned(self):
-        assert guest_factor(None) == guest_factor(new_guest()) == 1.0
+        assert guest_factor(None, "look") == guest_factor(new_guest(), "look") == 1.0
 
 
 NUMBERS = st.one_of(st.none(), st.floats(), st.integers(), st.booleans(), st.text(max_size=3))
@@ -148,7 +175,7 @@ class TestAnything:
             for name, entry in (state or {}).get("learned", {}).items():
                 assert BOUNDS[name][0] <= entry["mean"] <= BOUNDS[name][1]
         link_of(path, 1e8)
-        guest_factor(guest)
+        guest_factor(guest, "look")
 
     @pytest.mark.parametrize(
         "broken",
@@ -157,8 +184,8 @@ class TestAnything:
          {"learned": {"before_s": {"mean": float("nan")}}}],
     )  # fmt: skip
     def test_a_broken_state_is_passed_over(self, broken):
-        assert link_of(broken, 1e8) == Link(1e8)
-        assert guest_factor(broken) == 1.0
+        assert link_of(broken, 1e8) == UNKNOWN
+        assert guest_factor(broken, "look") == 1.0
         path, dummy = learn(broken, broken, OUTCOME, LINK, {"first_byte_s": 0.3})
         assert 0.25 < link_of(path, 1e8).before_s < 0.3
 
