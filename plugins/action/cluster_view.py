@@ -38,10 +38,7 @@ class ActionModule(ControllerAction):
         ]
         for host in absent:
             if host["host"] in arguments["required"]:
-                raise AnsibleActionFail(
-                    f"{host['host']} is needed and does not answer: {host['reason']}."
-                    f" Repair that (try: ansible -m ping {host['host']}), then run the same again."
-                )
+                raise AnsibleActionFail(_needed(host, has_answered="refusal" in results.get(host["host"], {})))
             Display().warning(f"{host['host']} is left out and gets no guests: {host['reason']}", formatted=True)
         same_servers = registered_results.same_servers(hostvars, hosts)
         found = {**before["snapshots"], **registered_results.snapshots(results)}
@@ -65,3 +62,14 @@ class ActionModule(ControllerAction):
                 for host, how in connect.items()
             ],
         }
+
+
+def _needed(absent: dict[str, str], *, has_answered: bool) -> str:
+    """Why nothing can be done without a host that gave no snapshot, and what to do."""
+    host, reason = absent["host"], absent["reason"]
+    if has_answered:
+        return f"{host} is needed and gives no snapshot: {reason}. Repair that, then run the same again."
+    return (
+        f"{host} is needed and does not answer: {reason}."
+        f" Repair that (try: ansible -m ping {host}), then run the same again."
+    )

@@ -269,6 +269,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     host_name,
     local_uri,
     run,
+    shared_devices,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 
@@ -288,6 +289,7 @@ def main() -> None:
     )
 
     def body() -> dict[str, t.Any]:
+        devices = shared_devices(module.params)
         with connected(local_uri(module), read_only=True) as connection:
             taken = host.snapshot(
                 connection,
@@ -295,7 +297,7 @@ def main() -> None:
                 state_dir=Path(module.params["state_dir"]),
                 cpu_sample_s=min(MOST_CPU_SAMPLE_S, module.params["cpu_sample_s"]),
                 files=module.params["files"],
-                shared_devices=module.params["shared_devices"],
+                shared_devices=devices,
             )
         return {"changed": False, "snapshot": taken}
 

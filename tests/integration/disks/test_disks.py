@@ -37,7 +37,7 @@ REST = f"{DATA_MIB}M {SIZE_MIB - DATA_MIB}M"
 CHECK_DATA = f"qemu-io -r -U -f qcow2 -c 'read -q -P 0x5a 0 {DATA_MIB}M' -c 'read -q -P 0 {REST}' {DATA}"
 COPY = {"allow_storage_copy": True}
 #: What the operator knows of this cluster: these devices are in an enclosure that all hosts are connected to.
-DEVICES = ["/dev/loop1????"]
+DEVICES = ["/dev/disk/by-id/kvmops-lab-*"]
 
 
 class Drained(NamedTuple):
@@ -83,6 +83,7 @@ def refused(disks: Lab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, O
         h2.ssh(f"echo precious > {DATA}", check=True)
         found = {
             "device": operator.run_module("h1", "domain_migrate", "--check", guest="device", **order),
+            "pattern": operator.run_module("h1", "host_info", shared_devices=["/dev/loop1????"]),
             "store": operator.run_module("h1", "domain_migrate", guest="store", **order, **COPY),
         }
         assert h2.ssh(f"cat {DATA}; rm {DATA}", check=True).stdout.strip() == "precious"
@@ -146,8 +147,16 @@ def test_a_check_tells_what_will_be_copied(disks: Lab, refused: dict[str, Outcom
 def test_a_block_device_of_no_known_network_is_refused_by_name(disks: Lab, refused: dict[str, Outcome]) -> None:
     device = device_of(disks, "device")
     said = refused["device"].words
-    assert f"disk vda ({device}) is on local storage (local block device {device.rpartition('/')[2]})" in said
-    assert "if all hosts see this very device, let the guest name it by what is the same on all of them" in said
+    assert device == "/dev/disk/by-id/kvmops-lab-device"
+    kernel = disks.host("h1").ssh(f"basename $(readlink -f {device})", check=True).stdout.strip()
+    assert f"disk vda ({device}) is on local storage (local block device {kernel})" in said
+    assert "if all hosts see this very device, say so in the inventory: kvmops_cluster_shared_devices:" in said
+
+
+def test_a_pattern_that_matches_names_of_one_host_is_refused_where_it_is_read(refused: dict[str, Outcome]) -> None:
+    assert "shared_devices has '/dev/loop1????', which can match /dev/loop...; the kernel gives such names" in (
+        refused["pattern"].words
+    )
 
 
 @pytest.mark.parametrize("guest", ["lun", "export", "folder", "device", "safe"])

@@ -19,6 +19,8 @@ from lab.machine import loop_device, network, nspawn_run
 
 from .cluster import Cluster
 
+#: Read at each boot of a host, whose /dev is empty then.
+DEVICES_AT_BOOT = "/etc/tmpfiles.d/kvmops-lab.conf"
 #: Without KVM, a whole Debian takes a minute or two to boot.
 GUEST_READY_S = {"agent": 180.0, "debian": 420.0}
 
@@ -87,18 +89,17 @@ def _start_all(lab: Cluster, guests: list[Guest], *, kvm: bool) -> None:
 
 
 def _offer_devices(lab: Cluster, absent: list[Guest]) -> None:
-    """Make the block devices of guests anew, and let every host see them."""
-    instance = lab.settings.instance
-    mine = [guest.plan for guest in absent if guest.plan.disk_mib and guest.plan.disk_on == "block"]
-    for plan in mine:
-        loop_device.make(lab.settings, plan.number, plan.disk_mib or 0)
-    script = "".join(
-        f"[ -b {loop_device.path_of(instance, plan.number)} ] || mknod {loop_device.path_of(instance, plan.number)} "
-        f"b {loop_device.MAJOR} {loop_device.number_of(instance, plan.number)}\n"
-        for plan in mine
-    )
-    if script:
-        in_parallel(lambda host: host.ssh_with("sh -e", script), lab.hosts.values())
+    """Make the block devices of guests anew, and let every host see them, also after a reboot."""
+    plans = [guest.plan for guest in lab.guests.values() if guest.plan.disk_mib and guest.plan.disk_on == "block"]
+    if not plans:
+        return
+    names = {guest.name for guest in absent}
+    for plan in plans:
+        if plan.name in names:
+            loop_device.make(lab.settings, plan.number, plan.disk_mib or 0)
+    lines = loop_device.boot_lines(lab.settings.instance, {plan.name: plan.number for plan in plans})
+    command = f"cat > {DEVICES_AT_BOOT} && systemd-tmpfiles --create {DEVICES_AT_BOOT}"
+    in_parallel(lambda host: host.ssh_with(command, lines), lab.hosts.values())
 
 
 def _wait_guest(guest: Guest) -> None:

@@ -137,14 +137,14 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _add_disk(devices: ET.Element, guest: GuestPlan, networks: Networks, instance: int) -> None:
+def _add_disk(devices: ET.Element, guest: GuestPlan, networks: Networks) -> None:
     kind = {"block": "block", "iscsi": "network", "nbd": "network"}.get(guest.disk_on, "file")
     disk = _child(devices, "disk", type=kind, device="disk")
     _child(disk, "driver", name="qemu", type="qcow2" if kind == "file" else "raw", cache="none")
     if kind == "file":
         _child(disk, "source", file=file_of_disk(guest))
     elif kind == "block":
-        _child(disk, "source", dev=loop_device.path_of(instance, guest.number))
+        _child(disk, "source", dev=loop_device.name_of(guest.name))
     else:
         source = _child(disk, "source", protocol=guest.disk_on, name=storage_server.device_name(guest))
         _child(source, "host", name=networks.management.host(MOST_HOSTS), port=str(storage_server.port(guest)))
@@ -167,7 +167,7 @@ def _add_devices(domain: ET.Element, guest: GuestPlan, networks: Networks, insta
     devices = _child(domain, "devices")
     _child(devices, "emulator", "/usr/bin/qemu-system-x86_64")
     if guest.disk_mib or guest.system == "debian":
-        _add_disk(devices, guest, networks, instance)
+        _add_disk(devices, guest, networks)
     _add_cables(devices, guest, instance)
     serial = _child(devices, "serial", type="file")
     _child(serial, "source", path=console_place(guest), append="on")

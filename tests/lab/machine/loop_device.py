@@ -4,7 +4,8 @@
 """Block devices of the lab: loop devices, which all hosts see, as they would a disk in an enclosure that they share.
 
 Their numbers are far above those that others use, a range for each lab, so that a later run finds what a killed one
-left.
+left. Guests use a second name, a symbolic link as udev makes it on a real host: the kernel's own name may mean another
+device on each host.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.common.command import run
@@ -21,6 +23,8 @@ FIRST = 10_000
 FOR_EACH_LAB = 1_000
 MAJOR = 7
 BLOCK_DEVICES = Path("/sys/block")
+#: Where udev makes names that are the same on all hosts.
+NAMES = "/dev/disk/by-id"
 CONTROL = Path("/dev/loop-control")
 #: LOOP_CTL_REMOVE of linux/loop.h.
 REMOVE = 0x4C81
@@ -32,7 +36,27 @@ def number_of(instance: int, guest: int) -> int:
 
 
 def path_of(instance: int, guest: int) -> str:
+    """Return the kernel's name of a guest's device."""
     return f"/dev/loop{number_of(instance, guest)}"
+
+
+def name_of(guest: str) -> str:
+    """Return the name by which the guest uses its device, on every host."""
+    return f"{NAMES}/kvmops-lab-{guest}"
+
+
+def boot_lines(instance: int, guests: Mapping[str, int]) -> str:
+    """Return what makes the devices in a host's /dev, now and at each boot: lines for systemd-tmpfiles.
+
+    Args:
+        guests: numbers by name.
+    """
+    lines = []
+    for guest, number in guests.items():
+        device = path_of(instance, number)
+        lines.append(f"b {device} 0660 root disk - {MAJOR}:{number_of(instance, number)}\n")
+        lines.append(f"L+ {name_of(guest)} - - - - {os.path.relpath(device, NAMES)}\n")
+    return "".join(lines)
 
 
 def of_lab(settings: Settings) -> list[int]:

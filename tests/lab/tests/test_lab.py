@@ -49,6 +49,11 @@ guests:
     host: h1
     phases: [{seconds: 1, hot_mib: 4, pages_per_s: 400}, {seconds: 1, hot_mib: 16, pages_per_s: 4000}]
 """
+DEVICE = """
+hosts: {count: 2, link_mbit: 200, memory_mib: 2048}
+guests:
+  - {name: raw, host: h1, touched_mib: 16, disk: 16, disk_on: block}
+"""
 MOVE = "virsh migrate --live --p2p --persistent --undefinesource"
 
 
@@ -135,6 +140,19 @@ def test_a_disk_goes_along(lab: Lab) -> None:
     result = lab.verify("store")
     assert result["disk_ok"]
     assert result["disk_blocks_checked"] > 0
+
+
+def test_a_block_device_is_there_on_each_host_also_after_a_reboot(running: Lab, tmp_path: Path) -> None:
+    other = tmp_path / "device.yml"
+    other.write_text(DEVICE, encoding="utf-8")
+    lab = running.reset(other)
+    lab.fault.reboot("h2")
+    lab.host("h1").ssh(f"{MOVE} raw qemu+tcp://h2/system", check=True)
+    assert lab.where("raw") == ["h2"]
+    verified = lab.verify("raw")
+    assert (verified["memory_ok"], verified["disk_ok"]) == (True, True)
+    names = "readlink -f /dev/disk/by-id/kvmops-lab-raw && stat -L --format=%F:%t:%T /dev/disk/by-id/kvmops-lab-raw"
+    assert lab.host("h2").ssh(names, check=True).stdout == lab.host("h1").ssh(names, check=True).stdout
 
 
 def test_the_link_has_its_limit(lab: Lab) -> None:

@@ -13,7 +13,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import NAMES_OF_ONE_HOST
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import NAMES_OF_ONE_HOST
 
 Disk = t.Mapping[str, t.Any]
 

@@ -33,6 +33,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     copied_disks,
     evacuability,
     memory_demand,
+    shared_devices,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
@@ -300,7 +301,7 @@ def _make_it_reachable(disk: t.Mapping[str, t.Any]) -> str:
     remedy = "put it on shared storage, or permit copying it with allow_storage_copy"
     if disk.get("type") != "block":
         return remedy
-    if copied_disks.NAMES_OF_ONE_HOST.fullmatch(str(disk["source"])):
+    if shared_devices.pattern_refusal([str(disk["source"])]):
         return (
             f"{remedy}; if all hosts see this very device, let the guest name it by what is the same on all of them "
             "(/dev/disk/by-id/...), and list that name in the inventory (kvmops_cluster_shared_devices)"

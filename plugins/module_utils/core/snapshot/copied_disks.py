@@ -9,7 +9,6 @@ A disk that libvirt cannot copy, or must not, has a refusal of its own (``uncopy
 
 from __future__ import annotations
 
-import re
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
@@ -20,8 +19,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 LIBVIRT_DETECT_ZEROES = (10, 9, 0)
 #: What libvirt can copy: it makes no other kind of disk at the destination, and block jobs do not work on these.
 COPIED_TYPES = ("file", "block", "volume")
-#: Names of block devices that the kernel gives in the order in which it finds them: on each host another device.
-NAMES_OF_ONE_HOST = re.compile(r"/dev/(sd|vd|xvd|hd|nvme|dm-|md|loop)[^/]*")
 
 
 class Lost(t.NamedTuple):

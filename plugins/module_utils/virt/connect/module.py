@@ -13,6 +13,7 @@ import urllib.parse
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import pattern_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
@@ -76,6 +77,19 @@ def local_uri(module: AnsibleModule) -> str:
             )
         )
     return uri
+
+
+def shared_devices(parameters: t.Mapping[str, t.Any]) -> list[str]:
+    """The patterns of the option ``shared_devices``.
+
+    Raises:
+        VirtError: one of them matches names that mean another device on each host.
+    """
+    patterns = list(parameters.get("shared_devices") or ())
+    why = pattern_refusal(patterns)
+    if why:
+        raise VirtError(why)
+    return patterns
 
 
 def explained(error: Exception) -> Refusal | None:

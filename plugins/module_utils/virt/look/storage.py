@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import contextlib
-import fnmatch
 import os
 import re
 import shlex
@@ -21,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copie
     located,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import Mount, mount_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import is_listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.mounted_devices import MountedDevices
 
@@ -87,7 +87,7 @@ class Storage:
             return _server(source)
         resolved = source if source.startswith("/dev/") else self.resolve(source)
         if resolved.startswith("/dev/"):
-            return self._device(resolved)
+            return self._device(resolved, source)
         mount = mount_of(resolved, self._mounts)
         if mount is None:
             return Place()
@@ -129,12 +129,13 @@ class Storage:
                 done = "/" if target.startswith("/") else str(Path(done).parent)
         return done
 
-    def _device(self, path: str) -> Place:
+    def _device(self, path: str, written: str) -> Place:
+        """Where a block device is, of which the guest's definition has another name, perhaps."""
         name = Path(os.path.realpath(path)).name
         leaves = self._leaves(name)
         if not leaves:
             return Place()
-        if any(fnmatch.fnmatchcase(path, pattern) for pattern in self._shared_devices):
+        if any(is_listed(known, self._shared_devices) for known in (written, path)):
             return Place(True, f"block device {name}, which all hosts see by the inventory")
         places = [self._leaf(leaf) for leaf in leaves]
         return next((place for place in places if not place.shared), places[0])

@@ -12,7 +12,10 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import SHARED_DEVICES_ARGUMENT
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
+    SHARED_DEVICES_ARGUMENT,
+    shared_devices,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import qemu_instance
 
@@ -90,8 +93,9 @@ def settings_of(
         ranks: by destination, how many other sources come first; None: there are no others.
         steps: all that this host is to do; none: a single move.
 
-    Raises: VirtError for a number that makes no sense.
+    Raises: VirtError for a number that makes no sense, and for devices that may be others at a destination.
     """
+    devices = shared_devices(parameters)
     for option, least in (("reserve_mib", 0), ("incoming_limit", 1), ("window", 1)):
         value = parameters.get(option, least)
         if value < least:
@@ -112,7 +116,7 @@ def settings_of(
         ranks=ranks or {},
         boot_id=qemu_instance.boot_id(),
         at_once=_at_once(parameters, steps),
-        shared_devices=parameters.get("shared_devices") or (),
+        shared_devices=devices,
     )
 
 

@@ -77,13 +77,11 @@ def test_a_disk_of_the_storage_server_is_named_in_the_definition_as_it_is_offere
         assert disk.find("source/host").attrib == {"name": "198.18.1.50", "port": port}
 
 
-def test_a_block_device_is_the_same_on_all_hosts_and_another_in_each_lab():
+def test_a_block_device_has_one_name_on_all_hosts_that_is_not_the_kernels():
     plan = scenario.parse({"hosts": {}, "guests": [{"name": "raw", "host": "h1", "disk": 16, "disk_on": "block"}]})
-    texts = [domain_xml.definition(plan.guests[0], NETWORKS, instance=number, kvm=False) for number in (0, 3)]
-    first, other = (ET.fromstring(text).find("devices/disk") for text in texts)
-    assert (first.get("type"), first.find("source").attrib) == ("block", {"dev": "/dev/loop10001"})
-    assert other.find("source").attrib == {"dev": "/dev/loop13001"}
-    assert first.find("driver").get("type") == "raw"
+    disk = define(plan.guests[0]).find("devices/disk")
+    assert (disk.get("type"), disk.find("source").attrib) == ("block", {"dev": "/dev/disk/by-id/kvmops-lab-raw"})
+    assert disk.find("driver").get("type") == "raw"
 
 
 def test_a_guest_with_firmware_has_an_nvram_file_and_a_tpm_and_boots_the_agent():

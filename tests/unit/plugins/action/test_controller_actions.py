@@ -21,6 +21,8 @@ from ansible_collections.kvmops.cluster.plugins.action import (
     preflight_report,
     show_lines,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import pattern_refusal
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     cluster,
     domain,
@@ -154,6 +156,20 @@ def test_a_view_knows_which_names_are_one_server(run):
 def test_a_host_that_is_needed_must_be_there(run):
     with pytest.raises(AnsibleError, match="h3 is needed and does not answer: it cannot be reached"):
         run(cluster_view, SEEN, snapshots_from="seen", required=["h3"])
+
+
+def test_a_host_that_is_needed_and_refuses_an_option_says_why(run):
+    why = pattern_refusal(["/dev/sd*"])
+    seen = {**SEEN, "h3": {"seen": {"failed": True, "msg": sentence(why), "refusal": why}}}
+    with pytest.raises(AnsibleError) as told:
+        run(cluster_view, seen, snapshots_from="seen", required=["h3"])
+    assert str(told.value) == (
+        "h3 is needed and gives no snapshot: shared_devices has '/dev/sd*', which can match /dev/sd...; the kernel "
+        "gives such names in the order in which it finds devices, so on another host such a name may be another disk, "
+        "and a guest would overwrite that one: list names that are the same on all hosts (/dev/disk/by-id/..., "
+        "/dev/mapper/..., /dev/VG/LV) in kvmops_cluster_shared_devices, and use them in the guest's definition; see "
+        "which there are: ls -l /dev/disk/by-id. Repair that, then run the same again."
+    )
 
 
 def test_measurements_are_put_together_and_what_is_missing_is_warned_of(run):

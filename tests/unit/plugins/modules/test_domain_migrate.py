@@ -172,6 +172,10 @@ def test_a_destination_that_is_this_very_host(world, uri):
         ({"deadline_s": 0}, "deadline_s must be a whole number of at least 1"),
         ({"incoming_limit": 0}, "incoming_limit is 0, and 1 is the least it can be"),
         ({"reserve_mib": -1}, "reserve_mib is -1, and 0 is the least it can be"),
+        (
+            {"shared_devices": ["/dev/sdb"]},
+            "shared_devices has '/dev/sdb', which can match /dev/sd...; the kernel gives",
+        ),
         ({"encryption": "maybe"}, "value of encryption must be one of"),
     ],
 )

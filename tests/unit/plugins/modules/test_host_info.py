@@ -340,3 +340,17 @@ def test_another_host_than_this_one(run_module, cluster):
         "itself (delegate_to), with a URI such as qemu:///system"
     )
     assert cluster.opened == []
+
+
+def test_shared_devices_that_may_be_others_on_another_host(run_module, cluster):
+    cluster.add_host("h1")
+    result = run_module(host_info, shared_devices=["/dev/loop1????"])
+    assert result["refusal"]["code"] == "bad_option"
+    assert result["msg"] == (
+        "shared_devices has '/dev/loop1????', which can match /dev/loop...; the kernel gives such names in the order "
+        "in which it finds devices, so on another host such a name may be another disk, and a guest would overwrite "
+        "that one: list names that are the same on all hosts (/dev/disk/by-id/..., /dev/mapper/..., /dev/VG/LV) in "
+        "kvmops_cluster_shared_devices, and use them in the guest's definition; see which there are: ls -l "
+        "/dev/disk/by-id"
+    )
+    assert cluster.opened == []

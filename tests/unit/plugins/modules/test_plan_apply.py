@@ -294,6 +294,15 @@ def test_another_plan_that_is_being_carried_out_is_named(world):
     assert world.cluster.writes == []
 
 
+@pytest.mark.parametrize("check", [False, True])
+def test_devices_that_may_be_others_at_the_destination_are_refused_before_anything_starts(world, check):
+    plan = world.plan(world.h1.add_guest("web1"))
+    result = world.apply(plan, shared_devices=["/dev/disk/by-id/*", "/dev/*"], check=check)
+    assert result["refusal"]["code"] == "bad_option"
+    assert "shared_devices has '/dev/*', which can match /dev/sd...; the kernel gives such names" in result["msg"]
+    assert (world.cluster.opened, world.cluster.writes) == ([], [])
+
+
 @pytest.mark.parametrize("window", [0, -1])
 def test_a_window_that_lets_nobody_through(world, window):
     result = world.apply(world.plan(), window=window)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import is_copied
@@ -69,25 +71,52 @@ def test_block_devices(storage, name, expected):
     assert (described["shared"], described["shared_why"]) == expected
 
 
+#: What udev makes of sda, on every host.
+WWN = "/dev/disk/by-id/wwn-0x5"
+
+
+@pytest.fixture
+def linked(monkeypatch):
+    """A symbolic link to sda."""
+    follow = os.path.realpath
+    monkeypatch.setattr(os.path, "realpath", lambda path, **more: "/dev/sda" if path == WWN else follow(path, **more))
+
+
 @pytest.mark.parametrize(
-    ("patterns", "expected"),
+    ("source", "patterns", "expected"),
     [
-        (["/dev/sda"], (True, "block device sda, which all hosts see by the inventory")),
-        (["/dev/disk/*", "/dev/sd[a-c]"], (True, "block device sda, which all hosts see by the inventory")),
-        (["/dev/sd", "sda", "/dev/SDA"], (False, "local block device sda")),
+        (WWN, [WWN], (True, "block device sda, which all hosts see by the inventory")),
+        (
+            WWN,
+            ["/dev/mapper/*", "/dev/disk/by-id/wwn-*"],
+            (True, "block device sda, which all hosts see by the inventory"),
+        ),
+        (WWN, ["/dev/disk/by-id/WWN-*", "wwn-0x5", "/dev/disk/by-id"], (False, "local block device sda")),
+        # The definition has the name that may be another disk on another host.
+        ("/dev/sda", ["/dev/disk/by-id/wwn-*"], (False, "local block device sda")),
+        ("/dev/disk/by-id/../../sda", ["/dev/disk/by-id/*"], (False, "local block device sda")),
     ],
 )
-def test_block_devices_that_the_operator_says_all_hosts_see(storage, tmp_path, patterns, expected):
+def test_block_devices_that_the_operator_says_all_hosts_see(storage, tmp_path, linked, source, patterns, expected):
     told = Storage(None, [], tmp_path / "sys", patterns)
-    described = disk("/dev/sda", "block")
+    described = disk(source, "block")
     told.describe(described)
     assert (described["shared"], described["shared_why"]) == expected
     assert is_copied(described) is not expected[0]
 
 
+def test_a_link_outside_of_dev_is_known_by_its_own_name(storage, tmp_path):
+    link = tmp_path / "guest.img"
+    link.symlink_to("/dev/sda")
+    for patterns, shared in (([str(link)], True), (["/dev/disk/by-id/*"], False)):
+        described = disk(str(link), "block")
+        Storage(None, [], tmp_path / "sys", patterns).describe(described)
+        assert described["shared"] is shared
+
+
 def test_a_pattern_makes_no_device_of_one_that_is_not_there(tmp_path):
-    described = disk("/dev/sdz", "block")
-    Storage(None, [], tmp_path / "sys", ["/dev/*"]).describe(described)
+    described = disk(WWN, "block")
+    Storage(None, [], tmp_path / "sys", ["/dev/disk/by-id/*"]).describe(described)
     assert described["shared"] is None
 
 
