@@ -40,7 +40,7 @@ pg_ctlcluster $cluster start
 createdb --username=postgres bench
 psql --username=postgres --quiet bench -c 'CREATE EXTENSION amcheck' \
     -c 'CREATE TABLE journal (id bigserial PRIMARY KEY, at timestamptz NOT NULL DEFAULT now())'
-"/usr/lib/postgresql/$version/bin/pgbench" --username=postgres --initialize --quiet --scale=2 bench
+"/usr/lib/postgresql/$version/bin/pgbench" --username=postgres --initialize --quiet --scale=1 bench
 pg_ctlcluster $cluster stop
 
 cat >/etc/systemd/system/pgbench.service <<EOF
