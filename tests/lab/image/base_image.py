@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shlex
 import shutil
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lab.common.command import run
@@ -37,8 +39,11 @@ PACKAGES = (
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "2"
+REVISION = "3"
 ROOM_MIB = 4096
+#: In an image: how its apt reaches the mirror, and what its dpkg unpacks.
+APT_OPTIONS = "etc/apt/apt.conf.d/90lab"
+DPKG_CONFIGURATION = "etc/dpkg/dpkg.cfg.d/lab"
 #: An image that is half made is thrown away, so nothing need be written to the disk at once. Nobody reads its manuals.
 DPKG_OPTIONS = """force-unsafe-io
 path-exclude=/usr/share/doc/*
@@ -76,9 +81,10 @@ def ensure(settings: Settings, release: str, say: Say) -> Path:
     draft.parent.mkdir(parents=True, exist_ok=True)
     packages = settings.cache / "packages" / release
     packages.mkdir(parents=True, exist_ok=True)
-    bootstrap(release, draft, packages)
-    say(f"image {release}: adding libvirt and QEMU")
-    _install(draft, packages)
+    bootstrap(release, draft, packages, PACKAGES)
+    shutil.copy("/etc/resolv.conf", draft / "etc/resolv.conf")
+    for host_key in (draft / "etc/ssh").glob("ssh_host_*"):
+        host_key.unlink()
     mark.unlink(missing_ok=True)
     _discard(settings, image)
     draft.rename(image)
@@ -104,24 +110,47 @@ def _discard(settings: Settings, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def bootstrap(release: str, root: Path, packages: Path) -> None:
-    """Make a minimal Debian in a folder."""
-    run(
-        [
-            "debootstrap",
-            "--variant=minbase",
-            f"--include={','.join(FIRST)}",
-            f"--cache-dir={packages}",
-            release,
-            root,
-            mirror(),
-        ],
-        environment=plain_environment(),
-    )
+def bootstrap(release: str, root: Path, packages: Path, wanted: Iterable[str] = ()) -> None:
+    """Make a minimal Debian in a folder that does not exist, with more packages.
+
+    Args:
+        release: code name.
+        root: where.
+        packages: a folder that keeps what was downloaded.
+        wanted: packages beside those of a minimal system.
+    """
+    with tempfile.TemporaryDirectory(prefix="kvmops-lab-") as scratch:
+        settings = Path(scratch)
+        (settings / "apt").write_text(apt_options(), encoding="utf-8")
+        (settings / "dpkg").write_text(DPKG_OPTIONS, encoding="ascii")
+        prepare = (
+            f'set -e; archives="$1/var/cache/apt/archives"; mkdir -p "$archives" "$1/etc/dpkg/dpkg.cfg.d"; '
+            f'cp {settings}/apt "$1/{APT_OPTIONS}"; cp {settings}/dpkg "$1/{DPKG_CONFIGURATION}"; '
+            f'mount --bind {shlex.quote(str(packages))} "$archives"'
+        )
+        run(
+            [
+                "mmdebstrap",
+                "--mode=root",
+                "--variant=minbase",
+                "--quiet",
+                f"--include={','.join((*FIRST, *wanted))}",
+                "--skip=download/empty,essential/unlink,cleanup/apt/cache",
+                "--aptopt=APT::Keep-Downloaded-Packages true",
+                # bookworm has /usr merged by links that a package would make too late.
+                "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
+                f"--setup-hook={prepare}",
+                '--customize-hook=umount "$1/var/cache/apt/archives"',
+                release,
+                root,
+                mirror(),
+            ],
+            environment=plain_environment(),
+        )
 
 
 def plain_environment() -> dict[str, str]:
-    """Return what apt and debootstrap need of an environment, and nothing of the caller's."""
+    """Return what apt needs of an environment, and nothing of the caller's."""
     return {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"}
 
 
@@ -137,37 +166,15 @@ def nothing_started(root: Path) -> Iterator[None]:
         policy.unlink()
 
 
-def _install(root: Path, packages: Path) -> None:
-    shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    copy_apt_options(root)
-    copy_dpkg_options(root)
-    archives = root / "var/cache/apt/archives"
-    run(["mount", "--bind", packages, archives])
-    try:
-        with nothing_started(root):
-            _get_packages(root)
-    finally:
-        mount.unmount(archives)
-    for host_key in (root / "etc/ssh").glob("ssh_host_*"):
-        host_key.unlink()
-
-
-def _get_packages(root: Path) -> None:
-    keep = ("-o", "APT::Keep-Downloaded-Packages=true")
-    for words in (["apt-get", "update"], ["apt-get", "install", "-y", "--no-install-recommends", *keep, *PACKAGES]):
-        run(["chroot", root, *words], environment=plain_environment())
+def apt_options() -> str:
+    """Return how this machine's apt reaches the mirror (a proxy, a frozen date), but none of its hooks."""
+    lines = run(["apt-config", "dump"]).stdout.splitlines()
+    return "".join(f"{line}\n" for line in lines if line.startswith(("Acquire::http", "Acquire::Check-")))
 
 
 def copy_apt_options(root: Path) -> None:
-    """Take over how this machine's apt reaches the mirror (a proxy, a frozen date), but none of its hooks."""
-    lines = run(["apt-config", "dump"]).stdout.splitlines()
-    kept = [line for line in lines if line.startswith(("Acquire::http", "Acquire::Check-"))]
-    (root / "etc/apt/apt.conf.d/90lab").write_text("\n".join(kept) + "\n", encoding="utf-8")
-
-
-def copy_dpkg_options(root: Path) -> None:
-    """Say what of a package is unpacked, and how."""
-    (root / "etc/dpkg/dpkg.cfg.d/lab").write_text(DPKG_OPTIONS, encoding="ascii")
+    """Let apt in a root reach the mirror as this machine does."""
+    (root / APT_OPTIONS).write_text(apt_options(), encoding="utf-8")
 
 
 def remove(settings: Settings, release: str) -> None:

@@ -78,8 +78,6 @@ def ensure(settings: Settings, say: Say) -> None:
 
 def _set_up(root: Path, packages: Path) -> None:
     shutil.copy("/etc/resolv.conf", root / "etc/resolv.conf")
-    base_image.copy_apt_options(root)
-    base_image.copy_dpkg_options(root)
     script = root / "root/setup"
     shutil.copy(SETUP, script)
     archives = root / "var/cache/apt/archives"
@@ -98,11 +96,8 @@ def _set_up(root: Path, packages: Path) -> None:
     finally:
         for place in reversed(places):
             mount.unmount(place)
-    # What debootstrap has left there; the packages that are kept for later runs were mounted over it.
-    for package in archives.glob("*.deb"):
-        package.unlink()
     script.unlink()
-    (root / "etc/apt/apt.conf.d/90lab").unlink()
+    (root / base_image.APT_OPTIONS).unlink()
     (root / "etc/resolv.conf").unlink()
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from lab.common.command import last_words, run
@@ -16,7 +17,7 @@ from lab.common.settings import Settings
 
 # Program (or file) that must be there, and the package that brings it.
 NEEDED = {
-    "debootstrap": "debootstrap",
+    "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
     "ip": "iproute2",
     "tc": "iproute2",
@@ -52,19 +53,19 @@ def check_room(settings: Settings) -> None:
         )
 
 
-def missing() -> list[str]:
+def missing(needed: Mapping[str, str]) -> list[str]:
     """Return the packages to install."""
     packages = {
         package
-        for thing, package in NEEDED.items()
+        for thing, package in needed.items()
         if not (Path(thing).exists() if thing.startswith("/") else shutil.which(thing))
     }
     return sorted(packages)
 
 
-def ensure_packages(say: Say) -> None:
+def ensure_packages(say: Say, needed: Mapping[str, str] = NEEDED) -> None:
     """Install what is missing. apt's lists are only fetched when they do not suffice."""
-    packages = missing()
+    packages = missing(needed)
     if not packages:
         return
     if not shutil.which("apt-get"):

@@ -23,7 +23,7 @@ from lab.common.command import run
 from lab.common.errors import LabError
 from lab.common.settings import Settings
 from lab.image import base_image
-from lab.machine import cgroup, mount, network, ownership, process
+from lab.machine import cgroup, mount, network, ownership, prerequisites, process
 
 from . import carried
 
@@ -106,6 +106,7 @@ class Root:
         packages = self.settings.cache / "packages" / self.release
         packages.mkdir(parents=True, exist_ok=True)
         archive.parent.mkdir(parents=True, exist_ok=True)
+        prerequisites.ensure_packages(print, {"debootstrap": "debootstrap"})
         environment = base_image.plain_environment()
         words = [*NAMESPACES, "--mount-proc", "debootstrap", "--variant=minbase", f"--cache-dir={packages}"]
         run([*words, self.release, self.folder, base_image.mirror()], environment=environment)
