@@ -134,7 +134,7 @@ soak: tools-tests ## All longer tests [NAME=part] [AGAIN=1]; continues where it 
 
 ##
 .PHONY: demo
-demo: tools-tests ## Drain a busy host of a small cluster, and move its guests home [REAL=1: and a Debian with a database] (root)
+demo: tools-tests ## Drain a busy host of a small cluster, and move its guests home [REAL=1: one of them a Debian with a database] (root)
 	@$(ROOT) -m demo $(OPTIONS) $(if $(filter-out 0,$(REAL)),--real)
 
 .PHONY: bench
