@@ -50,7 +50,7 @@ PARTS = (
     Part(
         "integration",
         "All other integration tests that take long.",
-        20,
+        30,
         _integration("tests/integration", select="not test_faults and not test_rolling_upgrade and not test_interrupt"),
     ),
     Part(

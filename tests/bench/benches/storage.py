@@ -159,11 +159,16 @@ def document(rows: Sequence[Mapping[str, Any]], by_hand: Sequence[Mapping[str, A
     hand = [
         {**one, "ratio": round(sum(ours[one["guest"]]) / len(ours[one["guest"]]) / one["bytes"], 3)} for one in by_hand
     ]
+    copies = [one for one in rows if one["storage"] == "local"]
     errors = [abs(one["error"]) for one in rows if one["error"] is not None]
     return {
         "schema": SCHEMA,
         "moves": len(rows),
         "right_time": sum(error <= RIGHT_TIME for error in errors),
+        "right_time_of_copies": [
+            sum(abs(one["error"]) <= RIGHT_TIME for one in copies if one["error"] is not None),
+            len(copies),
+        ],
         "p50_error": quantile(errors, 0.5),
         "p90_error": quantile(errors, 0.9),
         "reckoned_right_time": sum(abs(one["reckoned_error"]) <= RIGHT_TIME for one in rows),
@@ -188,7 +193,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     """The document for people."""
     told = ["", *(line(one) for one in found["rows"]), ""]
     moves = found["moves"]
-    told.append(f"{found['right_time']} of {moves} forecasts of time were within {100 * RIGHT_TIME:.0f} %.")
+    told.append(f"{found['right_time']} of {moves} forecasts of time were within {100 * RIGHT_TIME:.0f} %;")
+    told.append("{} of {} of the moves that copy disks.".format(*found["right_time_of_copies"]))
     told.append(f"Size over bandwidth was within it in {found['reckoned_right_time']} of them.")
     told.append(
         f"{found['right_bytes']} of {moves} reports of bytes were within {100 * RIGHT_BYTES:.0f} % of the wire."

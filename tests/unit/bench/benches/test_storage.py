@@ -39,7 +39,8 @@ def test_a_forecast_within_a_fifth_and_bytes_within_three_percent_are_right():
     assert [row["error"] for row in rows] == [-0.2, 0.21, 0.1]
     found = storage.document(rows, [])
     assert (found["moves"], found["right_time"], found["reckoned_right_time"], found["right_bytes"]) == (3, 2, 2, 1)
-    assert "2 of 3 forecasts of time were within 20 %." in storage.lines(found)
+    assert "2 of 3 forecasts of time were within 20 %;" in storage.lines(found)
+    assert "1 of 2 of the moves that copy disks." in storage.lines(found)
     assert "1 of 3 reports of bytes were within 3 % of the wire." in storage.lines(found)
 
 
