@@ -64,13 +64,19 @@ def definition(lab: Lab, its_uuid: str, address: str) -> str:
         root.remove(now)
     words = root.find("os/cmdline")
     assert words is not None
-    kept = [word for word in (words.text or "").split() if not word.startswith(("init_on_free", "lab.address"))]
+    left_out = ("init_on_free", "lab.address", "lab.disk")
+    kept = [word for word in (words.text or "").split() if not word.startswith(left_out)]
     words.text = " ".join([*kept, f"lab.address={address}", "rdinit=/bin/busybox", "--", "sh", "-c", f'"{LITTER}"'])
     for mac in root.iter("mac"):
         mac.set("address", f"{mac.get('address', '')[:-2]}e6")
     for source in root.iter("source"):
         if source.get("path"):
             source.set("path", f"/var/log/kvmops-lab/{GUEST}.log")
+    devices = root.find("devices")
+    assert devices is not None
+    for disk in devices.findall("disk"):
+        # It is the other guest's.
+        devices.remove(disk)
     for balloon in root.iter("memballoon"):
         balloon.attrib.pop("freePageReporting", None)
     return ET.tostring(root, encoding="unicode")

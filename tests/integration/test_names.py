@@ -38,8 +38,10 @@ def definition(lab: Lab, name: str) -> str:
             above.remove(found)
     devices = root.find("devices")
     assert devices is not None
-    for device in [*devices.findall("interface"), *devices.findall("serial"), *devices.findall("console")]:
-        devices.remove(device)
+    # The disk is the other guest's.
+    for tag in ("disk", "interface", "serial", "console"):
+        for device in devices.findall(tag):
+            devices.remove(device)
     for tag, text in (("name", name), ("memory", "65536"), ("currentMemory", "65536")):
         element = root.find(tag)
         assert element is not None
