@@ -38,7 +38,7 @@ hosts: {count: 2, link_mbit: 200, memory_mib: 2048}
 guests:
   - {name: calm, host: h1, touched_mib: 16}
   - {name: warm, host: h1, touched_mib: 32, hot_mib: 4, pages_per_s: 500, group: pair, policy: {max_downtime_ms: 400}}
-  - {name: store, host: h2, touched_mib: 16, disk: 32}
+  - {name: store, host: h2, touched_mib: 16, disk: 32, disk_on: local}
 """
 KINDS = """
 hosts: {count: 2, link_mbit: 200, memory_mib: 2048}
