@@ -28,7 +28,7 @@ DECAY = 0.25
 ASSUMED_COUNTS = {"before_s": 0.25, "after_s": 0.25, "touched_factor": 3.0}
 #: What is assumed of a path that nothing has moved over, where that is not what the lab's recorded moves had: a host
 #: with libvirt's own settings (control groups, a mount namespace and a /dev for each guest) connects by ssh and
-#: starts QEMU in 1.0 to 1.8 s (measured in 32 moves, with eight guests at work on two cores).
+#: starts QEMU in 1.0 to 1.8 s in most moves, and in up to 3.4 s (measured with eight guests at work on two cores).
 ASSUMED = {"before_s": 1.3}
 #: A property of the hosts rather than of what lies between them. Where a path has not shown it, others of the host
 #: have.

@@ -26,9 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import
 MOST_CHUNKS = 192
 #: Fewer pieces tell nothing. Where there is no time for so many of each guest, not all guests are sampled.
 MIN_CHUNKS = 16
-
-#: So many guests are read at once. Each answer takes a while in which nobody is busy, so three give three times as
-#: much. One call of each lane may hang.
+#: So many guests are read at once. For a part of each call, everybody waits. So three give 1.5 times as much on two
+#: busy cores (measured), and more where cores are idle. One call of each lane may hang.
 LANES = MAX_HANGING - 1
 
 Pieces = dict[int, bytes]
