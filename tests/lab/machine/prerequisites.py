@@ -63,9 +63,9 @@ def missing(needed: Mapping[str, str]) -> list[str]:
     return sorted(packages)
 
 
-def ensure_packages(say: Say, needed: Mapping[str, str] = NEEDED) -> None:
-    """Install what is missing. apt's lists are only fetched when they do not suffice."""
-    packages = missing(needed)
+def ensure_packages(say: Say, needed: Mapping[str, str] | None = None) -> None:
+    """Install what is missing, by default of `NEEDED`. apt's lists are only fetched when they do not suffice."""
+    packages = missing(NEEDED if needed is None else needed)
     if not packages:
         return
     if not shutil.which("apt-get"):
