@@ -106,7 +106,12 @@ PLUGINS = House(
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
         (Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),),
-        (Room("module_utils/core/plan", "The plan document, and when its steps start and end"),),
+        (
+            Room("module_utils/core/plan", "The plan document, and when its steps start and end"),
+            Room(
+                "module_utils/core/capsule", "A whole guest as a thing to keep and send: digests, what differs, frames"
+            ),
+        ),
         (
             Room("module_utils/core/control", "Decides what to do about a migration that is under way"),
             Room("module_utils/core/placement", "Decides which guest goes to which host, and in which order"),
