@@ -76,8 +76,8 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "begun_copies", "calibration", "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease",
-        "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
+        "begun_copies", "calibration", "capsule", "choice", "cluster", "common", "forecast", "journal", "kept_settings",
+        "lease", "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
         "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
