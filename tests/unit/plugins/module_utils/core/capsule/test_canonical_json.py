@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json
@@ -19,6 +19,7 @@ DOCUMENTS = st.recursive(
 )
 
 
+@settings(max_examples=100, deadline=None)
 @given(DOCUMENTS)
 def test_a_document_has_one_form(document):
     data = canonical_json.canonical(document)
@@ -51,6 +52,7 @@ def test_the_digest_is_that_of_the_file():
         (b"[" * 500_000, "its parts are nested too deeply"),
         (b" " * (1024**2 + 1), "it has 1048577 bytes, and 1048576 is the most"),
     ],
+    ids=lambda value: value[:12].decode() if isinstance(value, bytes) else "",
 )
 def test_another_form_is_refused(data, why):
     with pytest.raises(ValueError) as error:  # noqa: PT011  the text is checked below

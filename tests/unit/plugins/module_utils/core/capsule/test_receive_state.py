@@ -82,7 +82,7 @@ def test_a_damaged_state_says_what_to_do(edit, why):
     }
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.sets(st.integers(0, 2000)))
 def test_ranges_have_the_same_numbers(numbers):
     ranges = receive_state.as_ranges(numbers)
