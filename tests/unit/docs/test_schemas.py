@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import mode_choice, mode_costs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
@@ -76,8 +77,8 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "begun_copies", "calibration", "capsule", "choice", "cluster", "common", "forecast", "journal", "kept_settings",
-        "lease", "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
+        "begun_copies", "calibration", "capsule", "capsule_choice", "choice", "cluster", "common", "forecast", "journal",
+        "kept_settings", "lease", "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
         "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
@@ -177,6 +178,14 @@ def test_what_measuring_forecasting_and_learning_make():
     for state in calibration.learn(None, None, outcome, link, actual):
         check("calibration", state)
     check("calibration", calibration.new_guest())
+
+
+def test_how_a_guest_gets_to_the_far_end():
+    measured = working_set(domain())
+    guest = mode_costs.Guest(measured, (mode_costs.Disk("vda", 10**9),))
+    path = mode_costs.thin_path(48_000, 0.04, carry_s=7200)
+    for wanted in ({}, {"allow_suspend": True, "allow_storage_copy": True, "max_downtime_ms": 2000}):
+        check("capsule_choice", mode_choice.choose(guest, path, wanted))
 
 
 @pytest.mark.parametrize(
