@@ -77,9 +77,9 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "begun_copies", "calibration", "capsule", "capsule_choice", "choice", "cluster", "common", "forecast", "journal",
-        "kept_settings", "lease", "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
-        "taken_memory", "upgrade", "working_set",
+        "begun_copies", "calibration", "capsule", "capsule_choice", "choice", "cluster", "common", "forecast",
+        "journal", "kept_settings", "lease", "left_copies", "maintenance", "path", "plan", "progress",
+        "receive_state", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)

@@ -67,6 +67,11 @@ class SegmentDelta(t.NamedTuple):
 class Delta:
     """What must travel.
 
+    Args:
+        image, sources: see below.
+        begun: name of the ground (or None) from which the far end has begun to make the image; a tuple of one. None: it
+            has not begun, and the best ground is found.
+
     Attributes:
         image: the manifest of the image.
         sources: what the far end has; the ground is the first one, where there is one. Copies are made from these as
@@ -75,8 +80,13 @@ class Delta:
         changed: numbers of the segments that are not as in the ground, in order.
     """
 
-    def __init__(self, image: BlockManifest, sources: t.Sequence[Source]) -> None:
+    def __init__(
+        self, image: BlockManifest, sources: t.Sequence[Source], begun: tuple[str | None] | None = None
+    ) -> None:
         best = best_ground(image, sources)
+        if begun is not None:
+            names = [source.manifest.name for source in sources]
+            best = None if begun[0] is None else names.index(begun[0])
         self.image = image
         self.sources = list(sources)
         self.ground: BlockManifest | None = None

@@ -61,28 +61,40 @@ class ReceiveState:
         self.begun.pop(number, None)
         self.verified.discard(number)
 
-    def document(self) -> dict[str, t.Any]:
-        """The state as plain JSON (docs/contracts.md, "Receive state")."""
+    def document(self, needed: t.Collection[int] = ()) -> dict[str, t.Any]:
+        """The state as plain JSON (docs/contracts.md, "Receive state").
+
+        Args:
+            needed: the segments that are not as in the ground. With them, ranges go on over those that are, so that few
+                ranges say much. What does not fit into so many ranges is left out, and is then sent again.
+        """
+        begun = as_ranges(block for number in sorted(self.begun) for block in self.begun[number])
         return {
             "schema": SCHEMA,
             "image": self.image,
             "ground": self.ground,
             "size_bytes": self.size_bytes,
-            "verified": as_ranges(self.verified),
-            "begun": as_ranges(block for blocks in self.begun.values() for block in blocks),
+            "verified": as_ranges(self.verified, needed)[:MOST_RANGES],
+            "begun": begun[:MOST_RANGES],
         }
 
 
-def as_ranges(numbers: t.Iterable[int]) -> list[list[int]]:
+def as_ranges(numbers: t.Iterable[int], needed: t.Collection[int] = ()) -> list[list[int]]:
     """Numbers as pairs of a first one and how many.
 
-    >>> as_ranges([7, 1, 2, 3, 8])
-    [[1, 3], [7, 2]]
+    Args:
+        numbers: those numbers.
+        needed: a range may go on over numbers that are not in it, where it is not empty.
+
+    >>> as_ranges([7, 1, 2, 3, 8]), as_ranges([7, 1, 2, 3, 8], {1, 2, 3, 5, 7, 8}), as_ranges([1, 4], {1, 4})
+    ([[1, 3], [7, 2]], [[1, 3], [7, 2]], [[1, 4]])
     """
     ranges: list[list[int]] = []
     for number in sorted(numbers):
-        if ranges and sum(ranges[-1]) == number:
-            ranges[-1][1] += 1
+        if ranges and (
+            sum(ranges[-1]) == number or (needed and not any(one in needed for one in range(sum(ranges[-1]), number)))
+        ):
+            ranges[-1][1] = number + 1 - ranges[-1][0]
         else:
             ranges.append([number, 1])
     return ranges
