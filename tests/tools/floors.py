@@ -109,6 +109,9 @@ PLUGINS = House(
         (
             Room("module_utils/core/plan", "The plan document, and when its steps start and end"),
             Room(
+                "module_utils/core/capsule_mode", "Which mode gets a guest over a thin link, and what each mode costs"
+            ),
+            Room(
                 "module_utils/core/capsule", "A whole guest as a thing to keep and send: digests, what differs, frames"
             ),
         ),

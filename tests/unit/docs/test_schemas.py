@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import mode_choice, mode_costs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import mode_choice, mode_costs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan

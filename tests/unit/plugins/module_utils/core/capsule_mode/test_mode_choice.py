@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import mode_choice
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.disk_writes import DiskWrites
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.mode_costs import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import mode_choice
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.disk_writes import DiskWrites
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.mode_costs import (
     Cost,
     Disk,
     Guest,

@@ -15,7 +15,7 @@ import dataclasses
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.disk_writes import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.disk_writes import (
     IDLE,
     DiskWrites,
     mirror,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.mode_costs import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.mode_costs import (
     CARRY,
     LAZY,
     LIVE,

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.disk_writes import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.disk_writes import (
     DiskWrites,
     mirror,
     while_memory_goes,
