@@ -21,6 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.fields import FieldError, Fields, shown
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import MOST_RANGES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
+    BLOCK_DIGEST_BYTES,
     BLOCKS_PER_SEGMENT,
     DIGEST_BYTES,
     SEGMENT_BYTES,
@@ -65,6 +66,34 @@ class Have(t.NamedTuple):
     images: tuple[str, ...]
     state: dict[str, t.Any] | None
     codecs: tuple[str, ...]
+
+
+class AskDigests(t.NamedTuple):
+    """Sender: the digests of all segments of this image, as it has no manifest of it."""
+
+    digest: bytes
+
+
+class SegmentDigests(t.NamedTuple):
+    """Receiver: digests of segments of the image that was asked for, in order; C(last): there are no more."""
+
+    last: bool
+    size_bytes: int
+    digests: tuple[bytes, ...]
+
+
+class AskBlocks(t.NamedTuple):
+    """Sender: the digests of the blocks of these segments of that image."""
+
+    numbers: tuple[int, ...]
+
+
+class BlockDigests(t.NamedTuple):
+    """Receiver: for one segment, a bit for each block that is zero, and the digests of the others."""
+
+    number: int
+    zeros: int
+    digests: bytes
 
 
 class Sources(t.NamedTuple):
@@ -135,7 +164,24 @@ class Error(t.NamedTuple):
     refusal: Refusal
 
 
-Frame = t.Union[Hello, Have, Sources, Changed, Ready, Blocks, Zero, Copy, SegmentDone, Verified, End, Error]
+Frame = t.Union[
+    Hello,
+    Have,
+    Sources,
+    Changed,
+    Ready,
+    Blocks,
+    Zero,
+    Copy,
+    SegmentDone,
+    Verified,
+    End,
+    Error,
+    AskDigests,
+    SegmentDigests,
+    AskBlocks,
+    BlockDigests,
+]
 
 _HEAD = struct.Struct(">BI")
 _BLOCKS = struct.Struct(">QHB")
@@ -148,6 +194,8 @@ _ENTRY = struct.Struct(f">I{DIGEST_BYTES}s")
 _FORMS: t.Mapping[t.Any, struct.Struct] = {Zero: _ZERO, Copy: _COPY, SegmentDone: _NUMBER, Verified: _VERIFIED}
 #: Characters of the texts of an error.
 _LONGEST = {"code": 60, "reason": 2000, "remedy": 1000}
+
+_MAP_BYTES = BLOCKS_PER_SEGMENT // 8
 
 #: Type and longest body. A state has at most so many ranges twice, with 30 characters for each.
 _TYPES: t.Mapping[t.Any, tuple[int, int]] = {
@@ -162,6 +210,10 @@ _TYPES: t.Mapping[t.Any, tuple[int, int]] = {
     SegmentDone: (9, _NUMBER.size),
     Verified: (10, _VERIFIED.size),
     End: (11, DIGEST_BYTES),
+    AskDigests: (13, DIGEST_BYTES),
+    SegmentDigests: (14, 9 + MOST_CHANGED * DIGEST_BYTES),
+    AskBlocks: (15, MOST_CHANGED * 4),
+    BlockDigests: (16, 4 + _MAP_BYTES + BLOCKS_PER_SEGMENT * BLOCK_DIGEST_BYTES),
     Error: (12, 6 * sum(_LONGEST.values()) + 100),
 }
 _BY_NUMBER: t.Mapping[int, tuple[t.Any, int]] = {number: (kind, most) for kind, (number, most) in _TYPES.items()}
@@ -190,7 +242,17 @@ def _body(frame: Frame) -> bytes:
         return bytes([frame.last]) + b"".join(_ENTRY.pack(*one) for one in frame.segments)
     if isinstance(frame, Blocks):
         return _BLOCKS.pack(frame.first, frame.blocks, frame.codec) + frame.payload
-    if isinstance(frame, End):
+    return _body_of_digests(frame)
+
+
+def _body_of_digests(frame: Frame) -> bytes:
+    if isinstance(frame, SegmentDigests):
+        return struct.pack(">?Q", frame.last, frame.size_bytes) + b"".join(frame.digests)
+    if isinstance(frame, AskBlocks):
+        return b"".join(_NUMBER.pack(number) for number in frame.numbers)
+    if isinstance(frame, BlockDigests):
+        return _NUMBER.pack(frame.number) + frame.zeros.to_bytes(_MAP_BYTES, "little") + frame.digests
+    if isinstance(frame, (End, AskDigests)):
         return frame.digest
     form = _FORMS.get(type(frame))
     return form.pack(*frame) if form else b""
@@ -286,13 +348,28 @@ def _decoded(kind: t.Any, body: bytes) -> Frame:
     if kind is Blocks:
         first, blocks, codec = _BLOCKS.unpack_from(body)
         return _counted(Blocks(first, blocks, codec, body[_BLOCKS.size :]), blocks)
-    if kind is End:
+    return _decoded_digests(kind, body)
+
+
+def _decoded_digests(kind: t.Any, body: bytes) -> Frame:
+    if kind is SegmentDigests:
+        last, size_bytes = struct.unpack_from(">BQ", body)
+        if last > 1 or (len(body) - 9) % DIGEST_BYTES:
+            raise ValueError("no whole digests")
+        digests = tuple(body[at : at + DIGEST_BYTES] for at in range(9, len(body), DIGEST_BYTES))
+        return SegmentDigests(bool(last), size_bytes, digests)
+    if kind is AskBlocks:
+        return AskBlocks(tuple(number for (number,) in _NUMBER.iter_unpack(body)))
+    if kind is BlockDigests:
+        (number,), start = _NUMBER.unpack_from(body), _NUMBER.size + _MAP_BYTES
+        if len(body) < start:
+            raise ValueError("no whole bit map")
+        return BlockDigests(number, int.from_bytes(body[_NUMBER.size : start], "little"), body[start:])
+    if kind in (End, AskDigests):
         if len(body) != DIGEST_BYTES:
             raise ValueError("no digest")
-        return End(body)
-    if kind is Ready:
-        return Ready()
-    return _fixed(kind, body)
+        return t.cast(Frame, kind(body))
+    return Ready() if kind is Ready else _fixed(kind, body)
 
 
 def _fixed(kind: t.Any, body: bytes) -> Frame:

@@ -129,6 +129,8 @@ class Receiver:
         self._sources: tuple[str, ...] = ()
         self._ground: str | None = None
         self._digests: dict[int, bytes] = {}
+        self._told: BlockManifest | None = None
+        self._untold: set[int] = set()
         self._open: int | None = None
         self._next = 0
         self._unchecked: set[int] = set()
@@ -203,6 +205,9 @@ class Receiver:
         yield Reply(frames.encoded(frames.Have(names, state.document() if state else None, codecs)))
 
     def _take_sources(self, frame: frames.Frame) -> t.Iterator[Action]:
+        if isinstance(frame, (frames.AskDigests, frames.AskBlocks)):
+            yield from self._tell(frame)
+            return
         if not isinstance(frame, frames.Sources):
             raise self._unexpected(frame, "Sources")
         self._sources = tuple(image_name(digest) for digest in frame.digests)
@@ -215,7 +220,25 @@ class Receiver:
             )
         self._ground = self._sources[0] if frame.ground else None
         self._step = self._take_changed
-        yield from ()
+
+    def _tell(self, frame: frames.AskDigests | frames.AskBlocks) -> t.Iterator[Action]:
+        """Tell the digests of an image of which the sender has no manifest: of one image, each segment once."""
+        if isinstance(frame, frames.AskDigests):
+            asked = self._images.get(image_name(frame.digest))
+            if asked is None or self._told is not None:
+                raise frames.broken(self._sender, "a question for an image that is not here, or for one more")
+            self._told, self._untold = asked, set(range(len(asked.segments)))
+            for start in range(0, max(1, len(asked.segments)), frames.MOST_CHANGED):
+                digests = tuple(one.digest for one in asked.segments[start : start + frames.MOST_CHANGED])
+                last = start + frames.MOST_CHANGED >= len(asked.segments)
+                yield Reply(frames.encoded(frames.SegmentDigests(last, asked.size_bytes, digests)))
+            return
+        for number in frame.numbers:
+            if self._told is None or number not in self._untold:
+                raise frames.broken(self._sender, f"a question for segment {number}, which is not there, or once more")
+            self._untold.discard(number)
+            segment = self._told.segments[number]
+            yield Reply(frames.encoded(frames.BlockDigests(number, segment.zeros, segment.digests)))
 
     def _take_changed(self, frame: frames.Frame) -> t.Iterator[Action]:
         if not isinstance(frame, frames.Changed):

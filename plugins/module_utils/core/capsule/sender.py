@@ -6,7 +6,7 @@
 
 It does nothing itself. It asks nothing block by block: the receiver says once what it has, and the sender has manifests
 of the same images. So two round trips come before the first block, and word of segments comes back while others are
-sent.
+sent. Only where the two have no manifest in common, the sender asks for one.
 """
 
 from __future__ import annotations
@@ -14,18 +14,24 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import frames, receive_state
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import (
+    IMAGE_PREFIX,
+    BlockManifest,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.delta import (
     COPY,
     KEEP,
+    PREVIOUS,
     SEND,
     ZERO,
     Delta,
     Run,
     Source,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.far_manifest import FarManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import ZLIB, Codec, packed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import is_image_name
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import MOST_ATTEMPTS, said
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     BLOCK_BYTES,
@@ -101,6 +107,8 @@ class Sender:
         self._attempts: dict[int, int] = {}
         self._begun: dict[int, set[int]] = {}
         self._finished = False
+        self._far: FarManifest | None = None
+        self._then: tuple[list[Source], receive_state.ReceiveState | None] = ([], None)
         self.delta: Delta | None = None
         self.verified: set[int] = set()
 
@@ -131,6 +139,8 @@ class Sender:
                 raise frames.broken(self._receiver, f"a frame of {type(frame).__name__} where it was not to come")
             if isinstance(frame, frames.Have):
                 self._take_have(frame)
+            elif isinstance(frame, (frames.SegmentDigests, frames.BlockDigests)):
+                self._take_told(frame)
             elif isinstance(frame, frames.Ready):
                 self._expects = frames.Verified
                 self._steps = self._content()
@@ -186,10 +196,54 @@ class Sender:
         state = None
         if have.state is not None:
             state = receive_state.from_document(have.state, f"the image on {self._receiver}")
-            names = {source.manifest.name for source in sources}
-            same = (state.image, state.size_bytes) == (self._image.name, self._image.size_bytes)
-            if not same or (state.ground is not None and state.ground not in names):
+            if (state.image, state.size_bytes) != (self._image.name, self._image.size_bytes):
                 state = None
+        ask = self._unknown_ground(have.images, sources, state)
+        if ask is None:
+            self._choose(sources, state)
+            return
+        digest = bytes.fromhex(ask[len(IMAGE_PREFIX) :])
+        self._far = FarManifest(self._receiver, digest, self._image)
+        self._then = (sources, state)
+        self._expects = frames.SegmentDigests
+        self._steps = iter([Send(frames.encoded(frames.AskDigests(digest)))])
+
+    @staticmethod
+    def _unknown_ground(
+        images: t.Sequence[str], sources: t.Sequence[Source], state: receive_state.ReceiveState | None
+    ) -> str | None:
+        """The image of the receiver to ask about: the one from which it has begun; where none is known, its first."""
+        names = {source.manifest.name for source in sources}
+        likely = state.ground if state is not None else next((one for one in images if is_image_name(one)), None)
+        if likely is None or likely in names or likely not in images or (state is None and sources):
+            return None
+        return likely
+
+    def _take_told(self, frame: frames.SegmentDigests | frames.BlockDigests) -> None:
+        """Take the digests that were asked for; then choose as if they had been known."""
+        far = self._far
+        if far is None:
+            raise frames.broken(self._receiver, "digests that were not asked for")
+        if isinstance(frame, frames.SegmentDigests):
+            if not far.take_digests(frame):
+                return
+            numbers = sorted(far.wanted)
+            asks = range(0, len(numbers), frames.MOST_CHANGED)
+            parts = (tuple(numbers[start : start + frames.MOST_CHANGED]) for start in asks)
+            self._steps = iter([Send(frames.encoded(frames.AskBlocks(part))) for part in parts])
+            self._expects = frames.BlockDigests
+            if numbers:
+                return
+        elif not far.take_blocks(frame):
+            return
+        sources, state = self._then
+        self._choose([*sources, Source(PREVIOUS, far.manifest())], state)
+
+    def _choose(self, sources: t.Sequence[Source], state: receive_state.ReceiveState | None) -> None:
+        """Find what must travel, and announce it."""
+        names = {source.manifest.name for source in sources}
+        if state is not None and state.ground is not None and state.ground not in names:
+            state = None
         self.delta = Delta(self._image, sources, (state.ground,) if state else None)
         if state is not None:
             self.verified = state.verified & set(self.delta.changed)

@@ -15,7 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import frames, receive_state, receiver, sender
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import manifest_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import (
+    BlockManifest,
+    manifest_of,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.delta import BASE, PREVIOUS, Source
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import ZLIB
@@ -24,6 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
     BLOCK_BYTES,
     SEGMENT_BYTES,
     segment_of,
+    zero_segment,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sender import Sender
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule.capsules import sha
@@ -185,6 +189,43 @@ def test_5_percent_of_scattered_blocks_cost_little_more_than_these_in_both_direc
     assert true < sent + back < 1.02 * true
 
 
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.05])
+def test_without_a_manifest_in_common_digests_are_asked_for_where_segments_differ(share):
+    old = image(1, 24 * SEGMENT_BYTES + 5000, zero_share=0.1)
+    new = changed(old[: 20 * SEGMENT_BYTES + 77], 2, share) + noise(5, 5000)
+    near, far = sender_of(new), FarEnd([old])
+    sent, back = transfer(near, new, far)
+    assert bytes(far.file) == new
+    true = sum(old[at : at + 4096] != new[at : at + 4096] for at in range(0, len(new), 4096)) * 4096
+    assert sent < 1.02 * true + 3000
+    assert back < 24 * 32 + 4200 * len(near.delta.changed) + 1000
+
+
+def test_a_transfer_goes_on_though_the_sender_has_lost_the_manifest_of_the_ground():
+    far = FarEnd([CUT_OLD])
+    to = far.receiver({manifest_of([CUT_NEW]).name: len(CUT_NEW)})
+    with pytest.raises(CutError):
+        transfer(sender_of(CUT_NEW, CUT_OLD), CUT_NEW, far, cut=60_000, to=to)
+    far.save(to)
+    near = sender_of(CUT_NEW)
+    transfer(near, CUT_NEW, far)
+    assert bytes(far.file) == CUT_NEW
+    assert near.delta.ground.name == manifest_of([CUT_OLD]).name
+
+
+def test_a_far_end_that_tells_other_digests_of_blocks_gets_the_right_image_all_the_same():
+    old = noise(1, 2 * SEGMENT_BYTES)
+    new = changed(old, 2, 0.05)
+    lies = manifest_of([new]).segments[0].digests
+    far, to = FarEnd([old]), FarEnd([old]).receiver({manifest_of([new]).name: len(new)})
+    kept = manifest_of([old])
+    kept.segments = (kept.segments[0]._replace(digests=lies), kept.segments[1])
+    to._images = {kept.name: kept}
+    sent, dummy = transfer(sender_of(new), new, far, to=to)
+    assert bytes(far.file) == new
+    assert sent > SEGMENT_BYTES
+
+
 def test_an_image_that_is_there_already_costs_a_kilobyte():
     content = image(1, 3 * SEGMENT_BYTES)
     sent, back = transfer(sender_of(content, content), content, FarEnd([content]))
@@ -336,7 +377,7 @@ def test_a_base_that_the_far_end_does_not_claim_is_not_used():
     base = noise(1, 2 * SEGMENT_BYTES)
     new, near = changed(base, 1, 0.01), sender_of(changed(base, 1, 0.01), base)
     sent, dummy = transfer(near, new, FarEnd([noise(2, SEGMENT_BYTES)]))
-    assert near.delta.ground is None
+    assert manifest_of([base]).name not in {source.manifest.name for source in near.delta.sources}
     assert sent > len(new)
 
 
@@ -377,6 +418,7 @@ def test_what_the_far_end_refuses_is_told_at_the_source():
 
 
 BLOCK = frames.Blocks(3, 1, 0, NEW[3 * 4096 : 4 * 4096])
+ASK = frames.AskDigests(manifest_of([OLD]).image_digest)
 OPEN = (HELLO, SOURCES, CHANGED)
 NOT_TO_COME = "which is not to come"
 
@@ -387,6 +429,12 @@ NOT_TO_COME = "which is not to come"
         ((SOURCES,), "a frame of Sources where Hello was to come"),
         ((HELLO, HELLO), "a frame of Hello where Sources was to come"),
         ((HELLO, CHANGED), "a frame of Changed where Sources was to come"),
+        ((HELLO, frames.AskDigests(b"x" * 32)), "a question for an image that is not here, or for one more"),
+        ((HELLO, ASK, ASK), "a question for an image that is not here, or for one more"),
+        ((HELLO, frames.AskBlocks((0,))), "a question for segment 0, which is not there, or once more"),
+        ((HELLO, ASK, frames.AskBlocks((1, 2))), "a question for segment 2, which is not there, or once more"),
+        ((HELLO, ASK, frames.AskBlocks((1, 1))), "a question for segment 1, which is not there, or once more"),
+        ((*OPEN, ASK), "a frame of AskDigests where Blocks, Zero, Copy, SegmentDone or End was to come"),
         ((HELLO, SOURCES, BLOCK), "a frame of Blocks where Changed was to come"),
         ((*OPEN, HELLO), "a frame of Hello where Blocks, Zero, Copy, SegmentDone or End was to come"),
         ((*OPEN, frames.Ready()), "a frame of Ready where Blocks, Zero, Copy, SegmentDone or End was to come"),
@@ -424,6 +472,10 @@ def test_a_source_that_is_not_here_is_refused():
     assert told(to, far, HELLO, frames.Sources(True, (b"x" * 32,)))["code"] == "base_missing"
 
 
+FAR = frames.Have((manifest_of([OLD]).name,), None, ())
+TOLD = frames.SegmentDigests(True, len(OLD), tuple(one.digest for one in manifest_of([OLD]).segments))
+
+
 @pytest.mark.parametrize(
     ("told", "why"),
     [
@@ -435,6 +487,18 @@ def test_a_source_that_is_not_here_is_refused():
         ),
         ((frames.Have((), None, ()), frames.Ready(), frames.End(b"x" * 32)), "a frame of End where it was not to come"),
         ((frames.Have((), None, ()), frames.Have((), None, ())), "a frame of Have where it was not to come"),
+        ((frames.SegmentDigests(True, 0, ()),), "a frame of SegmentDigests where it was not to come"),
+        ((FAR, frames.Ready()), "a frame of Ready where it was not to come"),
+        ((FAR, frames.BlockDigests(0, 0, b"")), "a frame of BlockDigests where it was not to come"),
+        ((FAR, frames.SegmentDigests(True, 2**63, ())), f"digests of an image of {2**63} bytes"),
+        ((FAR, frames.SegmentDigests(True, len(OLD), (b"x" * 32,))), "1 digests of an image of 2 segments"),
+        ((FAR, frames.SegmentDigests(False, 1, (b"x" * 32,) * 2)), "2 digests of an image of 1 segments"),
+        (
+            (FAR, frames.SegmentDigests(True, len(OLD), (b"x" * 32,) * 2)),
+            "digests of segments that do not make the image that was asked for",
+        ),
+        ((FAR, TOLD, frames.BlockDigests(2, 0, b"")), "digests of segment 2, which was not asked for"),
+        ((FAR, TOLD, frames.BlockDigests(0, 0, b"x")), "digests of segment 0 for another number of blocks"),
     ],
 )
 def test_a_receiver_that_does_not_keep_to_the_order_is_refused(told, why):
@@ -512,3 +576,50 @@ def test_no_more_than_so_many_segments_are_on_their_way():
     assert done == sender.MOST_UNVERIFIED
     near.feed(frames.encoded(frames.Verified(0, True)))
     assert not isinstance(near.next_step(), sender.Wait)
+
+
+def numbered(count):
+    """A manifest of so many segments, each of which has one block."""
+    made = []
+    for number in range(count):
+        digest = number.to_bytes(32, "big")
+        made.append(zero_segment(256)._replace(zeros=(1 << 256) - 2, digests=digest[16:], digest=digest))
+    return BlockManifest(count * SEGMENT_BYTES, made)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_thousands_of_segments_are_announced_and_asked_for_in_several_frames(known):
+    old, new = numbered(9000), numbered(9001)
+    new = BlockManifest(new.size_bytes, [*new.segments[1:], new.segments[0]])
+    near = Sender("h3", sha(1), new, [Source(BASE, old)] * known)
+    to = Receiver("h1", {new.name: new.size_bytes}, {old.name: old})
+    near.feed(to.start())
+    sent = []
+    while not isinstance(step := near.next_step(), sender.Wait):
+        if isinstance(step, sender.Read):
+            break
+        sent.append(step.data)
+        for action in to.feed(step.data):
+            if isinstance(action, receiver.Reply):
+                near.feed(action.data)
+            elif isinstance(action, receiver.Begin):
+                # From zeros, as no block is where it was.
+                assert action == receiver.Begin(None, new.size_bytes, False, 9001 * SEGMENT_BYTES)
+    assert len(near.delta.changed) == 9001
+    assert [data[0] for data in sent if data[0] in (4, 15)] == [15] * 3 * (not known) + [4] * 3
+    # Each block of the image is somewhere at the far end, but for the last one of all.
+    kinds = [run.kind for segment in near.delta.segments() for run in segment.runs if run.kind != "keep"]
+    assert (kinds.count("copy"), kinds.count("send")) == (9000, 1)
+
+
+def test_answers_that_nobody_asked_for_are_an_error_of_the_program():
+    to = FarEnd([OLD]).receiver({HELLO.image: HELLO.size_bytes})
+    with pytest.raises(ValueError, match="segment 0 was not to be checked"):
+        to.segment_checked(0, b"x" * 32)
+    with pytest.raises(ValueError, match="the image was not to be checked"):
+        to.image_checked(manifest_of([NEW]))
+    list(to.feed(frames.START + b"".join(frames.encoded(frame) for frame in OPEN)))
+    with pytest.raises(ValueError, match="segment 0 was not to be checked"):
+        to.segment_checked(0, b"x" * 32)
+    with pytest.raises(ValueError, match="no blocks were asked for"):
+        sender_of(NEW).supply(b"x")
