@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import capsule_document, receive_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import mode_choice, mode_costs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
@@ -178,6 +179,13 @@ def test_what_measuring_forecasting_and_learning_make():
     for state in calibration.learn(None, None, outcome, link, actual):
         check("calibration", state)
     check("calibration", calibration.new_guest())
+
+
+def test_the_examples_of_capsules_are_read_by_those_who_read_capsules():
+    found = dict(examples())
+    capsule_document.check(found["capsule"])
+    state = receive_state.from_document(found["receive_state"], "vda of db1")
+    assert state.document() == found["receive_state"]
 
 
 def test_how_a_guest_gets_to_the_far_end():

@@ -98,6 +98,8 @@ def test_a_base_that_is_not_there_is_refused_by_its_digest():
     [
         ({}, {}, []),
         ({}, {"versions": {}, "emulators": []}, []),
+        ({}, {"versions": {"libvirt": "11.2.0", "qemu": "10.0.2"}}, []),
+        ({"memory": {**CAPSULE["memory"], "format": "raw"}}, {"versions": {"libvirt": "9.0.0"}}, []),
         ({}, {"versions": None, "emulators": None}, []),
         ({"arch": "aarch64"}, {}, ["db1 is an aarch64 guest, and h3 runs no such guests"]),
         ({"machine": "pc-q35-11.0"}, {}, ["h3 does not know the machine type pc-q35-11.0 of db1"]),

@@ -75,3 +75,8 @@ def test_a_hint_that_misses_a_write_is_not_believed():
         "the record of what was written to vda is wrong: it does not name segment 65 (bytes from 68157440),"
         " which has changed"
     )
+
+
+def test_a_hint_may_name_the_last_byte():
+    assert plan((SIZE - 5, 5), turn=1).full_because is None
+    assert plan((SIZE - 5, 5), turn=1).segments == [1, 65, 129]

@@ -87,3 +87,25 @@ def test_a_damaged_state_says_what_to_do(edit, why):
 def test_ranges_have_the_same_numbers(numbers):
     ranges = receive_state.as_ranges(numbers)
     assert [number for first, count in ranges for number in range(first, first + count)] == sorted(numbers)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.integers(0, 60)), st.sets(st.integers(0, 60)))
+def test_a_range_goes_on_over_what_is_not_needed_and_over_nothing_else(numbers, needed):
+    ranges = receive_state.as_ranges(numbers, needed)
+    covered = {number for first, count in ranges for number in range(first, first + count)}
+    assert covered >= numbers
+    assert (covered & needed) <= numbers
+    ends = [first + count for first, count in ranges]
+    for end, (first, _count) in zip(ends, ranges[1:]):
+        assert not needed or needed & set(range(end, first)), "two ranges that could be one"
+
+
+def test_a_state_with_too_many_gaps_leaves_out_the_rest():
+    made = ReceiveState(NAME, None, 20_000 * SEGMENT_BYTES)
+    for number in range(0, 20_000, 2):
+        made.segment_verified(number)
+    document = made.document(range(20_000))
+    assert document["verified"] == [[number, 1] for number in range(0, 8192, 2)]
+    assert receive_state.from_document(document, "x").verified == set(range(0, 8192, 2))
+    assert made.document(range(0, 20_000, 2))["verified"] == [[0, 19_999]]

@@ -100,6 +100,10 @@ def test_nothing_is_removed_while_a_capsule_cannot_be_read():
     }
 
 
+def test_the_least_rule():
+    assert retention.refusals(stored(), Rule(1, 0, delay_s=0)) == []
+
+
 @pytest.mark.parametrize("rule", [Rule(0), Rule(1, -1), Rule(1, delay_s=-1)])
 def test_a_rule_that_keeps_nothing_is_refused(rule):
     with pytest.raises(CapsuleError) as error:

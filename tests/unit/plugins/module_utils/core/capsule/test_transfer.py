@@ -587,9 +587,9 @@ def numbered(count):
     return BlockManifest(count * SEGMENT_BYTES, made)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_thousands_of_segments_are_announced_and_asked_for_in_several_frames(known):
-    old, new = numbered(9000), numbered(9001)
+@pytest.mark.parametrize(("count", "known"), [(8191, True), (8192, False), (9000, True), (9000, False)])
+def test_thousands_of_segments_are_announced_and_asked_for_in_several_frames(count, known):
+    old, new = numbered(count), numbered(count + 1)
     new = BlockManifest(new.size_bytes, [*new.segments[1:], new.segments[0]])
     near = Sender("h3", sha(1), new, [Source(BASE, old)] * known)
     to = Receiver("h1", {new.name: new.size_bytes}, {old.name: old})
@@ -604,12 +604,13 @@ def test_thousands_of_segments_are_announced_and_asked_for_in_several_frames(kno
                 near.feed(action.data)
             elif isinstance(action, receiver.Begin):
                 # From zeros, as no block is where it was.
-                assert action == receiver.Begin(None, new.size_bytes, False, 9001 * SEGMENT_BYTES)
-    assert len(near.delta.changed) == 9001
-    assert [data[0] for data in sent if data[0] in (4, 15)] == [15] * 3 * (not known) + [4] * 3
+                assert action == receiver.Begin(None, new.size_bytes, False, new.size_bytes)
+    assert len(near.delta.changed) == count + 1
+    asks, announcements = -(-count // 4096), -(-(count + 1) // 4096)
+    assert [data[0] for data in sent if data[0] in (4, 15)] == [15] * asks * (not known) + [4] * announcements
     # Each block of the image is somewhere at the far end, but for the last one of all.
     kinds = [run.kind for segment in near.delta.segments() for run in segment.runs if run.kind != "keep"]
-    assert (kinds.count("copy"), kinds.count("send")) == (9000, 1)
+    assert (kinds.count("copy"), kinds.count("send")) == (count, 1)
 
 
 def test_answers_that_nobody_asked_for_are_an_error_of_the_program():

@@ -184,6 +184,14 @@ def test_nothing_is_done_to_a_guest_that_its_intent_does_not_permit():
     assert found["reason"] is None
     assert found["refusal"]["code"] == "no_capsule_mode"
     assert found["refusal"]["remedy"] == "permit it (allow_storage_copy: true)"
+    assert {mode: one["ruled_out"]["code"] for mode, one in found["modes"].items()} == {
+        "live": "storage_copy_not_permitted",
+        "lazy": "storage_copy_not_permitted",
+        "suspended": "suspend_not_permitted",
+        "carry": "suspend_not_permitted",
+    }
+    permitted = mode_choice.choose(guest_of_section_2(), FAST, {"allow_suspend": True, "allow_storage_copy": True})
+    assert permitted["modes"]["carry"]["ruled_out"]["code"] == "carry_time_unknown"
     assert found["modes"]["live"]["ruled_out"]["reason"] == "the disks of db1 would be copied"
     assert found["modes"]["suspended"]["ruled_out"]["reason"].startswith("db1 would stand still for ")
     assert mode_choice.line(found).endswith(": permit it (allow_storage_copy: true)")
