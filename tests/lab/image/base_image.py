@@ -35,11 +35,15 @@ PACKAGES = (
     "ovmf",
     "swtpm",
     "swtpm-tools",
+    # What capsules are read, written and compressed with, and what their bench is held against.
+    "python3-libnbd",
+    "python3-zstandard",
+    "zstd",
     "iproute2",
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "3"
+REVISION = "4"
 ROOM_MIB = 4096
 #: In an image: how its apt reaches the mirror, and what its dpkg unpacks.
 APT_OPTIONS = "etc/apt/apt.conf.d/90lab"
@@ -141,6 +145,8 @@ def bootstrap(release: str, root: Path, packages: Path, wanted: Iterable[str] = 
                 "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
                 f"--setup-hook={prepare}",
                 '--customize-hook=umount "$1/var/cache/apt/archives"',
+                # Else apt in the host keeps what it downloads, which Debian's own does not.
+                '--customize-hook=rm -f "$1/etc/apt/apt.conf.d/99mmdebstrap"',
                 release,
                 root,
                 mirror(),
