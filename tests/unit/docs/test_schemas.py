@@ -13,7 +13,11 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import capsule_document, receive_state
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import mode_choice, mode_costs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import (
+    mode_choice,
+    moved_guest,
+    thin_path,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
@@ -190,8 +194,8 @@ def test_the_examples_of_capsules_are_read_by_those_who_read_capsules():
 
 def test_how_a_guest_gets_to_the_far_end():
     measured = working_set(domain())
-    guest = mode_costs.Guest(measured, (mode_costs.Disk("vda", 10**9),))
-    path = mode_costs.thin_path(48_000, 0.04, carry_s=7200)
+    guest = moved_guest.Guest(measured, (moved_guest.Disk("vda", 10**9),))
+    path = thin_path.thin_path(48_000, 0.04, carry_s=7200)
     for wanted in ({}, {"allow_suspend": True, "allow_storage_copy": True, "max_downtime_ms": 2000}):
         check("capsule_choice", mode_choice.choose(guest, path, wanted))
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import bytes_avoided
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.cost_bands import bands, no_bands
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.mode_costs import (
     CARRY,
     LAZY,
@@ -16,14 +18,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.m
     MODES,
     SUSPENDED,
     Cost,
-    Guest,
     NoCost,
-    Path,
-    carry,
     lazy,
     live,
-    suspended,
+    migrated_memory,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.moved_guest import Guest
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.stopped_costs import carry, suspended
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.thin_path import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
@@ -34,6 +36,8 @@ METHODS = ("pre-copy", "xbzrle", "parallel-zstd")
 
 #: A mode that takes at most so many times as long as the first is as good. Forecasts err by more.
 NEARLY = 1.05
+#: A mode in which the guest goes on running may take so many times as long before another one is recommended.
+RATHER = 1.5
 
 _DOES: t.Mapping[str, str] = {
     LIVE: "migrates with its disks",
@@ -55,9 +59,10 @@ def choose(
     """The mode for a guest.
 
     Args:
-        guest, path: see C(mode_costs).
+        guest, path: see C(moved_guest) and C(thin_path).
         intent: as in docs/contracts.md; what is missing has its default.
-        refused: why a mode cannot be had on these two hosts, by mode.
+        refused: why a mode cannot be had on these two hosts, by mode. Without C(lazy), no guest is started before its
+            disks have come.
         methods: of a forecast that both hosts have and the intent permits.
         fill_bytes_per_s: rate of a fill; None: the whole link.
 
@@ -65,24 +70,37 @@ def choose(
         the document (docs/contracts.md, "Capsule choice").
     """
     intent = {**DEFAULTS, **intent}
-    cap_ms = intent["max_downtime_ms"]
-    costs: dict[str, Cost | NoCost] = {
-        LIVE: live(guest, path, cap_ms, methods),
-        LAZY: lazy(guest, path, cap_ms, methods, fill_bytes_per_s),
-        SUSPENDED: suspended(guest, path, cap_ms),
-        CARRY: carry(guest, path),
-    }
-    out = {mode: _ruled_out(mode, costs[mode], guest, intent, refused or {}) for mode in MODES}
+    refused = refused or {}
+    makers = _makers(intent["max_downtime_ms"], methods, LAZY not in refused, fill_bytes_per_s)
+    costs = {mode: makers[mode](guest, path) for mode in MODES}
+    out = {mode: _ruled_out(mode, costs[mode], guest, intent, refused) for mode in MODES}
     fitting = {mode: cost for mode, cost in costs.items() if isinstance(cost, Cost) and out[mode] is None}
     mode = _best(fitting)
-    name = guest.working_set["guest"]["name"]
     return {
         "schema": SCHEMA,
         "guest": dict(guest.working_set["guest"]),
         "mode": mode,
         "reason": _reason(mode, fitting) if mode else None,
-        "refusal": None if mode else _refusal(name, out, costs),
-        "modes": {one: {**_figures(costs[one]), "ruled_out": out[one]} for one in MODES},
+        "refusal": None if mode else _refusal(guest.name, out, costs),
+        "modes": {one: {**_figures(one, costs[one], makers[one], guest, path), "ruled_out": out[one]} for one in MODES},
+    }
+
+
+def _makers(
+    cap_ms: int, methods: t.Sequence[str], lazy_disks: bool, fill_bytes_per_s: float | None
+) -> dict[str, t.Callable[[Guest, Path], Cost | NoCost]]:
+    """What gives the cost of each mode."""
+
+    def memory(guest: Guest, path: Path) -> Cost | NoCost:
+        return migrated_memory(guest, path, cap_ms, methods)
+
+    return {
+        LIVE: lambda guest, path: live(guest, path, memory(guest, path)),
+        LAZY: lambda guest, path: lazy(guest, path, memory(guest, path), fill_bytes_per_s),
+        SUSPENDED: lambda guest, path: suspended(
+            guest, path, cap_ms, lazy_disks=lazy_disks, fill_bytes_per_s=fill_bytes_per_s
+        ),
+        CARRY: carry,
     }
 
 
@@ -96,7 +114,7 @@ def _best(fitting: t.Mapping[str, Cost]) -> str | None:
 def _ruled_out(
     mode: str, cost: Cost | NoCost, guest: Guest, intent: t.Mapping[str, t.Any], refused: t.Mapping[str, Refusal]
 ) -> Refusal | None:
-    name = guest.working_set["guest"]["name"]
+    name = guest.name
     if mode in refused:
         return refused[mode]
     if mode in (LIVE, LAZY) and guest.disks and not intent["allow_storage_copy"]:
@@ -128,24 +146,28 @@ def _reason(mode: str, fitting: t.Mapping[str, Cost]) -> str:
 
 
 def _refusal(name: str, out: t.Mapping[str, Refusal | None], costs: t.Mapping[str, Cost | NoCost]) -> Refusal:
-    """Why there is no mode. The remedy is that of the mode which would be of use first, were it permitted."""
+    """Why there is no mode. The remedy is that of the mode which would be of use first, were it permitted; but rather
+    that of one in which the guest goes on running.
+    """
     reasons = [f"{mode}: {one['reason']}" for mode, one in out.items() if one is not None]
     seconds = {mode: cost.useful_s for mode, cost in costs.items() if isinstance(cost, Cost)}
-    easiest = min(out, key=lambda mode: (seconds.get(mode, math.inf), MODES.index(mode)))
+    first = min(seconds.values(), default=math.inf)
+    easiest = next((mode for mode in MODES if seconds.get(mode, math.inf) <= RATHER * first), CARRY)
     found = out[easiest]
     remedy = found["remedy"] if found else ""
     return refusal("no_capsule_mode", f"there is no way to get {name} there ({'; '.join(reasons)})", remedy)
 
 
-def _figures(cost: Cost | NoCost) -> dict[str, t.Any]:
+def _figures(
+    mode: str, cost: Cost | NoCost, cost_of: t.Callable[[Guest, Path], Cost | NoCost], guest: Guest, path: Path
+) -> dict[str, t.Any]:
     if isinstance(cost, NoCost):
-        return dict.fromkeys(("bytes", "running_s", "useful_s", "downtime_s", "fill_s", "settings"))
+        return {**no_bands(), "avoided_by": None, "settings": None}
+    as_capsule = mode in (SUSPENDED, CARRY)
+    avoided = bytes_avoided.avoided_as_capsule(guest) if as_capsule else bytes_avoided.avoided_by_migration(guest)
     return {
-        "bytes": round(cost.sent_bytes),
-        "running_s": round(cost.running_s, 3),
-        "useful_s": round(cost.useful_s, 3),
-        "downtime_s": round(cost.downtime_s, 3),
-        "fill_s": round(cost.fill_s, 3),
+        **bands(cost, cost_of, guest, path),
+        "avoided_by": bytes_avoided.document(avoided),
         "settings": dict(cost.settings),
     }
 
