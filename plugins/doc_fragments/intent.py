@@ -76,4 +76,14 @@ options:
     type: str
     choices: [required, "off"]
     default: required
+  disks:
+    description:
+      - How disks get there that the destination does not share, if O(allow_storage_copy) permits it.
+      - V(copy) copies them before the guest runs there.
+      - V(lazy) lets the guest run there first. It reads from the source what it needs, and
+        M(kvmops.cluster.capsule_fill) fetches the rest. Until that has ended, the guest needs both hosts.
+      - V(delta) sends what differs from the copy that the guest has left at the destination.
+    type: str
+    choices: [copy, lazy, delta]
+    default: copy
 """

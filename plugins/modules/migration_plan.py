@@ -70,8 +70,8 @@ options:
       - What a move may cost a guest, for example C(max_downtime_ms) of V(200) and C(allow_postcopy).
       - A guest's own intent, from its metadata, counts more. But no guest can permit what is V(false) here.
       - The keys are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
-        V(allow_shutdown), V(allow_storage_copy), V(allow_managed), V(bandwidth_mib_s), V(bandwidth_floor_mib_s) and
-        V(encryption).
+        V(allow_shutdown), V(allow_storage_copy), V(allow_managed), V(bandwidth_mib_s), V(bandwidth_floor_mib_s),
+        V(encryption) and V(disks).
       - V(allow_shutdown) changes no plan. P(kvmops.cluster.upgrade_consent#filter) uses it to find the guests that may
         be shut down while their host is upgraded.
     type: dict

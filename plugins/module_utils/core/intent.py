@@ -28,6 +28,7 @@ DEFAULTS: dict[str, t.Any] = {
     "bandwidth_mib_s": None,
     "bandwidth_floor_mib_s": None,
     "encryption": "required",
+    "disks": "copy",
 }
 
 #: QEMU refuses a longer switchover (2000 s).
@@ -47,6 +48,8 @@ _PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_stor
 #: A guest can refuse these, and not give them.
 OPERATORS_ONLY = ("allow_storage_copy", "allow_managed")
 _ENCRYPTION = ("required", "off")
+#: How disks get there that the destination does not share, if they may be copied at all.
+DISKS = ("copy", "lazy", "delta")
 
 _TRUE = ("true", "yes", "on", "1")
 _FALSE = ("false", "no", "off", "0")
@@ -64,7 +67,7 @@ class IntentError(ValueError):
 def stated(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:
     """Check the words given and return only those, as plain values, in the order of ``DEFAULTS``.
 
-    A permission, ``max_downtime_ms`` or ``encryption`` that is null counts as not said. ``whose`` (for example
+    A permission, ``max_downtime_ms``, ``encryption`` or ``disks`` that is null counts as not said. ``whose`` (for example
     ``"guest web1"``) goes in front of an error's text.
 
     >>> stated({"max_downtime_ms": "200", "allow_postcopy": "yes", "encryption": None})
@@ -141,6 +144,8 @@ def _value(word: str, value: t.Any) -> t.Any:
         return _number(word, value)
     if word in _PERMISSIONS:
         return _permission(word, value)
+    if word == "disks":
+        return _disks(value)
     return _encryption(word, value)
 
 
@@ -182,6 +187,12 @@ def _encryption(word: str, value: t.Any) -> str:
     if isinstance(value, str) and value.lower() in _ENCRYPTION:
         return value.lower()
     raise IntentError(f"{word} must be 'required' or 'off', not {_shown(value)}")
+
+
+def _disks(value: t.Any) -> str:
+    if isinstance(value, str) and value.lower() in DISKS:
+        return value.lower()
+    raise IntentError(f"disks must be 'copy', 'lazy' or 'delta', not {_shown(value)}")
 
 
 def _unknown_word(word: t.Any) -> str:

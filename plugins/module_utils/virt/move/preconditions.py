@@ -84,7 +84,7 @@ class Preconditions:
                 *saved_memory.refusals(there, target.host, uuid),
             ]
         if not refusals and copied_disks.to_copy(guest, intent):
-            refusals = self._closed_ports(step, there)
+            refusals = _not_yet(intent) or self._closed_ports(step, there)
         return Answers(local, remote, guest, intent, refusals)
 
     def _closed_ports(self, step: Step, there: t.Any) -> list[Refusal]:
@@ -118,6 +118,14 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
         )
         return step_result(step, "refused", refusals=[why])
     return None
+
+
+def _not_yet(intent: t.Mapping[str, t.Any]) -> list[Refusal]:
+    """Why disks do not get there in the way that the intent asks for."""
+    if intent.get("disks", "copy") == "copy":
+        return []
+    why = f"disks is {intent['disks']!r}, and this version copies disks before the guest runs there"
+    return [refusal("disks_mode", why, "set disks to copy")]
 
 
 def _vanished(step: Step) -> Refusal:

@@ -34,6 +34,7 @@ INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "bandwidth_mib_s": {"type": "int"},
     "bandwidth_floor_mib_s": {"type": "int"},
     "encryption": {"type": "str", "choices": ["required", "off"], "default": "required"},
+    "disks": {"type": "str", "choices": ["copy", "lazy", "delta"], "default": "copy"},
 }
 
 # Must be kept in sync with plugins/doc_fragments/move.py and shared_devices.py.

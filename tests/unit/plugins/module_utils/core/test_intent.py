@@ -34,6 +34,8 @@ def test_nothing_said_is_the_defaults():
         ({"encryption": "OFF"}, {"encryption": "off"}),
         ({"encryption": False}, {"encryption": "off"}),
         ({"encryption": None}, {}),
+        ({"disks": "Lazy"}, {"disks": "lazy"}),
+        ({"disks": None}, {}),
     ],
 )
 def test_values_are_understood_wherever_they_come_from(given, understood):
@@ -81,6 +83,7 @@ def test_values_are_understood_wherever_they_come_from(given, understood):
         ({"allow_postcopy": "maybe"}, "allow_postcopy must be true or false, not 'maybe'"),
         ({"allow_postcopy": []}, "allow_postcopy must be true or false, not []"),
         ({"encryption": "tls"}, "encryption must be 'required' or 'off', not 'tls'"),
+        ({"disks": "later"}, "disks must be 'copy', 'lazy' or 'delta', not 'later'"),
         ({"encryption": True}, "encryption must be 'required' or 'off', not True"),
         ({"max_downtime": 5}, "unknown intent 'max_downtime': did you mean max_downtime_ms?"),
         ("fast", "the intent must be a mapping of words to values, not 'fast'"),
@@ -96,7 +99,7 @@ def test_absurd_values_are_refused_in_words(given, text):
 
 
 def test_an_unknown_word_like_no_other_gets_the_whole_list():
-    with pytest.raises(IntentError, match=r"^unknown intent 'zzz': the words are max_downtime_ms, .*, encryption$"):
+    with pytest.raises(IntentError, match=r"^unknown intent 'zzz': the words are max_downtime_ms, .*, disks$"):
         intent.stated({"zzz": 1})
 
 
