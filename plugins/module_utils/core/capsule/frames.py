@@ -16,15 +16,21 @@ from __future__ import annotations
 import json
 import struct
 import typing as t
+import zlib
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import (
+    MOST_DISKS,
+    MOST_STATE_BYTES,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.fields import FieldError, Fields, shown
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import MOST_PAYLOAD_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import MOST_RANGES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     BLOCK_DIGEST_BYTES,
     BLOCKS_PER_SEGMENT,
     DIGEST_BYTES,
-    SEGMENT_BYTES,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
@@ -164,7 +170,50 @@ class Error(t.NamedTuple):
     refusal: Refusal
 
 
+class Offer(t.NamedTuple):
+    """Sender: the document of the capsule that it wants to send, and its signature (empty: it has none)."""
+
+    document: bytes
+    signature: bytes
+
+
+class Answer(t.NamedTuple):
+    """Receiver: the capsule is accepted, and this of it is missing.
+
+    Attributes:
+        there: whether the whole capsule is there already.
+        parts: those of L(PARTS) that are to be sent, in this order.
+        images: names of the images that are to be sent, in this order.
+    """
+
+    there: bool
+    parts: tuple[str, ...]
+    images: tuple[str, ...]
+
+
+class Part(t.NamedTuple):
+    """Sender: a small part of the capsule, as it is; on the way it is compressed."""
+
+    name: str
+    content: bytes
+
+
+class Sealed(t.NamedTuple):
+    """Receiver: the whole capsule is there, and on disk."""
+
+    digest: bytes
+
+
+#: The small parts of a capsule, by the keys of its document.
+PARTS = ("definition", "nvram", "tpm")
+#: Of a signature: a few hundred bytes, and a certificate perhaps.
+MOST_SIGNATURE_BYTES = 64 * 1024
+
 Frame = t.Union[
+    Offer,
+    Answer,
+    Part,
+    Sealed,
     Hello,
     Have,
     Sources,
@@ -204,7 +253,7 @@ _TYPES: t.Mapping[t.Any, tuple[int, int]] = {
     Sources: (3, 1 + MOST_SOURCES * DIGEST_BYTES),
     Changed: (4, 1 + MOST_CHANGED * _ENTRY.size),
     Ready: (5, 0),
-    Blocks: (6, _BLOCKS.size + SEGMENT_BYTES),
+    Blocks: (6, _BLOCKS.size + MOST_PAYLOAD_BYTES),
     Zero: (7, _ZERO.size),
     Copy: (8, _COPY.size),
     SegmentDone: (9, _NUMBER.size),
@@ -214,6 +263,10 @@ _TYPES: t.Mapping[t.Any, tuple[int, int]] = {
     SegmentDigests: (14, 9 + MOST_CHANGED * DIGEST_BYTES),
     AskBlocks: (15, MOST_CHANGED * 4),
     BlockDigests: (16, 4 + _MAP_BYTES + BLOCKS_PER_SEGMENT * BLOCK_DIGEST_BYTES),
+    Offer: (17, canonical_json.MOST_BYTES + 2 * MOST_SIGNATURE_BYTES),
+    Answer: (18, (MOST_DISKS + 2) * 80 + 1024),
+    Part: (19, MOST_STATE_BYTES + MOST_STATE_BYTES // 64),
+    Sealed: (20, DIGEST_BYTES),
     Error: (12, 6 * sum(_LONGEST.values()) + 100),
 }
 _BY_NUMBER: t.Mapping[int, tuple[t.Any, int]] = {number: (kind, most) for kind, (number, most) in _TYPES.items()}
@@ -230,7 +283,7 @@ def encoded(frame: Frame) -> bytes:
 
 
 def _body(frame: Frame) -> bytes:
-    if isinstance(frame, (Hello, Have)):
+    if isinstance(frame, (Hello, Have, Answer)):
         return json.dumps(frame._asdict(), separators=(",", ":")).encode("ascii")
     if isinstance(frame, Error):
         # At most six bytes for each character, so that it fits.
@@ -242,6 +295,10 @@ def _body(frame: Frame) -> bytes:
         return bytes([frame.last]) + b"".join(_ENTRY.pack(*one) for one in frame.segments)
     if isinstance(frame, Blocks):
         return _BLOCKS.pack(frame.first, frame.blocks, frame.codec) + frame.payload
+    if isinstance(frame, Offer):
+        return zlib.compress(_NUMBER.pack(len(frame.document)) + frame.document + frame.signature, 9)
+    if isinstance(frame, Part):
+        return bytes([PARTS.index(frame.name)]) + zlib.compress(frame.content, 9)
     return _body_of_digests(frame)
 
 
@@ -252,7 +309,7 @@ def _body_of_digests(frame: Frame) -> bytes:
         return b"".join(_NUMBER.pack(number) for number in frame.numbers)
     if isinstance(frame, BlockDigests):
         return _NUMBER.pack(frame.number) + frame.zeros.to_bytes(_MAP_BYTES, "little") + frame.digests
-    if isinstance(frame, (End, AskDigests)):
+    if isinstance(frame, (End, AskDigests, Sealed)):
         return frame.digest
     form = _FORMS.get(type(frame))
     return form.pack(*frame) if form else b""
@@ -335,7 +392,7 @@ class Decoder:
 
 
 def _decoded(kind: t.Any, body: bytes) -> Frame:
-    if kind in (Hello, Have, Error):
+    if kind in (Hello, Have, Answer, Error):
         return _from_json(kind, json.loads(body.decode("utf-8")))
     if kind is Sources:
         if not body or body[0] > 1 or (len(body) - 1) % DIGEST_BYTES or (body[0] and len(body) == 1):
@@ -348,7 +405,34 @@ def _decoded(kind: t.Any, body: bytes) -> Frame:
     if kind is Blocks:
         first, blocks, codec = _BLOCKS.unpack_from(body)
         return _counted(Blocks(first, blocks, codec, body[_BLOCKS.size :]), blocks)
+    if kind in (Offer, Part):
+        return _decoded_part(kind, body)
     return _decoded_digests(kind, body)
+
+
+def _decoded_part(kind: t.Any, body: bytes) -> Frame:
+    if kind is Part:
+        if not body or body[0] >= len(PARTS):
+            raise ValueError("no known part")
+        return Part(PARTS[body[0]], _unpacked(body[1:], MOST_STATE_BYTES))
+    whole = _unpacked(body, _NUMBER.size + canonical_json.MOST_BYTES + MOST_SIGNATURE_BYTES)
+    (length,) = _NUMBER.unpack_from(whole)
+    end = _NUMBER.size + length
+    if end > len(whole) or len(whole) - end > MOST_SIGNATURE_BYTES:
+        raise ValueError("it is cut off, or its signature is too long")
+    return Offer(whole[_NUMBER.size : end], whole[end:])
+
+
+def _unpacked(packed: bytes, most: int) -> bytes:
+    """What these bytes unpack to, which are not trusted: at most so much is ever made of them."""
+    unpack = zlib.decompressobj()
+    try:
+        content = unpack.decompress(packed, most + 1)
+    except zlib.error as error:
+        raise ValueError(str(error)) from error
+    if len(content) > most or not unpack.eof or unpack.unused_data:
+        raise ValueError("it is cut off, or too long")
+    return content
 
 
 def _decoded_digests(kind: t.Any, body: bytes) -> Frame:
@@ -365,7 +449,7 @@ def _decoded_digests(kind: t.Any, body: bytes) -> Frame:
         if len(body) < start:
             raise ValueError("no whole bit map")
         return BlockDigests(number, int.from_bytes(body[_NUMBER.size : start], "little"), body[start:])
-    if kind in (End, AskDigests):
+    if kind in (End, AskDigests, Sealed):
         if len(body) != DIGEST_BYTES:
             raise ValueError("no digest")
         return t.cast(Frame, kind(body))
@@ -392,6 +476,14 @@ def _from_json(kind: t.Any, value: t.Any) -> Frame:
             shown_text(fields.text(key, rf"(?s).{{0,{_LONGEST[key]}}}")) for key in ("code", "reason", "remedy")
         )
         return Error(refusal(code, reason, remedy))
+    if kind is Answer:
+        there = value.get("there")
+        if not isinstance(there, bool):
+            raise FieldError("there is neither true nor false")
+        parts = _texts(value, "parts", len(PARTS), 16)
+        if set(parts) - set(PARTS):
+            raise FieldError("parts has one that is not known")
+        return Answer(there, parts, _texts(value, "images", MOST_DISKS + 1, 80))
     codecs = _texts(value, "codecs", 8, 16)
     if kind is Hello:
         return Hello(

@@ -77,7 +77,7 @@ class Sender:
         receiver: who receives, for messages.
         capsule: digest of the document of the capsule.
         image: manifest of the image.
-        known: images that the receiver may have, as this host has hashed them.
+        known: images that the receiver may have, as this host has hashed them; or what gives those of these names.
         codecs: what content may be compressed with, the preferred one first.
         bytes_per_s: rate of the link, for the size of frames; None: not known, or fast.
     """
@@ -87,7 +87,7 @@ class Sender:
         receiver: str,
         capsule: str,
         image: BlockManifest,
-        known: t.Sequence[Source] = (),
+        known: t.Sequence[Source] | t.Callable[[t.Sequence[str]], t.Sequence[Source]] = (),
         codecs: t.Mapping[str, Codec] = ZLIB,
         bytes_per_s: float | None = None,
     ) -> None:
@@ -192,7 +192,8 @@ class Sender:
     def _take_have(self, have: frames.Have) -> None:
         self._codec = next((codec for name, codec in self._codecs.items() if name in have.codecs), None)
         there = set(have.images)
-        sources = [source for source in self._known if source.manifest.name in there][: frames.MOST_SOURCES]
+        known = self._known(have.images) if callable(self._known) else self._known
+        sources = [source for source in known if source.manifest.name in there][: frames.MOST_SOURCES]
         state = None
         if have.state is not None:
             state = receive_state.from_document(have.state, f"the image on {self._receiver}")

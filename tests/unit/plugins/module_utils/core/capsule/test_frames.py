@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import struct
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -40,6 +41,12 @@ FRAMES = (
     frames.SegmentDigests(False, 0, ()),
     frames.AskBlocks((0, 2**32 - 1)),
     frames.BlockDigests(7, 2**255 + 1, b"x" * 16),
+    frames.Offer(b'{"schema":"kvmops.capsule/1"}', b"-----BEGIN SSH SIGNATURE-----"),
+    frames.Offer(b"{}", b""),
+    frames.Answer(False, ("definition", "tpm"), (image(2),)),
+    frames.Answer(True, (), ()),
+    frames.Part("nvram", bytes(100_000)),
+    frames.Sealed(b"s" * 32),
     frames.Error(refusal("disk_full", "größer als /var", "free 3 GiB")),
 )
 STREAM = frames.START + b"".join(frames.encoded(frame) for frame in FRAMES)
@@ -80,7 +87,7 @@ def test_a_frame_that_is_cut_off_is_no_frame(frame):
 
 
 @pytest.mark.parametrize(
-    ("number", "most"), [(1, 4096), (5, 0), (6, 11 + 1024**2), (7, 10), (8, 19), (9, 4), (10, 5), (11, 32)]
+    ("number", "most"), [(1, 4096), (5, 0), (6, 11 + 1024**2 + 16384), (7, 10), (8, 19), (9, 4), (10, 5), (11, 32)]
 )
 def test_a_frame_that_is_too_long_is_refused_by_its_length_alone(number, most):
     found = refused(frames.START + struct.pack(">BI", number, most + 1))
@@ -135,6 +142,19 @@ def test_a_frame_that_is_too_long_is_refused_by_its_length_alone(number, most):
             "a frame of Have that cannot be read (images has a text that is too long)",
         ),
         (framed(13, bytes(31)), "a frame of AskDigests" + NOT_POSSIBLE),
+        (framed(17, zlib.compress(struct.pack(">I", 9) + b"{}")), "a frame of Offer" + NOT_POSSIBLE),
+        (framed(17, zlib.compress(bytes(4) + bytes(64 * 1024 + 1))), "a frame of Offer" + NOT_POSSIBLE),
+        (framed(17, zlib.compress(bytes(3 * 1024**2))), "a frame of Offer" + NOT_POSSIBLE),
+        (framed(18, b"{}"), "a frame of Answer that cannot be read (there is neither true nor false)"),
+        (
+            framed(18, json.dumps({"there": True, "parts": ["/etc/passwd"], "images": []}).encode()),
+            "a frame of Answer that cannot be read (parts has one that is not known)",
+        ),
+        (framed(19, b""), "a frame of Part" + NOT_POSSIBLE),
+        (framed(19, b"\3" + zlib.compress(b"")), "a frame of Part" + NOT_POSSIBLE),
+        (framed(19, b"\0no zlib"), "a frame of Part" + NOT_POSSIBLE),
+        (framed(19, b"\0" + zlib.compress(bytes(64 * 1024**2 + 1))), "a frame of Part" + NOT_POSSIBLE),
+        (framed(20, bytes(31)), "a frame of Sealed" + NOT_POSSIBLE),
         (framed(14, bytes(8)), "a frame of SegmentDigests" + NOT_POSSIBLE),
         (framed(14, b"\2" + bytes(8)), "a frame of SegmentDigests" + NOT_POSSIBLE),
         (framed(14, bytes(10)), "a frame of SegmentDigests" + NOT_POSSIBLE),
@@ -178,8 +198,8 @@ def test_an_error_of_any_length_fits_and_is_on_one_line():
 
 
 def test_a_frame_that_is_too_long_is_not_made():
-    with pytest.raises(ValueError, match="a frame of Blocks has at most 1048587 bytes, not 1048588"):
-        frames.encoded(frames.Blocks(0, 1, 0, bytes(1024**2 + 1)))
+    with pytest.raises(ValueError, match="a frame of Blocks has at most 1064971 bytes, not 1064972"):
+        frames.encoded(frames.Blocks(0, 1, 0, bytes(1024**2 + 16385)))
 
 
 @settings(max_examples=300, deadline=None)

@@ -8,7 +8,12 @@ import zlib
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import ZLIB, packed, unpacked
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import (
+    ZLIB,
+    packed,
+    unpacked,
+    zlib_stream,
+)
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule.images import noise
 
 
@@ -39,3 +44,24 @@ def test_what_compresses_is_compressed_and_what_does_not_is_not():
 def test_what_unpacks_to_something_else_is_refused(number, payload, why):
     with pytest.raises(ValueError, match=f"^{why}$"):
         unpacked(number, payload, 10, ZLIB)
+
+
+def test_a_stream_remembers_what_went_before_and_sends_also_what_does_not_compress():
+    ours, theirs = zlib_stream(), zlib_stream()
+    sizes = []
+    for content in (noise(1), noise(1), noise(2), b"kvm" * 999, noise(1)):
+        number, payload = packed(content, ours)
+        assert number == ours.number
+        assert unpacked(number, payload, len(content), {"zlib-stream": theirs}) == content
+        sizes.append(len(payload))
+    assert sizes[0] > 4096
+    assert sizes[1] < 100
+    assert sizes[4] < 100
+
+
+def test_a_stream_is_unpacked_to_no_more_than_was_announced():
+    ours, theirs = zlib_stream(), zlib_stream()
+    with pytest.raises(ValueError, match=r"^it cannot be unpacked \(it is too long\)$"):
+        unpacked(ours.number, ours.pack(bytes(10**8)), 4096, {"zlib-stream": theirs})
+    with pytest.raises(ValueError, match=r"^it has 9 bytes, not 10$"):
+        unpacked(ours.number, zlib_stream().pack(b"x" * 9), 10, {"zlib-stream": zlib_stream()})

@@ -1,0 +1,66 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
+# SPDX-License-Identifier: BSD-2-Clause
+
+"""Holds what is sent to a rate: a token bucket that may be overdrawn by one piece.
+
+It has no clock: who sends tells the time. Headers count as well, as the rate is that of the link.
+"""
+
+from __future__ import annotations
+
+#: What may be sent at once after a pause, in seconds at the rate. Little, so that nothing waits in the router's queue.
+BURST_S = 0.25
+#: A piece to send lasts so long at the rate, so that other traffic gets in between.
+PIECE_S = 0.1
+LEAST_PIECE_BYTES = 512
+MOST_PIECE_BYTES = 256 * 1024
+
+
+class TokenBucket:
+    """A rate.
+
+    Args:
+        bytes_per_s: the rate; None: no limit.
+        now: monotonic seconds.
+
+    Attributes:
+        overhead: bytes on the link for each byte that is sent, headers included; at least 1.
+    """
+
+    def __init__(self, bytes_per_s: float | None, now: float) -> None:
+        if bytes_per_s is not None and bytes_per_s <= 0:
+            raise ValueError(f"a rate is above 0, not {bytes_per_s}")
+        self._rate = bytes_per_s
+        self._tokens = 0.0 if bytes_per_s is None else bytes_per_s * BURST_S
+        self._at = now
+        self.overhead = 1.0
+
+    @property
+    def piece_bytes(self) -> int:
+        """How much to send at once.
+
+        >>> TokenBucket(48_000, 0).piece_bytes, TokenBucket(None, 0).piece_bytes
+        (4800, 262144)
+        """
+        if self._rate is None:
+            return MOST_PIECE_BYTES
+        return int(min(MOST_PIECE_BYTES, max(LEAST_PIECE_BYTES, self._rate * PIECE_S)))
+
+    def wait_s(self, now: float) -> float:
+        """Seconds until the next piece may be sent; 0: now."""
+        if self._rate is None:
+            return 0.0
+        self._refill(now)
+        return max(0.0, -self._tokens / self._rate)
+
+    def sent(self, count: int, now: float) -> None:
+        """Take that so many bytes were sent."""
+        if self._rate is not None:
+            self._refill(now)
+            self._tokens -= count * max(1.0, self.overhead)
+
+    def _refill(self, now: float) -> None:
+        if self._rate is not None:
+            self._tokens = min(self._rate * BURST_S, self._tokens + (now - self._at) * self._rate)
+            self._at = max(self._at, now)
