@@ -62,5 +62,5 @@ class TokenBucket:
 
     def _refill(self, now: float) -> None:
         if self._rate is not None:
-            self._tokens = min(self._rate * BURST_S, self._tokens + (now - self._at) * self._rate)
+            self._tokens = min(self._rate * BURST_S, self._tokens + max(0.0, now - self._at) * self._rate)
             self._at = max(self._at, now)
