@@ -97,6 +97,7 @@ PLUGINS = House(
             Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
             Room("module_utils/virt/migration", "One migration under way: libvirt's call, its control, its lines"),
         ),
+        (Room("module_utils/virt/capsule", "Reads, writes and hashes what a guest sees of its images"),),
         (
             Room("plugin_utils/files", "Documents in files on the controller"),
             Room("plugin_utils/play", "What the hosts of a play registered, and Ansible's values as plain JSON"),
@@ -104,6 +105,7 @@ PLUGINS = House(
         ),
         (Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),),
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
+        (Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
         (Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),),
         (
@@ -140,7 +142,8 @@ PLUGINS = House(
         "ansible": ("modules", "action", "inventory", "filter", "lookup", "plugin_utils", "module_utils/virt/connect")
     }
     # The probe runs as a process of its own, wherever a Python has libvirt.
-    | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)},
+    | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)}
+    | {"nbd": ("module_utils/virt/capsule",)},
     plain=("module_utils/core", "module_utils/run"),
 )
 LAB = House(

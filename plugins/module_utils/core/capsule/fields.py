@@ -60,6 +60,13 @@ class Fields:
             raise self.wrong(key)
         return value
 
+    def flag(self, key: str) -> bool:
+        """True or false."""
+        value = self._take(key)
+        if not isinstance(value, bool):
+            raise self.wrong(key)
+        return value
+
     def one_of(self, key: str, values: t.Sequence[str]) -> str:
         """One of these texts."""
         value = self._take(key)
@@ -83,6 +90,22 @@ class Fields:
         if len(value) > most:
             raise FieldError(f"{self._place(key)} has {len(value)} entries, and {most} is the most")
         return [Fields(one, f"{self._place(key)}[{number}]") for number, one in enumerate(value)]
+
+    def texts(self, key: str, pattern: str, most: int) -> list[str]:
+        """A list of so many texts at most, each of which the pattern matches as a whole."""
+        value = self._take(key)
+        if not isinstance(value, list) or not all(isinstance(one, str) and re.fullmatch(pattern, one) for one in value):
+            raise self.wrong(key)
+        if len(value) > most:
+            raise FieldError(f"{self._place(key)} has {len(value)} entries, and {most} is the most")
+        return value
+
+    def anything(self, key: str) -> dict[str, t.Any]:
+        """An object whose keys are not looked at."""
+        value = self._take(key)
+        if not isinstance(value, dict):
+            raise self.wrong(key)
+        return value
 
     def end(self) -> None:
         """Refuse the keys that were not asked for."""
