@@ -1,0 +1,188 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import datetime
+from unittest import mock
+
+import pytest
+from ansible.errors import AnsibleError
+from ansible.playbook.task import Task
+from ansible.template import Templar
+
+from ansible_collections.kvmops.cluster.plugins.action import capsule_plan
+from ansible_collections.kvmops.cluster.plugins.filter import capsule_table
+from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, disk, domain, record, snapshot, working_set
+
+BASE = "blocks:" + "1" * 64
+PERMITTED = {"allow_suspend": True, "allow_storage_copy": True, "max_downtime_ms": 20_000, "encryption": "off"}
+
+
+@pytest.fixture
+def run():
+    """Run the action; whatever it does beyond documents, to a connection for example, fails."""
+
+    def run_action(**arguments):
+        task = Task.load({"action": "kvmops.cluster.x", "args": arguments})
+        task.check_mode, task.diff, task.async_val, task.args = False, False, 0, arguments
+        action = capsule_plan.ActionModule(
+            task=task,
+            connection=mock.Mock(spec=["_shell"], _shell=mock.Mock(spec=["tmpdir"], tmpdir="/nowhere")),
+            play_context=mock.Mock(check_mode=False),
+            loader=mock.Mock(),
+            templar=mock.Mock(spec=Templar),
+            shared_loader_obj=mock.Mock(),
+        )
+        return action.run(task_vars={})
+
+    return run_action
+
+
+def guest(name="db1", **changes):
+    own = disk(
+        "vda", shared=False, shared_why="ext4", capacity_bytes=64 * MIB, data_bytes=64 * MIB,
+        allocation_bytes=MIB, backing=["/img/base.qcow2"],
+    )  # fmt: skip
+    return domain(name, disks=[own], memory_bytes=96 * MIB, **changes)
+
+
+def measured(one):
+    return {**working_set(one, hot_bytes=40_000), "touched_bytes": 64 * MIB, "compressed_share": 0.4}
+
+
+def capsule(one, seconds_ago, number=3, **changes):
+    made_at = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds_ago)
+    return {
+        "guest": {"name": one["name"], "uuid": one["uuid"]}, "number": number, "digest": f"sha256:{number}",
+        "made_at": made_at.strftime("%Y-%m-%dT%H:%M:%SZ"), "missing": [],
+        "disks": [{"target": "vda", "image": BASE}], "memory": {"image": BASE}, **changes,
+    }  # fmt: skip
+
+
+def sites(*guests, **changes):
+    return [snapshot("h1", *guests), snapshot("h3", **changes)]
+
+
+def test_a_guest_with_a_capsule_at_the_far_end_is_there_in_seconds(run):
+    one = guest()
+    stored = {"images": [{"image": BASE, "path": "/img/base.qcow2"}], "capsules": [capsule(one, 3600)]}
+    result = run(
+        destinations=["h3"], snapshots=sites(one), working_sets=[measured(one)], rate="384kbit", delay_ms=40,
+        intent=PERMITTED, capsules={"h1": stored, "h3": stored},
+    )  # fmt: skip
+    (choice,) = result["choices"]
+    assert (choice["mode"], choice["source"], choice["destination"]) == ("suspended", "h1", "h3")
+    # 1 MiB of the top layer, at 45.6 kB/s.
+    assert choice["modes"]["suspended"]["useful_s"]["value"] < 25
+    assert choice["modes"]["suspended"]["avoided_by"]["base"] == 63 * MIB
+    assert choice["modes"]["live"]["useful_s"]["value"] > 300
+    assert result["refusals"] == []
+    assert result["summary"].startswith("1 of 1 guests can go (1 suspended), ")
+    # Without that capsule everything is sent, as the far end does not have it in full.
+    there = {**stored, "capsules": [capsule(one, 3600, missing=["vda"])]}
+    cold = run(
+        destinations=["h3"], snapshots=sites(one), working_sets=[measured(one)], rate="384kbit", delay_ms=40,
+        intent=PERMITTED, capsules={"h1": stored, "h3": there},
+    )  # fmt: skip
+    assert cold["choices"][0]["modes"]["suspended"]["useful_s"]["value"] > 500
+
+
+def test_of_several_hosts_the_one_that_has_the_guest_already_gets_it(run):
+    one, other = guest(), guest("web1")
+    stored = {"images": [], "capsules": [capsule(one, 60)]}
+    result = run(
+        sources=["h1"], destinations=["h3", "h4"], rate="20mbit", intent=PERMITTED,
+        snapshots=[snapshot("h1", one, other), snapshot("h3"), snapshot("h4")],
+        capsules={"h1": stored, "h4": stored},
+    )  # fmt: skip
+    places = {choice["guest"]["name"]: choice["destination"] for choice in result["choices"]}
+    # The room that db1 takes on h4 is not there for web1.
+    assert places == {"db1": "h4", "web1": "h3"}
+
+
+def test_why_a_guest_cannot_get_there_and_what_to_do(run):
+    one = guest()
+    closed = {"maintenance": record("cordoned")}
+    result = run(destinations=["h3"], snapshots=sites(one, **closed), rate="20mbit", intent=PERMITTED)
+    (refused,) = result["refusals"]
+    assert refused["code"] == "no_capsule_mode"
+    assert "suspended: h3 is cordoned" in refused["reason"]
+    assert refused["remedy"].startswith("open h3 again")
+    old = {"versions": {"libvirt": "9.0.0", "qemu": "10.0.2"}}
+    result = run(destinations=["h3"], snapshots=sites(one, **old), rate="20mbit", intent=PERMITTED)
+    lazy = result["choices"][0]["modes"]["lazy"]["ruled_out"]
+    assert (lazy["code"], lazy["remedy"]) == ("lazy_libvirt", "upgrade libvirt on h3 to 9.2 or later")
+
+
+def test_a_guest_that_does_not_fit_is_refused_with_figures(run):
+    big = domain("big", memory_bytes=2**46)
+    result = run(destinations=["h3"], snapshots=sites(big), rate="1gbit", intent=PERMITTED)
+    refused = result["choices"][0]["modes"]["suspended"]["ruled_out"]
+    assert refused["code"] == "no_memory"
+    assert refused["reason"].startswith("big needs 64.")
+    assert result["refusals"][0]["remedy"] == "free memory on h3, or name more hosts in destinations"
+
+
+def test_a_guest_that_is_off_has_no_memory_to_send(run):
+    result = run(destinations=["h3"], snapshots=sites(guest(state="shutoff")), rate="20mbit", intent=PERMITTED)
+    (choice,) = result["choices"]
+    assert choice["mode"] == "suspended"
+    assert choice["modes"]["live"]["ruled_out"]["code"] == "shut_off"
+    assert choice["modes"]["suspended"]["bytes"]["value"] < 64 * MIB
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"rate": "fast"}, "rate is 'fast', which is no rate: set rate to bits in a second, such as 384kbit"),
+        ({"rate": None}, "nobody knows what the link from h1 to h3 carries: set rate (such as 20mbit)"),
+        ({"destinations": ["h9"]},
+         "destinations names h9, and there is no snapshot of that: give hosts that have answered (h1 and h3)"),
+        ({"destinations": []}, "destinations is empty: name the hosts at the far end in destinations"),
+        ({"overheads": {"save": 1}}, "overheads has save, which it does not know: it knows save_s, restore_s"),
+        ({"overheads": {"save_s": "long"}}, "give seconds, as numbers of 0 or more"),
+        ({"intent": {"allow_suspnd": True}}, "did you mean allow_suspend?"),
+    ],
+)  # fmt: skip
+def test_options_that_make_no_sense_are_refused(run, changes, text):
+    result = run(**{"destinations": ["h3"], "snapshots": sites(guest()), "rate": "20mbit", **changes})
+    assert result["failed"] is True
+    assert text in result["msg"]
+
+
+def test_a_guest_that_nobody_knows_is_refused(run):
+    with pytest.raises(AnsibleError, match="guests: there is no guest called 'db9' on h1"):
+        run(destinations=["h3"], snapshots=sites(guest()), rate="20mbit", guests=["db9"])
+
+
+def test_the_table(run):
+    one = guest()
+    chosen = run(
+        destinations=["h3"], snapshots=sites(one, guest("web1")), working_sets=[measured(one)], rate="384kbit",
+        intent=PERMITTED, guests=["db1"],
+    )  # fmt: skip
+    lines = capsule_table.FilterModule().filters()["capsule_table"](chosen["choices"])
+    assert lines[0].split() == [
+        "GUEST",
+        "FROM",
+        "TO",
+        "OF",
+        "USE",
+        "AFTER",
+        "DOWNTIME",
+        "SENT",
+        "FILLED",
+        "AFTER",
+        "HOW",
+    ]
+    assert lines[1].split()[:3] == ["db1", "h1", "h3"]
+    assert any(line.startswith("db1: it ") for line in lines)
+    assert any(line.startswith("  not sent: 32 MiB zeros") for line in lines)
+    refused = run(destinations=["h3"], snapshots=sites(one), rate="384kbit")
+    lines = capsule_table.FilterModule().filters()["capsule_table"](refused["choices"])
+    assert lines[1].split()[-2:] == ["not", "possible"]
+    assert lines[3].startswith("there is no way to get db1 there (live: ")
+    assert lines[-1].startswith("  -> ")
+    assert capsule_table.FilterModule().filters()["capsule_table"]([]) == ["There is no guest to choose for."]
