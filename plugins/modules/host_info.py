@@ -173,6 +173,11 @@ snapshot:
       returned: success
       type: list
       elements: dict
+    capsule_tools:
+      description: Whether the host has each program and Python library that capsules need. A move does not need them.
+      returned: success
+      type: dict
+      sample: {qemu-nbd: true, qemu-img: true, ssh: true, ssh-keygen: true, nbd: true, zstandard: false}
     domains:
       description: The guests, by name, whether they run or not.
       returned: success

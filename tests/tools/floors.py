@@ -132,7 +132,10 @@ PLUGINS = House(
         ),
         (
             Room("module_utils/core/working_set", "What a guest does to its memory, from measurements"),
-            Room("module_utils/core/capsule_definition", "A guest's definition in a capsule, rebuilt from what is permitted"),
+            Room(
+                "module_utils/core/capsule_definition",
+                "A guest's definition in a capsule, rebuilt from what is permitted",
+            ),
             Room("module_utils/core/definition", "What a guest's definition says of its memory, limits and owner"),
             Room("module_utils/core/requirements", "What a guest needs of a host, and whether a host has it"),
         ),

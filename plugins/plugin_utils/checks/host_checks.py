@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import le
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import resource_refusals, shares
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import evacuability
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capsule_tools, evacuability
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB, listed
 
 Snapshots = t.Mapping[str, Snapshot]
@@ -44,6 +44,11 @@ def check_host(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> list[Findin
     found = [Finding(host=host, bad=True, refusal=stop) for stop in stops if stop]
     found += [Finding(host=host, bad=False, refusal=note) for note in [*bugs, _closed(snapshot)] if note]
     return found
+
+
+def check_capsules(snapshot: Snapshot) -> list[Finding]:
+    """Return what a host lacks for capsules. No move needs it, so these are notes."""
+    return [Finding(host=snapshot["host"], bad=False, refusal=one) for one in capsule_tools.lacking(snapshot)]
 
 
 def check_clocks(snapshots: Snapshots, earliest: str, latest: str, most_s: float) -> list[Finding]:

@@ -19,12 +19,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.capsule_tools import (
+    LIBVIRT_LAZY,
+    LIBVIRT_SPARSE,
+    tool_refusal,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.evacuability import refusals as own_refusals
-
-#: libvirt waits for a server that is gone (<reconnect delay>) from here on.
-LIBVIRT_LAZY = (9, 2, 0)
-#: libvirt saves memory with each page at a place of its own from here on.
-LIBVIRT_SPARSE = (11, 2, 0)
 
 
 def mode_refusals(domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent) -> dict[str, Refusal]:
@@ -44,7 +44,8 @@ def mode_refusals(domain: Domain, source: Snapshot, destination: Snapshot, inten
     lazy = _no_lazy(destination)
     if lazy:
         found.setdefault(LAZY, lazy)
-    saved = _not_saved(domain, intent) or _not_started(domain, source, destination, intent)
+    tools = tool_refusal(source) or tool_refusal(destination)
+    saved = tools or _not_saved(domain, intent) or _not_started(domain, source, destination, intent)
     if saved:
         found[SUSPENDED] = found[CARRY] = saved
     return found

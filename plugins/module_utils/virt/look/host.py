@@ -9,8 +9,10 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import typing as t
 from pathlib import Path
@@ -24,6 +26,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     capabilities,
+    capsule_tools,
     host_files,
     known_bugs,
 )
@@ -59,6 +62,8 @@ SYSCTLS = (
 PRESSURES = ("cpu", "memory", "io")
 #: The user that QEMU runs as where qemu.conf does not say: of Debian, of Fedora.
 QEMU_USERS = ("libvirt-qemu", "qemu")
+#: Modules may be started without the folders of the administrator's programs.
+PROGRAM_FOLDERS = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: The first libvirt that knows state of swtpm on shared storage.
 LIBVIRT_TPM_SHARED = (8, 10, 0)
 
@@ -110,6 +115,7 @@ def snapshot(
         # A move asks for its guest, again and again.
         "storage_pools": None if only else host.storage_pools(),
         "left_copies": [] if only else _left_copies(state_dir),
+        "capsule_tools": None if only else _capsule_tools(),
         # After the domains: they say for which architectures it matters.
         "emulators": host.emulators(),
     }
@@ -129,6 +135,12 @@ def _left_copies(state_dir: Path) -> list[dict[str, str]]:
             if facts["is_file"] and is_as_we_left_it(disk, facts["size_bytes"], facts["mtime_ns"]):
                 found.append({"uuid": record["guest"]["uuid"], "path": disk["path"]})
     return found
+
+
+def _capsule_tools() -> dict[str, bool]:
+    """Whether each program and Python library is there that capsules need. Nothing is started or imported."""
+    found = {name: shutil.which(name, path=PROGRAM_FOLDERS) is not None for name in capsule_tools.PROGRAMS}
+    return {**found, **{name: importlib.util.find_spec(name) is not None for name in capsule_tools.LIBRARIES}}
 
 
 class _Host:
