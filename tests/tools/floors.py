@@ -108,6 +108,7 @@ PLUGINS = House(
         (Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
         (Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),),
+        (Room("module_utils/core/capsule_image", "One image on a host: its record, and the header of a qcow2 file"),),
         (
             Room("module_utils/core/plan", "The plan document, and when its steps start and end"),
             Room(

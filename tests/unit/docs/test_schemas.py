@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import capsule_document, receive_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import (
+    capsule_document,
+    receive_state,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode import (
     mode_choice,
     moved_guest,
@@ -26,6 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import Request
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, upgrade_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_cluster
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -82,9 +87,10 @@ def schema_of(document):
 
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
-        "begun_copies", "calibration", "capsule", "capsule_choice", "choice", "cluster", "common", "forecast",
-        "journal", "kept_settings", "lease", "left_copies", "maintenance", "path", "plan", "progress",
-        "receive_state", "report", "snapshot", "step-result", "taken_memory", "upgrade", "working_set",
+        "begun_copies", "calibration", "capsule", "capsule_choice", "capsule_image", "capsule_run",
+        "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease", "left_copies",
+        "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
+        "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)
@@ -190,6 +196,8 @@ def test_the_examples_of_capsules_are_read_by_those_who_read_capsules():
     capsule_document.check(found["capsule"])
     state = receive_state.from_document(found["receive_state"], "vda of db1")
     assert state.document() == found["receive_state"]
+    image_record.check(found["capsule_image"])
+    run_records.check(found["capsule_run"])
 
 
 def test_how_a_guest_gets_to_the_far_end():

@@ -12,8 +12,8 @@ import re
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import IMAGE_PREFIX
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.fields import shown
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import FORMATS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import is_image_name
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import FORMATS
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"[1-9][0-9]{0,15}")

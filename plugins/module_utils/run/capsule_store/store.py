@@ -13,14 +13,15 @@ import shutil
 import stat
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import image_record, manifest_format
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import manifest_format
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import (
     IMAGE_PREFIX,
     BlockManifest,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import ImageRecord
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import (
     capsules,
     durable_files,

@@ -4,8 +4,8 @@
 
 # PRIVATE to the collection: makes the block manifest of an image: all of it, or what a hint names.
 #
-# A thread reads ahead while this one hashes: both let other threads of Python run while they are in C. Holes and ranges
-# of zeros are not read.
+# Holes and ranges of zeros are not read. What is read is asked for in order and in large pieces: in several processes,
+# or by a thread that reads ahead while another hashes (both let other threads of Python run while they are in C).
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.change
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     SEGMENT_BYTES,
     Segment,
-    segment_of,
     segments_in,
     zero_segment,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.hash_workers import (
+    hashed_by,
+    segments_in_data,
+    workers_for,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess
 
 #: One request. Larger ones are not faster, and keep more memory.
-REQUEST_BYTES = 8 * 1024**2
+REQUEST_BYTES = 4 * 1024**2
 _AHEAD = 2
 
 #: Is told the bytes that are done, and all that there are.
@@ -106,14 +110,23 @@ def segments_of(
     found = {number: zero_segment(blocks_of(size_bytes, number)) for number in numbers if not with_data[number]}
     requests = list(_requests(size_bytes, [number for number in numbers if with_data[number]]))
     total, done = sum(length for dummy, length in requests), 0
-    for first, data in _read_ahead(image, requests):
-        view = memoryview(data)
-        for start in range(0, len(data), SEGMENT_BYTES):
-            found[first + start // SEGMENT_BYTES] = segment_of(bytes(view[start : start + SEGMENT_BYTES]))
-        done += len(data)
+    for first, segments in _hashed_requests(image, requests, total):
+        found.update(enumerate(segments, first))
+        done += sum(bytes_of(size_bytes, first + number) for number in range(len(segments)))
         if progress is not None:
             progress(done, total)
     return found, done
+
+
+def _hashed_requests(
+    image: ImageAccess, requests: t.Sequence[tuple[int, int]], total: int
+) -> t.Iterator[tuple[int, list[Segment]]]:
+    workers = workers_for(total)
+    if workers > 1:
+        yield from hashed_by(workers, image, requests)
+        return
+    for first, data in _read_ahead(image, requests):
+        yield first, segments_in_data(data)
 
 
 def _segments_with_data(image: ImageAccess) -> bytearray:

@@ -46,6 +46,9 @@ class ImageAccess(t.Protocol):
     def data(self) -> list[Range]:
         """What may be something else than zeros, in any of the files."""
 
+    def for_child(self) -> ImageAccess:
+        """The same image for a child process, which must not use that of its parent."""
+
 
 @contextlib.contextmanager
 def opened(
@@ -159,6 +162,10 @@ class _RawFile:
             end = min(os.lseek(self._descriptor, start, os.SEEK_HOLE), self.size_bytes)
             found.append((start, end - start))
         return found
+
+    def for_child(self) -> ImageAccess:
+        """See L(ImageAccess): reads have no place of their own in the file, so it is shared."""
+        return self
 
 
 def _punched(descriptor: int, offset: int, length: int) -> bool:

@@ -12,11 +12,11 @@ import shlex
 import stat
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import qcow2_header
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import MOST_LAYERS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.fields import shown
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import FORMATS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import qcow2_header
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import FORMATS
 
 
 class Layer(t.NamedTuple):

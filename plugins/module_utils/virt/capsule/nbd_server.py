@@ -17,6 +17,8 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import direct_reads
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.direct_reads import DirectReads
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import Layer
 
 try:
@@ -26,6 +28,8 @@ except ImportError:
 
 Range = tuple[int, int]
 
+#: This process, and those that hash with it.
+_MOST_CLIENTS = 8
 _GREETING = b"NBDMAGIC"
 ALLOCATION, DEPTH = "base:allocation", "qemu:allocation-depth"
 #: NBD's own words: the state of a range in base:allocation is a hole, or reads as zeros.
@@ -96,7 +100,12 @@ def served(layers: t.Sequence[Layer], *, writable: bool = False) -> t.Iterator[S
         CapsuleError: it cannot be opened; the reason has what qemu-nbd says.
     """
     require_nbd()
-    with serving(layers, writable=writable) as path, contextlib.closing(ServedImage(path, layers)) as image:
+    clients = 1 if writable else _MOST_CLIENTS
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(serving(layers, writable=writable, clients=clients))
+        image = stack.enter_context(contextlib.closing(ServedImage(path, layers)))
+        if not writable:
+            image.read_directly()
         yield image
 
 
@@ -197,6 +206,9 @@ class ServedImage:
 
     def __init__(self, path: str, layers: t.Sequence[Layer]) -> None:
         self._path = layers[0].path
+        self._layers = layers
+        self._socket = path
+        self._direct: DirectReads | None = None
         self._handle = nbd.NBD()
         for context in (ALLOCATION, DEPTH):
             self._handle.add_meta_context(context)
@@ -206,12 +218,28 @@ class ServedImage:
 
     def close(self) -> None:
         """End the connection."""
+        if self._direct is not None:
+            self._direct.close()
         with contextlib.suppress(nbd.Error):
             self._handle.shutdown()
         self._handle.close()
 
+    def read_directly(self) -> None:
+        """From now on, read from the files themselves where that is possible. Nobody may write to them."""
+        description = direct_reads.described(node_of(self._layers))
+        extents = direct_reads.parsed(description, self._layers, self.size_bytes) if description else None
+        if extents is not None:
+            with self._told("opened"):
+                self._direct = DirectReads(extents, self._layers, self._ask)
+
     def read(self, offset: int, length: int) -> bytes:
         """See L(image_access.ImageAccess)."""
+        if self._direct is None:
+            return self._ask(offset, length)
+        with self._told("read", offset):
+            return self._direct.read(offset, length)
+
+    def _ask(self, offset: int, length: int) -> bytes:
         with self._told("read", offset):
             if length <= MOST_REQUEST_BYTES:
                 return bytes(self._handle.pread(length, offset))
@@ -247,6 +275,14 @@ class ServedImage:
         """See L(image_access.ImageAccess)."""
         return self._ranges(ALLOCATION, lambda state: not state & _ZERO)
 
+    def for_child(self) -> ServedImage:
+        """See L(image_access.ImageAccess): a connection of its own."""
+        image = ServedImage(self._socket, self._layers)
+        if self._direct is not None:
+            with image._told("opened"):
+                image._direct = self._direct.for_child(image._ask)
+        return image
+
     def _ranges(self, context: str, wanted: t.Callable[[int], bool]) -> list[Range]:
         found: list[Range] = []
         at = 0
@@ -279,16 +315,20 @@ class ServedImage:
 
     @contextlib.contextmanager
     def _told(self, what: str, offset: int | None = None) -> t.Iterator[None]:
-        """Turn errors of libnbd into ours."""
+        """Turn errors of libnbd and of files into ours."""
         try:
             yield
+        except OSError as error:
+            raise self._failed(what, offset, error.strerror or str(error), False) from error
         except nbd.Error as error:
-            where = "" if offset is None else f" at byte {offset}"
-            full = error.errno in ("ENOSPC", "EDQUOT")
-            raise CapsuleError(
-                "image_full" if full else "image_io",
-                f"{self._path} cannot be {what}{where}: {error.string}",
-                "make room there (capsule_prune removes what nobody needs), and run the task again"
-                if full
-                else f"check the disk of this host (dmesg) and the image (qemu-img check {self._path})",
-            ) from error
+            raise self._failed(what, offset, error.string, error.errno in ("ENOSPC", "EDQUOT")) from error
+
+    def _failed(self, what: str, offset: int | None, why: str, full: bool) -> CapsuleError:
+        where = "" if offset is None else f" at byte {offset}"
+        return CapsuleError(
+            "image_full" if full else "image_io",
+            f"{self._path} cannot be {what}{where}: {why}",
+            "make room there (capsule_prune removes what nobody needs), and run the task again"
+            if full
+            else f"check the disk of this host (dmesg) and the image (qemu-img check {self._path})",
+        )

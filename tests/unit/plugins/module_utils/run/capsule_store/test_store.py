@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json, image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import manifest_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore, file_facts
 
