@@ -89,6 +89,7 @@ PLUGINS = House(
             Room("plugin_utils/inventory", "Asks libvirtds from the controller, and makes inventory entries"),
             Room("plugin_utils/tables", "Plans, reports, paths and measurements as tables"),
             Room("module_utils/virt/move", "Moves one guest: decides, begins, falls back, adopts, verifies, closes"),
+            Room("module_utils/virt/capsule_transfer", "Sends a capsule to another host, and receives one over ssh"),
         ),
         (
             Room("plugin_utils/terminal", "Text for terminals: columns, progress lines, the progress of a module"),

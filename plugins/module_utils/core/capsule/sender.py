@@ -112,6 +112,11 @@ class Sender:
         self.delta: Delta | None = None
         self.verified: set[int] = set()
 
+    @property
+    def image_bytes(self) -> int:
+        """Size of the image."""
+        return self._image.size_bytes
+
     def next_step(self) -> Step:
         """What to do now."""
         if self._finished:

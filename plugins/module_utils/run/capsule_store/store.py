@@ -311,6 +311,15 @@ class CapsuleStore:
         with locks.locked(path, f"what belongs to guest {uuid}", exclusive=True, wait_s=wait_s):
             yield
 
+    def lock_path(self, digest: str) -> str:
+        """The file that is locked while a capsule with this digest comes here."""
+        return self._layout.inside("runs", f"receive-{layout.digits_of(IMAGE_PREFIX + digest.partition(':')[2])}.lock")
+
+    def guest_folder(self, uuid: str) -> str:
+        """The directory of a guest; it is made where it is not there."""
+        durable_files.make_directory(self._layout.guest(uuid))
+        return self._layout.guest(uuid)
+
     @contextlib.contextmanager
     def using(self, names: t.Iterable[str], why: str) -> t.Iterator[None]:
         """Keep images (by name) and capsules (by digest) from being removed for as long as this lasts.

@@ -1,11 +1,10 @@
 # Copyright (c) 2026, kvmops.cluster contributors
-# BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
-# SPDX-License-Identifier: BSD-2-Clause
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Holds what is sent to a rate: a token bucket that may be overdrawn by one piece.
+# PRIVATE to the collection: holds what is sent to a rate: a token bucket that may be overdrawn by one piece. It has no
+# clock: who sends tells the time. Headers count as well, as the rate is that of the link.
 
-It has no clock: who sends tells the time. Headers count as well, as the rate is that of the link.
-"""
 
 from __future__ import annotations
 

@@ -1,0 +1,88 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: by what content is compressed on its way.
+
+from __future__ import annotations
+
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import Codec, zlib_stream
+
+try:
+    import zstandard
+except ImportError:
+    zstandard = None
+
+#: The receiver keeps so much of what went before, and takes no stream that wants more: 8 MiB.
+WINDOW_LOG = 23
+#: Bytes in a second up to which a level of zstd keeps ahead of the link on one slow core, the best level first.
+#: Measured on 64 MiB of guest memory: level 19 packs 2.4 MB/s, level 9 34 MB/s, level 3 120 MB/s.
+LEVELS = ((1_000_000, 19), (12_000_000, 9))
+FASTEST_LEVEL = 3
+
+
+def level_for(bytes_per_s: float | None) -> int:
+    """The level of zstd for a link.
+
+    >>> level_for(48_000), level_for(2.5e6), level_for(None)
+    (19, 9, 3)
+    """
+    if bytes_per_s is None:
+        return FASTEST_LEVEL
+    return next((level for most, level in LEVELS if bytes_per_s <= most), FASTEST_LEVEL)
+
+
+def codecs_for(bytes_per_s: float | None = None) -> dict[str, Codec]:
+    """New codecs for one image on one connection, the preferred one first.
+
+    Args:
+        bytes_per_s: of the link; None: not known, or fast.
+    """
+    codecs = {"zlib-stream": zlib_stream()}
+    if zstandard is not None:
+        stream = _ZstdStream(level_for(bytes_per_s))
+        codecs = {"zstd-stream": Codec(2, stream.pack, stream.unpack, stream=True), **codecs}
+    return codecs
+
+
+class _ZstdStream:
+    """One stream of zstd in each direction, flushed after each payload."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+        self._pack: t.Any = None
+        self._unpack: t.Any = None
+        self._come = _Come()
+
+    def pack(self, content: bytes) -> bytes:
+        if self._pack is None:
+            settings = zstandard.ZstdCompressionParameters.from_level(self._level, window_log=WINDOW_LOG)
+            self._pack = zstandard.ZstdCompressor(compression_params=settings).compressobj()
+        packed: bytes = self._pack.compress(content) + self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+        return packed
+
+    def unpack(self, payload: bytes, most: int) -> bytes:
+        if self._unpack is None:
+            reader = zstandard.ZstdDecompressor(max_window_size=2**WINDOW_LOG)
+            self._unpack = reader.stream_reader(self._come)
+        self._come.add(payload)
+        content: bytes = self._unpack.read(most)
+        return content
+
+
+class _Come:
+    """What has come and was not unpacked yet, as a file to read."""
+
+    def __init__(self) -> None:
+        self._data = b""
+
+    def add(self, payload: bytes) -> None:
+        self._data += payload
+
+    def read(self, most: int = -1) -> bytes:
+        if most < 0:
+            most = len(self._data)
+        piece, self._data = self._data[:most], self._data[most:]
+        return piece

@@ -1,0 +1,203 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: the sender's end of a connection to a receiver: a program whose input and output are it.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+import tempfile
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.link_socket import (
+    LinkSocket,
+    Traffic,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.token_bucket import TokenBucket
+
+#: So many pieces may wait in this process before the sender must stop for it: two seconds, and 1 MiB.
+MOST_WAITING_PIECES = 20
+MOST_WAITING_BYTES = 1024**2
+READ_BYTES = 256 * 1024
+#: How often it is looked whether the operator wants it to stop, and what went over the link.
+LOOK_S = 0.5
+#: Until the kernel says more, headers of ssh, TCP and IP are taken to add so much.
+FIRST_OVERHEAD = 1.06
+#: From so many bytes on, the kernel's own figure is used.
+OVERHEAD_FROM_BYTES = 256 * 1024
+END_S = 5.0
+
+
+class LinkLostError(Exception):
+    """The connection ended; what is there of the text that ssh or the receiver left is in it.
+
+    Attributes:
+        status: of the program; None if it was killed.
+        said: what it wrote to its error output.
+        answered: whether anything came from the far end.
+    """
+
+    def __init__(self, status: int | None, said: str, answered: bool) -> None:
+        super().__init__(said or f"exit status {status}")
+        self.status = status
+        self.said = said
+        self.answered = answered
+
+
+class StoppedError(Exception):
+    """The operator wants it to stop."""
+
+
+class Link:
+    """A connection.
+
+    Args:
+        command: the program.
+        bucket: holds what is sent to a rate.
+        stopping: whether to stop.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        command: t.Sequence[str],
+        bucket: TokenBucket,
+        stopping: t.Callable[[], bool] = lambda: False,
+        clock: t.Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._bucket = bucket
+        self._bucket.overhead = FIRST_OVERHEAD
+        self._stopping = stopping
+        self._clock = clock
+        # A file and not a pipe: nobody needs to read it while the link is at work.
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (open as long as the link)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, start_new_session=True
+        )
+        if self._process.stdin is None or self._process.stdout is None:
+            raise ValueError("the program has no pipes")
+        self._in, self._out = self._process.stdout.fileno(), self._process.stdin.fileno()
+        os.set_blocking(self._out, False)
+        self._socket = LinkSocket(self._process.pid)
+        self._waiting = bytearray()
+        self._looked_at = 0.0
+        self._came = 0
+        self.sent = 0
+
+    def send(self, data: bytes) -> bytes:
+        """Take bytes to send, and send them as far as rate and link permit.
+
+        Returns:
+            what came meanwhile.
+
+        Raises:
+            LinkLostError, StoppedError.
+        """
+        self._waiting += data
+        came = b""
+        most = min(MOST_WAITING_BYTES, MOST_WAITING_PIECES * self._bucket.piece_bytes)
+        while len(self._waiting) > most:
+            came += self._turn(LOOK_S)
+        return came + self._turn(0.0)
+
+    def receive(self, least_s: float = LOOK_S) -> bytes:
+        """Wait until something has come; an empty answer after this long. What waits is sent meanwhile."""
+        return self._turn(least_s)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Bytes that were taken and not sent yet."""
+        return len(self._waiting)
+
+    def traffic(self) -> Traffic:
+        """What went over the link. Where the kernel does not tell, what was written and read."""
+        return self._socket.traffic() or Traffic(self.sent, self._came)
+
+    def _turn(self, most_s: float) -> bytes:
+        """Send and read what is possible now; wait for it so long at most."""
+        self._look()
+        now = self._clock()
+        pause = self._bucket.wait_s(now) if self._waiting else 0.0
+        writers = [self._out] if self._waiting and not pause else []
+        wait = 0.0 if writers and not most_s else min(most_s, pause) if pause else most_s
+        readable, writable, dummy = select.select([self._in], writers, [], wait)
+        if writable:
+            self._write()
+        if not readable:
+            return b""
+        data = os.read(self._in, READ_BYTES)
+        if not data:
+            raise self._lost()
+        self._came += len(data)
+        return data
+
+    def _write(self) -> None:
+        piece = bytes(self._waiting[: self._bucket.piece_bytes])
+        try:
+            count = os.write(self._out, piece)
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            # What the far end has said before it ended is worth more than that it ended.
+            self._waiting.clear()
+            return
+        del self._waiting[:count]
+        self.sent += count
+        self._bucket.sent(count, self._clock())
+
+    def _look(self) -> None:
+        now = self._clock()
+        if now - self._looked_at < LOOK_S:
+            return
+        self._looked_at = now
+        if self._stopping():
+            raise StoppedError
+        if self._socket.attach():
+            traffic = self._socket.traffic()
+            if traffic and self.sent >= OVERHEAD_FROM_BYTES:
+                self._bucket.overhead = min(2.0, max(1.0, traffic.out / self.sent))
+
+    def _lost(self) -> LinkLostError:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_S)
+        self._errors.seek(0)
+        said = self._errors.read(4000).decode("utf-8", "replace").strip()
+        return LinkLostError(self._process.poll(), said, self._came > 0)
+
+    def close(self) -> Traffic:
+        """End it, whatever it is doing; returns what went over it."""
+        traffic = self.traffic()
+        self._socket.close()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        try:
+            self._process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+        return traffic
+
+
+def started(command: t.Sequence[str], bucket: TokenBucket, stopping: t.Callable[[], bool]) -> Link:
+    """A link.
+
+    Raises:
+        CapsuleError: the program is missing.
+    """
+    try:
+        return Link(command, bucket, stopping)
+    except FileNotFoundError as error:
+        raise CapsuleError(
+            "ssh_missing",
+            f"there is no {command[0]} on this host",
+            "install openssh-client (Debian) or openssh-clients",
+        ) from error
