@@ -98,6 +98,7 @@ PLUGINS = House(
             Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
             Room("module_utils/virt/migration", "One migration under way: libvirt's call, its control, its lines"),
         ),
+        (Room("module_utils/virt/disk_delta", "Sends what a disk has and its old copy at the destination has not"),),
         (Room("module_utils/virt/capsule", "Reads, writes and hashes what a guest sees of its images"),),
         (
             Room("plugin_utils/files", "Documents in files on the controller"),
@@ -108,7 +109,12 @@ PLUGINS = House(
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
         (Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
-        (Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),),
+        (
+            Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),
+            Room(
+                "module_utils/core/disk_delta", "What of a disk differs from an older copy, and the file that holds it"
+            ),
+        ),
         (Room("module_utils/core/capsule_image", "One image on a host: its record, and the header of a qcow2 file"),),
         (
             Room("module_utils/core/plan", "The plan document, and when its steps start and end"),

@@ -20,12 +20,37 @@ def _path(state_dir: str, uuid: str) -> Path:
     return Path(state_dir) / "begun_copies" / f"{uuid}.json"
 
 
-class BegunDisk(t.TypedDict):
-    """One disk that is copied: its target, its image here, and the path of the copy."""
+class BegunDelta(t.TypedDict):
+    """What was made to send only what differs of a disk.
 
+    Attributes:
+        pool, volume, base, base_format: the old copy at the destination.
+        format: of the image here.
+        size_bytes: of the disk.
+        layers: paths of overlays here, the lowest one first.
+        overlays: names of volumes at the destination, the lowest one first.
+    """
+
+    pool: str
+    volume: str
+    base: str
+    base_format: str
+    format: str
+    size_bytes: int
+    layers: list[str]
+    overlays: list[str]
+
+
+class _BegunDisk(t.TypedDict):
     target: str
     source: str
     path: str
+
+
+class BegunDisk(_BegunDisk, total=False):
+    """One disk that is copied: its target, its image here, and the path of the copy."""
+
+    delta: BegunDelta
 
 
 class Begun(t.TypedDict):
@@ -55,12 +80,24 @@ def remove(state_dir: str, uuid: str) -> None:
 
 def read(state_dir: str, uuid: str, destination: str) -> Begun | None:
     """The copies to a destination that a run has begun for a guest and that were not ended, or None."""
+    begun = read_any(state_dir, uuid)
+    return begun if begun and begun["destination"] == destination else None
+
+
+def read_any(state_dir: str, uuid: str) -> Begun | None:
+    """The copies to any destination that a run has begun for a guest and that were not ended, or None."""
     document = read_json(str(_path(state_dir, uuid)))
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA or document.get("destination") != destination:
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return None
     disks = document.get("disks")
-    whole = isinstance(disks, list) and all(
-        isinstance(disk, dict) and all(isinstance(disk.get(key), str) for key in BegunDisk.__annotations__)
-        for disk in disks
+    whole = isinstance(disks, list) and all(map(_is_whole, disks))
+    return t.cast(Begun, document) if whole and isinstance(document.get("destination"), str) else None
+
+
+def _is_whole(disk: t.Any) -> bool:
+    if not isinstance(disk, dict) or not all(isinstance(disk.get(key), str) for key in _BegunDisk.__annotations__):
+        return False
+    delta = disk.get("delta")
+    return delta is None or (
+        isinstance(delta, dict) and all(delta.get(key) is not None for key in BegunDelta.__annotations__)
     )
-    return t.cast(Begun, document) if whole else None

@@ -4,17 +4,8 @@
 
 """The digests of an image that stays behind, in a file beside it, of which any part can be read on its own.
 
-The guest comes home from a host that reads this file over libvirt: first the index, which has 48 bytes for each MiB, and
-then the rows of those segments that differ. All numbers are unsigned and big-endian.
-
-| part | bytes | content |
-|---|---|---|
-| header | 64 | ``KVMOPSOD`` (8), version 1 (4), block size 4096 (4), segment size 1048576 (4), zeros (4), size of the disk (8), size of the file that was read (8), its time in nanoseconds (8), zeros |
-| index | 48 for each segment | digest of the segment (32), first 16 bytes of the SHA-256 of its row |
-| rows | 4096 for each segment, from the next multiple of 4096 on | first 16 bytes of the digest of each block; zeros for a block of zeros |
-
-Digests of blocks and segments are those of a block manifest (C(core.capsule.segment)). The SHA-256 of header and index
-names the whole.
+The guest comes home from a host that reads this file over libvirt: first the index, which has 48 bytes for each MiB,
+and then the rows of those segments that differ. docs/contracts.md describes it ("Digests of an old copy").
 """
 
 from __future__ import annotations

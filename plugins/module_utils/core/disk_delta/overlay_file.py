@@ -2,11 +2,11 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A qcow2 file that holds some blocks of a disk and rests on an image with all others, written from its begin to its end.
+"""A qcow2 file that holds some blocks of a disk and rests on an image with all others, written from begin to end.
 
-Where each byte goes follows from which blocks it holds. So the file can be sent while its blocks are read, and needs no
-room at the sender. Clusters have subclusters of 4 KiB (``extended_l2``, QEMU 5.2 or later), so that a single block needs
-no neighbours. The rest of its cluster is a hole, for which nothing is sent.
+Where each byte goes follows from which blocks it holds. So the file can be sent while its blocks are read, and needs
+no room at the sender. Clusters have subclusters of 4 KiB (``extended_l2``, QEMU 5.2 or later), so that a single block
+needs no neighbours. The rest of its cluster is a hole, for which nothing is sent.
 
 The format is described in QEMU's docs/interop/qcow2.rst.
 """
@@ -121,9 +121,7 @@ class OverlayFile:
 
     def _all_pieces(self) -> t.Iterator[Piece]:
         yield from _padded(self._header())
-        yield from _padded(
-            b"".join(_number((2 + n) * CLUSTER_BYTES) for n in range(self._refcount_clusters))
-        )
+        yield from _padded(b"".join(_number((2 + n) * CLUSTER_BYTES) for n in range(self._refcount_clusters)))
         for number in range(self._refcount_clusters):
             used = min(REFCOUNTS_PER_CLUSTER, self._end - number * REFCOUNTS_PER_CLUSTER)
             yield from _padded(b"\0\x01" * used)
@@ -208,12 +206,12 @@ def _bits(ranges: t.Iterable[Range]) -> dict[int, int]:
     """Blocks as bits, by the cluster."""
     found: dict[int, int] = {}
     for first, count in ranges:
-        end = first + count
-        while first < end:
-            number, offset = divmod(first, BLOCKS_PER_CLUSTER)
-            taken = min(end - first, BLOCKS_PER_CLUSTER - offset)
+        at, end = first, first + count
+        while at < end:
+            number, offset = divmod(at, BLOCKS_PER_CLUSTER)
+            taken = min(end - at, BLOCKS_PER_CLUSTER - offset)
             found[number] = found.get(number, 0) | ((1 << taken) - 1) << offset
-            first += taken
+            at += taken
     return found
 
 

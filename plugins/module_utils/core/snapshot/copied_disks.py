@@ -17,6 +17,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 
 #: The first libvirt that finds zeros while it copies (migrate_disks_detect_zeroes); both ends must have it.
 LIBVIRT_DETECT_ZEROES = (10, 9, 0)
+#: The first libvirt that can mirror a disk in step with the guest's writes (VIR_MIGRATE_NON_SHARED_SYNCHRONOUS_WRITES).
+LIBVIRT_IN_STEP = (8, 0, 0)
 #: What libvirt can copy: it makes no other kind of disk at the destination, and block jobs do not work on these.
 COPIED_TYPES = ("file", "block", "volume")
 
@@ -119,7 +121,8 @@ def is_copied(disk: t.Mapping[str, t.Any]) -> bool:
 def to_copy(guest: Domain, intent: Intent) -> list[dict[str, t.Any]]:
     """The disks of a guest that go along, each with ``copy_bytes``: what has to be copied of it, or None when unknown.
 
-    An image is copied as far as it holds data; a disk that is not thin, whole.
+    An image is copied as far as it holds data; a disk that is not thin, whole. Of a disk with ``delta_bytes``, so much
+    differs from its old copy at the destination.
     """
     if not intent["allow_storage_copy"]:
         return []
@@ -127,6 +130,8 @@ def to_copy(guest: Domain, intent: Intent) -> list[dict[str, t.Any]]:
 
 
 def _copy_bytes(disk: t.Mapping[str, t.Any]) -> int | None:
+    if disk.get("delta_bytes") is not None:
+        return int(disk["delta_bytes"])
     # libvirt's allocation of a running guest is the highest offset that was written. It says little about holes.
     data, capacity = disk.get("data_bytes"), disk.get("capacity_bytes")
     if data is not None:
@@ -139,6 +144,12 @@ def keeps_holes(source: Snapshot, destination: Snapshot) -> bool:
     """Whether both libvirts can keep the holes of an image that they copy."""
     found = [versions.parsed((side.get("versions") or {}).get("libvirt")) for side in (source, destination)]
     return all(version is not None and version >= LIBVIRT_DETECT_ZEROES for version in found)
+
+
+def writes_in_step(source: Snapshot, destination: Snapshot) -> bool:
+    """Whether both libvirts can send a write to a disk while the guest waits for it."""
+    found = [versions.parsed((side.get("versions") or {}).get("libvirt")) for side in (source, destination)]
+    return all(version is not None and version >= LIBVIRT_IN_STEP for version in found)
 
 
 def cannot_copy(disk: t.Mapping[str, t.Any], what: str) -> Refusal:

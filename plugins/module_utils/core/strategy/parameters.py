@@ -146,6 +146,41 @@ def decide(
     )
 
 
+def with_deltas(
+    decision: Decision,
+    targets: t.Sequence[str],
+    definitions: t.Mapping[str, str],
+    left_bytes: int,
+    *,
+    in_step: bool,
+) -> Decision:
+    """The same decision for a guest of whose disks what differs from old copies at the destination was sent already.
+
+    What is left is in overlays. libvirt copies these and no layer below them.
+
+    Args:
+        decision: what was decided for whole copies.
+        targets: of these disks.
+        definitions: libvirt's parameters C(destination_xml) and perhaps C(persistent_xml), which name the images there.
+        left_bytes: what the overlays here hold.
+        in_step: whether both libvirts can send a write while the guest waits for it (8.0 or later). Otherwise each
+            small write is sent as 64 KiB.
+    """
+    flags = [flag for flag in decision.flags if flag != "NON_SHARED_DISK"]
+    flags += ["NON_SHARED_INC", *(["NON_SHARED_SYNCHRONOUS_WRITES"] if in_step else [])]
+    which = f"disk {targets[0]} goes" if len(targets) == 1 else f"disks {listed(list(targets))} go"
+    whole = [disk for disk in decision.parameters.get("migrate_disks", ()) if disk not in targets]
+    reason = _reason(decision.choice, whole, keeps_holes="migrate_disks_detect_zeroes" in decision.parameters)
+    return dataclasses.replace(
+        decision,
+        name=decision.name.replace("+disks", "+delta"),
+        reason=f"{reason}; {which} as what differs from the copy that is there",
+        flags=tuple(flags),
+        parameters={**decision.parameters, **definitions},
+        copy_bytes=left_bytes,
+    )
+
+
 def _reason(choice: Choice | None, disks: t.Sequence[str], *, keeps_holes: bool) -> str:
     if choice is None:
         return "somebody else has started it, so its method stays as it is"

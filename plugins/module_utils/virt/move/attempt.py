@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.refore
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves
@@ -38,6 +39,7 @@ class Attempt:
         source_settings: what the source kept of the guest before it.
         job: the libvirt call.
         images: those that were made at the destination for its disks.
+        sent: disks of which what differs from an old copy was sent before.
         may_restart: whether another attempt may follow for a forecast that was wrong.
     """
 
@@ -48,6 +50,7 @@ class Attempt:
     source_settings: SourceSettings
     job: MigrationJob
     images: tuple[Image, ...] = ()
+    sent: tuple[SentDisk, ...] = ()
     may_restart: bool = True
 
     def control(self) -> Control:

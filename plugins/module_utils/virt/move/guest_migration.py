@@ -13,8 +13,12 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import writes_in_step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import with_deltas
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.old_copy import NoDeltaError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
@@ -26,6 +30,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import Answers, Preconditions
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.recorded_limits import RecordedLimits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_deltas import (
+    definitions_there,
+    held_bytes,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
     SourceSettings,
     forget,
@@ -80,7 +88,7 @@ class GuestMigration:
         attempt = self._with_images(attempt)
         with self._images_removed_on_error(attempt):
             keep(self._context.settings.state_dir, step, settings)
-            move.log.begin(decision, instance, autostart=settings.autostart)
+            move.log.begin(attempt.decision, instance, autostart=settings.autostart)
         return attempt
 
     def _with_images(self, attempt: Attempt) -> Attempt:
@@ -91,8 +99,50 @@ class GuestMigration:
         step, answers = attempt.move.step, attempt.answers
         dummy, there = self._hosts.links(step)
         domain = self._hosts.domain(step)
-        made = self._copies.begin(there.connection, domain, answers.guest, answers.intent, step["destination"])
-        return dataclasses.replace(attempt, images=tuple(made))
+        sent = self._sent(attempt, there.connection, domain)
+        with self._images_removed_on_error(dataclasses.replace(attempt, sent=tuple(sent))):
+            made = self._copies.begin(
+                there.connection, domain, answers.guest, answers.intent, step["destination"], sent
+            )
+        attempt = dataclasses.replace(attempt, images=tuple(made), sent=tuple(sent))
+        return self._over_old_copies(attempt, domain) if sent else attempt
+
+    def _sent(self, attempt: Attempt, there: t.Any, domain: t.Any) -> list[SentDisk]:
+        """Send what differs of the disks that have an old copy; returns these disks, none where they go whole."""
+        move, answers, deltas = attempt.move, attempt.answers, attempt.answers.deltas
+        host = move.step["destination"]
+        for fault in self._copies.deltas.left_by_others(there, move.step["guest"]["uuid"], host):
+            move.log.note(fault)
+        whole = dict(deltas.full_because)
+        sent: list[SentDisk] = []
+        if deltas.old:
+            move.log.starts()
+            try:
+                sent = self._copies.deltas.send(
+                    there, domain, answers.guest, host, deltas.old, move.log.share_teller(), self._check_goes_on
+                )
+            except NoDeltaError as error:
+                whole.update({target: str(error) for target in deltas.old})
+        move.log.disks(answers.guest, answers.intent, sent, whole)
+        return sent
+
+    def _check_goes_on(self) -> None:
+        """Raises: StoppedError when nothing is to be begun any more."""
+        if self._context.is_stopping:
+            raise StoppedError
+
+    def _over_old_copies(self, attempt: Attempt, domain: t.Any) -> Attempt:
+        """The attempt with the call that copies what is left."""
+        answers, sent = attempt.answers, attempt.sent
+        decision = with_deltas(
+            attempt.decision,
+            [disk.target for disk in sent],
+            definitions_there(domain, sent, persistent=bool(answers.guest["persistent"])),
+            held_bytes(sent),
+            in_step=writes_in_step(answers.source, answers.destination),
+        )
+        step = attempt.move.step
+        return dataclasses.replace(attempt, decision=decision, job=migration_job(self._context, step, decision))
 
     @contextlib.contextmanager
     def _images_removed_on_error(self, attempt: Attempt) -> t.Iterator[None]:
@@ -105,11 +155,12 @@ class GuestMigration:
     def _remove_images(self, attempt: Attempt) -> None:
         """Remove what an attempt has copied to, of a guest that runs at its source."""
         move = attempt.move
-        if not attempt.images:
+        if not attempt.images and not attempt.sent:
             return
         try:
             dummy, there = self._hosts.links(move.step)
-            faults = self._copies.failed(there.connection, move.step["guest"]["uuid"], attempt.images)
+            domain = self._hosts.domain(move.step)
+            faults = self._copies.failed(there.connection, domain, move.step["destination"], attempt.images)
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             faults = [f"the unfinished copies of its disks stay at {move.step['destination']} for now: {error}"]
         for fault in faults:
@@ -176,13 +227,14 @@ class GuestMigration:
             decision=decision,
             job=migration_job(self._context, step, decision),
             images=(),
+            sent=(),
             may_restart=False,
         )
         instance = self._limits.qemu_instance(step)
         self._context.check_may_begin(move)
         following = self._with_images(following)
         with self._images_removed_on_error(following):
-            move.log.again(decision, history.reason, instance)
+            move.log.again(following.decision, history.reason, instance)
         return following
 
 

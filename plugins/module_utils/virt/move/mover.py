@@ -92,8 +92,9 @@ class GuestMover:
         if not self._parts.copies.has_begun(step["guest"]["uuid"], step["destination"]):
             return result
         try:
-            here, dummy = self._context.hosts.links(step)
-            left, fault = self._parts.copies.moved(here.connection, step["guest"]["uuid"], step["destination"])
+            here, there = self._context.hosts.links(step)
+            uuid = step["guest"]["uuid"]
+            left, fault = self._parts.copies.moved(here.connection, there.connection, uuid, step["destination"])
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             left, fault = [], self._parts.copies.not_recorded(error)
         if fault:
@@ -110,6 +111,7 @@ class GuestMover:
         try:
             move.log.tell("step.started", "setup", "looking at both sides", level=1)
             self._parts.limits.restore_after_crash(move)
+            self._restore_disks_after_crash(move)
             admitted = self._parts.admission.decide(move)
         except StoppedError:
             return self._context.stopped(move)
@@ -123,6 +125,16 @@ class GuestMover:
         if isinstance(admitted, Refuse):
             return move.log.refuse(admitted.refusals)
         return self._prepare_and_migrate(move, admitted)
+
+    def _restore_disks_after_crash(self, move: Move) -> None:
+        """Let a guest use its images again that a run which died has frozen, so that they go under their own names."""
+        with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+            domain = self._context.hosts.domain(move.step)
+            migrates = domain.jobInfo()[0] != virt.libvirt.VIR_DOMAIN_JOB_NONE
+            if migrates or domain.state()[0] != virt.libvirt.VIR_DOMAIN_RUNNING:
+                return
+            for fault in self._parts.copies.deltas.restore_after_crash(domain):
+                move.log.note(fault)
 
     def _close(self, move: Move, known: Close) -> Result:
         """Close a step without a move. A run that died just after one may have left something undone."""

@@ -22,6 +22,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.ports import closed_to_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import disk_copy_check, saved_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_deltas import (
+    MODES,
+    NO_DELTAS,
+    Deltas,
+    proposed,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +39,7 @@ class Answers:
         guest: its part of the source's snapshot; empty when it is gone.
         intent: of this move, complete.
         refusals: every reason not to move the guest.
+        deltas: of which disks only what differs from an old copy at the destination is sent.
     """
 
     source: dict[str, t.Any]
@@ -40,6 +47,7 @@ class Answers:
     guest: dict[str, t.Any]
     intent: dict[str, t.Any]
     refusals: list[Refusal]
+    deltas: Deltas = NO_DELTAS
 
 
 class Preconditions:
@@ -74,9 +82,12 @@ class Preconditions:
         intent = intents.normalise(step["intent"])
         if guest is None:
             return Answers(local, remote, {}, intent, [_vanished(step)])
+        deltas = NO_DELTAS
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
             ours = self._copies.ours(there, guest, intent, target.host)
+            deltas = proposed(here, there, guest, intent, target.host, ours)
+            guest = deltas.in_guest(guest)
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),
                 *disk_copy_check.refusals(there, guest, local, remote, intent, ours=ours),
@@ -85,7 +96,7 @@ class Preconditions:
             ]
         if not refusals and copied_disks.to_copy(guest, intent):
             refusals = _not_yet(intent) or self._closed_ports(step, there)
-        return Answers(local, remote, guest, intent, refusals)
+        return Answers(local, remote, guest, intent, refusals, deltas)
 
     def _closed_ports(self, step: Step, there: t.Any) -> list[Refusal]:
         """Why disks cannot be copied. Where nobody has stated the ports of a destination, its path was tried before."""
@@ -122,10 +133,10 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
 
 def _not_yet(intent: t.Mapping[str, t.Any]) -> list[Refusal]:
     """Why disks do not get there in the way that the intent asks for."""
-    if intent.get("disks", "copy") == "copy":
+    if intent.get("disks", "copy") in MODES:
         return []
     why = f"disks is {intent['disks']!r}, and this version copies disks before the guest runs there"
-    return [refusal("disks_mode", why, "set disks to copy")]
+    return [refusal("disks_mode", why, "set disks to copy or delta")]
 
 
 def _vanished(step: Step) -> Refusal:

@@ -18,9 +18,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
     corrected_result,
     step_result,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import QemuInstance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import (
@@ -28,6 +30,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.repo
     MigrationWatcher,
     MoveReporter,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_deltas import NO_COPY
+
+#: Lines about something that takes long come so often.
+TELL_EVERY_S = 2.0
 
 
 class StepLog:
@@ -47,6 +53,9 @@ class StepLog:
         self._started_at = reporter.now()
         self._decision: Decision | None = None
         self._autostart: bool | None = None
+        self._has_started = False
+        self._disks: list[dict[str, t.Any]] = []
+        self._sent_before = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -68,9 +77,59 @@ class StepLog:
             autostart: whether the guest starts with its host; None where that is not known.
         """
         self._decision, self._autostart = decision, autostart
-        # Time that the step has waited does not count as part of the move.
-        self._started, self._started_at = self._clock(), self._reporter.now()
+        self.starts()
         self._tell_start(decision, before)
+
+    def starts(self) -> None:
+        """The move starts now. Time that the step has waited does not count as part of it. A second call is nothing."""
+        if not self._has_started:
+            self._has_started = True
+            self._started, self._started_at = self._clock(), self._reporter.now()
+
+    def share_teller(self) -> t.Callable[[str, float], None]:
+        """What tells how far something is that may take long: called with words, and the share that is done."""
+        told: list[tuple[str, float]] = []
+
+        def tell(words: str, share: float) -> None:
+            is_new = not told or told[-1][0] != words
+            if is_new or self._clock() >= told[-1][1] + TELL_EVERY_S:
+                told.append((words, self._clock()))
+                shown = words if is_new else f"{words}: {share:.0%}"
+                self.tell("migration.decision", "disks", shown, level=0 if is_new else 1, action="delta", reason=shown)
+
+        return tell
+
+    def disks(
+        self,
+        guest: t.Mapping[str, t.Any],
+        intent: t.Mapping[str, t.Any],
+        sent: t.Sequence[SentDisk],
+        whole: t.Mapping[str, str],
+    ) -> None:
+        """Take how each disk gets there.
+
+        Args:
+            guest: the guest's part of the source's snapshot.
+            intent: of this move.
+            sent: disks of which what differs was sent.
+            whole: why others are copied as a whole, by target.
+        """
+        deltas = {disk.target: disk for disk in sent}
+        self._disks = [
+            _disk_row(str(disk["target"]), deltas.get(disk["target"]), whole.get(disk["target"]))
+            for disk in to_copy(guest, intent)
+        ]
+        self._sent_before += sum(disk.sent_bytes for disk in sent)
+        for row in self._disks:
+            why = row["full_because"]
+            if row["mode"] == "delta":
+                words = f"sent what differs of disk {row['target']} ({human_bytes(row['bytes'])})"
+            elif why is None or (why == NO_COPY and intent.get("disks") != "delta"):
+                # A first trip. Nobody has expected anything else.
+                continue
+            else:
+                words = f"disk {row['target']} is copied as a whole: {why}"
+            self.tell("migration.decision", "disks", words, action="disk", reason=words)
 
     def _tell_start(self, decision: Decision, before: QemuInstance) -> None:
         self.tell(
@@ -175,6 +234,12 @@ class StepLog:
 
     def _result(self, outcome: str, ending: MigrationEnding, error: str | None = None) -> Result:
         decision = self._decision
+        disks = {"disks": self._disks} if self._disks else {}
+        return {**disks, **self._step_result(outcome, ending, decision, error)}
+
+    def _step_result(
+        self, outcome: str, ending: MigrationEnding, decision: Decision | None, error: str | None
+    ) -> Result:
         return step_result(
             self._step,
             outcome,
@@ -184,11 +249,24 @@ class StepLog:
             started_at=self._started_at,
             finished_at=self._reporter.now(),
             total_s=self.elapsed_s,
-            bytes_sent=ending.bytes or None,
+            bytes_sent=(ending.bytes + self._sent_before) or None,
             downtime_ms=ending.downtime_ms if outcome == "moved" else None,
             iterations=ending.iterations or None,
             forecast=decision.choice if decision else None,
         )
+
+
+def _disk_row(target: str, sent: SentDisk | None, why: str | None) -> dict[str, t.Any]:
+    """How a disk gets there, as the result has it."""
+    if sent is None:
+        return {"target": target, "mode": "copy", "bytes": None, "digest_bytes": None, "full_because": why}
+    return {
+        "target": target,
+        "mode": "delta",
+        "bytes": sent.sent_bytes,
+        "digest_bytes": sent.digest_bytes,
+        "full_because": None,
+    }
 
 
 def refusal_of(error: Exception) -> Refusal:

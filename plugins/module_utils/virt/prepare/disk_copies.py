@@ -16,9 +16,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.image_users import unused
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import images
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_deltas import (
+    DiskDeltas,
+    begun_disk,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.images import Image
 
 Guest = t.Mapping[str, t.Any]
@@ -32,12 +37,16 @@ class DiskCopies:
         state_dir: where this host keeps its records.
         host: its name.
         now: the time of now as the contracts write it.
+
+    Attributes:
+        deltas: sends only what differs, where that can be.
     """
 
     def __init__(self, state_dir: str, host: str, now: t.Callable[[], str]) -> None:
         self._state_dir = state_dir
         self._host = host
         self._now = now
+        self.deltas = DiskDeltas(state_dir)
 
     def ours(self, there: t.Any, guest: Guest, intent: Intent, destination: str) -> frozenset[str]:
         """Paths at a destination that a copy may overwrite: provably an old copy of this very guest, and unused.
@@ -75,31 +84,41 @@ class DiskCopies:
         # and the image may be all that there is of it.
         return unused(there, unchanged, but=uuid) | unused(there, unfinished_paths)
 
-    def begin(self, there: t.Any, domain: t.Any, guest: Guest, intent: Intent, destination: str) -> list[Image]:
+    def begin(
+        self,
+        there: t.Any,
+        domain: t.Any,
+        guest: Guest,
+        intent: Intent,
+        destination: str,
+        sent: t.Sequence[SentDisk] = (),
+    ) -> list[Image]:
         """Make the images that the disks are copied to; returns them.
 
         Args:
             there: writable connection to the destination.
             domain: the guest's ``virDomain`` here.
             guest, intent, destination: as in ``ours``.
+            sent: disks whose differences were sent already. No image is made for them.
 
         Raises: libvirtError, or VirtError for what is at their paths already. Then none is left.
         """
-        disks = to_copy(guest, intent)
+        differing = {disk.target for disk in sent}
+        disks = [disk for disk in to_copy(guest, intent) if disk["target"] not in differing]
         if not disks:
             return []
         ours = self.ours(there, guest, intent, destination)
         wanted = images.planned(there, disks)
         made = images.make(there, domain, destination, wanted, ours)
         here = domain.connect()
+        copied: list[begun_copies.BegunDisk] = [
+            {"target": disk["target"], "source": _path_here(here, disk), "path": image.path} for disk, image in wanted
+        ]
         begun: begun_copies.Begun = {
             "schema": begun_copies.SCHEMA,
             "guest": {"name": guest["name"], "uuid": guest["uuid"]},
             "destination": destination,
-            "disks": [
-                {"target": disk["target"], "source": _path_here(here, disk), "path": image.path}
-                for disk, image in wanted
-            ],
+            "disks": [*copied, *map(begun_disk, sent)],
         }
         try:
             begun_copies.store(self._state_dir, begun)
@@ -113,16 +132,16 @@ class DiskCopies:
                     "make room on the file system of the state directory, then run it again",
                 )
             ) from error
-        if ours:
+        if any(image.path in ours for dummy, image in wanted):
             # What was left there is gone, and must not be taken for the image that is there now.
             published_copies.withdraw(there, guest["uuid"])
         return made
 
-    def failed(self, there: t.Any, uuid: str, made: t.Sequence[Image]) -> list[str]:
+    def failed(self, there: t.Any, domain: t.Any, destination: str, made: t.Sequence[Image]) -> list[str]:
         """Remove the images of a copy that failed, of a guest that runs here; returns what could not be, in words."""
-        faults = images.remove(there, made)
+        faults = [*images.remove(there, made), *self.deltas.failed(there, domain, destination)]
         if not faults:
-            begun_copies.remove(self._state_dir, uuid)
+            begun_copies.remove(self._state_dir, domain.UUIDString())
         return faults
 
     def has_begun(self, uuid: str, destination: str) -> bool:
@@ -137,11 +156,13 @@ class DiskCopies:
             f"remove them on {self._host} by hand once it surely runs from its copies",
         )
 
-    def moved(self, here: t.Any, uuid: str, destination: str) -> tuple[list[dict[str, t.Any]], Refusal | None]:
+    def moved(
+        self, here: t.Any, there: t.Any, uuid: str, destination: str
+    ) -> tuple[list[dict[str, t.Any]], Refusal | None]:
         """Record what a guest that has moved leaves here. Without copies that were begun, this does nothing.
 
         Args:
-            here: writable connection to this host's libvirtd.
+            here, there: writable connections to this host's libvirtd and to the destination's.
             uuid: the guest, which runs at the destination.
             destination: its name.
 
@@ -150,6 +171,12 @@ class DiskCopies:
         begun = begun_copies.read(self._state_dir, uuid, destination)
         if begun is None:
             return [], None
+        try:
+            self.deltas.moved(there, uuid, destination)
+        except virt.libvirt.libvirtError as error:
+            return [], _not_put_together(begun["guest"]["name"], destination, error)
+        except virt.VirtError as error:
+            return [], error.refusal
         at = self._now()
         disks: list[dict[str, t.Any]] = [
             {
@@ -169,6 +196,14 @@ class DiskCopies:
             return disks, self.not_recorded(error)
         begun_copies.remove(self._state_dir, uuid)
         return disks, None
+
+
+def _not_put_together(guest: str, destination: str, error: Exception) -> Refusal:
+    return refusal(
+        "overlay_not_merged",
+        f"{guest} runs on {destination}, on an overlay that could not be merged into its disk: {error}",
+        "run it again: it goes on where it was",
+    )
 
 
 def _path_here(here: t.Any, disk: t.Mapping[str, t.Any]) -> str:
