@@ -88,6 +88,7 @@ PLUGINS = House(
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),
             Room("plugin_utils/inventory", "Asks libvirtds from the controller, and makes inventory entries"),
             Room("plugin_utils/tables", "Plans, reports, paths and measurements as tables"),
+            Room("module_utils/virt/capsule_save", "Freezes a guest and makes a capsule of it"),
             Room("module_utils/virt/move", "Moves one guest: decides, begins, falls back, adopts, verifies, closes"),
             Room("module_utils/virt/capsule_transfer", "Sends a capsule to another host, and receives one over ssh"),
         ),

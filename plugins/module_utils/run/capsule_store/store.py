@@ -250,6 +250,20 @@ class CapsuleStore:
         numbers = [int(name) for name in durable_files.names_in(self._layout.guest(uuid)) if layout.is_number(name)]
         return max([self.known(uuid).number, *numbers]) + 1
 
+    def layers(self, uuid: str) -> str:
+        """The file with the images of a guest's layers; see L(guest_layers)."""
+        return os.path.join(self._layout.guest(uuid), "layers.json")
+
+    def work_folder(self, name: str) -> str:
+        """The directory of a run for files that are not at their place yet; made if it is not there."""
+        folder = self._layout.inside("runs", name)
+        durable_files.make_directory(folder)
+        return folder
+
+    def remove_work_folder(self, name: str) -> None:
+        """Remove the directory of a run with all that is in it."""
+        shutil.rmtree(self._layout.inside("runs", name), ignore_errors=True)
+
     # What is under way
 
     def receiving(self, name: str) -> Receiving:
