@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import image_record
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import ImageRecord
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore, file_facts
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json, image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import MOST_LAYERS, SCHEMA
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.changed_ranges import Hint
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition import definition_file
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import capsules, guest_layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore, file_facts

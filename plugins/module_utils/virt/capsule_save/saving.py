@@ -81,7 +81,8 @@ def save(connection: t.Any, store: CapsuleStore, request: SaveRequest) -> dict[s
 def _save_anew(connection: t.Any, store: CapsuleStore, domain: t.Any, request: SaveRequest) -> dict[str, t.Any]:
     look = guest_look.look_at(domain, secure=True)
     consistency, because = _checked(domain, look, request)
-    freed, notes = 0, []
+    freed = 0
+    notes: list[str] = []
     if consistency == "memory" and request.balloon:
         freed, notes = memory_freeing.free(domain, request.state_dir)
     memory = memory_freeing.memory_bytes(domain) if consistency == "memory" else 0
