@@ -24,6 +24,8 @@ from lab.host import ssh
 from lab.machine import prerequisites
 from lab.machine.resources import existing_resources
 
+LINE_FAULTS = ("slow-line", "cut-line", "flap-line", "mend-line")
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lab", description="A real libvirt cluster on one machine.")
@@ -71,10 +73,27 @@ def _add_faults(parser: argparse.ArgumentParser) -> None:
     slow.add_argument("host")
     slow.add_argument("mbit", type=float)
     slow.add_argument("--both", action="store_true", help="also the traffic out of the host")
+    _add_line_faults(faults)
     for name in ("kill-qemu", "spoil-memory"):
         one = faults.add_parser(name)
         one.add_argument("host")
         one.add_argument("guest")
+
+
+def _add_line_faults(faults: Any) -> None:
+    """Faults of the line between two sites; they concern no host."""
+    for name in LINE_FAULTS:
+        one = faults.add_parser(name)
+        if name == "slow-line":
+            one.add_argument("mbit", type=float)
+            one.add_argument("--delay-ms", type=float, help="one way")
+            one.add_argument("--queue-ms", type=float)
+        if name == "flap-line":
+            one.add_argument("down_s", type=float)
+            one.add_argument("up_s", type=float)
+        if name in ("cut-line", "flap-line"):
+            one.add_argument("--seconds", type=float, default=0.0, help="in all (default: until mend-line)")
+            one.add_argument("--reset", action="store_true", help="reset TCP connections, not only drop packets")
 
 
 def say(line: str) -> None:
@@ -138,10 +157,9 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _fault(options: argparse.Namespace) -> int:
     lab = Lab.load()
-    extra: dict[str, Any] = {
-        key: getattr(options, key) for key in ("which", "mbit", "both", "guest", "silent") if key in options
-    }
-    getattr(lab.fault, options.fault.replace("-", "_"))(options.host, **extra)
+    given = {key: value for key, value in vars(options).items() if key not in ("command", "fault", "host")}
+    where = [] if options.fault in LINE_FAULTS else [options.host]
+    getattr(lab.fault, options.fault.replace("-", "_"))(*where, **given)
     return 0
 
 

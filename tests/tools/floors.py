@@ -166,7 +166,10 @@ LAB = House(
         (Room("tests", "The lab's tests of itself, with real hosts and guests"),),
         (Room(".", "What others import (`from lab import Lab`), and the command line"),),
         (Room("cluster", "The lab as a whole: how it comes up and goes, faults, status, the Ansible inventory"),),
-        (Room("probe", "Watches guests from outside, and computes their downtime"),),
+        (
+            Room("probe", "Watches guests from outside, and computes their downtime"),
+            Room("line", "The line between two sites: its rate, delay and cuts"),
+        ),
         (Room("guest", "Guests: the libvirt definition, the agent in them, damage to their memory"),),
         (Room("host", "Hosts: configuration, keys and certificates, the container, the supervisor, ssh"),),
         (Room("image", "What hosts and guests boot: base images, newer packages, kernel and ramdisk, the KVM trial"),),

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, kvmops.cluster contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Things that go wrong, on demand. Each has a way back: `mend` for the network, `power_on` for a host."""
+"""Things that go wrong, on demand. Each has a way back: `mend`, `mend_line`, `power_on` for a host."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from lab.common.command import run
 from lab.common.errors import LabError
 from lab.guest import corruption
 from lab.layout.addresses import Network
+from lab.layout.scenario import LinePlan, usual_queue_ms
+from lab.line import line
 from lab.machine import network
 
 from .cluster import Cluster
@@ -90,6 +92,45 @@ class Fault:
         run(["ip", "netns", "exec", space, "nft", "delete", "table", "inet", TABLE], check=False)
         for name, each_host in lab.hosts.items():
             network.limit(lab.settings, lab.networks.migration, name, each_host.plan.link_mbit)
+
+    # ---- the line between two sites ----------------------------------------------------------------------------------
+
+    def _plan_of_line(self) -> LinePlan:
+        plan = self._lab.scenario.line
+        if plan is None:
+            raise LabError("this lab has one site, and no line", "Use a scenario with `sites`.")
+        return plan
+
+    def slow_line(self, mbit: float, delay_ms: float | None = None, queue_ms: float | None = None) -> None:
+        """Give the line another rate, and another delay (one way) or queue where they are named."""
+        plan = self._plan_of_line()
+        other = LinePlan(
+            mbit=mbit,
+            delay_ms=plan.delay_ms if delay_ms is None else delay_ms,
+            queue_ms=usual_queue_ms(mbit) if queue_ms is None else queue_ms,
+        )
+        line.tell(self._lab.settings, ["set", *line.settings_words(other)])
+
+    def cut_line(self, seconds: float = 0, *, reset: bool = False) -> None:
+        """Cut the line for so many seconds, or (0) until it is mended; returns at once.
+
+        Packets vanish, and neither end learns anything. With `reset`, TCP connections that send are reset at both ends.
+        """
+        self._plan_of_line()
+        line.tell(self._lab.settings, line.cut_words(reset=reset, down_s=seconds, total_s=seconds))
+
+    def flap_line(self, down_s: float, up_s: float, seconds: float = 0, *, reset: bool = False) -> None:
+        """Cut the line again and again, for so many seconds in all, or (0) until it is mended; returns at once."""
+        self._plan_of_line()
+        if min(down_s, up_s) <= 0:
+            raise LabError(f"down {down_s:g} s, up {up_s:g} s: both must be more than 0", "Use cut-line for one cut.")
+        line.tell(self._lab.settings, line.cut_words(reset=reset, down_s=down_s, up_s=up_s, total_s=seconds))
+
+    def mend_line(self) -> None:
+        """End every cut of the line, and give it the rate and delay of the scenario."""
+        plan = self._plan_of_line()
+        line.tell(self._lab.settings, ["mend"])
+        line.tell(self._lab.settings, ["set", *line.settings_words(plan)])
 
     # ---- hosts -------------------------------------------------------------------------------------------------------
 

@@ -18,6 +18,8 @@ from lab.guest.guest import running_on
 from lab.layout import scenario
 from lab.layout.addresses import networks
 from lab.layout.scenario import Scenario
+from lab.line import line
+from lab.line.line import LineState
 from lab.machine import network, ownership, prerequisites
 from lab.machine.lock import exclusive
 from lab.probe.probe import Probe
@@ -126,6 +128,10 @@ class Lab(Cluster):
             "disk_blocks_checked": reply.disk_checked,
             "disk_errors": reply.disk_errors,
         }
+
+    def line(self) -> LineState:
+        """Return settings and counters of the line between the two sites."""
+        return line.tell(self.settings, ["show"])
 
     def reset(self, path: Path | None = None, *, forget: Sequence[str] = (), say: Say = _silent) -> Lab:
         """Start afresh in seconds: mend all faults, start all hosts, and replace all guests by new ones at home.

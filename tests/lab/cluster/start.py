@@ -15,6 +15,7 @@ from lab.guest.guest import Guest, clear_script, running_on, start_script
 from lab.host import credentials
 from lab.host.host import Host
 from lab.image import accelerator, base_image, boot_image, debian_guest, repository
+from lab.line import line
 from lab.machine import loop_device, network, nspawn_run
 
 from .cluster import Cluster
@@ -50,6 +51,8 @@ def start_hosts(lab: Cluster, say: Say) -> None:
     credentials.ensure_authority(lab.settings)
     lab.settings.shared.mkdir(parents=True, exist_ok=True)
     network.make_bridges(lab.settings, lab.networks)
+    if lab.scenario.line:
+        line.start(lab.settings, lab.networks, lab.scenario.line)
     with nspawn_run.used(lab.settings):
         nspawn_run.ensure(lab.settings)
         for host in lab.machines:

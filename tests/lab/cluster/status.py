@@ -48,6 +48,7 @@ def _host(host: Host, shown: set[str] | None) -> dict[str, Any]:
         "address": host.address,
         "migration_address": host.migration_address,
         "link_mbit": host.plan.link_mbit,
+        "site": host.plan.site,
         "guests": sorted(shown or ()),
     }
 

@@ -5,21 +5,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-from lab.common.errors import LabError
-from lab.common.settings import SOURCES, Settings
+from lab.common.settings import Settings
 from lab.image import debian_guest, repository
 from lab.layout.scenario import HostPlan
-from lab.machine import process
+from lab.machine import background
 
 from .rootfs import BOOT_PLACE, DEBIAN_PLACE, SHARED_PLACE
-
-#: What a supervisor is told once it is written down.
-GO = b"go"
 
 
 def supervisor_record(settings: Settings, host: str) -> Path:
@@ -34,39 +27,14 @@ def nspawn_record(settings: Settings, host: str) -> Path:
 
 def start(settings: Settings, host: str) -> None:
     """Begin a host, in the background."""
-    log = settings.host_folder(host) / "console.log"
-    environment = dict(
-        os.environ,
-        PYTHONPATH=str(SOURCES.parent),
-        KVMOPS_LAB_STATE=str(settings.state),
-        KVMOPS_LAB_CACHE=str(settings.cache),
-        KVMOPS_LAB_INSTANCE=str(settings.instance),
+    background.begin(
+        settings,
+        f"the supervisor of {host}",
+        f"{__package__}.supervisor",
+        [host],
+        record=supervisor_record(settings, host),
+        log=settings.host_folder(host) / "console.log",
     )
-    told, tell = os.pipe()
-    with log.open("ab") as output:
-        first = subprocess.Popen(
-            [sys.executable, "-m", f"{__package__}.supervisor", host, str(tell)],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            cwd="/",
-            env=environment,
-            pass_fds=[tell],
-            start_new_session=True,
-        )
-    os.close(tell)
-    # The supervisor is the child of that child, which ends at once: no process here counts the work of guests.
-    with os.fdopen(told) as answer:
-        number = answer.readline()
-    if not number:
-        raise LabError(f"the supervisor of {host} did not start", f"See {log}.")
-    supervisor = int(number)
-    # It waits for its word: begun by a command that dies here, it would boot the host when another command already has.
-    assert first.stdin is not None
-    with first.stdin as word:
-        process.remember(supervisor_record(settings, host), supervisor)
-        word.write(GO)
-    first.wait()
 
 
 def command(settings: Settings, host: HostPlan) -> list[str]:

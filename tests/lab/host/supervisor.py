@@ -8,16 +8,15 @@ python3 -m lab.host.supervisor h1
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
 
 from lab.common.settings import Settings, from_environment
 from lab.layout.scenario import HostPlan, Scenario
-from lab.machine import cgroup, process
+from lab.machine import background, cgroup, process
 
-from .container import GO, command, environment_for, nspawn_record
+from .container import command, environment_for, nspawn_record
 
 # nspawn's own exit status for "the container wants to be started again".
 REBOOT = 133
@@ -39,19 +38,8 @@ def supervise(settings: Settings, host: HostPlan) -> int:
             return 0
 
 
-def leave_parent(tell: int) -> None:
-    """Go on in a child and tell its number on a descriptor; this process ends."""
-    child = os.fork()
-    if child:
-        os.write(tell, f"{child}\n".encode())
-        os._exit(0)
-    os.close(tell)
-
-
 def main() -> int:
-    leave_parent(int(sys.argv[2]))
-    if sys.stdin.buffer.read() != GO:
-        print("lab: whoever began this died before writing it down", flush=True)
+    if not background.wait_for_word(int(sys.argv[2])):
         return 1
     settings = from_environment()
     scenario = Scenario.from_json((settings.state / "lab.json").read_text(encoding="utf-8"))

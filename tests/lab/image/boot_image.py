@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import os
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -36,12 +37,17 @@ def prober_path(settings: Settings) -> Path:
     return settings.cache / "programs" / "prober"
 
 
+def relay_path(settings: Settings) -> Path:
+    return settings.cache / "programs" / "relay"
+
+
 def ensure_programs(settings: Settings) -> None:
-    """Compile agent and prober, when their sources are newer."""
+    """Compile agent, prober and relay, when their sources are newer."""
     programs = settings.cache / "programs"
     programs.mkdir(parents=True, exist_ok=True)
     _compile(SOURCES / "guest/agent/agent.c", programs / "agent", ["-static", "-pthread"])
     _compile(SOURCES / "probe" / "prober.c", programs / "prober", [])
+    _compile(SOURCES / "line" / "relay.c", programs / "relay", [])
 
 
 def _compile(source: Path, program: Path, options: list[str]) -> None:
@@ -49,7 +55,10 @@ def _compile(source: Path, program: Path, options: list[str]) -> None:
     mark = program.with_suffix(".digest")
     if program.exists() and mark.exists() and mark.read_text(encoding="ascii") == digest:
         return
-    run(["gcc", "-O2", "-Wall", *options, "-o", program, source])
+    # Another lab may be running the old one.
+    draft = program.with_suffix(f".{os.getpid()}")
+    run(["gcc", "-O2", "-Wall", *options, "-o", draft, source])
+    draft.replace(program)
     mark.write_text(digest, encoding="ascii")
 
 

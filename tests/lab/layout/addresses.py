@@ -38,8 +38,13 @@ class Network:
         """Return the address of guest number 1, 2, …"""
         return f"{self.subnet}.{FIRST_GUEST + number - 1}"
 
-    def bridge(self, prefix: str) -> str:
-        return f"{prefix}{self.code}"
+    def bridge(self, prefix: str, site: int = 1) -> str:
+        """Return the name of the bridge; a second site has one of its own."""
+        return f"{prefix}{self.code}" if site == 1 else f"{prefix}s{site}{self.code}"
+
+    def line_end(self, prefix: str, site: int) -> str:
+        """Return the name of a site's end of the line to the other site."""
+        return f"{prefix}s{site}li"
 
     def link(self, prefix: str, host: str) -> str:
         """Return the name of the machine's end of the cable to a host (at most 15 characters)."""

@@ -31,6 +31,13 @@ USUAL_DISK_MIB = 8
 #: libvirt takes the folder that hosts share for local there, and has no setting that says otherwise.
 WITHOUT_SHARED_FOLDER = ("bookworm",)
 
+#: From one site of a country to another one, in one direction.
+LINE_DELAY_MS = 40
+#: What routers hold before they drop: some dozen packets on a slow line, and on a fast one what TCP needs to fill it.
+SLOW_MBIT = 10
+SLOW_QUEUE_MS = 400
+FAST_QUEUE_MS = 100
+
 STORAGE_SERVER = "san"
 STORAGE_MEMORY_MIB = 1024
 #: Kinds of disks that are devices of the storage server.
@@ -50,6 +57,23 @@ class HostPlan:
     updates: str = "none"
     #: Whether it sees the disk of the Debian guest, to make copies of it.
     has_debian: bool = False
+    #: 1 or 2; migration traffic between two sites crosses the line.
+    site: int = 1
+
+
+@dataclass(frozen=True)
+class LinePlan:
+    """The line between the two sites, the same in both directions.
+
+    Attributes:
+        mbit: its rate; 0 for none.
+        delay_ms: how long a bit is on the way, in one direction.
+        queue_ms: a packet that would have to wait longer for those before it is dropped.
+    """
+
+    mbit: float
+    delay_ms: float
+    queue_ms: float
 
 
 @dataclass(frozen=True)
@@ -115,6 +139,8 @@ class Scenario:
 
     hosts: tuple[HostPlan, ...]
     guests: tuple[GuestPlan, ...]
+    #: None where all hosts are at one site.
+    line: LinePlan | None = None
 
     @property
     def storage_server(self) -> HostPlan | None:
@@ -137,7 +163,9 @@ class Scenario:
     @staticmethod
     def from_json(text: str) -> Scenario:
         data = json.loads(text)
+        line = data.get("line")
         return Scenario(
+            line=LinePlan(**line) if line else None,
             hosts=tuple(HostPlan(**host) for host in data["hosts"]),
             guests=tuple(
                 GuestPlan(**{**guest, "phases": tuple(Phase(**phase) for phase in guest.get("phases", ()))})
@@ -164,13 +192,14 @@ def load(path: Path) -> Scenario:
 def parse(data: Any, origin: str = "scenario") -> Scenario:
     """Turn the content of a scenario file into a scenario, or say in one line what is wrong where."""
     _check_schema(data, origin)
-    planned = tuple(_hosts(data["hosts"], origin))
+    sites = data.get("sites")
+    planned = tuple(_at_sites(_hosts(data["hosts"], origin), sites, origin))
     can_share = all(host.release not in WITHOUT_SHARED_FOLDER for host in planned)
     guests = tuple(_guests(data.get("guests", []), origin, USUAL_DISK_MIB if can_share else None))
     has_debian = any(guest.system == "debian" for guest in guests)
     hosts = tuple(replace(host, has_debian=has_debian) for host in planned)
     _check_sense(hosts, guests, origin)
-    return Scenario(hosts, guests)
+    return Scenario(hosts, guests, _line(sites) if sites else None)
 
 
 def _check_schema(data: Any, origin: str) -> None:
@@ -221,6 +250,31 @@ def _hosts(data: Mapping[str, Any], origin: str) -> Iterable[HostPlan]:
             link_mbit=data.get("link_mbit", 0),
             updates=data.get("updates", "none"),
         )
+
+
+def _at_sites(hosts: Iterable[HostPlan], sites: Mapping[str, Any] | None, origin: str) -> Iterable[HostPlan]:
+    """Put each host at its site: each host of the scenario is at one of the two."""
+    if sites is None:
+        yield from hosts
+        return
+    named = [name for site in sites["hosts"] for name in site]
+    planned = list(hosts)
+    if sorted(named) != sorted(host.name for host in planned):
+        known = ", ".join(host.name for host in planned)
+        raise _wrong(origin, "sites.hosts", f"each of {known} must stand there once")
+    for host in planned:
+        yield replace(host, site=1 if host.name in sites["hosts"][0] else 2)
+
+
+def _line(sites: Mapping[str, Any]) -> LinePlan:
+    mbit = sites.get("mbit", 0)
+    delay = sites.get("delay_ms", LINE_DELAY_MS)
+    return LinePlan(mbit=mbit, delay_ms=delay, queue_ms=sites.get("queue_ms", usual_queue_ms(mbit)))
+
+
+def usual_queue_ms(mbit: float) -> float:
+    """Return how long packets may wait before a line of this rate."""
+    return SLOW_QUEUE_MS if mbit < SLOW_MBIT else FAST_QUEUE_MS
 
 
 def _guests(data: Iterable[Mapping[str, Any]], origin: str, usual_disk: int | None) -> Iterable[GuestPlan]:

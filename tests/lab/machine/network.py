@@ -55,7 +55,7 @@ def _refuse_overlap(ours: list[ipaddress.IPv4Network], theirs: str, link: str) -
 def links(settings: Settings) -> list[str]:
     """Return the names of the lab's links on the machine."""
     out = run(["ip", "-json", "link"]).stdout
-    pattern = re.compile(rf"{settings.prefix}(h\d+|san)?(mi|mg|gu)$")
+    pattern = re.compile(rf"{settings.prefix}(h\d+|san|s\d)?(mi|mg|gu|li)$")
     return [link["ifname"] for link in json.loads(out) if pattern.match(link["ifname"])]
 
 
@@ -71,11 +71,30 @@ def make_bridges(settings: Settings, networks: Networks) -> None:
     have = set(links(settings))
     for network in networks.all:
         name = network.bridge(settings.prefix)
-        if name not in have:
-            # Without the delay 0 a bridge holds back the traffic of a port for half a minute.
-            run(["ip", "link", "add", name, "type", "bridge", "forward_delay", "0", "stp_state", "0"])
+        _make_bridge(name, have)
         run(["ip", "address", "replace", f"{network.gateway}/24", "dev", name])
-        run(["ip", "link", "set", name, "up"])
+
+
+def _make_bridge(name: str, have: set[str]) -> None:
+    if name not in have:
+        # Without the delay 0 a bridge holds back the traffic of a port for half a minute.
+        run(["ip", "link", "add", name, "type", "bridge", "forward_delay", "0", "stp_state", "0"])
+    run(["ip", "link", "set", name, "up"])
+
+
+def make_line_ends(settings: Settings, networks: Networks) -> tuple[str, str]:
+    """Make the bridge of the second site, and on each site's bridge a TAP device; return the names of these.
+
+    A program that opens both devices is the line between the sites.
+    """
+    have = set(links(settings))
+    _make_bridge(networks.migration.bridge(settings.prefix, 2), have)
+    ends = (networks.migration.line_end(settings.prefix, 1), networks.migration.line_end(settings.prefix, 2))
+    for site, end in enumerate(ends, start=1):
+        if end not in have:
+            run(["ip", "tuntap", "add", "dev", end, "mode", "tap"])
+        run(["ip", "link", "set", end, "master", networks.migration.bridge(settings.prefix, site), "up"])
+    return ends
 
 
 def connect_host(settings: Settings, networks: Networks, host: HostPlan) -> None:
@@ -90,7 +109,8 @@ def connect_host(settings: Settings, networks: Networks, host: HostPlan) -> None
         if outer not in have:
             inner = INNER[network.purpose]
             run(["ip", "link", "add", outer, "type", "veth", "peer", "name", inner, "netns", space])
-        run(["ip", "link", "set", outer, "master", network.bridge(settings.prefix), "up"])
+        site = host.site if network is networks.migration else 1
+        run(["ip", "link", "set", outer, "master", network.bridge(settings.prefix, site), "up"])
     _set_up_inside(space, networks, host)
     limit(settings, networks.migration, host.name, host.link_mbit)
 

@@ -72,6 +72,29 @@ def test_a_debian_guest_has_the_disk_that_it_boots_from_and_its_hosts_see_the_or
         scenario.parse({"hosts": {}, "guests": [GUEST | {"system": "debian", "memory_mib": 256}]})
 
 
+SITES = {"hosts": [["h1"], ["h2", "h3"]]}
+
+
+def test_all_hosts_are_at_one_site_where_nothing_is_said():
+    plan = scenario.parse({"hosts": {}})
+    assert ({host.site for host in plan.hosts}, plan.line) == ({1}, None)
+
+
+def test_two_sites_and_the_line_between_them():
+    plan = scenario.parse({"hosts": {}, "sites": SITES | {"mbit": 0.384}})
+    assert {host.name: host.site for host in plan.hosts} == {"h1": 1, "h2": 2, "h3": 2}
+    assert plan.line == scenario.LinePlan(mbit=0.384, delay_ms=40, queue_ms=400)
+    assert scenario.Scenario.from_json(plan.to_json()) == plan
+    fast = scenario.parse({"hosts": {}, "sites": SITES | {"mbit": 200, "delay_ms": 5}})
+    assert fast.line == scenario.LinePlan(mbit=200, delay_ms=5, queue_ms=100)
+
+
+@pytest.mark.parametrize("hosts", [[["h1"], ["h2"]], [["h1", "h2"], ["h2", "h3"]], [["h1"], ["h2", "h3", "h4"]]])
+def test_each_host_is_at_one_of_the_sites(hosts):
+    with pytest.raises(LabError, match=r"^sites\.yml: sites\.hosts: each of h1, h2, h3 must stand there once"):
+        scenario.parse({"hosts": {}, "sites": {"hosts": hosts}}, "sites.yml")
+
+
 def test_it_survives_being_written_down():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
