@@ -40,12 +40,14 @@ class ActionModule(ControllerAction):
         """Choose; change nothing."""
         arguments = plain(arguments)
         try:
-            choices = capsule_planner.Planner(arguments, datetime.datetime.now(datetime.UTC)).choices()
+            planner = capsule_planner.Planner(arguments, datetime.datetime.now(datetime.UTC))
+            choices = planner.choices()
         except (plans.PlanError, intents.IntentError) as error:
             return {"failed": True, "msg": sentence(error.refusal), "refusal": dict(error.refusal)}
         return {
             "changed": False,
             "choices": choices,
+            "arrived": planner.arrived(),
             "refusals": [{"guest": one["guest"], **one["refusal"]} for one in choices if one["refusal"]],
             "summary": capsule_planner.summary(choices),
         }

@@ -146,7 +146,16 @@ RETURN = r"""
 choices:
   description:
     - The choice for each guest, a document C(kvmops.capsule_choice/1) with C(source) and C(destination).
+    - C(newest) is the last capsule that was made on the source, C(seed) the last one that both ends have in full. Each
+      has C(number) and C(age_s), and is null where there is none.
     - C(mode) is null if the guest cannot get there. C(refusal) says why, and what to do.
+  returned: success
+  type: list
+  elements: dict
+arrived:
+  description:
+    - Guests that a host at the far end runs already, while a source still has their definition. Each has C(guest),
+      C(source) and C(destination). They are in no choice.
   returned: success
   type: list
   elements: dict

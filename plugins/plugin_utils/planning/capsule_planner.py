@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode i
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.both_ends import (
     guest_at,
     in_common,
+    standing,
     store_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.mode_refusals import (
@@ -30,6 +31,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Snapshot,
+    guest_of,
+    is_off,
     is_open,
     metadata_of,
 )
@@ -73,11 +76,28 @@ class Planner:
         if not self._destinations:
             raise PlanError("no_destination", "destinations is empty", "name the hosts at the far end in destinations")
         self._free = {host: self._room(self._snapshots[host]) for host in self._destinations}
+        self._all = self._leaving()
 
     def choices(self) -> list[dict[str, t.Any]]:
         """Return the choice of each guest: the largest memory first, as it is the hardest to find a place for."""
-        order = sorted(self._leaving(), key=lambda one: (-int(one.domain["memory_bytes"]), str(one.domain["name"])))
+        arrived = {one["guest"]["uuid"] for one in self.arrived()}
+        leaving = [one for one in self._all if one.domain["uuid"] not in arrived]
+        order = sorted(leaving, key=lambda one: (-int(one.domain["memory_bytes"]), str(one.domain["name"])))
         return [self._choice(one) for one in order]
+
+    def arrived(self) -> list[dict[str, t.Any]]:
+        """Return the guests of the sources that a host at the far end runs already, each with both hosts."""
+        there = {
+            domain["uuid"]: host
+            for host in self._destinations
+            for domain in self._snapshots[host].get("domains") or []
+            if not is_off(domain)
+        }
+        return [
+            {"guest": guest_of(one.domain), "source": one.source, "destination": there[one.domain["uuid"]]}
+            for one in self._all
+            if one.domain["uuid"] in there
+        ]
 
     def _hosts(self, option: str) -> list[str]:
         unknown = [host for host in self._arguments[option] if host not in self._snapshots]
@@ -123,7 +143,8 @@ class Planner:
         )
         if made["mode"]:
             self._free[destination] -= need_bytes(one.domain)
-        return {**made, "source": one.source, "destination": destination}
+        ends = {"source": one.source, "destination": destination}
+        return {**made, **ends, **standing(here, there, self._now)}
 
     def _destination(self, one: _Leaving) -> str:
         """The host that has most of the guest already, otherwise the one with most room; of those that can take it."""

@@ -57,6 +57,20 @@ def in_common(here: Store, there: Store) -> Document | None:
     return max(both, key=lambda one: int(one["number"]), default=None)
 
 
+def standing(here: Store, there: Store, now: datetime.datetime) -> dict[str, t.Any]:
+    """How far the far end is: C(newest) is the last capsule made here, C(seed) the last one that both have in full.
+
+    Each has C(number) and C(age_s), and is None where there is none.
+    """
+    newest = max(here.capsules, key=lambda one: int(one["number"]), default=None)
+    return {"newest": _numbered(newest, now), "seed": _numbered(in_common(here, there), now)}
+
+
+def _numbered(capsule: Document | None, now: datetime.datetime) -> dict[str, t.Any] | None:
+    age = _age(capsule, now)
+    return None if capsule is None or age is None else {"number": int(capsule["number"]), "age_s": round(age)}
+
+
 def guest_at(domain: Domain, working_set: Document | None, here: Store, there: Store, now: datetime.datetime) -> Guest:
     """The guest as it has to get to the far end.
 

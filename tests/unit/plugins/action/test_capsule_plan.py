@@ -186,3 +186,24 @@ def test_the_table(run):
     assert lines[3].startswith("there is no way to get db1 there (live: ")
     assert lines[-1].startswith("  -> ")
     assert capsule_table.FilterModule().filters()["capsule_table"]([]) == ["There is no guest to choose for."]
+
+
+def test_how_far_the_far_end_is(run):
+    one = guest()
+    here = {"images": [], "capsules": [capsule(one, 60, number=4), capsule(one, 3600)]}
+    there = {"images": [], "capsules": [capsule(one, 60, number=4, missing=["vda"]), capsule(one, 3600)]}
+    stores = {"h1": here, "h3": there}
+    result = run(destinations=["h3"], snapshots=sites(one), rate="20mbit", intent=PERMITTED, capsules=stores)
+    (choice,) = result["choices"]
+    assert (choice["newest"]["number"], choice["seed"]["number"]) == (4, 3)
+    assert choice["seed"]["age_s"] == pytest.approx(3600, abs=60)
+    none = run(destinations=["h3"], snapshots=sites(one), rate="20mbit", intent=PERMITTED)["choices"][0]
+    assert (none["newest"], none["seed"]) == (None, None)
+
+
+def test_a_guest_that_runs_at_the_far_end_has_arrived(run):
+    left = guest(state="shutoff")
+    seen = [snapshot("h1", left), snapshot("h3", guest())]
+    result = run(destinations=["h3"], snapshots=seen, rate="20mbit", intent=PERMITTED)
+    assert result["choices"] == []
+    assert result["arrived"] == [{"guest": {"name": "db1", "uuid": left["uuid"]}, "source": "h1", "destination": "h3"}]
