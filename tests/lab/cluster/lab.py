@@ -127,6 +127,7 @@ class Lab(Cluster):
             "disk_ok": disk_ok if reply.has_disk else None,
             "disk_blocks_checked": reply.disk_checked,
             "disk_errors": reply.disk_errors,
+            "disk_slowest_ms": reply.disk_slowest_ms if reply.has_disk else None,
         }
 
     def line(self) -> LineState:

@@ -47,7 +47,7 @@ class Reply:
     memory_token: int
     disk_token: int
     has_disk: int
-    unused: int
+    disk_slowest_ms: int
 
     @property
     def ready(self) -> bool:

@@ -53,7 +53,13 @@ def kernel_arguments(guest: GuestPlan, networks: Networks) -> str:
         turns = (f"{phase.seconds}:{phase.hot_mib}:{phase.pages_per_s}" for phase in guest.phases)
         words.append(f"lab.phases={','.join(turns)}")
     if guest.disk_mib:
-        words.append("lab.disk=/dev/vda")
+        words += [
+            "lab.disk=/dev/vda",
+            f"lab.disk_writes_per_s={guest.disk_writes_per_s:g}",
+            f"lab.disk_reads_per_s={guest.disk_reads_per_s:g}",
+            f"lab.disk_hot_mib={guest.disk_hot_mib or 0}",
+            f"lab.disk_filled={int(guest.disk_filled)}",
+        ]
     return " ".join(words)
 
 

@@ -31,6 +31,9 @@ USUAL_DISK_MIB = 8
 #: libvirt takes the folder that hosts share for local there, and has no setting that says otherwise.
 WITHOUT_SHARED_FOLDER = ("bookworm",)
 
+#: Writes, and reads, of a guest with a disk.
+DISK_OPS_PER_S = 20
+
 #: From one site of a country to another one, in one direction.
 LINE_DELAY_MS = 40
 #: What routers hold before they drop: some dozen packets on a slow line, and on a fast one what TCP needs to fill it.
@@ -115,6 +118,12 @@ class GuestPlan:
     attached_to: str = "bridge"
     #: Whether it has one more interface, on a bridge of its own.
     second_bridge: bool = False
+    #: What it does with its disk: writes to the first `disk_hot_mib` of it (all, if None), and reads anywhere.
+    disk_writes_per_s: float = DISK_OPS_PER_S
+    disk_reads_per_s: float = DISK_OPS_PER_S
+    disk_hot_mib: int | None = None
+    #: Whether each block has content from the start, so that the loss of any is noticed.
+    disk_filled: bool = False
 
     @property
     def has_own_file(self) -> bool:
@@ -324,6 +333,10 @@ def _guest(name: str, number: int, entry: Mapping[str, Any], usual_disk: int | N
         firmware=entry.get("firmware", "bios"),
         attached_to=entry.get("attached_to", "bridge"),
         second_bridge=entry.get("second_bridge", False),
+        disk_writes_per_s=entry.get("disk_writes_per_s", DISK_OPS_PER_S),
+        disk_reads_per_s=entry.get("disk_reads_per_s", DISK_OPS_PER_S),
+        disk_hot_mib=entry.get("disk_hot_mib"),
+        disk_filled=entry.get("disk_filled", False),
     )
 
 

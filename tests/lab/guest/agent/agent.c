@@ -37,6 +37,8 @@
 #include "protocol.h"
 
 enum { PAGE = 4096, WORDS = PAGE / 8, TICK_MS = 10, IDLE_TICK_MS = 100, BACKLOG_MS = 100, MOST_PHASES = 16 };
+/* Blocks that are read or written at once where the whole disk is. */
+enum { CHUNK = 64 };
 /* A page that compresses changes in its first fifth only; the rest repeats one word. */
 enum { FRESH_WORDS = WORDS / 5 };
 
@@ -54,7 +56,10 @@ struct options {
     uint64_t pages_per_s;
     uint64_t cold_per_s;
     uint64_t verify_per_s;
-    uint64_t disk_ops_per_s;
+    uint64_t disk_write_ns; /* one write in this time; 0 for none */
+    uint64_t disk_read_ns;
+    uint64_t disk_hot_blocks; /* writes go to the first so many; 0 for all */
+    int disk_filled;
     int whole;
     int fresh_words;
     int phases;
@@ -69,6 +74,8 @@ static uint64_t boot_id;
 
 static _Atomic uint64_t pages_written, pages_dropped, pages_verified, pages_bad, pages_ready;
 static _Atomic uint64_t disk_written, disk_verified, disk_bad, disk_errors;
+static _Atomic uint32_t disk_slowest_ms;
+static _Atomic int disk_ready;
 static _Atomic uint32_t wanted_token, memory_token, disk_token;
 static _Atomic uint64_t memory_checked, memory_found_bad, disk_checked, disk_found_bad;
 
@@ -83,6 +90,14 @@ static void sleep_ms(long ms)
 {
     struct timespec t = {ms / 1000, ms % 1000 * 1000000};
     nanosleep(&t, NULL);
+}
+
+/* Until the first of two moments, and no longer than it may take to see a request. */
+static void sleep_until(uint64_t one, uint64_t other)
+{
+    uint64_t now = now_ns(), next = one < other ? one : other;
+    uint64_t ms = next > now ? (next - now) / 1000000 + 1 : 1;
+    sleep_ms(ms < IDLE_TICK_MS ? (long)ms : IDLE_TICK_MS);
 }
 
 /* splitmix64: cheap under emulation, and its output does not compress. */
@@ -256,64 +271,152 @@ static void *memory_loop(void *unused)
 
 /* ---- disk ------------------------------------------------------------------------------------------------------- */
 
-static int check_block(int fd, uint64_t *buffer, uint64_t block, uint32_t gen)
+struct disk {
+    int fd;
+    uint64_t blocks;
+    uint32_t *gen; /* generation of each block; 0: never written */
+    uint64_t *buffer;
+    uint64_t *chunk; /* CHUNK blocks */
+};
+
+static void note_latency(uint64_t since)
 {
-    if (pread(fd, buffer, PAGE, (off_t)(block * PAGE)) != PAGE) {
-        disk_errors++;
-        return 0;
-    }
-    disk_verified++;
-    return same(buffer, 0, stream_of(block, gen, 1));
+    uint32_t ms = (uint32_t)((now_ns() - since) / 1000000);
+    if (ms > disk_slowest_ms)
+        disk_slowest_ms = ms;
 }
 
-static void write_block(int fd, uint64_t *buffer, uint64_t block, uint32_t *gen)
+static int read_block(struct disk *disk, uint64_t block)
 {
-    fill(buffer, stream_of(block, *gen + 1, 1));
-    if (pwrite(fd, buffer, PAGE, (off_t)(block * PAGE)) != PAGE) {
+    uint64_t since = now_ns();
+    ssize_t got = pread(disk->fd, disk->buffer, PAGE, (off_t)(block * PAGE));
+    note_latency(since);
+    if (got != PAGE)
+        disk_errors++;
+    return got == PAGE;
+}
+
+static int block_is_known(const struct disk *disk, uint64_t block)
+{
+    return options.disk_filled || disk->gen[block];
+}
+
+static int check_block(struct disk *disk, uint64_t block)
+{
+    if (!read_block(disk, block))
+        return 0;
+    disk_verified++;
+    return same(disk->buffer, 0, stream_of(block, disk->gen[block], 1));
+}
+
+static void write_block(struct disk *disk, uint64_t block)
+{
+    uint64_t since = now_ns();
+    fill(disk->buffer, stream_of(block, disk->gen[block] + 1, 1));
+    ssize_t put = pwrite(disk->fd, disk->buffer, PAGE, (off_t)(block * PAGE));
+    note_latency(since);
+    if (put != PAGE) {
         disk_errors++;
         return;
     }
-    ++*gen;
+    disk->gen[block]++;
     disk_written++;
 }
 
-static void check_whole_disk(int fd, uint64_t *buffer, uint64_t blocks, const uint32_t *gen, uint32_t token)
+/* Content for every block, so that a block which is lost is noticed even if the guest never wrote it since. */
+static void fill_disk(struct disk *disk)
+{
+    for (uint64_t first = 0; first < disk->blocks; first += CHUNK) {
+        uint64_t count = disk->blocks - first < CHUNK ? disk->blocks - first : CHUNK;
+        for (uint64_t i = 0; i < count; i++)
+            fill(disk->chunk + i * WORDS, stream_of(first + i, 0, 1));
+        if (pwrite(disk->fd, disk->chunk, count * PAGE, (off_t)(first * PAGE)) != (ssize_t)(count * PAGE))
+            disk_errors++;
+    }
+}
+
+static uint64_t bad_in_chunk(struct disk *disk, uint64_t first, uint64_t count, uint64_t *checked)
+{
+    uint64_t known = 0, bad = 0;
+    for (uint64_t i = 0; i < count; i++)
+        known += (uint64_t)block_is_known(disk, first + i);
+    if (!known)
+        return 0;
+    int whole = pread(disk->fd, disk->chunk, count * PAGE, (off_t)(first * PAGE)) == (ssize_t)(count * PAGE);
+    for (uint64_t i = 0; i < count; i++) {
+        uint64_t block = first + i;
+        if (!block_is_known(disk, block))
+            continue;
+        if (whole) {
+            disk_verified++;
+            bad += !same(disk->chunk + i * WORDS, 0, stream_of(block, disk->gen[block], 1));
+        } else
+            bad += !check_block(disk, block);
+    }
+    *checked += known;
+    return bad;
+}
+
+static void check_whole_disk(struct disk *disk, uint32_t token)
 {
     uint64_t checked = 0, bad = 0;
-    for (uint64_t b = 0; b < blocks; b++)
-        if (gen[b]) {
-            checked++;
-            if (!check_block(fd, buffer, b, gen[b]))
-                bad++;
-        }
+    for (uint64_t first = 0; first < disk->blocks; first += CHUNK)
+        bad += bad_in_chunk(disk, first, disk->blocks - first < CHUNK ? disk->blocks - first : CHUNK, &checked);
     disk_bad += bad;
     disk_checked = checked;
     disk_found_bad = bad;
     disk_token = token;
 }
 
-static void *disk_loop(void *unused)
+/* Whether the next turn has come; those that were missed are not made up for. */
+static int turn(uint64_t *next, uint64_t every)
 {
-    uint64_t bytes = 0, random = options.seed;
-    uint64_t *buffer = aligned_alloc(PAGE, PAGE);
-    int fd = open(options.disk, O_RDWR | O_DIRECT);
-    if (fd < 0 || ioctl(fd, BLKGETSIZE64, &bytes) < 0 || bytes < PAGE) {
+    uint64_t now = now_ns();
+    if (!every || now < *next)
+        return 0;
+    *next = *next + every > now ? *next + every : now + every;
+    return 1;
+}
+
+static int open_disk(struct disk *disk)
+{
+    uint64_t bytes = 0;
+    disk->fd = open(options.disk, O_RDWR | O_DIRECT);
+    if (disk->fd < 0 || ioctl(disk->fd, BLKGETSIZE64, &bytes) < 0 || bytes < PAGE) {
         printf("agent: disk %s: %s\n", options.disk, strerror(errno));
         disk_errors++;
-        return unused;
+        return 0;
     }
-    uint64_t blocks = bytes / PAGE;
-    uint32_t *gen = calloc(blocks, sizeof *gen);
+    disk->blocks = bytes / PAGE;
+    disk->gen = calloc(disk->blocks, sizeof *disk->gen);
+    disk->buffer = aligned_alloc(PAGE, PAGE);
+    disk->chunk = aligned_alloc(PAGE, CHUNK * PAGE);
+    return 1;
+}
+
+static void *disk_loop(void *unused)
+{
+    struct disk disk;
+    uint64_t random = options.seed, next_write = 0, next_read = 0;
+    int is_open = open_disk(&disk);
+    if (is_open && options.disk_filled)
+        fill_disk(&disk);
+    disk_ready = 1;
+    if (!is_open)
+        return unused;
+    uint64_t hot = options.disk_hot_blocks && options.disk_hot_blocks < disk.blocks ? options.disk_hot_blocks : disk.blocks;
     for (;;) {
-        uint64_t block = (random = mix(random)) % blocks;
-        write_block(fd, buffer, block, gen + block);
-        block = (random = mix(random)) % blocks;
-        if (gen[block] && !check_block(fd, buffer, block, gen[block]))
-            disk_bad++;
+        if (turn(&next_write, options.disk_write_ns))
+            write_block(&disk, (random = mix(random)) % hot);
+        if (turn(&next_read, options.disk_read_ns)) {
+            uint64_t block = (random = mix(random)) % disk.blocks;
+            if (block_is_known(&disk, block) && !check_block(&disk, block))
+                disk_bad++;
+        }
         uint32_t wanted = wanted_token;
         if (wanted != disk_token)
-            check_whole_disk(fd, buffer, blocks, gen, wanted);
-        sleep_ms(1000 / (long)options.disk_ops_per_s);
+            check_whole_disk(&disk, wanted);
+        sleep_until(options.disk_write_ns ? next_write : UINT64_MAX, options.disk_read_ns ? next_read : UINT64_MAX);
     }
 }
 
@@ -328,7 +431,8 @@ static void describe(struct reply *r, const struct request *q)
     r->sent_ns = q->sent_ns;
     r->guest_ns = now_ns();
     r->boot_id = boot_id;
-    r->pages_touched = pages_ready;
+    /* Whoever waits for the guest to be ready waits for its disk too. */
+    r->pages_touched = options.disk && !disk_ready ? 0 : (uint64_t)pages_ready;
     r->pages_total = options.touched_pages;
     r->pages_written = pages_written;
     r->pages_dropped = pages_dropped;
@@ -345,6 +449,7 @@ static void describe(struct reply *r, const struct request *q)
     r->disk_token = options.disk ? disk_token : wanted_token;
     r->disk_checked = disk_checked;
     r->disk_found_bad = disk_found_bad;
+    r->disk_slowest_ms = disk_slowest_ms;
 }
 
 static void *answer_loop(void *unused)
@@ -385,6 +490,13 @@ static uint64_t number(const char *text)
     return strtoull(text, NULL, 10);
 }
 
+/* The time for one of so many a second, which may be less than one. */
+static uint64_t interval_ns(const char *per_s)
+{
+    double rate = strtod(per_s, NULL);
+    return rate > 0 ? (uint64_t)(1e9 / rate) : 0;
+}
+
 /* SECONDS:HOT_MIB:PAGES_PER_S,… */
 static void parse_phases(char *text)
 {
@@ -400,7 +512,7 @@ static void parse(int argc, char **argv)
 {
     options.fresh_words = WORDS;
     options.verify_per_s = 64;
-    options.disk_ops_per_s = 20;
+    options.disk_write_ns = options.disk_read_ns = 50000000;
     for (int i = 1; i < argc; i++) {
         char *value = strchr(argv[i], '=');
         if (!value)
@@ -426,6 +538,14 @@ static void parse(int argc, char **argv)
             options.whole = !strcmp(value, "whole");
         else if (!strcmp(argv[i], "lab.disk"))
             options.disk = value;
+        else if (!strcmp(argv[i], "lab.disk_writes_per_s"))
+            options.disk_write_ns = interval_ns(value);
+        else if (!strcmp(argv[i], "lab.disk_reads_per_s"))
+            options.disk_read_ns = interval_ns(value);
+        else if (!strcmp(argv[i], "lab.disk_hot_mib"))
+            options.disk_hot_blocks = number(value) * 256;
+        else if (!strcmp(argv[i], "lab.disk_filled"))
+            options.disk_filled = number(value) != 0;
     }
     if (options.hot_pages > options.touched_pages)
         options.hot_pages = options.touched_pages;

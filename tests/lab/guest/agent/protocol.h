@@ -46,7 +46,7 @@ struct reply {
     uint32_t memory_token;
     uint32_t disk_token;
     uint32_t has_disk;
-    uint32_t unused;
+    uint32_t disk_slowest_ms; /* the longest that one read or write has taken */
 } __attribute__((packed));
 
 /* One line of the prober's record file. */

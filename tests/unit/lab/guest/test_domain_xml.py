@@ -50,6 +50,9 @@ def test_disk_and_command_line():
     with_disk, without = (define(guest) for guest in PLAN.guests)
     assert with_disk.find("devices/disk/source").get("file") == "/var/lib/libvirt/images/g1.qcow2"
     assert "lab.disk=/dev/vda" in with_disk.findtext("os/cmdline")
+    assert with_disk.findtext("os/cmdline").endswith(
+        "lab.disk_writes_per_s=20 lab.disk_reads_per_s=20 lab.disk_hot_mib=0 lab.disk_filled=0"
+    )
     assert without.find("devices/disk") is None
     assert "lab.address=198.19.0.102 " in without.findtext("os/cmdline")
 

@@ -95,6 +95,25 @@ def test_each_host_is_at_one_of_the_sites(hosts):
         scenario.parse({"hosts": {}, "sites": {"hosts": hosts}}, "sites.yml")
 
 
+def test_what_a_guest_does_with_its_disk():
+    usual, own = scenario.parse(
+        {
+            "hosts": {},
+            "guests": [
+                GUEST,
+                GUEST | {"name": "w", "disk_writes_per_s": 0.2, "disk_reads_per_s": 1, "disk_hot_mib": 1},
+            ],
+        }
+    ).guests
+    assert (usual.disk_writes_per_s, usual.disk_reads_per_s, usual.disk_hot_mib, usual.disk_filled) == (
+        20,
+        20,
+        None,
+        False,
+    )
+    assert (own.disk_writes_per_s, own.disk_reads_per_s, own.disk_hot_mib) == (0.2, 1, 1)
+
+
 def test_it_survives_being_written_down():
     plan = scenario.parse({"hosts": {}, "guests": [GUEST | {"group": "a", "policy": {"max_downtime_ms": 5}}]})
     assert scenario.Scenario.from_json(plan.to_json()) == plan
