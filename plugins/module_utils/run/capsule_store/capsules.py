@@ -205,7 +205,7 @@ def sweep(store: Layout) -> None:
     for guest in filter(layout.is_uuid, durable_files.names_in(store.inside("guests"))):
         with contextlib.suppress(OSError):
             for name in os.listdir(store.guest(guest)):
-                if name.startswith("."):
+                if name.startswith(".") and durable_files.is_old(os.path.join(store.guest(guest), name)):
                     shutil.rmtree(os.path.join(store.guest(guest), name), ignore_errors=True)
 
 

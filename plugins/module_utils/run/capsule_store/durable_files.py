@@ -12,10 +12,12 @@ import json
 import mmap
 import os
 import stat
+import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 
+_OLD_S = 3600.0
 #: Records are hundreds of bytes; the largest, how far an image was received, has two lists of 4096 ranges.
 MOST_RECORD_BYTES = 1024**2
 
@@ -178,6 +180,27 @@ def names_in(path: str) -> list[str]:
         return []
     except OSError as error:
         raise cannot("be read", path, error) from error
+
+
+def left_over(path: str) -> list[str]:
+    """The files in a directory that a run has not finished: their names begin with a dot, or end with C(.new)."""
+    try:
+        with os.scandir(path) as found:
+            return [
+                one.path
+                for one in found
+                if (one.name.startswith(".") or one.name.endswith(".new")) and one.is_file(follow_symlinks=False)
+            ]
+    except OSError:
+        return []
+
+
+def is_old(path: str) -> bool:
+    """Whether nobody can be at work on a small file any more."""
+    try:
+        return time.time() - os.lstat(path).st_mtime > _OLD_S
+    except OSError:
+        return False
 
 
 def cannot(what: str, path: str, error: OSError) -> CapsuleError:

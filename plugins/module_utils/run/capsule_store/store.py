@@ -12,6 +12,7 @@ import os
 import shutil
 import stat
 import typing as t
+import uuid as uuids
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import manifest_format
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
@@ -147,6 +148,10 @@ class CapsuleStore:
         Raises:
             CapsuleError: its file or its backing image is not there, or is not as the record says.
         """
+        with self.locked():
+            self._add_image(record, manifest)
+
+    def _add_image(self, record: ImageRecord, manifest: BlockManifest) -> None:
         image_record.check(record)
         name = record["image"]
         if manifest.name != name or manifest.size_bytes != record["size_bytes"]:
@@ -166,6 +171,16 @@ class CapsuleStore:
     def add_manifest(self, manifest: BlockManifest) -> None:
         """Keep the manifest of an image that is on another host only: what is sent there next is compared with it."""
         durable_files.write_bytes(self._layout.manifest(manifest.name), manifest_format.encoded(manifest))
+
+    @contextlib.contextmanager
+    def fresh_file(self, form: str) -> t.Iterator[str]:
+        """A new file for an image that is to become one of the store (L(take_image)); what is left in the end goes."""
+        path = self._layout.inside("images", f".{uuids.uuid4().hex}.{form}")
+        with locks.locked(path, path, exclusive=True):
+            try:
+                yield path
+            finally:
+                _unlink(path)
 
     def take_image(self, path: str, name: str, form: str) -> str:
         """Move a file that is whole to the place of an image of the store, and make it last; returns that place.
@@ -231,7 +246,8 @@ class CapsuleStore:
 
     def add_capsule(self, data: bytes, signature: bytes | None, parts: t.Mapping[str, str]) -> StoredCapsule:
         """Take a capsule in, as a whole or not at all; see L(capsules.add)."""
-        return capsules.add(self._layout, data, signature, parts)
+        with self.locked():
+            return capsules.add(self._layout, data, signature, parts)
 
     def remove_capsule(self, capsule: StoredCapsule) -> None:
         """Remove a capsule. Its images stay."""
@@ -361,9 +377,10 @@ class CapsuleStore:
         uses.sweep(self._layout.inside("uses"))
         capsules.sweep(self._layout)
         for name, dummy in layout.DIRECTORIES:
-            for file in durable_files.names_in(self._layout.inside(name)):
-                if file.endswith(".new"):
-                    _unlink(self._layout.inside(name, file))
+            for path in durable_files.left_over(self._layout.inside(name)):
+                # A copy of an image takes long, and holds its lock meanwhile.
+                if not locks.is_held(path) and (name == "images" or durable_files.is_old(path)):
+                    _unlink(path)
 
     def free_bytes(self) -> int:
         """How much room the file system of the store has for root."""

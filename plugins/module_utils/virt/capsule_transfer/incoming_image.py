@@ -14,11 +14,9 @@ import subprocess
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import image_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest, bytes_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import MOST_LAYERS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import DISK, ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import ReceiveState
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import (
     Begin,
@@ -37,6 +35,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
     segment_of,
     segments_in,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import DISK, ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore, file_facts
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened

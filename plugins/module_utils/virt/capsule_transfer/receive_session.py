@@ -17,8 +17,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.accept
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import Capsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.image_record import DISK, MEMORY
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import Receiver
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import DISK, MEMORY
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import PARTS, sha256_of
