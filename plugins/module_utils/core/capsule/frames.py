@@ -204,6 +204,44 @@ class Sealed(t.NamedTuple):
     digest: bytes
 
 
+class Start(t.NamedTuple):
+    """Sender: start the guest, which is off at the source and stays off.
+
+    Attributes:
+        host: name of the source.
+        at: since when it is off.
+        wait_s: how long to wait until it is of use.
+    """
+
+    host: str
+    at: str
+    wait_s: int
+
+
+class Started(t.NamedTuple):
+    """Receiver: what became of the start.
+
+    Attributes:
+        state: C(running); C(off): it surely does not run; C(unclear): nobody can tell.
+        running_ms: from the word to start it until it ran; None: it does not.
+        useful_ms: until it was of use; None: it was not, so far.
+        useful_by: how that was seen; empty: it was not.
+        notes: what an operator should know.
+        refusal: why it does not run; None: it does.
+    """
+
+    state: str
+    running_ms: int | None
+    useful_ms: int | None
+    useful_by: str
+    notes: tuple[str, ...]
+    refusal: Refusal | None
+
+
+RUNNING, OFF, UNCLEAR = STATES = ("running", "off", "unclear")
+MOST_NOTES = 32
+_LONGEST_NOTE = 600
+
 #: The small parts of a capsule, by the keys of its document.
 PARTS = ("definition", "nvram", "tpm")
 #: Of a signature: a few hundred bytes, and a certificate perhaps.
@@ -214,6 +252,8 @@ Frame = t.Union[
     Answer,
     Part,
     Sealed,
+    Start,
+    Started,
     Hello,
     Have,
     Sources,
@@ -267,6 +307,8 @@ _TYPES: t.Mapping[t.Any, tuple[int, int]] = {
     Answer: (18, (MOST_DISKS + 2) * 80 + 1024),
     Part: (19, MOST_STATE_BYTES + MOST_STATE_BYTES // 64),
     Sealed: (20, DIGEST_BYTES),
+    Start: (21, 4096),
+    Started: (22, 6 * (MOST_NOTES * _LONGEST_NOTE + sum(_LONGEST.values())) + 1000),
     Error: (12, 6 * sum(_LONGEST.values()) + 100),
 }
 _BY_NUMBER: t.Mapping[int, tuple[t.Any, int]] = {number: (kind, most) for kind, (number, most) in _TYPES.items()}
@@ -283,12 +325,14 @@ def encoded(frame: Frame) -> bytes:
 
 
 def _body(frame: Frame) -> bytes:
-    if isinstance(frame, (Hello, Have, Answer)):
-        return json.dumps(frame._asdict(), separators=(",", ":")).encode("ascii")
+    if isinstance(frame, (Hello, Have, Answer, Start)):
+        return _json(frame._asdict())
     if isinstance(frame, Error):
-        # At most six bytes for each character, so that it fits.
-        texts = {key: str(value)[: _LONGEST[key]] for key, value in frame.refusal.items()}
-        return json.dumps(texts, separators=(",", ":")).encode("ascii")
+        return _json(_cut(frame.refusal))
+    if isinstance(frame, Started):
+        notes = [note[:_LONGEST_NOTE] for note in frame.notes[:MOST_NOTES]]
+        told = frame.refusal and _cut(frame.refusal)
+        return _json({**frame._asdict(), "notes": notes, "refusal": told})
     if isinstance(frame, Sources):
         return bytes([frame.ground]) + b"".join(frame.digests)
     if isinstance(frame, Changed):
@@ -300,6 +344,15 @@ def _body(frame: Frame) -> bytes:
     if isinstance(frame, Part):
         return bytes([PARTS.index(frame.name)]) + zlib.compress(frame.content, 9)
     return _body_of_digests(frame)
+
+
+def _json(value: t.Mapping[str, t.Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def _cut(told: Refusal) -> dict[str, str]:
+    """A refusal that fits: at most six bytes for each character."""
+    return {key: str(value)[: _LONGEST[key]] for key, value in told.items()}
 
 
 def _body_of_digests(frame: Frame) -> bytes:
@@ -392,7 +445,7 @@ class Decoder:
 
 
 def _decoded(kind: t.Any, body: bytes) -> Frame:
-    if kind in (Hello, Have, Answer, Error):
+    if kind in (Hello, Have, Answer, Error, Start, Started):
         return _from_json(kind, json.loads(body.decode("utf-8")))
     if kind is Sources:
         if not body or body[0] > 1 or (len(body) - 1) % DIGEST_BYTES or (body[0] and len(body) == 1):
@@ -472,10 +525,11 @@ def _counted(frame: Frame, count: int) -> Frame:
 def _from_json(kind: t.Any, value: t.Any) -> Frame:
     fields = Fields(value, "")
     if kind is Error:
-        code, reason, remedy = (
-            shown_text(fields.text(key, rf"(?s).{{0,{_LONGEST[key]}}}")) for key in ("code", "reason", "remedy")
-        )
-        return Error(refusal(code, reason, remedy))
+        return Error(_told(fields))
+    if kind is Start:
+        return Start(fields.text("host", r".{1,255}"), fields.text("at", r"[0-9TZ:.-]{1,40}"), _seconds(fields))
+    if kind is Started:
+        return _started(fields, value)
     if kind is Answer:
         there = value.get("there")
         if not isinstance(there, bool):
@@ -496,6 +550,25 @@ def _from_json(kind: t.Any, value: t.Any) -> Frame:
     if state is not None and not isinstance(state, dict):
         raise FieldError("state is no object")
     return Have(_texts(value, "images", MOST_SOURCES, 80), state, codecs)
+
+
+def _told(fields: Fields) -> Refusal:
+    code, reason, remedy = (
+        shown_text(fields.text(key, rf"(?s).{{0,{_LONGEST[key]}}}")) for key in ("code", "reason", "remedy")
+    )
+    return refusal(code, reason, remedy)
+
+
+def _seconds(fields: Fields) -> int:
+    return fields.number("wait_s", 0, 86400)
+
+
+def _started(fields: Fields, value: t.Any) -> Started:
+    told = fields.fields_or_none("refusal")
+    times = (None if value.get(key) is None else fields.number(key, 0, 2**53) for key in ("running_ms", "useful_ms"))
+    notes = tuple(shown_text(note) for note in _texts(value, "notes", MOST_NOTES, _LONGEST_NOTE))
+    state, useful_by = fields.one_of("state", STATES), shown_text(fields.text("useful_by", r"(?s).{0,100}"))
+    return Started(state, *times, useful_by, notes, _told(told) if told is not None else None)
 
 
 def _texts(value: t.Any, key: str, most: int, longest: int) -> tuple[str, ...]:

@@ -47,6 +47,9 @@ FRAMES = (
     frames.Answer(True, (), ()),
     frames.Part("nvram", bytes(100_000)),
     frames.Sealed(b"s" * 32),
+    frames.Start("h1", "2026-11-24T02:00:00.120Z", 120),
+    frames.Started("running", 812, 1040, "the agent answered", ("its clock was set",), None),
+    frames.Started("off", None, None, "", (), refusal("machine_type", "größer", "upgrade QEMU")),
     frames.Error(refusal("disk_full", "größer als /var", "free 3 GiB")),
 )
 STREAM = frames.START + b"".join(frames.encoded(frame) for frame in FRAMES)
@@ -155,6 +158,15 @@ def test_a_frame_that_is_too_long_is_refused_by_its_length_alone(number, most):
         (framed(19, b"\0no zlib"), "a frame of Part" + NOT_POSSIBLE),
         (framed(19, b"\0" + zlib.compress(bytes(64 * 1024**2 + 1))), "a frame of Part" + NOT_POSSIBLE),
         (framed(20, bytes(31)), "a frame of Sealed" + NOT_POSSIBLE),
+        (framed(21, b'{"host":"","at":"now","wait_s":1}'), "a frame of Start that cannot be read (host is '')"),
+        (
+            framed(21, b'{"host":"h1","at":"2026-11-24T02:00:00Z","wait_s":-1}'),
+            "a frame of Start that cannot be read (wait_s is -1)",
+        ),
+        (
+            framed(22, b'{"refusal":null,"notes":[],"useful_by":"","state":"perhaps"}'),
+            "a frame of Started that cannot be read (state is 'perhaps')",
+        ),
         (framed(14, bytes(8)), "a frame of SegmentDigests" + NOT_POSSIBLE),
         (framed(14, b"\2" + bytes(8)), "a frame of SegmentDigests" + NOT_POSSIBLE),
         (framed(14, bytes(10)), "a frame of SegmentDigests" + NOT_POSSIBLE),
