@@ -67,8 +67,8 @@ class IntentError(ValueError):
 def stated(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None) -> dict[str, t.Any]:
     """Check the words given and return only those, as plain values, in the order of ``DEFAULTS``.
 
-    A permission, ``max_downtime_ms``, ``encryption`` or ``disks`` that is null counts as not said. ``whose`` (for example
-    ``"guest web1"``) goes in front of an error's text.
+    A permission, ``max_downtime_ms``, ``encryption`` or ``disks`` that is null counts as not said. ``whose`` (for
+    example ``"guest web1"``) goes in front of an error's text.
 
     >>> stated({"max_downtime_ms": "200", "allow_postcopy": "yes", "encryption": None})
     {'max_downtime_ms': 200, 'allow_postcopy': True}

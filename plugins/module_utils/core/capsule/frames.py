@@ -325,14 +325,8 @@ def encoded(frame: Frame) -> bytes:
 
 
 def _body(frame: Frame) -> bytes:
-    if isinstance(frame, (Hello, Have, Answer, Start)):
-        return _json(frame._asdict())
-    if isinstance(frame, Error):
-        return _json(_cut(frame.refusal))
-    if isinstance(frame, Started):
-        notes = [note[:_LONGEST_NOTE] for note in frame.notes[:MOST_NOTES]]
-        told = frame.refusal and _cut(frame.refusal)
-        return _json({**frame._asdict(), "notes": notes, "refusal": told})
+    if isinstance(frame, (Hello, Have, Answer, Start, Error, Started)):
+        return json.dumps(_values(frame), separators=(",", ":")).encode("ascii")
     if isinstance(frame, Sources):
         return bytes([frame.ground]) + b"".join(frame.digests)
     if isinstance(frame, Changed):
@@ -346,8 +340,14 @@ def _body(frame: Frame) -> bytes:
     return _body_of_digests(frame)
 
 
-def _json(value: t.Mapping[str, t.Any]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+def _values(frame: Hello | Have | Answer | Start | Error | Started) -> dict[str, t.Any]:
+    if isinstance(frame, Error):
+        return _cut(frame.refusal)
+    values = frame._asdict()
+    if isinstance(frame, Started):
+        values["notes"] = [note[:_LONGEST_NOTE] for note in frame.notes[:MOST_NOTES]]
+        values["refusal"] = _cut(frame.refusal) if frame.refusal else None
+    return values
 
 
 def _cut(told: Refusal) -> dict[str, str]:
