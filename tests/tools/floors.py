@@ -83,6 +83,7 @@ PLUGINS = House(
             Room("lookup", "Lookups for roles"),
             Room("doc_fragments", "Documentation that modules share"),
         ),
+        (Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),),
         (
             Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),

@@ -18,9 +18,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions impor
 #: The first libvirt that writes and reads memory with a place for each page.
 SPARSE_LIBVIRT = (11, 2, 0)
 
-#: What C(ssh-keygen -Y) signs for: a signature of something else by the same key is none of a capsule.
-SIGNATURE_NAMESPACE = "kvmops.capsule"
-
 
 class Known(t.NamedTuple):
     """What a host knows of the guest of a capsule. It is kept outside of capsules, and outlives all of them.

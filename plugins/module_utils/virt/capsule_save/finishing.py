@@ -25,8 +25,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.hashing import Hashed, Progress, hashed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import signed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.save_record import SavedDisk, SaveRecord
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.signing import signed
 
 
 class Finished(t.NamedTuple):

@@ -1,0 +1,186 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: what a guest is started with: its files here, and its definitions as they may be here.
+
+from __future__ import annotations
+
+import os
+import re
+import typing as t
+import uuid as uuids
+import xml.etree.ElementTree as ET
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import (
+    MOST_STATE_BYTES,
+    Capsule,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition import definition_file, identity
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.definition_file import (
+    Definition,
+    DefinitionError,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.findings import Layer, Place
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.rebuild import rebuilt
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule, sha256_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers, tpm_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
+    host_place,
+    image_layers,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_checks import (
+    StartRequest,
+    stopped_here,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.starter import Parts
+
+NVRAM_DIR = "/var/lib/libvirt/qemu/nvram"
+
+
+class Prepared(t.NamedTuple):
+    """All that a start needs, before anything was changed.
+
+    Attributes:
+        guest: name and UUID of the guest that will run.
+        parts: what it is made of.
+        persistent, running: its definitions as they are here.
+        autostart: whether it starts with this host.
+        layers: its own files, by the target of the disk.
+        adopted: those of them that are there already, and empty.
+        notes: what was left out or changed.
+    """
+
+    guest: dict[str, str]
+    parts: Parts
+    persistent: ET.Element
+    running: ET.Element | None
+    autostart: bool
+    layers: dict[str, str]
+    adopted: list[str]
+    notes: list[str]
+
+
+def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, capsule: StoredCapsule) -> Prepared:
+    """All that a start needs; nothing is changed.
+
+    Raises:
+        CapsuleError: something is missing, damaged or not permitted.
+    """
+    document = capsule.document
+    image_layers.check_all(store, document)
+    below = image_layers.below(store, document)
+    definition = _definition(capsule)
+    guest = dict(document["guest"])
+    if request.as_new is not None:
+        guest = {"name": request.as_new, "uuid": str(uuids.uuid4())}
+    own, adopted = _own_layers(store, request, document, guest)
+    nvram = _nvram(capsule, definition, guest)
+    place = host_place.place(
+        connection,
+        Place(
+            request.host,
+            {target: (Layer(path, "qcow2"), *below[target]) for target, path in own.items()},
+            nvram=nvram[1] if nvram else None,
+            networks=request.networks,
+            files=tuple(request.allow_files),
+        ),
+    )
+    with_memory = document["memory"] is not None and not request.discard_memory
+    persistent = rebuilt(definition.persistent, guest["name"], place)
+    running = (
+        rebuilt(definition.running, guest["name"], place) if with_memory and definition.running is not None else None
+    )
+    for why in (*persistent.refusals, *(running.refusals if running else ())):
+        raise CapsuleError(**why)
+    notes = [*persistent.notes, *(note for note in (running.notes if running else ()) if note not in persistent.notes)]
+    for one in (persistent, running):
+        if one is not None:
+            _check_identity(one.domain, document)
+    if request.as_new is not None:
+        identity.renamed(persistent.domain, identity.Identity(guest["name"], guest["uuid"]))
+        if document["tpm"] is not None:
+            notes.append(f"its TPM is a copy of that of {document['guest']['name']}: replace keys that are in it")
+    memory = image_layers.image_of(store, document, "memory", document["memory"]["image"]) if with_memory else None
+    parts = Parts(
+        below,
+        {disk["target"]: disk["size_bytes"] for disk in document["disks"]},
+        nvram,
+        tpm_state.unpacked(_part(capsule, "tpm")) if document["tpm"] is not None else None,
+        memory["path"] if memory else None,
+    )
+    return Prepared(
+        guest, parts, persistent.domain, running.domain if running else None, definition.autostart, own, adopted, notes
+    )
+
+
+def _definition(capsule: StoredCapsule) -> Definition:
+    try:
+        found = definition_file.parsed(_part(capsule, "definition"))
+        if (capsule.document["memory"] is not None) != (found.running is not None):
+            raise DefinitionError("the definition and the capsule differ about the memory")
+    except DefinitionError as error:
+        raise CapsuleError(
+            "definition_damaged",
+            f"capsule {capsule.document['number']} of {capsule.document['guest']['name']} cannot be used: {error}",
+            f"send it again from {capsule.document['made_on']}",
+        ) from error
+    return found
+
+
+def _check_identity(domain: ET.Element, document: Capsule) -> None:
+    """The document is what is signed and refused by; the definition must be of the same guest."""
+    found = {"name": domain.findtext("name"), "uuid": domain.findtext("uuid")}
+    if found != document["guest"]:
+        raise CapsuleError(
+            "definition_of_other",
+            f"capsule {document['number']} of {document['guest']['name']} has the definition of another guest",
+            f"find out who made it on {document['made_on']}, and remove it",
+        )
+
+
+def _part(capsule: StoredCapsule, key: str) -> bytes:
+    path = capsule.part(key)
+    content = durable_files.read_bytes(path, MOST_STATE_BYTES) if path else None
+    state = capsule.document[key]
+    if content is None or len(content) != state["size_bytes"] or sha256_of([content]) != state["digest"]:
+        raise CapsuleError(
+            "part_damaged",
+            f"the {key} of capsule {capsule.document['number']} of {capsule.document['guest']['name']} is damaged",
+            f"send the capsule again from {capsule.document['made_on']}",
+        )
+    return content
+
+
+def _own_layers(
+    store: CapsuleStore, request: StartRequest, document: Capsule, guest: t.Mapping[str, str]
+) -> tuple[dict[str, str], list[str]]:
+    """The guest's own files by target, and those of them that are there already."""
+    stopped = stopped_here(store, document) if request.as_new is None else None
+    adopted = {disk.target: disk.overlay for disk in stopped.disks} if stopped else {}
+    found = {}
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", guest["name"]).lstrip(".") or guest["uuid"]
+    for disk in document["disks"]:
+        target = disk["target"]
+        stem = os.path.join(request.image_dir, f"{plain}-{target}")
+        found[target] = adopted.get(target) or layers.free_path(stem, document["number"])
+    return found, [path for path in found.values() if path in adopted.values()]
+
+
+def _nvram(capsule: StoredCapsule, definition: Definition, guest: t.Mapping[str, str]) -> tuple[bytes, str] | None:
+    if capsule.document["nvram"] is None:
+        return None
+    content = _part(capsule, "nvram")
+    element = definition.persistent.find("os/nvram")
+    form = element.get("format", "raw") if element is not None else "raw"
+    if form not in ("raw", "qcow2") or (form == "qcow2" and not host_place.stands_alone(content)):
+        raise CapsuleError(
+            "nvram_hostile",
+            f"the NVRAM of {capsule.document['guest']['name']} is not used: it names other files",
+            f"find out who made this capsule on {capsule.document['made_on']}",
+        )
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", guest["name"]).lstrip(".") or guest["uuid"]
+    return content, os.path.join(NVRAM_DIR, f"{plain}_VARS.{'fd' if form == 'raw' else form}")
