@@ -8,6 +8,7 @@ import datetime
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.mode_costs import MODES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import capsule_planner
@@ -31,6 +32,7 @@ class ActionModule(ControllerAction):
         "delay_ms": {"type": "float"},
         "fill_rate": {"type": "str"},
         "intent": {"type": "dict", "default": {}},
+        "modes": {"type": "list", "elements": "str", "choices": list(MODES), "default": []},
         "carry_s": {"type": "float"},
         "reserve_mib": {"type": "int", "default": 256},
         "overheads": {"type": "dict", "default": {}},
@@ -48,6 +50,8 @@ class ActionModule(ControllerAction):
             "changed": False,
             "choices": choices,
             "arrived": planner.arrived(),
+            "ahead": capsule_planner.ahead(choices),
+            "seconds": capsule_planner.seconds(choices),
             "refusals": [{"guest": one["guest"], **one["refusal"]} for one in choices if one["refusal"]],
             "summary": capsule_planner.summary(choices),
         }

@@ -85,6 +85,12 @@ options:
         with disks that are not shared. C(deadline_s) counts until the guest is of use.
     type: dict
     default: {}
+  modes:
+    description: The modes that may be chosen. By default all.
+    type: list
+    elements: str
+    choices: [live, lazy, suspended, carry]
+    default: []
   carry_s:
     description:
       - How many seconds it takes to carry a disk to the far end. Writing and reading it is added.
@@ -159,6 +165,18 @@ arrived:
   returned: success
   type: list
   elements: dict
+ahead:
+  description:
+    - The choices of guests that are sent to the far end while they run, before they are moved. A choice is there as
+      often as its guest is to be sent.
+  returned: success
+  type: list
+  elements: dict
+seconds:
+  description: How long all guests take, one after the other, until their disks are there.
+  returned: success
+  type: float
+  sample: 812.4
 refusals:
   description: The guests that cannot get there, each with C(guest), C(code), C(reason) and C(remedy).
   returned: success

@@ -83,7 +83,8 @@ class Planner:
         arrived = {one["guest"]["uuid"] for one in self.arrived()}
         leaving = [one for one in self._all if one.domain["uuid"] not in arrived]
         order = sorted(leaving, key=lambda one: (-int(one.domain["memory_bytes"]), str(one.domain["name"])))
-        return [self._choice(one) for one in order]
+        # Those that are safe first go first. Those that cannot go are told last.
+        return sorted((self._choice(one) for one in order), key=_useful_s)
 
     def arrived(self) -> list[dict[str, t.Any]]:
         """Return the guests of the sources that a host at the far end runs already, each with both hosts."""
@@ -132,6 +133,7 @@ class Planner:
         if not has_sparse(source, far):
             guest = dataclasses.replace(guest, seed_age_s=None)
         refused = mode_refusals(one.domain, source, far, intent)
+        refused = {**refused, **self._not_wanted()}
         short = self._short_of_memory(one.domain, destination)
         made = mode_choice.choose(
             guest,
@@ -174,6 +176,11 @@ class Planner:
             f" {human_bytes(max(0.0, self._free[host]))} left",
             f"free memory on {host}, or name more hosts in destinations",
         )
+
+    def _not_wanted(self) -> dict[str, t.Any]:
+        wanted = self._arguments["modes"] or mode_choice.MODES
+        why = refusal("mode_not_wanted", f"only {' and '.join(wanted)} is wanted", "leave out modes, or add it there")
+        return {mode: why for mode in mode_choice.MODES if mode not in wanted}
 
     def _path(self, source: str, destination: str) -> Path:
         arguments = self._arguments
@@ -224,6 +231,25 @@ def _overheads(given: t.Mapping[str, t.Any]) -> Overheads:
         raise PlanError("overheads", f"overheads is {dict(given)!r}", "give seconds, as numbers of 0 or more")
     found = {name: (int(value) if name == "round_trips" else value) for name, value in found.items()}
     return dataclasses.replace(Overheads(), **found)  # type: ignore[arg-type]
+
+
+def _useful_s(choice: t.Mapping[str, t.Any]) -> float:
+    return float("inf") if not choice["mode"] else float(choice["modes"][choice["mode"]]["useful_s"]["value"])
+
+
+def ahead(choices: t.Sequence[t.Mapping[str, t.Any]]) -> list[t.Mapping[str, t.Any]]:
+    """Choices of guests that are sent ahead while they run, each so many times; all of them once, then again."""
+    moving = [one for one in choices if one["mode"]]
+    times = [int((one["modes"][one["mode"]]["settings"] or {}).get("seeds") or 0) for one in moving]
+    return [
+        one for number in range(max(times, default=0)) for one, most in zip(moving, times, strict=True) if number < most
+    ]
+
+
+def seconds(choices: t.Sequence[t.Mapping[str, t.Any]]) -> float:
+    """How long all guests take, one after the other, until their disks are there."""
+    figures = [one["modes"][one["mode"]] for one in choices if one["mode"]]
+    return round(sum(one["useful_s"]["value"] + one["fill_s"]["value"] for one in figures), 3)
 
 
 def summary(choices: t.Sequence[t.Mapping[str, t.Any]]) -> str:

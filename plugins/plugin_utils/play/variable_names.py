@@ -20,6 +20,11 @@ INVENTORY_VARIABLES = frozenset(
     f"kvmops_cluster_{word}"
     for word in (
         "bandwidth_mib_s",
+        "capsule_dir",
+        "capsule_files",
+        "capsule_image_dir",
+        "capsule_networks",
+        "capsule_signers",
         "connect_uri",
         "hosts",
         "link",

@@ -15,9 +15,19 @@ from .conftest import part
 
 ROOT = Path(__file__).parents[3]
 #: What a rolling upgrade does as preflight counts as well, long before it is done.
-CHECKED = {role: [role] for role in ("drain_host", "evacuate", "preflight", "rebalance", "restore_host")} | {
-    "rolling_upgrade": ["rolling_upgrade", "preflight"]
-}
+ALONE = (
+    "distribute",
+    "drain_host",
+    "evacuate",
+    "evacuate_site",
+    "move_capsule",
+    "preflight",
+    "prune_capsules",
+    "rebalance",
+    "restore_host",
+    "seed",
+)
+CHECKED = {role: [role] for role in ALONE} | {"rolling_upgrade": ["rolling_upgrade", "preflight"]}
 
 
 @pytest.mark.parametrize("role", sorted(path.parents[1].name for path in ROOT.glob("roles/*/defaults/main.yml")))

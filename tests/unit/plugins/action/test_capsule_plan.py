@@ -207,3 +207,22 @@ def test_a_guest_that_runs_at_the_far_end_has_arrived(run):
     result = run(destinations=["h3"], snapshots=seen, rate="20mbit", intent=PERMITTED)
     assert result["choices"] == []
     assert result["arrived"] == [{"guest": {"name": "db1", "uuid": left["uuid"]}, "source": "h1", "destination": "h3"}]
+
+
+def test_only_modes_that_are_wanted_are_chosen(run):
+    given = {"destinations": ["h3"], "snapshots": sites(guest()), "rate": "20mbit", "intent": PERMITTED}
+    assert run(**given, modes=["suspended"])["choices"][0]["mode"] == "suspended"
+    lazy = run(**given, modes=["suspended"])["choices"][0]["modes"]["lazy"]["ruled_out"]
+    assert lazy["reason"] == "only suspended is wanted"
+    refused = run(**given, modes=["carry"])["refusals"][0]
+    assert "nobody said how long it takes to carry a disk there" in refused["reason"]
+
+
+def test_what_is_sent_ahead(run):
+    one = guest()
+    given = {"destinations": ["h3"], "snapshots": sites(one), "working_sets": [measured(one)], "rate": "384kbit"}
+    result = run(**given, intent={**PERMITTED, "max_downtime_ms": 15_000}, modes=["suspended"])
+    (choice,) = result["choices"]
+    assert choice["modes"]["suspended"]["settings"]["seeds"] == len(result["ahead"]) > 0
+    assert result["ahead"][0]["guest"]["name"] == "db1"
+    assert result["seconds"] == pytest.approx(choice["modes"]["suspended"]["useful_s"]["value"])
