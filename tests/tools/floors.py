@@ -98,6 +98,7 @@ PLUGINS = House(
             Room("module_utils/virt/measure", "Reads working sets: dirty rates and samples of memory"),
             Room("module_utils/virt/paths", "Tries the paths from this host to others, a check after the other"),
             Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
+            Room("module_utils/virt/capsule_ticket", "The right of one host to send one capsule: keys, tickets"),
             Room("module_utils/virt/migration", "One migration under way: libvirt's call, its control, its lines"),
         ),
         (Room("module_utils/virt/disk_delta", "Sends what a disk has and its old copy at the destination has not"),),

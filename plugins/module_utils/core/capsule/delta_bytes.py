@@ -26,7 +26,12 @@ _SENT, _BASE, _ZERO, _PREVIOUS, _HASH = "sent", "base", "zero", "previous", "has
 
 
 def bytes_table(
-    delta: Delta, *, base: BlockManifest | None = None, balloon_bytes: int = 0, full_because: str | None = None
+    delta: Delta,
+    *,
+    base: BlockManifest | None = None,
+    balloon_bytes: int = 0,
+    full_because: str | None = None,
+    skip: t.Collection[int] = (),
 ) -> dict[str, t.Any]:
     """What is sent of an image, and what is avoided. What is avoided and what is sent make the whole image.
 
@@ -35,6 +40,7 @@ def bytes_table(
         base: where the ground is an earlier capsule, the base of that: what is still as in the base is avoided by it.
         balloon_bytes: of the zeros, what is zero only because the balloon took it from the guest.
         full_because: why the whole image was read; see C(changed_ranges).
+        skip: segments that the far end has from an earlier run. They count as avoided by that (C(previous)).
 
     Returns:
         C(image_bytes), C(send_bytes) before compression, C(digest_bytes), C(avoided_by) with C(base), C(zero),
@@ -48,15 +54,16 @@ def bytes_table(
     for number in range(len(delta.image.segments)):
         if number not in changed:
             _count(delta, SegmentDelta(number, b"", ()), base, count)
-    for segment in delta.segments():
+    for segment in delta.segments(skip=skip):
         _count(delta, segment, base, count)
+    count[_PREVIOUS] += sum(bytes_of(delta.image.size_bytes, number) for number in changed.intersection(skip))
     by_balloon = min(balloon_bytes, count[_ZERO])
     if full_because is None and delta.ground is None and count[_SENT]:
         full_because = "the far end has no image that has more in common with this one than zeros"
     return {
         "image_bytes": delta.image.size_bytes,
         "send_bytes": count[_SENT],
-        "digest_bytes": len(delta.changed) * SEGMENT_COST_BYTES,
+        "digest_bytes": (len(delta.changed) - len(changed.intersection(skip))) * SEGMENT_COST_BYTES,
         "avoided_by": {
             "base": count[_BASE],
             "zero": count[_ZERO] - by_balloon,

@@ -438,6 +438,12 @@ class Decoder:
             self._started = True
         return True
 
+    def take_rest(self) -> bytes:
+        """What came behind the frames that were asked for: it belongs to what follows this stream."""
+        rest = bytes(self._rest)
+        self._rest.clear()
+        return rest
+
     @property
     def inside_a_frame(self) -> bool:
         """Whether the bytes so far end within a frame."""

@@ -151,6 +151,12 @@ class Sender:
                 self._steps = self._content()
             elif isinstance(frame, frames.End):
                 self._take_end(frame)
+                # What follows is no longer about this image.
+                return
+
+    def take_rest(self) -> bytes:
+        """What came behind the end of this image."""
+        return self._decoder.take_rest()
 
     def closed(self) -> CapsuleError | None:
         """What the end of the connection means: an error unless the receiver has the image."""

@@ -7,10 +7,7 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
-import subprocess
 import time
 import typing as t
 
@@ -41,14 +38,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Wanted
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.copying import (
+    copy_content,
+    make_image,
+    shared_copy,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.reservation import Reservation
 
 #: How far it is, is written this often: what came since then is sent again after an interruption.
 SAVE_S = 2.0
-#: From linux/fs.h: share the blocks of a file with another one.
-FICLONE = 0x40049409
-#: Small writes take 4 KiB of the file and not 64, as clusters have parts of their own.
-CLUSTERS = "cluster_size=128k,extended_l2=on"
 #: Segments whose digests are kept until the end, so that they are not read once more: 64 MiB of memory.
 MOST_KEPT = 16 * 1024
 
@@ -59,9 +58,7 @@ class IncomingImage:
     Args:
         store: where it goes.
         host: name of this host, for messages.
-        name: of the image.
-        kind: C(disk) or C(memory).
-        size_bytes: of the image.
+        wanted: the image.
         trust_domain: of its capsule.
         clock: monotonic seconds.
     """
@@ -70,20 +67,16 @@ class IncomingImage:
         self,
         store: CapsuleStore,
         host: str,
-        name: str,
-        kind: str,
-        size_bytes: int,
+        wanted: Wanted,
         trust_domain: str,
         clock: t.Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._name = name
-        self._kind = kind
-        self._size_bytes = size_bytes
+        self._name, self._kind, self._size_bytes = wanted
         self._trust_domain = trust_domain
         self._clock = clock
-        self._form = "qcow2" if kind == DISK else "raw"
-        self._receiving = store.receiving(name)
+        self._form = "qcow2" if self._kind == DISK else "raw"
+        self._receiving = store.receiving(self._name)
         self._path = self._receiving.data_path(self._form)
         self._reservation = Reservation(os.path.join(self._receiving.folder, "reserved"), host)
         self._stack = contextlib.ExitStack()
@@ -200,36 +193,20 @@ class IncomingImage:
             return sum(length for dummy, length in image.data())
 
     def _make(self, ground: ImageRecord | None) -> None:
-        if self._form == "raw":
-            self._make_raw(ground)
-            return
-        words = ["qemu-img", "create", "-q", "-f", "qcow2", "-o", CLUSTERS]
         layer = ground is not None and self._layers_on(ground)
-        if layer and ground is not None:
-            words += ["-u", "-b", ground["path"], "-F", ground["format"]]
+        if ground is not None and layer:
+            make_image(self._path, self._form, self._size_bytes, (ground["path"], ground["format"]))
             self._backing = ground["image"]
-        _qemu_img([*words, self._path, str(self._size_bytes)], self._path)
-        if ground is not None and not layer:
-            self._copy_content(ground)
-
-    def _make_raw(self, ground: ImageRecord | None) -> None:
-        if ground is not None and ground["format"] == "raw" and _shared_copy(ground["path"], self._path):
+            return
+        if ground is not None and self._form == ground["format"] == "raw" and shared_copy(ground["path"], self._path):
             os.truncate(self._path, self._size_bytes)
             return
-        with open(os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.truncate(self._size_bytes)
+        make_image(self._path, self._form, self._size_bytes)
         if ground is not None:
-            self._copy_content(ground)
-
-    def _copy_content(self, ground: ImageRecord) -> None:
-        with contextlib.ExitStack() as stack:
-            source = stack.enter_context(opened(ground["path"], ground["format"]))
-            target = stack.enter_context(opened(self._path, self._form, writable=True))
-            for start, length in source.data():
-                for at in range(start, min(start + length, self._size_bytes), SEGMENT_BYTES):
-                    piece = min(SEGMENT_BYTES, start + length - at, self._size_bytes - at)
-                    target.write(at, source.read(at, piece))
-            target.flush()
+            with contextlib.ExitStack() as stack:
+                source = stack.enter_context(opened(ground["path"], ground["format"]))
+                target = stack.enter_context(opened(self._path, self._form, writable=True))
+                copy_content(source, target, self._size_bytes)
 
     def _source(self, name: str) -> ImageAccess:
         if name not in self._sources:
@@ -310,36 +287,3 @@ class _Kept(t.Mapping[int, Segment]):
 
     def __len__(self) -> int:
         return len(self._numbers)
-
-
-def _shared_copy(source: str, target: str) -> bool:
-    """A copy that takes no space, where the file system can do that."""
-    with open(source, "rb") as old:
-        new = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.ioctl(new, FICLONE, old.fileno())
-        except OSError as error:
-            os.unlink(target)
-            if error.errno in (errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.EPERM):
-                return False
-            raise
-        finally:
-            os.close(new)
-    return True
-
-
-def _qemu_img(words: t.Sequence[str], path: str) -> None:
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    except FileNotFoundError as error:
-        raise CapsuleError(
-            "qemu_img_missing",
-            "qemu-img is missing on this host",
-            "install qemu-utils (Debian, Ubuntu) or qemu-img (EL)",
-        ) from error
-    if done.returncode:
-        raise CapsuleError(
-            "image_not_made",
-            f"{path} cannot be made: {done.stderr.strip()[:300]}",
-            "see whether its file system is full or read-only, and run capsule_send again",
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import bases_of, images_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.delta import BASE, PREVIOUS, Source
@@ -42,7 +43,13 @@ def outgoing(store: CapsuleStore, capsule: StoredCapsule) -> Outgoing:
     def known(names: t.Sequence[str]) -> t.Sequence[Source]:
         return [source for source in (_source(store, name, bases) for name in names) if source is not None]
 
-    return Outgoing(capsule.digest, capsule.data, capsule.signature or b"", parts, images, known)
+    named = {disk["image"]: disk["base"] for disk in capsule.document["disks"] if disk["base"] is not None}
+
+    def base_of(name: str) -> BlockManifest | None:
+        source = _source(store, named[name], bases) if name in named else None
+        return source.manifest if source is not None else None
+
+    return Outgoing(capsule.digest, capsule.data, capsule.signature or b"", parts, images, known, base_of)
 
 
 def what_of(capsule: StoredCapsule) -> str:

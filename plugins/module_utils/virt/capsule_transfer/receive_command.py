@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import Receiver
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import ticket as tickets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.link_socket import watch_ancestor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_session import (
     ReceiveSession,

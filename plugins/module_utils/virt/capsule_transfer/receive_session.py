@@ -12,26 +12,21 @@ import os
 import shutil
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance, capsule_document, frames
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import capsule_document, frames
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import Capsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import Receiver
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import DISK, MEMORY
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import PARTS, sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import verified
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Arrival, Wanted
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import codecs_for
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.incoming_image import IncomingImage
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_lock import ReceiveLock
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.ticket import Ticket
 
 READ_BYTES = 256 * 1024
-#: So many images are offered to the sender. Each name costs 75 bytes of the link.
-MOST_OFFERED = 24
 GUEST_LOCK_S = 60.0
 
 
@@ -76,14 +71,12 @@ class ReceiveSession:
 
     def _serve(self) -> None:
         offer = self._next(frames.Offer)
-        capsule = self._accepted(offer)
-        what = f"capsule {capsule['number']} of {capsule['guest']['name']}"
-        lock = ReceiveLock(
-            self._store.lock_path(self._ticket.capsule), what, self._ticket.sender, self._ticket.sender_id
-        )
+        ticket = self._ticket
+        arrival = Arrival(self._store, ticket, offer.document, offer.signature)
+        lock = ReceiveLock(self._store.lock_path(ticket.capsule), arrival.what, ticket.sender, ticket.sender_id)
         lock.take()
         try:
-            self._receive(capsule, offer)
+            self._receive(arrival)
         finally:
             lock.release()
 
@@ -104,38 +97,11 @@ class ReceiveSession:
             if not data:
                 raise SenderLeftError
 
-    def _accepted(self, offer: frames.Offer) -> Capsule:
-        """The capsule, if it is the one that may come and this host may have it."""
-        ticket = self._ticket
-        capsule = capsule_document.parsed(offer.document, f"what {ticket.sender} sent")
-        digest = sha256_of([offer.document])
-        if digest != ticket.capsule:
-            raise CapsuleError(
-                "capsule_other",
-                f"{ticket.sender} sends capsule {digest}, and may send {ticket.capsule} only",
-                "run capsule_send again",
-            )
-        known = self._store.known(capsule["guest"]["uuid"])
-        raise_first(
-            [
-                acceptance.signature_refusal(
-                    capsule, verified(offer.document, offer.signature, ticket.keys), known, bool(ticket.keys)
-                ),
-                acceptance.replay_refusal(capsule, digest, known, ticket.allow_older),
-                *acceptance.host_refusals(capsule, ticket.host),
-            ]
-        )
-        return capsule
-
-    def _receive(self, capsule: Capsule, offer: frames.Offer) -> None:
-        wanted = self._wanted(capsule)
-        parts = _Parts(self._store, capsule, self._ticket.capsule)
-        there = self._there(capsule) and not wanted
-        answer = frames.Answer(there, () if there else tuple(parts.missing()), tuple(wanted))
-        candidates = {name: self._candidates(capsule, kind) for name, (kind, dummy) in wanted.items()}
-        in_use = {self._ticket.capsule, *wanted, *(one for each in candidates.values() for one in each)}
-        in_use |= set(capsule_document.images_of(capsule).values())
-        with self._store.using(in_use, f"capsule {capsule['number']} of {capsule['guest']['name']} comes here"):
+    def _receive(self, arrival: Arrival) -> None:
+        wanted, there = arrival.wanted(), arrival.there()
+        parts = _Parts(self._store, arrival.capsule, self._ticket.capsule)
+        answer = frames.Answer(there, () if there else tuple(parts.missing()), tuple(image.name for image in wanted))
+        with self._store.using(self._needed(arrival, wanted), f"{arrival.what} comes here"):
             self._write(frames.encoded(answer))
             if there:
                 return
@@ -143,85 +109,41 @@ class ReceiveSession:
                 parts.take(self._next(frames.Part))
             if answer.parts:
                 self._write(frames.encoded(frames.Ready()))
-            for name, (kind, size_bytes) in wanted.items():
-                self._image(capsule, name, kind, size_bytes)
-            self._seal(capsule, offer, parts)
+            for image in wanted:
+                self._image(arrival, image)
+            with self._store.guest_lock(arrival.capsule["guest"]["uuid"], GUEST_LOCK_S):
+                arrival.seal(parts.files())
             parts.remove()
         self._write(frames.encoded(frames.Sealed(bytes.fromhex(self._ticket.capsule.partition(":")[2]))))
 
-    def _there(self, capsule: Capsule) -> bool:
-        stored = self._store.capsule(capsule["guest"]["uuid"], capsule["number"])
-        return stored is not None and stored.digest == self._ticket.capsule
+    def _needed(self, arrival: Arrival, wanted: t.Sequence[Wanted]) -> set[str]:
+        """What must not be removed meanwhile."""
+        needed = {self._ticket.capsule, *capsule_document.images_of(arrival.capsule).values()}
+        for image in wanted:
+            needed.update(arrival.candidates(image.kind))
+        return needed
 
-    def _wanted(self, capsule: Capsule) -> dict[str, tuple[str, int]]:
-        """Kind and size of each image that is to come, by name: disks first, as memory has much of what they have."""
-        images = {disk["image"]: (DISK, disk["size_bytes"]) for disk in capsule["disks"]}
-        if capsule["memory"] is not None:
-            images[capsule["memory"]["image"]] = (MEMORY, capsule["memory"]["size_bytes"])
-        wanted = {}
-        for name, what in images.items():
-            record = self._store.image(name)
-            if record is None:
-                wanted[name] = what
-                continue
-            self._refuse_changed(record)
-        for name in capsule_document.bases_of(capsule):
-            record = self._store.image(name)
-            if record is not None:
-                self._refuse_changed(record)
-        return wanted
-
-    def _refuse_changed(self, record: t.Mapping[str, t.Any]) -> None:
-        why = self._store.changed(dict(record))
-        if why is not None:
-            raise CapsuleError(
-                "base_changed",
-                f"{record['image']} on {self._ticket.name} is not known to be right any more: {why}; what stands on it"
-                " would be silently corrupt",
-                "see what it is now (capsule_verify on that host); remove it there (capsule_prune), and send again",
-            )
-
-    def _candidates(self, capsule: Capsule, kind: str) -> list[str]:
-        """Names of the images to start or copy from, the likely ones first: of this guest, then of its trust domain."""
-        uuid, domain = capsule["guest"]["uuid"], capsule["trust_domain"]
-        likely: list[str] = []
-        for stored in reversed(self._store.capsules(uuid)):
-            if kind == MEMORY and stored.document["memory"] is not None:
-                likely.append(stored.document["memory"]["image"])
-            likely += [disk["image"] for disk in stored.document["disks"]]
-        if kind == MEMORY:
-            likely += [disk["image"] for disk in capsule["disks"]]
-        likely += sorted(capsule_document.bases_of(capsule))
-        records = self._store.images()
-        others = sorted(records.values(), key=lambda record: str(record["sealed_at"]), reverse=True)
-        likely += [record["image"] for record in others if record["kind"] == DISK]
-        found: list[str] = []
-        for name in dict.fromkeys(likely):
-            record = records.get(name)
-            if record is None or record["trust_domain"] != domain or self._store.changed(record) is not None:
-                continue
-            if record["kind"] == kind or kind == MEMORY:
-                found.append(name)
-        return found[:MOST_OFFERED]
-
-    def _image(self, capsule: Capsule, name: str, kind: str, size_bytes: int) -> None:
-        image = IncomingImage(self._store, self._ticket.name, name, kind, size_bytes, capsule["trust_domain"])
+    def _image(self, arrival: Arrival, wanted: Wanted) -> None:
+        image = IncomingImage(self._store, self._ticket.name, wanted, arrival.capsule["trust_domain"])
         images: dict[str, BlockManifest] = {}
-        for one in self._candidates(capsule, kind):
+        for name in arrival.candidates(wanted.kind):
             with contextlib.suppress(CapsuleError):
-                images[one] = self._store.manifest(one)
+                images[name] = self._store.manifest(name)
         state = image.state()
         if state is not None and state.ground is not None and state.ground not in images:
             state = None
-        receiver = Receiver(
-            self._ticket.sender, {name: size_bytes}, images, {name: state} if state else None, codecs_for()
-        )
+        states = {wanted.name: state} if state else None
+        receiver = Receiver(self._ticket.sender, {wanted.name: wanted.size_bytes}, images, states, codecs_for())
+        started = False
         try:
-            self._write(receiver.start())
             while not receiver.done:
                 data = self._read(READ_BYTES)
                 if not data:
                     raise SenderLeftError
+                # Not before the sender begins: until then it reads answers of another stream.
+                if not started:
+                    started = True
+                    self._write(receiver.start())
                 for action in receiver.feed(data):
                     answer = image.perform(receiver, action)
                     if answer:
@@ -233,16 +155,6 @@ class ReceiveSession:
             raise
         finally:
             image.close()
-
-    def _seal(self, capsule: Capsule, offer: frames.Offer, parts: _Parts) -> None:
-        uuid = capsule["guest"]["uuid"]
-        with self._store.guest_lock(uuid, GUEST_LOCK_S):
-            known = self._store.known(uuid)
-            # While it came, a newer one may have come from elsewhere.
-            raise_first([acceptance.replay_refusal(capsule, self._ticket.capsule, known, self._ticket.allow_older)])
-            self._store.add_capsule(offer.document, offer.signature or None, parts.files())
-            signed = known.signed or bool(offer.signature)
-            self._store.remember(uuid, Known(capsule["number"], self._ticket.capsule, signed))
 
 
 class _Parts:
@@ -294,10 +206,3 @@ class _Parts:
     def remove(self) -> None:
         """They are in the capsule now."""
         shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def raise_first(refusals: t.Sequence[Refusal | None]) -> None:
-    """Refuse for the first reason that there is."""
-    for one in refusals:
-        if one is not None:
-            raise CapsuleError(one["code"], one["reason"], one["remedy"])

@@ -12,6 +12,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.link import (
     Link,
     LinkLostError,
@@ -24,7 +25,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
     SendSession,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.ssh_client import FarEnd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.token_bucket import TokenBucket
 
 #: Pauses between two tries, in seconds; the last one again and again.

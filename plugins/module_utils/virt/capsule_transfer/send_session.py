@@ -50,6 +50,7 @@ class Outgoing(t.NamedTuple):
         parts: content of the definition, NVRAM and TPM state, by the keys of the document.
         images: by name.
         known: gives those of the named images that this host has hashed as well.
+        base_of: gives the manifest of the base of one of the images; None: it has none, or it is not known here.
     """
 
     digest: str
@@ -58,6 +59,7 @@ class Outgoing(t.NamedTuple):
     parts: t.Mapping[str, bytes]
     images: t.Mapping[str, OutgoingImage]
     known: t.Callable[[t.Sequence[str]], t.Sequence[Source]]
+    base_of: t.Callable[[str], BlockManifest | None]
 
 
 class Watch(t.Protocol):
@@ -94,6 +96,7 @@ class SendSession:
         self._bytes_per_s = bytes_per_s
         self._watch = watch
         self._decoder = frames.Decoder(far_end)
+        self._rest = b""
 
     def run(self) -> bool:
         """Send what is missing; false if the far end had all of it.
@@ -113,7 +116,7 @@ class SendSession:
             self._next(frames.Ready)
         for name in answer.images:
             self._send_image(name)
-        sealed = self._next(frames.Sealed)
+        sealed = self._next(frames.Sealed, self._rest)
         if "sha256:" + sealed.digest.hex() != self._capsule.digest:
             raise frames.broken(self._far_end, "word that another capsule is there")
         return True
@@ -150,6 +153,7 @@ class SendSession:
         )
         with image.opened() as reader:
             self._pump(name, sender, reader)
+        self._rest = sender.take_rest()
         self._watch.image_ends(name)
 
     def _pump(self, name: str, sender: Sender, reader: Reader) -> None:

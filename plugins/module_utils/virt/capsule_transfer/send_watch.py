@@ -100,10 +100,15 @@ class SendWatch:
         now = self._link.traffic() if self._link is not None else Traffic(0, 0)
         return Traffic(self._before.out + now.out, self._before.back + now.back)
 
+    @property
+    def resumed_bytes(self) -> int:
+        """Of all images, what had come in an earlier run or over an earlier connection."""
+        return sum(image.resumed_bytes for image in self.images.values())
+
     def image_begins(self, name: str, delta: Delta, verified: t.AbstractSet[int]) -> None:
         """What must travel of an image is known; these of its segments are at the far end from before."""
         self._image = name
-        table = bytes_table(delta, base=self._base_of(name))
+        table = bytes_table(delta, base=self._base_of(name), skip=verified)
         resumed = sum(bytes_of(delta.image.size_bytes, number) for number in verified)
         first = self.images.get(name)
         if first is None:

@@ -14,7 +14,7 @@ import subprocess
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.ticket_line import RUN_DIR
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket_line import RUN_DIR
 
 #: Seconds until an address that does not answer is given up; then it is tried again.
 CONNECT_S = 20

@@ -12,7 +12,7 @@ import shutil
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.ticket_line import RUN_DIR
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket_line import RUN_DIR
 
 SCHEMA = "kvmops.capsule_ticket/1"
 FOLDER = "receive"

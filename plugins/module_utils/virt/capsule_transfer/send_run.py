@@ -1,0 +1,227 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: a run of capsule_send on the host that sends: one far end after the other.
+
+from __future__ import annotations
+
+import contextlib
+import time
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.bit_rate import bytes_per_s
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import images_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.runner import Stop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd, SendKey
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import outgoing, send
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.link import StoppedError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_forecast import (
+    forecast,
+    totals,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_session import Outgoing
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
+
+
+class SendRequest(t.NamedTuple):
+    """What is asked of this host; see the options of capsule_send."""
+
+    guest: str
+    number: int | None
+    rate: str | None
+    trust_domain: str | None
+    retry_s: int
+    ticket: str | None
+    host: str
+    capsule_dir: str
+
+
+class Offered(t.NamedTuple):
+    """The capsule that is meant.
+
+    Attributes:
+        capsule: in the store.
+        image_bytes: of all its images.
+        sender_id: what tells this host from all others.
+    """
+
+    capsule: StoredCapsule
+    image_bytes: int
+    sender_id: str
+
+    def named(self) -> dict[str, t.Any]:
+        """What the capsule is, for a result."""
+        document = self.capsule.document
+        return {"guest": document["guest"], "number": document["number"], "digest": self.capsule.digest}
+
+
+def offered(store: CapsuleStore, request: SendRequest) -> Offered:
+    """The capsule that is meant, if it can be sent.
+
+    Raises:
+        CapsuleError: it is not here, not as a whole, or of another trust domain.
+    """
+    if request.rate is not None:
+        bytes_per_s(request.rate)
+    if request.retry_s < 0:
+        raise CapsuleError("bad_option", f"retry_s is {request.retry_s}", "set retry_s to 0 or more seconds")
+    capsule = store.find_capsule(request.guest, request.number)
+    domain = capsule.document["trust_domain"]
+    if request.trust_domain not in (None, domain):
+        raise CapsuleError(
+            "trust_domain",
+            f"{outgoing.what_of(capsule)} is of the trust domain {domain}, not of {request.trust_domain}",
+            f"set trust_domain: {domain} if it may be sent, or save the guest again with the right one",
+        )
+    outgoing.unfinished_fill(store, capsule)
+    whole = outgoing.outgoing(store, capsule)
+    return Offered(capsule, sum(image.manifest.size_bytes for image in whole.images.values()), send.sender_id())
+
+
+def checked(store: CapsuleStore, request: SendRequest, ends: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
+    """What would be sent to each far end."""
+    capsule = outgoing.outgoing(store, offered(store, request).capsule)
+    found = []
+    for end in ends:
+        expected = forecast(end["name"], request.capsule_dir, capsule, end["wanted"])
+        outcome = "refused" if expected.refusal else "would_send"
+        found.append(_row(end["name"], request.host, outcome, expected.images, refused=expected.refusal))
+    return found
+
+
+def sent(
+    store: CapsuleStore, request: SendRequest, ends: t.Sequence[dict[str, t.Any]], progress: Progress, stop: Stop
+) -> list[dict[str, t.Any]]:
+    """Send it to each far end. What fails for one is said of that one, and the others get it all the same."""
+    capsule = offered(store, request).capsule
+    key = SendKey(request.ticket or "")
+    names = {capsule.digest, *images_of(capsule.document).values()}
+    try:
+        with store.using(names, f"{outgoing.what_of(capsule)} is sent to {', '.join(end['name'] for end in ends)}"):
+            whole = outgoing.outgoing(store, capsule)
+            return [_Send(request, capsule, whole, end, progress, stop).run(key) for end in ends]
+    finally:
+        key.remove()
+
+
+class _Send:
+    """One far end."""
+
+    def __init__(
+        self,
+        request: SendRequest,
+        capsule: StoredCapsule,
+        whole: Outgoing,
+        end: dict[str, t.Any],
+        progress: Progress,
+        stop: Stop,
+    ) -> None:
+        self._request = request
+        self._whole = whole
+        self._end = end
+        self._progress = progress
+        self._stop = stop
+        self._step = {"id": end["name"], "guest": capsule.document["guest"], "destination": end["name"]}
+        self._watch = SendWatch({name: image.what for name, image in whole.images.items()}, whole.base_of, self._tell)
+
+    def run(self, key: SendKey) -> dict[str, t.Any]:
+        """Send it; returns its row of the result."""
+        begun = time.monotonic()
+        outcome, refused = "sent", None
+        try:
+            if not self._once(key):
+                outcome = "there"
+        except CapsuleError as error:
+            outcome, refused = "failed" if self._watch.images else "refused", error.refusal
+        except StoppedError:
+            outcome = "failed"
+            refused = refusal(
+                "stopped",
+                f"the send to {self._end['name']} was stopped",
+                "run capsule_send again: it goes on from there",
+            )
+        seconds = time.monotonic() - begun
+        if refused:
+            self._progress.write(outcome, f"{refused['reason']}: {refused['remedy']}", step=self._step)
+        else:
+            traffic = self._watch.traffic
+            self._progress.write(
+                "done",
+                send_line(outcome, traffic.out, traffic.back, seconds, self._watch.resumed_bytes),
+                step=self._step,
+            )
+        images = [
+            {"what": one.what, "image": one.image, "resumed_bytes": one.resumed_bytes, **one.table}
+            for one in self._watch.images.values()
+        ]
+        row = _row(self._end["name"], self._request.host, outcome, images, refused=refused)
+        row.update(
+            bytes_out=self._watch.traffic.out,
+            bytes_back=self._watch.traffic.back,
+            seconds=round(seconds, 2),
+            interruptions=self._watch.interruptions,
+        )
+        return row
+
+    def _once(self, key: SendKey) -> bool:
+        if self._stop.stopping.is_set():
+            raise StoppedError
+        if not key.exists():
+            raise CapsuleError(
+                "ticket_gone", "the key of this send is gone", "run capsule_send again: it goes on from there"
+            )
+        end = self._end
+        far_end = FarEnd(
+            end["name"], end["address"], end["port"], end["user"], tuple(end["host_keys"]), self._request.ticket or ""
+        )
+        rate = self._request.rate
+        how = send.Sending(
+            command=lambda: key.command(far_end),
+            bytes_per_s=bytes_per_s(rate) if rate is not None else None,
+            link_bytes_per_s=end["link_bytes_per_s"],
+            retry_s=self._request.retry_s,
+            stopping=self._stop.stopping.is_set,
+        )
+        return send.send(far_end, self._whole, how, self._watch)
+
+    def _tell(self, message: str, **figures: t.Any) -> None:
+        with contextlib.suppress(OSError):
+            self._progress.write("send", message, step=self._step, **figures)
+
+
+def send_line(outcome: str, out: int, back: int, seconds: float, resumed_bytes: int) -> str:
+    """The last line of a send.
+
+    >>> send_line("sent", 91000, 4000, 7.71, 0)
+    'sent in 7.7 s: 88.9 KiB there, 3.9 KiB back'
+    """
+    if outcome == "there":
+        return "has it already"
+    resumed = f", {human_bytes(resumed_bytes)} had come before" if resumed_bytes else ""
+    return f"sent in {human_seconds(seconds)}: {human_bytes(out)} there, {human_bytes(back)} back{resumed}"
+
+
+def _row(
+    host: str, source: str, outcome: str, images: list[dict[str, t.Any]], *, refused: Refusal | None = None
+) -> dict[str, t.Any]:
+    return {
+        "host": host,
+        "source": source,
+        "outcome": outcome,
+        **totals(images),
+        "bytes_out": 0,
+        "bytes_back": 0,
+        "seconds": 0.0,
+        "interruptions": 0,
+        "resumed_bytes": sum(image["resumed_bytes"] for image in images),
+        "images": images,
+        "seeded": [],
+        "refusal": dict(refused) if refused else None,
+    }
