@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
+    human_bytes,
+    human_milliseconds,
+    human_seconds,
+)
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.forecast_text import band
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.phrases import counted
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, short, table, wrapped
@@ -47,11 +51,15 @@ def _cells(one: Choice) -> list[str]:
     return [
         *ends,
         band(figures["useful_s"], human_seconds),
-        band(figures["downtime_s"], human_seconds),
+        band(figures["downtime_s"], _stands_still),
         band(figures["bytes"], human_bytes),
         band(figures["fill_s"], human_seconds) if figures["fill_s"]["value"] else "-",
         how(one),
     ]
+
+
+def _stands_still(seconds: float) -> str:
+    return human_milliseconds(1000 * seconds)
 
 
 def how(one: Choice) -> str:

@@ -28,7 +28,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.thin_path import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import DEFAULTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
+    human_bytes,
+    human_milliseconds,
+    human_seconds,
+)
 
 SCHEMA = "kvmops.capsule_choice/1"
 #: Methods of a forecast that need no consent.
@@ -138,7 +142,7 @@ def _ruled_out(
 def _reason(mode: str, fitting: t.Mapping[str, Cost]) -> str:
     cost = fitting[mode]
     text = (
-        f"it {_DOES[mode]}: of use after {human_seconds(cost.useful_s)}, down for {human_seconds(cost.downtime_s)},"
+        f"it {_DOES[mode]}: of use after {human_seconds(cost.useful_s)}, down for {human_milliseconds(1000 * cost.downtime_s)},"
         f" {human_bytes(cost.sent_bytes)} sent"
     )
     others = [f"{one} after {human_seconds(fitting[one].useful_s)}" for one in MODES if one in fitting and one != mode]
