@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: checks signatures of capsules with ssh-keygen, so no host needs anything else for it.
+# PRIVATE to the collection: signatures of capsules, by ssh-keygen: no host needs anything else for it.
 
 from __future__ import annotations
 
@@ -12,15 +12,35 @@ import subprocess
 import tempfile
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import (
-    SIGNATURE_NAMESPACE,
-    Signature,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Signature
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 
+#: What is signed: a signature for something else, made with the same key, does not count.
+NAMESPACE = "kvmops.capsule"
 #: Stands for whoever has one of the named keys.
 _SIGNER = "signer"
 _KEY = re.compile(r"(?:sk-)?(?:ssh|ecdsa)[a-z0-9@.-]{3,60} [A-Za-z0-9+/]{40,4000}={0,3}")
+
+
+def signed(data: bytes, key_path: str) -> bytes:
+    """The signature of a document.
+
+    Args:
+        data: the document.
+        key_path: file of a private key of ssh without a passphrase, or of a public key that ssh-agent has.
+
+    Raises:
+        CapsuleError: it cannot be signed with this key.
+    """
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-n", NAMESPACE, "-f", key_path]
+    done = _run(command, data)
+    if done.returncode or not done.stdout:
+        raise CapsuleError(
+            "not_signed",
+            f"the capsule cannot be signed with {key_path}: {_said(done)}",
+            f"see that root can read {key_path} and that it has no passphrase (ssh-keygen -y -f {key_path})",
+        )
+    return done.stdout
 
 
 def verified(data: bytes, signature: bytes | None, keys: t.Sequence[str]) -> Signature:
@@ -41,24 +61,12 @@ def verified(data: bytes, signature: bytes | None, keys: t.Sequence[str]) -> Sig
         path = os.path.join(folder, "signature")
         with open(path, "wb") as file:
             file.write(signature)
-        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", SIGNATURE_NAMESPACE, "-s", path]
+        command = ["ssh-keygen", "-Y", "check-novalidate", "-n", NAMESPACE, "-s", path]
         if keys:
             allowed = os.path.join(folder, "allowed")
             with open(allowed, "w", encoding="ascii") as text:
-                text.writelines(f'{_SIGNER} namespaces="{SIGNATURE_NAMESPACE}" {key}\n' for key in map(_checked, keys))
-            command = [
-                "ssh-keygen",
-                "-Y",
-                "verify",
-                "-n",
-                SIGNATURE_NAMESPACE,
-                "-s",
-                path,
-                "-f",
-                allowed,
-                "-I",
-                _SIGNER,
-            ]
+                text.writelines(f'{_SIGNER} namespaces="{NAMESPACE}" {key}\n' for key in map(_checked, keys))
+            command = ["ssh-keygen", "-Y", "verify", "-n", NAMESPACE, "-s", path, "-f", allowed, "-I", _SIGNER]
         done = _run(command, data)
     return Signature("good" if done.returncode == 0 else "bad", _said(done))
 
