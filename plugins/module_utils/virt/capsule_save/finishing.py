@@ -172,26 +172,25 @@ class Finisher:
     def _memory(self) -> tuple[dict[str, t.Any], dict[str, t.Any]] | None:
         if self._record["consistency"] != "memory":
             return None
-        path = self._record.memory_file
-        image = self._record["memory_image"]
-        if image is None or os.path.exists(path):
-            with opened(path, "raw") as access:
-                found = hashed(access, "memory", progress=self._progress("memory"))
-            image = found.manifest.name
-            # Where it is after a crash that comes between the next two lines.
-            self._record.write(memory_image=image)
-            place = self._store.take_image(path, image, "raw")
-            self._add(image_record.MEMORY, place, "raw", found, None)
-        record = self._store.image(image)
+        waits = os.path.exists(self._record.memory_file)
+        image = None if waits else self._record["memory_image"]
+        record = self._store.image(image) if image else None
         if record is None:
-            raise CapsuleError(
-                "memory_missing",
-                f"the memory of {self._record.guest['name']} that was saved is not there any more ({image})",
-                "save the guest again",
-            )
+            # After a crash it may be at its place already, without a record.
+            path = self._store.image_path(image, "raw") if image else self._record.memory_file
+            record = self._take_memory(path)
+            image = record["image"]
         part = {"format": self._record["memory_format"], "size_bytes": record["size_bytes"], "image": image}
         taken = os.stat(record["path"]).st_blocks * 512
         return part, {**part, "allocated_bytes": taken}
+
+    def _take_memory(self, path: str) -> ImageRecord:
+        with opened(path, "raw") as access:
+            found = hashed(access, "memory", progress=self._progress("memory"))
+        image = found.manifest.name
+        self._record.write(memory_image=image)
+        place = self._store.take_image(path, image, "raw")
+        return self._add(image_record.MEMORY, place, "raw", found, None)
 
     # The document
 
