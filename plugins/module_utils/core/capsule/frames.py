@@ -571,10 +571,12 @@ def _seconds(fields: Fields) -> int:
 
 def _started(fields: Fields, value: t.Any) -> Started:
     told = fields.fields_or_none("refusal")
-    times = (None if value.get(key) is None else fields.number(key, 0, 2**53) for key in ("running_ms", "useful_ms"))
+    running_ms, useful_ms = (
+        None if value.get(key) is None else fields.number(key, 0, 2**53) for key in ("running_ms", "useful_ms")
+    )
     notes = tuple(shown_text(note) for note in _texts(value, "notes", MOST_NOTES, _LONGEST_NOTE))
     state, useful_by = fields.one_of("state", STATES), shown_text(fields.text("useful_by", r"(?s).{0,100}"))
-    return Started(state, *times, useful_by, notes, _told(told) if told is not None else None)
+    return Started(state, running_ms, useful_ms, useful_by, notes, _told(told) if told is not None else None)
 
 
 def _texts(value: t.Any, key: str, most: int, longest: int) -> tuple[str, ...]:
