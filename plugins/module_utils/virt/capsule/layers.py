@@ -12,6 +12,7 @@ import re
 import subprocess
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 
 #: How our layers are called: STEM.kvmops-NUMBER.qcow2, and with a letter where that name is taken.
 _OURS = re.compile(r"\.kvmops-\d+[a-z]*$")
@@ -89,6 +90,14 @@ def remove(path: str) -> None:
     """Remove a layer that nobody has written to."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def is_written(path: str) -> bool:
+    """Whether a guest has written to its layer. A layer that is not there has nothing of it."""
+    if not os.path.exists(path):
+        return False
+    with opened(path, "qcow2") as access:
+        return bool(access.allocated())
 
 
 def let_read(path: str, group: int | None, mode: int = 0o640) -> None:

@@ -17,7 +17,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import GuestLook
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import (
     down_time,
@@ -216,7 +215,7 @@ def _went_on(record: SaveRecord, freezer: Freezer, look: GuestLook) -> bool:
 def _goes_on_after_save(record: SaveRecord, freezer: Freezer, look: GuestLook) -> bool:
     """Let a guest go on that was saved and not restored; false: its memory fits its disks no more, and was given up."""
     if not look.is_active and record["then"] != STOP:
-        if not all(_is_empty(disk.overlay) for disk in record.disks):
+        if any(layers.is_written(disk.overlay) for disk in record.disks):
             # Somebody has started it without its memory. What it has done since is on the layers.
             freezer.undo()
             return False
@@ -225,15 +224,10 @@ def _goes_on_after_save(record: SaveRecord, freezer: Freezer, look: GuestLook) -
     return True
 
 
-def _is_empty(path: str) -> bool:
-    with opened(path, "qcow2") as access:
-        return not access.allocated()
-
-
 def _still_stopped(store: CapsuleStore, record: SaveRecord, look: GuestLook) -> dict[str, t.Any] | None:
     """The result of a save that has stopped the guest; None: it runs again, and can be saved again."""
     capsule = store.capsule(record.guest["uuid"], record.number)
-    if look.is_active or capsule is None or not all(_is_empty(disk.overlay) for disk in record.disks):
+    if look.is_active or capsule is None or any(layers.is_written(disk.overlay) for disk in record.disks):
         record.remove()
         return None
     return {

@@ -13,7 +13,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.save_record import SaveRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -104,11 +103,9 @@ def _stopped(store: CapsuleStore, request: ReleaseRequest, domain: t.Any) -> Sav
 
 def _check_layers(record: SaveRecord) -> None:
     for disk in record.disks:
-        with opened(disk.overlay, "qcow2") as access:
-            if access.allocated():
-                raise CapsuleError(
-                    "guest_has_run",
-                    f"{record.guest['name']} has written to {disk.overlay} since it was stopped with capsule"
-                    f" {record.number}",
-                    "find out which of the two is the right one; nothing is removed",
-                )
+        if layers.is_written(disk.overlay):
+            raise CapsuleError(
+                "guest_has_run",
+                f"{record.guest['name']} has written to {disk.overlay} since capsule {record.number} stopped it",
+                "find out which of the two is the right one; nothing is removed",
+            )

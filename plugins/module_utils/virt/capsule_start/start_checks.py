@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance, whereabouts
@@ -17,8 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import verified
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
@@ -118,9 +118,8 @@ def stopped_here(store: CapsuleStore, document: Capsule) -> save_record.SaveReco
     if record is None or record.stage != save_record.STOPPED or record.number != document["number"]:
         return None
     for disk in record.disks:
-        with opened(disk.overlay, "qcow2") as access:
-            if access.allocated():
-                return None
+        if not os.path.exists(disk.overlay) or layers.is_written(disk.overlay):
+            return None
     return record
 
 

@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers, tpm_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import start_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.image_layers import Below
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_record import StartRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -83,6 +84,10 @@ class Starter:
         domain = guest_look.find(self._connection, self._record.guest["uuid"])
         if domain is not None and domain.isActive():
             return [f"{self._record.guest['name']} runs"]
+        if domain is not None and any(layers.is_written(path) for path in self._record.layers.values()):
+            # It has run. What it has written is nowhere else.
+            self._record.write(stage=start_record.STARTED)
+            return [f"{self._record.guest['name']} has written to its disks, so they stay"]
         lib = virt.libvirt
         if self._record["replaced"]:
             self._connection.defineXML(self._record["replaced"])

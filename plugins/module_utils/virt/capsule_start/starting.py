@@ -61,18 +61,15 @@ def _start(
 ) -> dict[str, t.Any]:
     uuid = capsule.document["guest"]["uuid"]
     record = start_record.read(store, uuid, request.as_new)
-    if record is not None and not request.check:
-        runs = guest_look.find(connection, record.guest["uuid"])
-        active = runs is not None and bool(runs.isActive())
-        if record["stage"] == start_record.BEGUN and active:
-            # The run that started it died after that.
-            return _followed_up(connection, store, request, capsule, record, began, ["an earlier run has started it"])
-        if record["stage"] == start_record.BEGUN:
-            Starter(connection, record).undo()
-    if record is not None and record["stage"] == start_record.STARTED and record["digest"] == capsule.digest:
-        domain = guest_look.find(connection, record.guest["uuid"])
-        if domain is not None and domain.isActive():
+    domain = guest_look.find(connection, record.guest["uuid"]) if record is not None else None
+    active = domain is not None and bool(domain.isActive())
+    if record is not None and record["digest"] == capsule.digest and active:
+        if record["stage"] == start_record.STARTED or request.check:
             return _result(capsule, record.guest, request, changed=False, state="running", disks=record.layers)
+        # The run that started it died after that.
+        return _followed_up(connection, store, request, capsule, record, began, ["an earlier run has started it"])
+    if record is not None and record["stage"] == start_record.BEGUN and not active and not request.check:
+        Starter(connection, record).undo()
     why = refusal_of(connection, store, request, capsule)
     if why is not None:
         raise CapsuleError(**why)
