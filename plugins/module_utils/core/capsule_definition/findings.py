@@ -43,6 +43,7 @@ class Place(t.NamedTuple):
         has_networks: networks of its libvirtd; None: not known.
         cpus: numbers of its CPUs; None: not known, and pinning is kept.
         files: patterns of files of this host that a definition may name (a kernel, a console log); None: any.
+        shares_files: whether another guest writes to the same files, as this one is a copy of it.
     """
 
     host: str
@@ -53,6 +54,7 @@ class Place(t.NamedTuple):
     has_networks: frozenset[str] | None = None
     cpus: frozenset[int] | None = None
     files: tuple[str, ...] | None = ()
+    shares_files: bool = False
 
     def permits(self, path: str) -> bool:
         """Whether a definition may name this file of the host.

@@ -48,7 +48,7 @@ def _other_end(device: ET.Element, kind: str, result: ET.Element, findings: Find
         if kind == "qemu-vdagent" and source is not None:
             result.append(findings.kept(source))
         return kind
-    if kind == "file" and named and findings.place.permits(named):
+    if kind == "file" and named and findings.place.permits(named) and not findings.place.shares_files:
         findings.files.add(named)
         ET.SubElement(result, "source", {"path": named, "append": "on"})
         return "file"

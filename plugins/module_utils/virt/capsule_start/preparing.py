@@ -87,6 +87,7 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
             nvram=nvram[1] if nvram else None,
             networks=request.networks,
             files=tuple(request.allow_files),
+            shares_files=request.as_new is not None,
         ),
     )
     with_memory = document["memory"] is not None and not request.discard_memory

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import typing as t
 import xml.etree.ElementTree as ET
@@ -158,7 +159,7 @@ def _remedy(said: str, name: str) -> str:
         )
     if "machine type" in lowered or "unsupported machine" in lowered:
         return "Upgrade QEMU on this host, or choose a host that has this machine type"
-    if "kvm" in lowered:
+    if re.search(r"\bkvm\b", lowered):
         return "See that KVM works on this host (ls -l /dev/kvm, virt-host-validate)"
     if "memory" in lowered and "allocate" in lowered:
         return "Free memory on this host, or choose another one"

@@ -244,6 +244,13 @@ def test_files_that_the_operator_permits_are_kept():
     assert found.domain.find("devices/serial/source").attrib == {"path": "/var/log/guests/db1.log", "append": "on"}
 
 
+def test_a_copy_of_a_guest_does_not_write_to_its_log():
+    place = PLACE._replace(files=("/var/log/guests/*.log",), shares_files=True)
+    found = here(place, devices="<serial type='file'><source path='/var/log/guests/db1.log'/></serial>")
+    assert found.domain.find("devices/serial").get("type") == "pty"
+    assert "file /var/log/guests/db1.log" in found.notes[0]
+
+
 def test_a_pattern_does_not_lead_out_of_its_folder():
     found = here(PLACE._replace(files=("/boot/*",)), boot="<kernel>/boot/../etc/shadow</kernel>")
     assert "/boot/../etc/shadow" in reasons(found)[0]
