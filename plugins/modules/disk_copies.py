@@ -12,11 +12,22 @@ version_added: 0.1.0
 description:
   - A move that copies disks leaves the images on the host that the guest came from. The host records them.
   - Lists these images, with their size and age.
+  - Computes their digests, on request. A guest that comes back to a copy with digests sends only what differs from it.
   - Removes those that are old enough, on request. An image is removed only if its guest provably runs on another host
     from another image, nothing uses the image, and nobody has written to it since the guest left. In doubt it stays.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
+  digests:
+    description:
+      - Whether to compute the digests of the images that are as they were left and have none. This reads them, which
+        takes a second or more for each GiB of data.
+    type: bool
+    default: false
+  guests:
+    description: UUIDs of the guests whose digests are computed; by default, of all.
+    type: list
+    elements: str
   remove:
     description: Whether to remove the images that nobody needs. Otherwise they are listed only.
     type: bool
@@ -51,6 +62,10 @@ EXAMPLES = r"""
 - name: List what guests have left on this host
   kvmops.cluster.disk_copies:
   register: left
+
+- name: Compute digests, so that guests come back by sending only what differs
+  kvmops.cluster.disk_copies:
+    digests: true
 
 - name: Remove images that are older than three days, and that nobody needs
   kvmops.cluster.disk_copies:
@@ -108,6 +123,10 @@ copies:
       returned: success
       type: str
       sample: h2
+    digests:
+      description: Whether its digests are there, so that the guest comes back by sending only what differs.
+      returned: success
+      type: bool
     status:
       description:
         - V(kept), V(removed), V(would_remove) (without O(remove), or in check mode), V(gone) (there is no such file) or
@@ -119,6 +138,31 @@ copies:
       description: Why the image is kept, with C(code), C(reason) and C(remedy); null for all others.
       returned: success
       type: dict
+digests:
+  description: What became of the digests of each image.
+  returned: with O(digests)
+  type: list
+  elements: dict
+  contains:
+    uuid:
+      description: The guest.
+      returned: success
+      type: str
+    path:
+      description: The image.
+      returned: success
+      type: str
+      sample: /var/lib/libvirt/images/web1.qcow2
+    state:
+      description:
+        - V(there) (before), V(computed), V(missing) (in check mode) or V(impossible).
+      returned: success
+      type: str
+      sample: computed
+    why:
+      description: Why it is impossible; null otherwise.
+      returned: success
+      type: str
 refusal:
   description: Why nothing could be listed, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -138,9 +182,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.copy_removal import (
     RemovalRequest,
     look_through,
+    tell_pools,
 )
 
 
@@ -148,6 +194,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            "digests": {"type": "bool", "default": False},
+            "guests": {"type": "list", "elements": "str"},
             "remove": {"type": "bool", "default": False},
             "keep_s": {"type": "int", "default": 604800},
             "snapshots": {"type": "dict", "default": {}},
@@ -168,12 +216,25 @@ def main() -> None:
             dry=dry,
             now=datetime.datetime.now(datetime.timezone.utc),
         )
-        with connected(local_uri(module), read_only=dry) as connection:
+        digests = _digests(module) if given["digests"] else []
+        read_only = module.check_mode or not (given["remove"] or given["digests"])
+        with connected(local_uri(module), read_only=read_only) as connection:
             found = look_through(connection, request)
+            if any(one.state == "computed" for one in digests):
+                tell_pools(connection, [one.path for one in digests])
         removed = ("removed", "would_remove") if given["remove"] else ()
-        return {"changed": any(one["status"] in removed for one in found), "copies": found}
+        changed = any(one["status"] in removed for one in found)
+        changed = changed or any(one.state in ("computed", "missing") for one in digests)
+        answer = {"changed": changed, "copies": found}
+        return {**answer, "digests": [one._asdict() for one in digests]} if given["digests"] else answer
 
     run(module, body)
+
+
+def _digests(module: AnsibleModule) -> list[left_digests.Computed]:
+    """Compute the digests that are missing, or say which ones would be."""
+    given = module.params
+    return left_digests.compute(given["state_dir"], given["guests"], dry=module.check_mode)
 
 
 if __name__ == "__main__":

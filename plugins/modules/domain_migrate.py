@@ -202,7 +202,13 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    run(module, lambda: finish(module, migrate(module)))
+    run(module, lambda: finish(module, _with_digests(module, migrate(module))))
+
+
+def _with_digests(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Compute digests of what the guest has left here, after this module's end."""
+    module_common.digest_left([result], module.params["state_dir"])
+    return result
 
 
 def migrate(module: AnsibleModule) -> dict[str, t.Any]:

@@ -431,7 +431,9 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
             yield module_common.mover(writable, settings, journal, progress, stop.aborting, stop.stopping, preparation)
 
     with lease_kept(module.params, name):
-        return runner.run(request, make_mover, runner.Stop())
+        document = runner.run(request, make_mover, runner.Stop())
+    module_common.digest_left(document["results"], module.params["state_dir"])
+    return document
 
 
 def lease_check(parameters: dict[str, t.Any], name: str) -> t.Callable[[], Refusal | None]:

@@ -48,8 +48,9 @@ class _BegunDisk(t.TypedDict):
 
 
 class BegunDisk(_BegunDisk, total=False):
-    """One disk that is copied: its target, its image here, and the path of the copy."""
+    """One disk that is copied: its target, its image here and the format of that, and the path of the copy."""
 
+    format: str | None
     delta: BegunDelta
 
 

@@ -12,6 +12,7 @@ import stat
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import Record, parsed
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
 
@@ -80,3 +81,17 @@ def facts_of(path: str) -> Facts:
         "is_file": is_file,
         "link_to": link_to,
     }
+
+
+def digests_are_there(disk: t.Mapping[str, t.Any]) -> bool:
+    """Whether the digests of an image are there, and of the state in which it was left.
+
+    Args:
+        disk: of a record.
+    """
+    made = None
+    with contextlib.suppress(OSError):
+        descriptor = os.open(str(disk["path"]) + digest_file.SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        with open(descriptor, "rb") as file:
+            made = digest_file.made_of(file.read(digest_file.HEADER_BYTES))
+    return made is not None and (made.file_bytes, made.mtime_ns) == (disk.get("size_bytes"), disk.get("mtime_ns"))

@@ -32,6 +32,7 @@ ROW_BYTES = BLOCKS_PER_SEGMENT * BLOCK_DIGEST_BYTES
 ENTRY_BYTES = DIGEST_BYTES + BLOCK_DIGEST_BYTES
 
 _HEADER = struct.Struct(">8sIII4xQQQ16x")
+HEADER_BYTES = _HEADER.size
 _MAGIC = b"KVMOPSOD"
 _ZEROS = bytes(BLOCK_DIGEST_BYTES)
 _ZERO_ROW = bytes(ROW_BYTES)
@@ -94,6 +95,16 @@ def name_of(index: bytes) -> str:
     return "sha256:" + hashlib.sha256(index).hexdigest()
 
 
+def made_of(header: bytes) -> Made | None:
+    """Of which file the digests were made whose file begins so; None: it is no such file."""
+    if len(header) < HEADER_BYTES:
+        return None
+    magic, version, block, segment, size, length, mtime_ns = _HEADER.unpack_from(header)
+    if magic != _MAGIC or (version, block, segment) != (1, BLOCK_BYTES, SEGMENT_BYTES):
+        return None
+    return Made(size, length, mtime_ns)
+
+
 class Index:
     """Header and index of a digest file.
 
@@ -108,16 +119,14 @@ class Index:
     """
 
     def __init__(self, data: bytes, size_bytes: int) -> None:
-        if len(data) < _HEADER.size:
-            raise DigestFileError("the file of digests is too short")
-        magic, version, block, segment, size, length, mtime_ns = _HEADER.unpack_from(data)
-        if magic != _MAGIC or (version, block, segment) != (1, BLOCK_BYTES, SEGMENT_BYTES):
-            raise DigestFileError("the file of digests is of another kind or version")
-        if size != size_bytes:
-            raise DigestFileError(f"the disk has {size_bytes} bytes now, and had {size}")
-        if len(data) != index_bytes(size):
-            raise DigestFileError("the file of digests is not whole")
-        self.made = Made(size, length, mtime_ns)
+        made = made_of(data)
+        if made is None:
+            raise DigestFileError("they are of another kind or version")
+        if made.size_bytes != size_bytes:
+            raise DigestFileError(f"the disk has {size_bytes} bytes now, and had {made.size_bytes}")
+        if len(data) != index_bytes(size_bytes):
+            raise DigestFileError("they are not whole")
+        self.made = made
         self._data = data
 
     def is_same(self, segment: int, now: Segment) -> bool:

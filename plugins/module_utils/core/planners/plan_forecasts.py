@@ -13,7 +13,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import link_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.jobs import ONE_AT_A_TIME, Slots
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, expected_deltas
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Knowledge, appraise
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.choice import Choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import MIB
@@ -48,9 +48,10 @@ class PlanForecasts:
 
     def choice(self, guest: Domain, source: str, destination: str, intent: Intent) -> Choice:
         """Return the method for a move with its cost, or why it cannot be done as intended."""
+        here, there = self.snapshots[source], self.snapshots[destination]
+        guest = expected_deltas.with_expected(guest, there, intent)
         disks = [{**disk, "copy_bytes": disk["copy_bytes"] or 0} for disk in copied_disks.to_copy(guest, intent)]
         knowledge = self._knowledge(guest, source, destination)
-        here, there = self.snapshots[source], self.snapshots[destination]
         return appraise(guest, here, there, intent, knowledge, disks=disks).choice
 
     @functools.cached_property

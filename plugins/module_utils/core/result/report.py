@@ -91,6 +91,8 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
         "notes": list(got.get("notes") or []),
         "faults": list(got.get("faults") or []),
         "left_copies": list(got.get("left_copies") or []),
+        "disks": list(got.get("disks") or []),
+        "disk_bytes": got.get("disk_bytes"),
     }
 
 

@@ -10,7 +10,7 @@ import contextlib
 import os
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import blocks_of, bytes_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import blocks_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     SEGMENT_BYTES,
     Segment,
@@ -21,7 +21,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess
 
-#: Called after each segment with its number and how many there are; raises to end the reading.
+#: So much is read at once.
+READ_BYTES = 4 * SEGMENT_BYTES
+
+#: Called after each read with how many segments are done, and how many there are; raises to end the reading.
 Tell = t.Callable[[int, int], None]
 
 
@@ -34,18 +37,37 @@ def segments(image: ImageAccess, tell: Tell = nobody) -> t.Iterator[tuple[int, S
 
     Raises: CapsuleError where it cannot be read.
     """
-    upcoming, size = iter(image.data()), image.size_bytes
-    data = next(upcoming, None)
-    count = segments_in(size)
-    for number in range(count):
-        start, length = number * SEGMENT_BYTES, bytes_of(size, number)
-        while data and sum(data) <= start:
-            data = next(upcoming, None)
-        if data is None or data[0] >= start + length:
+    size, count = image.size_bytes, segments_in(image.size_bytes)
+    number = 0
+    for first, end in _with_data(image):
+        while number < first:
             yield number, zero_segment(blocks_of(size, number))
-        else:
-            yield number, segment_of(image.read(start, length))
-        tell(number + 1, count)
+            number += 1
+        while number < end:
+            start = number * SEGMENT_BYTES
+            content = image.read(start, min(READ_BYTES, end * SEGMENT_BYTES - start, size - start))
+            for at in range(0, len(content), SEGMENT_BYTES):
+                yield number, segment_of(content[at : at + SEGMENT_BYTES])
+                number += 1
+            tell(number, count)
+    while number < count:
+        yield number, zero_segment(blocks_of(size, number))
+        number += 1
+
+
+def _with_data(image: ImageAccess) -> t.Iterator[tuple[int, int]]:
+    """The segments that may have something else than zeros: first ones, and those after the last."""
+    before: tuple[int, int] | None = None
+    for start, length in image.data():
+        first, end = start // SEGMENT_BYTES, segments_in(start + length)
+        if before is not None and first <= before[1]:
+            before = (before[0], max(end, before[1]))
+            continue
+        if before is not None:
+            yield before
+        before = (first, end)
+    if before is not None:
+        yield before
 
 
 class DigestWriter:

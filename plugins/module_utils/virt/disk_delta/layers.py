@@ -19,6 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 POLL_S = 0.05
+#: What an overlay takes of its file system that holds nothing yet: header, reference counts, first table.
+EMPTY_BYTES = 4 * 4096
 
 
 class Layer(t.NamedTuple):

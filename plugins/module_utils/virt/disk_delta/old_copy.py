@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
-import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.digest_file import DigestFileError, Index
@@ -33,7 +31,6 @@ class OldCopy(t.NamedTuple):
         pool, volume, path: where the copy is at the destination.
         form: its format.
         left: its part of the record of the destination.
-        written_bytes: what the guest has written since it came, as far as QEMU has counted; None: not known.
     """
 
     target: str
@@ -42,7 +39,6 @@ class OldCopy(t.NamedTuple):
     path: str
     form: str
     left: Disk
-    written_bytes: int | None = None
 
 
 def refuse_kind(disk: Disk) -> None:
@@ -66,19 +62,18 @@ def find(there: t.Any, old: OldCopy, host: str) -> OldCopy:
 
     Returns: the copy with the format that it has.
 
-    Raises: NoDeltaError where the digests are missing, or the copy is of another format.
+    Raises: NoDeltaError where the digests are missing, or its format was not recorded.
     """
     try:
         pool = there.storagePoolLookupByName(old.pool)
-        root = ET.fromstring(pool.storageVolLookupByName(old.volume).XMLDesc(0))
-        form = root.find("target/format")
-        found = "raw" if form is None else str(form.get("type"))
-        if found not in FORMATS:
-            raise NoDeltaError(f"{old.path} on {host} is of format {found}")
         pool.storageVolLookupByName(old.volume + digest_file.SUFFIX)
     except virt.libvirt.libvirtError as error:
         raise NoDeltaError(f"nobody has computed the digests of {old.path} on {host}") from error
-    return old._replace(form=found)
+    # What libvirt finds in the file is no proof: a guest can make a raw disk look like another format.
+    form = old.left.get("format")
+    if form not in FORMATS:
+        raise NoDeltaError(f"nobody has recorded of which format {old.path} on {host} is")
+    return old._replace(form=str(form))
 
 
 def volume_of(there: t.Any, old: OldCopy) -> t.Any:
@@ -111,11 +106,3 @@ def index_of(there: t.Any, old: OldCopy, size_bytes: int, host: str) -> Index:
     if (index.made.file_bytes, index.made.mtime_ns) != recorded:
         raise NoDeltaError(f"the digests of {old.path} on {host} are of an older state of it")
     return index
-
-
-def written_since(domain: t.Any, target: str) -> int | None:
-    """What a guest has written to a disk since its QEMU was started, which is when it came; None: not known."""
-    with contextlib.suppress(virt.libvirt.libvirtError, IndexError, TypeError):
-        written = int(domain.blockStats(target)[3])
-        return written if written >= 0 else None
-    return None

@@ -21,11 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.difference import Difference, RangeList
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.digest_file import DigestFileError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import (
-    CLUSTER_BYTES,
-    Changes,
-    OverlayFile,
-)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import Changes, OverlayFile
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import layers, old_copy, volume_files
@@ -34,8 +30,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.old
 
 #: Each round lays one more overlay at both ends. A guest that writes faster than this converges is left to libvirt.
 MOST_ROUNDS = 5
-#: libvirt's mirror sends 64 KiB where a guest has written less. So this much that is left is sent as 16 times as much.
-LITTLE_BYTES = 128 * 1024
+#: libvirt's mirror sends 64 KiB where a guest has written less. So this much that is left may be sent as 16 times as
+#: much. A round takes half a second or more, in which the guest writes too.
+LITTLE_BYTES = 32 * 1024
 
 
 @dataclasses.dataclass
@@ -130,10 +127,13 @@ class Sending:
             with opened(disk.below, disk.form) as image:
                 changes = self._compared(disk, indexes[disk.target], image)
                 self._send(disk, changes, image)
+        before: int | None = None
         while len(self._disks[0].layers) < MOST_ROUNDS:
-            left = {disk.target: _held(disk) for disk in self._disks}
-            if sum(changes.data_bytes for changes in left.values()) <= LITTLE_BYTES:
+            left = sum(map(_held, self._disks))
+            # A round that leaves as much as the one before gains nothing.
+            if left <= LITTLE_BYTES or (before is not None and left > before * 3 // 4):
                 return
+            before = left
             self._freeze()
             for disk in self._disks:
                 # What was written between the look and the overlay is in it too.
@@ -228,12 +228,11 @@ def _allocated(image: ImageAccess) -> Changes:
     return Changes(found.ranges())
 
 
-def _held(disk: SentDisk) -> Changes:
-    """What the overlay to which the guest writes has, as its file is allocated: at least what was written to it."""
+def _held(disk: SentDisk) -> int:
+    """Bytes that the overlay has to which the guest writes."""
     with contextlib.suppress(OSError):
-        blocks = os.stat(disk.layers[-1]).st_blocks * 512
-        return Changes(((0, max(0, blocks - CLUSTER_BYTES) // BLOCK_BYTES),))
-    return Changes(())
+        return max(0, os.stat(disk.layers[-1]).st_blocks * 512 - layers.EMPTY_BYTES)
+    return 0
 
 
 def _volume_xml(name: str, length: int) -> str:

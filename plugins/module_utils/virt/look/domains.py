@@ -245,6 +245,7 @@ class _Guest:
             if number is not None:
                 disk["capacity_bytes"] = self._statistics.get(f"block.{number}.capacity")
                 disk["allocation_bytes"] = self._statistics.get(f"block.{number}.allocation")
+                disk["written_bytes"] = self._statistics.get(f"block.{number}.wr.bytes")
             disk["data_bytes"] = disk_sizes.data_bytes(disk) if is_copied(disk) else None
 
     def _balloon(self) -> dict[str, t.Any] | None:

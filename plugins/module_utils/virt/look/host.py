@@ -121,9 +121,9 @@ def snapshot(
     }
 
 
-def _left_copies(state_dir: Path) -> list[dict[str, str]]:
+def _left_copies(state_dir: Path) -> list[dict[str, t.Any]]:
     """The images that guests have left here and that are as they left them."""
-    found: list[dict[str, str]] = []
+    found: list[dict[str, t.Any]] = []
     try:
         records = left_copies.load_all(str(state_dir))
     except OSError:
@@ -133,7 +133,8 @@ def _left_copies(state_dir: Path) -> list[dict[str, str]]:
         for disk in record["disks"]:
             facts = left_copies.facts_of(disk["path"])
             if facts["is_file"] and is_as_we_left_it(disk, facts["size_bytes"], facts["mtime_ns"]):
-                found.append({"uuid": record["guest"]["uuid"], "path": disk["path"]})
+                digests = left_copies.digests_are_there(disk)
+                found.append({"uuid": record["guest"]["uuid"], "path": disk["path"], "digests": digests})
     return found
 
 

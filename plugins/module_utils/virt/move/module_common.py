@@ -14,10 +14,11 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import (
     JournalWriter,
     MoveReporter,
@@ -156,6 +157,23 @@ def hand_over_left_settings(
         what = "; ".join([*corrections.done, *(sentence(fault) for fault in corrections.faults)])
         if what:
             progress.write("setup", f"{kept['name']} was moved by a run that died: {what}")
+
+
+def digest_left(results: t.Iterable[t.Mapping[str, t.Any]], state_dir: str) -> None:
+    """Compute digests of the images that guests have left here, in a process that outlives this one.
+
+    Called last, when all connections are closed.
+
+    Args:
+        results: of the steps.
+        state_dir: where this host keeps its records.
+    """
+    left = {
+        result["guest"]["uuid"]
+        for result in results
+        if any(not left_copies.digests_are_there(disk) for disk in result.get("left_copies") or ())
+    }
+    left_digests.compute_later(state_dir, left)
 
 
 def diff(results: t.Sequence[t.Mapping[str, t.Any]]) -> dict[str, t.Any]:

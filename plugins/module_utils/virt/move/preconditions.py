@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, copied_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.expected_deltas import MODES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
@@ -23,7 +24,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.ports im
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import disk_copy_check, saved_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_copies import DiskCopies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_deltas import (
-    MODES,
     NO_DELTAS,
     Deltas,
     proposed,
@@ -86,7 +86,7 @@ class Preconditions:
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
             ours = self._copies.ours(there, guest, intent, target.host)
-            deltas = proposed(here, there, guest, intent, target.host, ours)
+            deltas = proposed(there, guest, intent, target.host, ours)
             guest = deltas.in_guest(guest)
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),

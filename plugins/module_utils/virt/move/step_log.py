@@ -234,7 +234,9 @@ class StepLog:
 
     def _result(self, outcome: str, ending: MigrationEnding, error: str | None = None) -> Result:
         decision = self._decision
-        disks = {"disks": self._disks} if self._disks else {}
+        disks: dict[str, t.Any] = {}
+        if self._disks:
+            disks = {"disks": self._disks, "disk_bytes": self._sent_before + ending.disk_bytes}
         return {**disks, **self._step_result(outcome, ending, decision, error)}
 
     def _step_result(

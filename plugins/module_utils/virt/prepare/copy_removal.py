@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.image_users import unused
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.storage_pools import storage_pools
@@ -81,6 +82,7 @@ def _row(
         "at": disk.get("at"),
         "age_s": None if age_s is None else round(age_s),
         "destination": disk.get("destination"),
+        "digests": left_copies.digests_are_there(disk),
         "why": None,
     }
     try:
@@ -109,7 +111,8 @@ def _row(
                 "see whether its file system is mounted read-only",
             )
         else:
-            _tell_pools(connection, disk["path"])
+            left_digests.remove(disk["path"])
+            tell_pools(connection, [disk["path"]])
             return {**row, "status": "removed"}
     if why is None:
         return {**row, "status": "would_remove"}
@@ -167,11 +170,11 @@ def _holders(image: tuple[int, int]) -> tuple[str, ...] | None:
     return tuple(found)
 
 
-def _tell_pools(connection: t.Any, path: str) -> None:
-    """Let libvirt look at the pool again, so that it does not list what is gone."""
-    directory = posixpath.dirname(posixpath.normpath(path))
+def tell_pools(connection: t.Any, paths: t.Iterable[str]) -> None:
+    """Let libvirt look at the pools of these images again, so that it lists what is there and no more."""
+    directories = {posixpath.dirname(posixpath.normpath(path)) for path in paths}
     with contextlib.suppress(virt.libvirt.libvirtError):
-        storage_pools(connection, refresh=lambda pool: pool["path"] == directory)
+        storage_pools(connection, refresh=lambda pool: pool["path"] in directories)
 
 
 def _keep_record(connection: t.Any, state_dir: str, record: copies.Record, before: copies.Record) -> None:

@@ -112,7 +112,13 @@ class DiskCopies:
         made = images.make(there, domain, destination, wanted, ours)
         here = domain.connect()
         copied: list[begun_copies.BegunDisk] = [
-            {"target": disk["target"], "source": _path_here(here, disk), "path": image.path} for disk, image in wanted
+            {
+                "target": disk["target"],
+                "source": _path_here(here, disk),
+                "path": image.path,
+                "format": disk.get("format"),
+            }
+            for disk, image in wanted
         ]
         begun: begun_copies.Begun = {
             "schema": begun_copies.SCHEMA,
@@ -182,6 +188,7 @@ class DiskCopies:
             {
                 "target": disk["target"],
                 "path": disk["source"],
+                "format": disk.get("format"),
                 **left_copies.facts_of(disk["source"]),
                 "at": at,
                 "destination": destination,

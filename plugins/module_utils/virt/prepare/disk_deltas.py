@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import SEGMENT_BYTES, segment_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.expected_deltas import MODES, expected_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -28,8 +29,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import
 
 Guest = t.Mapping[str, t.Any]
 Intent = t.Mapping[str, t.Any]
-#: Intents with which only what differs is sent, where that can be.
-MODES = ("copy", "delta")
 NO_COPY = "there is no older copy of it"
 
 
@@ -49,26 +48,18 @@ class Deltas(t.NamedTuple):
         disks = []
         for disk in guest["disks"]:
             old = self.old.get(disk["target"])
-            disks.append(disk if old is None else {**disk, "delta_bytes": _expected(disk, old)})
+            disks.append(disk if old is None else {**disk, "delta_bytes": expected_bytes(disk)})
         return {**guest, "disks": disks}
 
 
 NO_DELTAS = Deltas()
 
 
-def _expected(disk: t.Mapping[str, t.Any], old: OldCopy) -> int | None:
-    """What will be sent: what was written, but no block twice. What was written is not known of a restarted guest."""
-    data = disk.get("data_bytes")
-    known = [int(value) for value in (old.written_bytes, data) if value is not None]
-    return min(known) if known else None
-
-
-def proposed(here: t.Any, there: t.Any, guest: Guest, intent: Intent, host: str, ours: t.Collection[str]) -> Deltas:
+def proposed(there: t.Any, guest: Guest, intent: Intent, host: str, ours: t.Collection[str]) -> Deltas:
     """Find the old copies at a destination.
 
     Args:
-        here: connection to this host.
-        there: connection to the destination; both may be read-only.
+        there: connection to the destination; it may be read-only.
         guest: the guest's part of this host's snapshot.
         intent: a complete intent.
         host: the destination.
@@ -81,7 +72,6 @@ def proposed(here: t.Any, there: t.Any, guest: Guest, intent: Intent, host: str,
     left = {disk["path"]: disk for disk in (record["disks"] if record else ()) if disk.get("is_file") is not False}
     found: dict[str, OldCopy] = {}
     why: dict[str, str] = {}
-    domain = here.lookupByUUIDString(guest["uuid"])
     for disk, image in images.planned(there, disks):
         target = str(disk["target"])
         try:
@@ -92,7 +82,7 @@ def proposed(here: t.Any, there: t.Any, guest: Guest, intent: Intent, host: str,
             old_copy.refuse_kind(disk)
             old = OldCopy(target, image.pool, image.volume, image.path, "", left[image.path])
             old = old_copy.find(there, old, host)
-            found[target] = old._replace(written_bytes=old_copy.written_since(domain, target))
+            found[target] = old
         except NoDeltaError as error:
             why[target] = str(error)
     for disk in disks:
@@ -336,6 +326,7 @@ def begun_disk(disk: SentDisk) -> begun_copies.BegunDisk:
         "target": disk.target,
         "source": disk.below,
         "path": disk.top,
+        "format": disk.form,
         "delta": {
             "pool": disk.old.pool,
             "volume": disk.old.volume,
