@@ -109,7 +109,8 @@ def _disk(
 ) -> Disk:
     size = float(disk.get("capacity_bytes") or 0)
     data = disk.get("data_bytes")
-    data = size if data is None else float(data)
+    # Layers count one by one: what is in several of them is sent once.
+    data = size if data is None else min(float(data), size or float(data))
     # Of a running guest libvirt tells the highest place that was written in its top layer: all that can be in it.
     layer = float(disk.get("allocation_bytes") or data)
     base = next((here.paths[path] for path in disk.get("backing") or [] if path in here.paths), None)
