@@ -142,8 +142,8 @@ def _ruled_out(
 def _reason(mode: str, fitting: t.Mapping[str, Cost]) -> str:
     cost = fitting[mode]
     text = (
-        f"it {_DOES[mode]}: of use after {human_seconds(cost.useful_s)}, down for {human_milliseconds(1000 * cost.downtime_s)},"
-        f" {human_bytes(cost.sent_bytes)} sent"
+        f"it {_DOES[mode]}: of use after {human_seconds(cost.useful_s)},"
+        f" down for {human_milliseconds(1000 * cost.downtime_s)}, {human_bytes(cost.sent_bytes)} sent"
     )
     others = [f"{one} after {human_seconds(fitting[one].useful_s)}" for one in MODES if one in fitting and one != mode]
     return f"{text} ({', '.join(others)})" if others else text
