@@ -49,6 +49,7 @@ class Stored(t.NamedTuple):
         in_use: why a capsule or an image is in use, by digest: a guest runs on it, it is being sent, a guest elsewhere
             is being filled from it.
         unreadable: files that should hold a capsule and cannot be read.
+        below: the image that each image stands on, by name: what a layer does not have, its file takes from there.
     """
 
     capsules: t.Mapping[str, Capsule]
@@ -56,6 +57,7 @@ class Stored(t.NamedTuple):
     bases: t.AbstractSet[str]
     in_use: t.Mapping[str, str]
     unreadable: t.Sequence[str] = ()
+    below: t.Mapping[str, str] = {}
 
 
 class Needs(t.NamedTuple):
@@ -113,9 +115,27 @@ def needs(stored: Stored, rule: Rule) -> Needs:
     if not rule.bases:
         for image in stored.bases:
             images.setdefault(image, "it is a base, and bases are not pruned")
+    _keep_what_is_below(images, stored.below)
     unneeded = [digest for digest in _by_age(stored.capsules) if digest not in capsules]
-    unneeded += sorted(stored.images - set(images))
+    unneeded += sorted(stored.images - set(images), key=lambda image: (-_depth(image, stored.below), image))
     return Needs({**capsules, **{image: why for image, why in images.items() if image in stored.images}}, unneeded)
+
+
+def _keep_what_is_below(images: dict[str, str], below: t.Mapping[str, str]) -> None:
+    for image in list(images):
+        top, why = image, images[image]
+        while top in below and below[top] not in images:
+            top = below[top]
+            images[top] = f"an image stands on it: {why}"
+
+
+def _depth(image: str, below: t.Mapping[str, str]) -> int:
+    """How many images it stands on: what stands on another one is removed before that."""
+    seen: set[str] = set()
+    while image in below and image not in seen:
+        seen.add(image)
+        image = below[image]
+    return len(seen)
 
 
 def _kept_capsules(stored: Stored, rule: Rule) -> dict[str, str]:

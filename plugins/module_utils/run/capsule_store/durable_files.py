@@ -18,8 +18,13 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 
 _OLD_S = 3600.0
+_WIPE_BYTES = 1024**2
+#: Ends the name of a file that held the memory of a guest and is to go.
+MEMORY_SUFFIX = ".memory"
 #: Records are hundreds of bytes; the largest, how far an image was received, has two lists of 4096 ranges.
 MOST_RECORD_BYTES = 1024**2
+#: A hundred bytes for each of many images.
+MOST_MARKS_BYTES = 64 * 1024**2
 
 
 def make_directory(path: str, mode: int = 0o700) -> None:
@@ -201,6 +206,38 @@ def is_old(path: str) -> bool:
         return time.time() - os.lstat(path).st_mtime > _OLD_S
     except OSError:
         return False
+
+
+def erase(path: str) -> None:
+    """Remove a file. What held the memory of a guest (it is called so) is written over before.
+
+    A file system or a disk that writes elsewhere (copy on write, flash) keeps what was there for a while.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.endswith(MEMORY_SUFFIX):
+            _wipe(path)
+        os.unlink(path)
+        sync_directory(os.path.dirname(path))
+
+
+def _wipe(path: str) -> None:
+    zeros = bytes(_WIPE_BYTES)
+    os.chmod(path, 0o600)
+    with open(path, "r+b", buffering=0) as file:
+        size, at = os.fstat(file.fileno()).st_size, 0
+        while at < size:
+            try:
+                at = os.lseek(file.fileno(), at, os.SEEK_DATA)
+                end = os.lseek(file.fileno(), at, os.SEEK_HOLE)
+            except OSError:
+                # Nothing but a hole follows.
+                break
+            while at < end:
+                at += os.pwrite(file.fileno(), zeros[: end - at], at)
+        os.fsync(file.fileno())
 
 
 def cannot(what: str, path: str, error: OSError) -> CapsuleError:

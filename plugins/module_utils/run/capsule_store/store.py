@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import shutil
 import stat
@@ -38,6 +39,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.c
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.layout import Layout
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.receiving import Receiving
 
+MARKS = "kvmops.capsule_marks/1"
 CAPSULE_DIR = "/var/lib/libvirt/capsules"
 
 # Must be kept in sync with plugins/doc_fragments/capsule_dir.py.
@@ -202,13 +204,38 @@ class CapsuleStore:
             raise durable_files.cannot("be moved to its place", path, error) from error
         return place
 
+    def forget_image(self, name: str) -> None:
+        """Take an image out of the index. Its file stays."""
+        for path in (self._layout.record(name), self._layout.manifest(name)):
+            _unlink(path)
+
+    def set_aside(self, record: ImageRecord) -> str | None:
+        """Give the file of an image of the store a name that nobody looks for; None: it stays, or there is none.
+
+        It is to be removed with L(durable_files.erase). So a new image with the same name is safe from that.
+        """
+        if not self.owns(record):
+            return None
+        suffix = durable_files.MEMORY_SUFFIX if record["kind"] == image_record.MEMORY else ".disk"
+        path = self._layout.inside("images", f".{uuids.uuid4().hex}{suffix}")
+        try:
+            os.rename(record["path"], path)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise durable_files.cannot("be removed", record["path"], error) from error
+        return path
+
     def remove_image(self, name: str) -> None:
         """Forget an image; its file is removed if it is one of the store. First the record, then the file."""
         record = self.image(name)
-        for path in (self._layout.record(name), self._layout.manifest(name)):
-            _unlink(path)
-        if record is not None and self.owns(record):
-            _unlink(record["path"])
+        self.forget_image(name)
+        path = None if record is None else self.set_aside(record)
+        if path is not None:
+            try:
+                durable_files.erase(path)
+            except OSError as error:
+                raise durable_files.cannot("be removed", path, error) from error
 
     def changed(self, record: ImageRecord) -> str | None:
         """Why an image is not known to be as it was when it was sealed, as a sentence without a full stop; or None."""
@@ -380,7 +407,23 @@ class CapsuleStore:
             for path in durable_files.left_over(self._layout.inside(name)):
                 # A copy of an image takes long, and holds its lock meanwhile.
                 if not locks.is_held(path) and (name == "images" or durable_files.is_old(path)):
-                    _unlink(path)
+                    with contextlib.suppress(OSError):
+                        durable_files.erase(path)
+
+    def marks(self) -> dict[str, datetime.datetime]:
+        """When each image and capsule was found not to be needed, by name or digest; a damaged file holds none."""
+        try:
+            document = durable_files.read_json(self._layout.inside("marks.json"), durable_files.MOST_MARKS_BYTES)
+            rows = document["marks"].items() if isinstance(document, dict) else ()
+            return {name: datetime.datetime.fromisoformat(at) for name, at in rows if at.endswith("+00:00")}
+        except (AttributeError, CapsuleError, KeyError, TypeError, ValueError):
+            # Then all are marked anew, and stay for longer.
+            return {}
+
+    def write_marks(self, marks: t.Mapping[str, datetime.datetime]) -> None:
+        """Write when each image and capsule was found not to be needed."""
+        rows = {name: at.astimezone(datetime.timezone.utc).isoformat() for name, at in marks.items()}
+        durable_files.write_json(self._layout.inside("marks.json"), {"schema": MARKS, "marks": rows})
 
     def free_bytes(self) -> int:
         """How much room the file system of the store has for root."""
