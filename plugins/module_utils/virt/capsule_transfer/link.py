@@ -167,7 +167,7 @@ class Link:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         self._errors.seek(0)
-        said = self._errors.read(4000).decode("utf-8", "replace").strip()
+        said = " ".join(self._errors.read(4000).decode("utf-8", "replace").split())[:500]
         return LinkLostError(self._process.poll(), said, self._came > 0)
 
     def close(self) -> Traffic:

@@ -82,6 +82,7 @@ class SendWatch:
         self._link = link
         self._content_bytes = 0
         self._left_bytes = 0
+        self._image = ""
         self._seen.clear()
 
     def disconnected(self, traffic: Traffic) -> None:
@@ -141,6 +142,8 @@ class SendWatch:
         """It goes on; a line is written if it is time."""
         now = self._clock()
         if now - self._line_at < LINE_S:
+            return
+        if not self._image:
             return
         self._line_at = now
         out = link.traffic().out
