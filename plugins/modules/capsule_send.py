@@ -330,6 +330,7 @@ def _request(module: AnsibleModule) -> send_run.SendRequest:
         ticket=given["ticket"],
         host=host_name(module),
         capsule_dir=given["capsule_dir"],
+        first=((given["via"],) if given["via"] else tuple(given["to"])) if given["far_ends"] is None else (),
     )
 
 

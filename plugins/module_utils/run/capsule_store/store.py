@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import os
 import shutil
 import stat
@@ -371,6 +372,11 @@ class CapsuleStore:
     def lock_path(self, digest: str) -> str:
         """The file that is locked while a capsule with this digest comes here."""
         return self._layout.inside("runs", f"receive-{layout.digits_of(IMAGE_PREFIX + digest.partition(':')[2])}.lock")
+
+    def send_lock_path(self, digest: str, host: str) -> str:
+        """The file that is locked while this host sends a capsule with this digest to another host."""
+        end = hashlib.sha256(host.encode("utf-8", "replace")).hexdigest()[:16]
+        return self._layout.inside("runs", f"send-{digest.partition(':')[2][:32]}-{end}.lock")
 
     def guest_folder(self, uuid: str) -> str:
         """The directory of a guest; it is made where it is not there."""

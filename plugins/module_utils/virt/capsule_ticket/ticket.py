@@ -88,15 +88,30 @@ def gone() -> CapsuleError:
     )
 
 
+def left_by(capsule: str, sender_id: str, run_dir: str = RUN_DIR) -> list[str]:
+    """Ids of the tickets that earlier runs have left: of one sender for one capsule."""
+    found = []
+    for name in _names(run_dir):
+        try:
+            ticket = read(os.path.join(run_dir, FOLDER, name))
+        except (CapsuleError, TypeError, KeyError):
+            continue
+        if (ticket.capsule, ticket.sender_id) == (capsule, sender_id):
+            found.append(name)
+    return found
+
+
+def _names(run_dir: str) -> list[str]:
+    try:
+        return os.listdir(os.path.join(run_dir, FOLDER))
+    except FileNotFoundError:
+        return []
+
+
 def sweep(now: float, run_dir: str = RUN_DIR) -> None:
     """Remove the tickets whose time is over."""
-    parent = os.path.join(run_dir, FOLDER)
-    try:
-        names = os.listdir(parent)
-    except FileNotFoundError:
-        return
-    for name in names:
-        folder = os.path.join(parent, name)
+    for name in _names(run_dir):
+        folder = os.path.join(run_dir, FOLDER, name)
         try:
             over = read(folder).expires_at <= now
         except (CapsuleError, TypeError, KeyError):

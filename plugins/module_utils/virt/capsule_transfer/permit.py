@@ -92,6 +92,10 @@ def opened(ticket: Ticket, public_key: str, user: str, run_dir: str = ticket_lin
     """
     settings = read_settings(user)
     tickets.sweep(time.time(), run_dir)
+    # The sender has no other run for this capsule: it would have refused this one.
+    for left in tickets.left_by(ticket.capsule, ticket.sender_id, run_dir):
+        ticket_line.remove_line(settings.keys_file, user, left, run_dir)
+        shutil.rmtree(tickets.folder_of(left, run_dir), ignore_errors=True)
     folder = tickets.write(ticket, run_dir)
     _copy_code(os.path.join(folder, tickets.CODE))
     command = [sys.executable or "/usr/bin/python3", "-I", os.path.join(folder, tickets.CODE)]

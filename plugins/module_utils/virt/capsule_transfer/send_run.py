@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import locks
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
@@ -31,7 +32,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 
 
 class SendRequest(t.NamedTuple):
-    """What is asked of this host; see the options of capsule_send."""
+    """What is asked of this host; see the options of capsule_send.
+
+    Attributes:
+        first: the hosts to which this one sends itself.
+    """
 
     guest: str
     number: int | None
@@ -41,6 +46,7 @@ class SendRequest(t.NamedTuple):
     ticket: str | None
     host: str
     capsule_dir: str
+    first: tuple[str, ...] = ()
 
 
 class Offered(t.NamedTuple):
@@ -81,8 +87,20 @@ def offered(store: CapsuleStore, request: SendRequest) -> Offered:
             f"set trust_domain: {domain} if it may be sent, or save the guest again with the right one",
         )
     outgoing.unfinished_fill(store, capsule)
+    for host in request.first:
+        if locks.is_held(store.send_lock_path(capsule.digest, host)):
+            raise _busy(store, capsule, host)
     whole = outgoing.outgoing(store, capsule)
     return Offered(capsule, sum(image.manifest.size_bytes for image in whole.images.values()), send.sender_id())
+
+
+def _busy(store: CapsuleStore, capsule: StoredCapsule, host: str) -> CapsuleError:
+    who = locks.holders_of(store.send_lock_path(capsule.digest, host))
+    return CapsuleError(
+        "capsule_busy",
+        f"this host sends {outgoing.what_of(capsule)} to {host} already ({who})",
+        "wait until that has ended; capsule_send then sends what is still missing",
+    )
 
 
 def checked(store: CapsuleStore, request: SendRequest, ends: t.Sequence[dict[str, t.Any]]) -> list[dict[str, t.Any]]:
@@ -106,7 +124,7 @@ def sent(
     try:
         with store.using(names, f"{outgoing.what_of(capsule)} is sent to {', '.join(end['name'] for end in ends)}"):
             whole = outgoing.outgoing(store, capsule)
-            return [_Send(request, capsule, whole, end, progress, stop).run(key) for end in ends]
+            return [_Send(request, store, capsule, whole, end, progress, stop).run(key) for end in ends]
     finally:
         key.remove()
 
@@ -117,6 +135,7 @@ class _Send:
     def __init__(
         self,
         request: SendRequest,
+        store: CapsuleStore,
         capsule: StoredCapsule,
         whole: Outgoing,
         end: dict[str, t.Any],
@@ -124,6 +143,8 @@ class _Send:
         stop: Stop,
     ) -> None:
         self._request = request
+        self._store = store
+        self._capsule = capsule
         self._whole = whole
         self._end = end
         self._progress = progress
@@ -189,7 +210,14 @@ class _Send:
             retry_s=self._request.retry_s,
             stopping=self._stop.stopping.is_set,
         )
-        return send.send(far_end, self._whole, how, self._watch)
+        path = self._store.send_lock_path(self._capsule.digest, end["name"])
+        try:
+            with locks.locked(path, "this send", exclusive=True, wait_s=0.0):
+                return send.send(far_end, self._whole, how, self._watch)
+        except CapsuleError as error:
+            if error.refusal["code"] != "store_busy":
+                raise
+            raise _busy(self._store, self._capsule, end["name"]) from error
 
     def _tell(self, message: str, **figures: t.Any) -> None:
         with contextlib.suppress(OSError):
