@@ -36,4 +36,10 @@ options:
     description:
       - Where the host links the file with the live lines. The part of this module on the controller sets it.
     type: path
+  tickets:
+    description:
+      - For disks that come after their guest (lazy). Tickets of the destinations, by their names, as
+        M(kvmops.cluster.capsule_export) returns them there.
+    type: dict
+    default: {}
 """

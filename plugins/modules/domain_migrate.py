@@ -17,6 +17,7 @@ description:
   - Moves the definition too. Afterwards it asks both libvirtds; only their answers count.
   - Shows a line every few seconds while the guest moves. Ctrl-C aborts the move, and the guest stays where it is.
 extends_documentation_fragment:
+  - kvmops.cluster.capsule_dir
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
   - kvmops.cluster.attributes

@@ -22,6 +22,7 @@ description:
   - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
   - Press Ctrl-C once, and no further move starts. The move in flight completes.
 extends_documentation_fragment:
+  - kvmops.cluster.capsule_dir
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
   - kvmops.cluster.attributes

@@ -122,11 +122,14 @@ def to_copy(guest: Domain, intent: Intent) -> list[dict[str, t.Any]]:
     """The disks of a guest that go along, each with ``copy_bytes``: what has to be copied of it, or None when unknown.
 
     An image is copied as far as it holds data; a disk that is not thin, whole. Of a disk with ``delta_bytes``, so much
-    differs from its old copy at the destination.
+    differs from its old copy at the destination. A lazy one is copied after the move: ``later_bytes`` says how much.
     """
     if not intent["allow_storage_copy"]:
         return []
-    return [{**disk, "copy_bytes": _copy_bytes(disk)} for disk in guest.get("disks") or [] if is_copied(disk)]
+    disks = [{**disk, "copy_bytes": _copy_bytes(disk)} for disk in guest.get("disks") or [] if is_copied(disk)]
+    if intent.get("disks") == "lazy":
+        return [{**disk, "copy_bytes": 0, "later_bytes": disk["copy_bytes"]} for disk in disks]
+    return disks
 
 
 def _copy_bytes(disk: t.Mapping[str, t.Any]) -> int | None:

@@ -231,7 +231,8 @@ def _no_space(
         if not here or available is None or not pool["active"]:
             continue
         size = "capacity_bytes" if pool["type"] in THICK_TYPES else "copy_bytes"
-        needed = sum(int(disk[size] or 0) for disk in here if path_of(disk, pool) not in ours)
+        sizes = [int(disk[size] or disk.get("later_bytes") or 0) for disk in here if path_of(disk, pool) not in ours]
+        needed = sum(sizes)
         reserve = reserve_bytes(pool)
         if needed + reserve > available and needed:
             yield refusal(

@@ -123,10 +123,12 @@ def decide(
     if choice and "post-copy" in choice["why_not"] and "post-copy" not in choice["fallbacks"]:
         postcopy = False
     cap = int(intent["max_downtime_ms"])
-    disks = [str(disk["target"]) for disk in disks_to_copy]
+    disks, lazy = [str(disk["target"]) for disk in disks_to_copy], intent.get("disks") == "lazy"
+    if lazy:
+        keeps_holes = False
     return Decision(
-        name=f"{method}+disks" if disks else method,
-        reason=_reason(choice, disks, keeps_holes=keeps_holes),
+        name=f"{method}+{'lazy disks' if lazy else 'disks'}" if disks else method,
+        reason=_lazy_reason(choice, disks) if lazy else _reason(choice, disks, keeps_holes=keeps_holes),
         flags=_flags(intent, method, persistent=persistent, postcopy=postcopy, channels=channels, disks=disks),
         parameters={
             **_parameters(intent, path, disks, keeps_holes=keeps_holes),
@@ -191,6 +193,13 @@ def _reason(choice: Choice | None, disks: t.Sequence[str], *, keeps_holes: bool)
     return f"{choice['reason']}; {which} copied too{holes}"
 
 
+def _lazy_reason(choice: Choice | None, disks: t.Sequence[str]) -> str:
+    if choice is None or not disks:
+        return _reason(choice, disks, keeps_holes=True)
+    which = f"disk {disks[0]} comes" if len(disks) == 1 else f"disks {listed(list(disks))} come"
+    return f"{choice['reason']}; {which} after the guest (capsule_fill)"
+
+
 def _flags(
     intent: t.Mapping[str, t.Any],
     method: str,
@@ -200,13 +209,17 @@ def _flags(
     channels: bool,
     disks: t.Sequence[str],
 ) -> tuple[str, ...]:
+    lazy = intent.get("disks") == "lazy"
     wanted = {
         "POSTCOPY": postcopy,
         "PARALLEL": channels,
         "COMPRESSED": method in ("xbzrle", "parallel-zstd"),
         "AUTO_CONVERGE": method == "throttle",
         "TLS": intent["encryption"] == "required",
-        "NON_SHARED_DISK": bool(disks),
+        "NON_SHARED_DISK": bool(disks) and not lazy,
+        "NON_SHARED_INC": bool(disks) and lazy,
+        # A mirror sends 64 KiB for each write of 4 KiB, and over a slow link it never gets ready.
+        "NON_SHARED_SYNCHRONOUS_WRITES": bool(disks) and lazy,
     }
     first = (*LIVE_FLAGS, *DEFINITION_FLAGS) if persistent else LIVE_FLAGS
     return (*first, *(flag for flag, asked in wanted.items() if asked))

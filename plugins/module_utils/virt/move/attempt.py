@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.lazy_move import Begun
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationJob
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves
@@ -40,6 +41,7 @@ class Attempt:
         job: the libvirt call.
         images: those that were made at the destination for its disks.
         sent: disks of which what differs from an old copy was sent before.
+        lazy: what was done so that disks come after the guest; None: none does.
         may_restart: whether another attempt may follow for a forecast that was wrong.
     """
 
@@ -51,6 +53,7 @@ class Attempt:
     job: MigrationJob
     images: tuple[Image, ...] = ()
     sent: tuple[SentDisk, ...] = ()
+    lazy: Begun | None = None
     may_restart: bool = True
 
     def control(self) -> Control:

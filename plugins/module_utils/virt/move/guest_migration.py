@@ -13,12 +13,13 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import writes_in_step
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy, writes_in_step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import with_deltas
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.old_copy import NoDeltaError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.lazy_move import LazyMove, Place, is_lazy
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
@@ -52,6 +53,7 @@ class GuestMigration:
         run: makes the call of an attempt, and verifies it.
         limits: says which QEMU holds a guest.
         copies: makes the images that disks are copied to.
+        lazy: lets the far end read disks that come after their guest.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class GuestMigration:
         run: MigrationRun,
         limits: RecordedLimits,
         copies: DiskCopies,
+        lazy: LazyMove,
     ) -> None:
         self._context = context
         self._hosts = context.hosts
@@ -70,6 +73,7 @@ class GuestMigration:
         self._run = run
         self._limits = limits
         self._copies = copies
+        self._lazy = lazy
 
     def begin(self, move: Move, admitted: Proceed) -> Attempt:
         """Do all that comes before libvirt is asked to migrate the guest, and put the start on record last.
@@ -105,6 +109,9 @@ class GuestMigration:
                 there.connection, domain, answers.guest, answers.intent, step["destination"], sent
             )
         attempt = dataclasses.replace(attempt, images=tuple(made), sent=tuple(sent))
+        if is_lazy(answers.guest, answers.intent):
+            with self._images_removed_on_error(attempt):
+                return self._with_lazy_disks(attempt)
         return self._over_old_copies(attempt, domain) if sent else attempt
 
     def _sent(self, attempt: Attempt, there: t.Any, domain: t.Any) -> list[SentDisk]:
@@ -144,6 +151,25 @@ class GuestMigration:
         step = attempt.move.step
         return dataclasses.replace(attempt, decision=decision, job=migration_job(self._context, step, decision))
 
+    def _with_lazy_disks(self, attempt: Attempt) -> Attempt:
+        """The attempt with disks that the far end reads from here.
+
+        Raises: libvirtError, or CapsuleError when that cannot be.
+        """
+        step, answers = attempt.move.step, attempt.answers
+        dummy, there = self._hosts.links(step)
+        targets = [disk["target"] for disk in to_copy(answers.guest, answers.intent)]
+        places = {target: Place(*image) for target, image in zip(targets, attempt.images)}
+        begun = self._lazy.begin(there.connection, self._hosts.domain(step), step["guest"], places, step["destination"])
+        decision = attempt.decision
+        decision = dataclasses.replace(decision, parameters={**decision.parameters, **begun.parameters})
+        job = migration_job(self._context, step, decision)
+        left = {one.disk.target: (one.overlay, one.disk.path) for one in begun.frozen}
+        attempt = dataclasses.replace(attempt, decision=decision, job=job, lazy=begun)
+        with self._images_removed_on_error(attempt):
+            self._copies.left_in_layers(step["guest"]["uuid"], step["destination"], left)
+        return attempt
+
     @contextlib.contextmanager
     def _images_removed_on_error(self, attempt: Attempt) -> t.Iterator[None]:
         try:
@@ -157,12 +183,16 @@ class GuestMigration:
         move = attempt.move
         if not attempt.images and not attempt.sent:
             return
+        faults = []
         try:
+            if attempt.lazy:
+                domain, uuid = self._hosts.domain(move.step), move.step["guest"]["uuid"]
+                faults += self._lazy.take_back(domain, uuid, attempt.lazy)
             dummy, there = self._hosts.links(move.step)
             domain = self._hosts.domain(move.step)
-            faults = self._copies.failed(there.connection, domain, move.step["destination"], attempt.images)
+            faults += self._copies.failed(there.connection, domain, move.step["destination"], attempt.images)
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            faults = [f"the unfinished copies of its disks stay at {move.step['destination']} for now: {error}"]
+            faults.append(f"the unfinished copies of its disks stay at {move.step['destination']} for now: {error}")
         for fault in faults:
             move.log.note(fault)
 
@@ -228,6 +258,7 @@ class GuestMigration:
             job=migration_job(self._context, step, decision),
             images=(),
             sent=(),
+            lazy=None,
             may_restart=False,
         )
         instance = self._limits.qemu_instance(step)

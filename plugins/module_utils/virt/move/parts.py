@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.lazy_move import LazyMove
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Admission
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.adoption import Adoption
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
@@ -24,6 +26,7 @@ class Parts:
     Attributes:
         limits: restores what an earlier run has changed.
         copies: makes the images that disks are copied to, and records what stays behind.
+        lazy: lets a far end read disks that come after their guest.
         preconditions: asks both hosts.
         verification: judges by both sides.
         admission: decides what is to be done about a step.
@@ -36,9 +39,10 @@ class Parts:
         self.limits = RecordedLimits(context)
         settings = context.settings
         self.copies = DiskCopies(settings.state_dir, settings.source.host, context.reporter.now)
-        self.preconditions = Preconditions(context.hosts, settings, self.copies)
+        self.lazy = LazyMove(CapsuleStore(settings.capsule_dir), settings.tickets)
+        self.preconditions = Preconditions(context.hosts, settings, self.copies, self.lazy)
         self.verification = Verification(context, self.limits)
         self.admission = Admission(context, self.preconditions, choice, self.verification)
         run = MigrationRun(context, self.verification)
-        self.migration = GuestMigration(context, self.preconditions, choice, run, self.limits, self.copies)
+        self.migration = GuestMigration(context, self.preconditions, choice, run, self.limits, self.copies, self.lazy)
         self.adoption = Adoption(context, choice, self.verification)

@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, copied_disks
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.expected_deltas import MODES
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.lazy_move import LazyMove
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
@@ -57,12 +57,14 @@ class Preconditions:
         hosts: who is asked.
         settings: of all moves.
         copies: knows which images at a destination may be overwritten.
+        lazy: knows which disks can come after their guest.
     """
 
-    def __init__(self, hosts: Hosts, settings: Settings, copies: DiskCopies) -> None:
+    def __init__(self, hosts: Hosts, settings: Settings, copies: DiskCopies, lazy: LazyMove) -> None:
         self._hosts = hosts
         self._settings = settings
         self._copies = copies
+        self._lazy = lazy
 
     def ask(self, step: Step) -> Answers:
         """Ask this host about the guest, and the destination about itself, as they are now."""
@@ -95,7 +97,7 @@ class Preconditions:
                 *saved_memory.refusals(there, target.host, uuid),
             ]
         if not refusals and copied_disks.to_copy(guest, intent):
-            refusals = _not_yet(intent) or self._closed_ports(step, there)
+            refusals = self._lazy.refusals(guest, remote, intent) or self._closed_ports(step, there)
         return Answers(local, remote, guest, intent, refusals, deltas)
 
     def _closed_ports(self, step: Step, there: t.Any) -> list[Refusal]:
@@ -129,14 +131,6 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
         )
         return step_result(step, "refused", refusals=[why])
     return None
-
-
-def _not_yet(intent: t.Mapping[str, t.Any]) -> list[Refusal]:
-    """Why disks do not get there in the way that the intent asks for."""
-    if intent.get("disks", "copy") in MODES:
-        return []
-    why = f"disks is {intent['disks']!r}, and this version copies disks before the guest runs there"
-    return [refusal("disks_mode", why, "set disks to copy or delta")]
 
 
 def _vanished(step: Step) -> Refusal:

@@ -11,6 +11,10 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
+    CAPSULE_DIR,
+    CAPSULE_DIR_ARGUMENT,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     SHARED_DEVICES_ARGUMENT,
@@ -37,12 +41,14 @@ INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "disks": {"type": "str", "choices": ["copy", "lazy", "delta"], "default": "copy"},
 }
 
-# Must be kept in sync with plugins/doc_fragments/move.py and shared_devices.py.
+# Must be kept in sync with plugins/doc_fragments/move.py, capsule_dir.py and shared_devices.py.
 MOVE_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "reserve_mib": {"type": "int", "default": 0},
     "incoming_limit": {"type": "int", "default": 1},
     "tune_network": {"type": "bool", "default": False},
     "progress_path": {"type": "path"},
+    "tickets": {"type": "dict", "default": {}},
+    **CAPSULE_DIR_ARGUMENT,
     **SHARED_DEVICES_ARGUMENT,
 }
 
@@ -62,6 +68,8 @@ class Settings:
         boot_id: names this boot of this host; None when it is not known.
         at_once: guests that this host may be sending at the same time.
         shared_devices: patterns of paths of block devices that all hosts see.
+        capsule_dir: where this host keeps capsules, and the records of exports.
+        tickets: of the far ends that may read disks from here, by the names of hosts.
     """
 
     source: Endpoint
@@ -74,6 +82,8 @@ class Settings:
     boot_id: str | None = None
     at_once: int = 1
     shared_devices: t.Sequence[str] = ()
+    capsule_dir: str = CAPSULE_DIR
+    tickets: t.Mapping[str, t.Mapping[str, t.Any]] = dataclasses.field(default_factory=dict)
 
 
 def settings_of(
@@ -118,6 +128,8 @@ def settings_of(
         boot_id=qemu_instance.boot_id(),
         at_once=_at_once(parameters, steps),
         shared_devices=devices,
+        capsule_dir=parameters.get("capsule_dir") or CAPSULE_DIR,
+        tickets=parameters.get("tickets") or {},
     )
 
 

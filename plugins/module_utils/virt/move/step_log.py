@@ -116,8 +116,7 @@ class StepLog:
         """
         deltas = {disk.target: disk for disk in sent}
         self._disks = [
-            _disk_row(str(disk["target"]), deltas.get(disk["target"]), whole.get(disk["target"]))
-            for disk in to_copy(guest, intent)
+            _disk_row(disk, deltas.get(disk["target"]), whole.get(disk["target"])) for disk in to_copy(guest, intent)
         ]
         self._sent_before += sum(disk.sent_bytes for disk in sent)
         for row in self._disks:
@@ -258,10 +257,12 @@ class StepLog:
         )
 
 
-def _disk_row(target: str, sent: SentDisk | None, why: str | None) -> dict[str, t.Any]:
+def _disk_row(disk: t.Mapping[str, t.Any], sent: SentDisk | None, why: str | None) -> dict[str, t.Any]:
     """How a disk gets there, as the result has it."""
+    target = str(disk["target"])
     if sent is None:
-        return {"target": target, "mode": "copy", "bytes": None, "digest_bytes": None, "full_because": why}
+        mode = "lazy" if "later_bytes" in disk else "copy"
+        return {"target": target, "mode": mode, "bytes": None, "digest_bytes": None, "full_because": why}
     return {
         "target": target,
         "mode": "delta",

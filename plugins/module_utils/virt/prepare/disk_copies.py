@@ -130,18 +130,29 @@ class DiskCopies:
             begun_copies.store(self._state_dir, begun)
         except OSError as error:
             images.remove(there, made)
-            raise virt.VirtError(
-                refusal(
-                    "copies_not_recorded",
-                    f"the copies of its disks cannot be recorded here ({error.strerror or error}), so nothing was "
-                    "started",
-                    "make room on the file system of the state directory, then run it again",
-                )
-            ) from error
+            raise _not_on_record(error) from error
         if any(image.path in ours for dummy, image in wanted):
             # What was left there is gone, and must not be taken for the image that is there now.
             published_copies.withdraw(there, guest["uuid"])
         return made
+
+    def left_in_layers(self, uuid: str, destination: str, layers: t.Mapping[str, t.Sequence[str]]) -> None:
+        """Put on record that disks were frozen for the move, and so stay here in several images.
+
+        Args:
+            uuid, destination: of copies that were begun.
+            layers: the images of each disk, by target, the top one first.
+
+        Raises: VirtError when that cannot be; the guest must not be sent then.
+        """
+        begun = begun_copies.read(self._state_dir, uuid, destination)
+        if begun is None:
+            return
+        disks = [{**disk, "source": path} for disk in begun["disks"] for path in layers[disk["target"]]]
+        try:
+            begun_copies.store(self._state_dir, {**begun, "disks": t.cast("list[begun_copies.BegunDisk]", disks)})
+        except OSError as error:
+            raise _not_on_record(error) from error
 
     def failed(self, there: t.Any, domain: t.Any, destination: str, made: t.Sequence[Image]) -> list[str]:
         """Remove the images of a copy that failed, of a guest that runs here; returns what could not be, in words."""
@@ -203,6 +214,16 @@ class DiskCopies:
             return disks, self.not_recorded(error)
         begun_copies.remove(self._state_dir, uuid)
         return disks, None
+
+
+def _not_on_record(error: OSError) -> virt.VirtError:
+    return virt.VirtError(
+        refusal(
+            "copies_not_recorded",
+            f"the copies of its disks cannot be recorded here ({error.strerror or error}), so nothing was started",
+            "make room on the file system of the state directory, then run it again",
+        )
+    )
 
 
 def _not_put_together(guest: str, destination: str, error: Exception) -> Refusal:
