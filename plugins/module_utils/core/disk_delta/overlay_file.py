@@ -26,6 +26,9 @@ L2_ENTRY = struct.Struct(">QQ")
 L2_ENTRIES = CLUSTER_BYTES // L2_ENTRY.size
 REFCOUNTS_PER_CLUSTER = CLUSTER_BYTES // 2
 
+#: Tables are sent in units of this size where they are not all zeros.
+SECTOR_BYTES = 512
+
 _HEADER = struct.Struct(">4sIQIIQIIQQIIQQQQIIB7x")
 _EXTENDED_L2 = 1 << 4
 _BACKING_FORMAT = 0xE2792ACA
@@ -221,8 +224,8 @@ def _number(value: int) -> bytes:
 
 def _padded(content: bytes, length: int = CLUSTER_BYTES) -> t.Iterator[Piece]:
     """Content that is followed by zeros, for which nothing is sent: the file is new."""
-    for at in range(0, len(content), BLOCK_BYTES):
-        page = content[at : at + BLOCK_BYTES]
+    for at in range(0, len(content), SECTOR_BYTES):
+        page = content[at : at + SECTOR_BYTES]
         yield Piece("bytes", len(page), page) if any(page) else Piece("hole", len(page))
     if length > len(content):
         yield Piece("hole", length - len(content))

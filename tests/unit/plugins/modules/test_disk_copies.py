@@ -11,14 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import copy_removal
 from ansible_collections.kvmops.cluster.plugins.modules import disk_copies
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import disk, domain, snapshot, uuid_of
+from ansible_collections.kvmops.cluster.tests.unit.movers import until
 
 GUEST = {"name": "web1", "uuid": uuid_of("web1")}
 DAY = 86400
@@ -43,6 +46,7 @@ class Left:
         left = {
             "target": "vda",
             "path": str(self.image),
+            "format": "raw",
             **left_copies.facts_of(str(self.image)),
             "at": at.isoformat().replace("+00:00", "Z"),
             "destination": "h2",
@@ -185,7 +189,7 @@ def test_the_snapshot_shows_what_is_unchanged(left, tmp_path):
         taken = host.snapshot(connection, name="h1", state_dir=Path(left.state_dir), root=tmp_path)
         return taken["left_copies"]
 
-    assert shown() == [{"uuid": GUEST["uuid"], "path": str(left.image)}]
+    assert shown() == [{"uuid": GUEST["uuid"], "path": str(left.image), "digests": False}]
     left.image.write_bytes(b"y" * 5001)
     assert shown() == []
 
@@ -216,3 +220,59 @@ def test_a_link_that_a_guest_has_left_stays_and_is_told_with_what_it_leads_to(le
         },
     )
     assert real.exists()
+
+
+# --- digests --------------------------------------------------------------------------------------------------------
+
+
+def digests_of(result):
+    (found,) = result["digests"]
+    return result["changed"], found["state"], found["why"]
+
+
+def test_digests_are_computed_once(left):
+    assert digests_of(left.run(digests=True, check=True)) == (True, "missing", None)
+    assert digests_of(left.run(digests=True)) == (True, "computed", None)
+    file = left.images / "web1.qcow2.kvmops-digests"
+    assert file.stat().st_mode & 0o777 == 0o600
+    made = digest_file.made_of(file.read_bytes())
+    assert made == (5000, 5000, left.image.stat().st_mtime_ns)
+    result = left.run(digests=True)
+    assert digests_of(result) == (False, "there", None)
+    assert result["copies"][0]["digests"] is True
+    assert sorted(os.listdir(left.images)) == ["web1.qcow2", "web1.qcow2.kvmops-digests"]
+
+
+def test_only_the_guests_that_are_named_have_their_digests_computed(left):
+    assert left.run(digests=True, guests=[uuid_of("web2")])["digests"] == []
+
+
+def test_digests_of_another_state_do_not_count(left):
+    left.run(digests=True)
+    os.utime(left.image, ns=(1, 1))
+    assert digests_of(left.run(digests=True)) == (False, "impossible", "it is not as the guest left it")
+
+
+def test_an_image_of_an_unknown_format_gets_no_digests(left):
+    record = left_copies.load(left.state_dir, GUEST["uuid"])
+    del record["disks"][0]["format"]
+    left_copies.store(left.state_dir, record)
+    assert digests_of(left.run(digests=True)) == (
+        False,
+        "impossible",
+        "nobody has recorded of which format it is",
+    )
+
+
+def test_digests_go_with_their_image(left):
+    left.run(digests=True)
+    assert left.only(remove=True, keep_s=DAY) == (True, "removed", None)
+    assert os.listdir(left.images) == []
+
+
+def test_digests_are_computed_by_a_process_that_outlives_its_parent(left):
+    left_digests.compute_later(left.state_dir, [])
+    assert os.listdir(left.images) == ["web1.qcow2"]
+    left_digests.compute_later(left.state_dir, [GUEST["uuid"]])
+    until(lambda: (left.images / "web1.qcow2.kvmops-digests").exists())
+    assert digests_of(left.run(digests=True)) == (False, "there", None)
