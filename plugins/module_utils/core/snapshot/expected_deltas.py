@@ -8,11 +8,24 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, copy_destination
 
+#: The first QEMU whose qcow2 files hold single blocks of 4 KiB in clusters that are larger.
+QEMU_SUBCLUSTERS = (5, 2, 0)
 #: Values of C(disks) in an intent with which only what differs is sent, where that can be.
 MODES = ("copy", "delta")
+
+
+def too_old(source: Snapshot, destination: Snapshot) -> str | None:
+    """Why overlays that hold single blocks cannot be used between two hosts, in words; None where they can."""
+    for side in (source, destination):
+        found = (side.get("versions") or {}).get("qemu")
+        version = versions.parsed(found)
+        if version is None or version < QEMU_SUBCLUSTERS:
+            return f"QEMU {found or 'of an unknown version'} of {side['host']} has no subclusters (5.2 or later)"
+    return None
 
 
 def expected_bytes(disk: t.Mapping[str, t.Any]) -> int | None:

@@ -112,7 +112,10 @@ class GuestMigration:
         if is_lazy(answers.guest, answers.intent):
             with self._images_removed_on_error(attempt):
                 return self._with_lazy_disks(attempt)
-        return self._over_old_copies(attempt, domain) if sent else attempt
+        if not sent:
+            return attempt
+        with self._images_removed_on_error(attempt):
+            return self._over_old_copies(attempt, domain)
 
     def _sent(self, attempt: Attempt, there: t.Any, domain: t.Any) -> list[SentDisk]:
         """Send what differs of the disks that have an old copy; returns these disks, none where they go whole."""

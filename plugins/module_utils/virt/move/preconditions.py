@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, copied_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.expected_deltas import too_old
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.lazy_move import LazyMove
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check, destination, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
@@ -88,7 +89,7 @@ class Preconditions:
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
             ours = self._copies.ours(there, guest, intent, target.host)
-            deltas = proposed(there, guest, intent, target.host, ours)
+            deltas = proposed(there, guest, intent, target.host, ours, too_old(local, remote))
             guest = deltas.in_guest(guest)
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),

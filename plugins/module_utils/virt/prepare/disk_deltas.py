@@ -55,7 +55,14 @@ class Deltas(t.NamedTuple):
 NO_DELTAS = Deltas()
 
 
-def proposed(there: t.Any, guest: Guest, intent: Intent, host: str, ours: t.Collection[str]) -> Deltas:
+def proposed(
+    there: t.Any,
+    guest: Guest,
+    intent: Intent,
+    host: str,
+    ours: t.Collection[str],
+    old_hosts: str | None = None,
+) -> Deltas:
     """Find the old copies at a destination.
 
     Args:
@@ -64,6 +71,7 @@ def proposed(there: t.Any, guest: Guest, intent: Intent, host: str, ours: t.Coll
         intent: a complete intent.
         host: the destination.
         ours: paths there that are old copies of this guest, unchanged, or were begun from here.
+        old_hosts: why a host is too old for it (C(core.snapshot.expected_deltas.too_old)); None where none is.
     """
     disks = to_copy(guest, intent)
     if not disks or intent.get("disks", "copy") not in MODES:
@@ -79,10 +87,11 @@ def proposed(there: t.Any, guest: Guest, intent: Intent, host: str, ours: t.Coll
                 raise NoDeltaError(NO_COPY)
             if image.path not in ours:
                 raise NoDeltaError(f"{image.path} on {host} is not as it was left")
+            if old_hosts:
+                raise NoDeltaError(old_hosts)
             old_copy.refuse_kind(disk)
             old = OldCopy(target, image.pool, image.volume, image.path, "", left[image.path])
-            old = old_copy.find(there, old, host)
-            found[target] = old
+            found[target] = old_copy.find(there, old, host)
         except NoDeltaError as error:
             why[target] = str(error)
     for disk in disks:

@@ -61,6 +61,9 @@ class Left:
         given.setdefault("snapshots", self.snapshots)
         return self._run_module(disk_copies, name="h1", state_dir=self.state_dir, **given)
 
+    def files(self):
+        return sorted(path.name for path in self.images.iterdir())
+
     def only(self, **given):
         result = self.run(**given)
         (found,) = result["copies"]
@@ -240,7 +243,7 @@ def test_digests_are_computed_once(left):
     result = left.run(digests=True)
     assert digests_of(result) == (False, "there", None)
     assert result["copies"][0]["digests"] is True
-    assert sorted(os.listdir(left.images)) == ["web1.qcow2", "web1.qcow2.kvmops-digests"]
+    assert left.files() == ["web1.qcow2", "web1.qcow2.kvmops-digests"]
 
 
 def test_only_the_guests_that_are_named_have_their_digests_computed(left):
@@ -267,12 +270,12 @@ def test_an_image_of_an_unknown_format_gets_no_digests(left):
 def test_digests_go_with_their_image(left):
     left.run(digests=True)
     assert left.only(remove=True, keep_s=DAY) == (True, "removed", None)
-    assert os.listdir(left.images) == []
+    assert left.files() == []
 
 
 def test_digests_are_computed_by_a_process_that_outlives_its_parent(left):
     left_digests.compute_later(left.state_dir, [])
-    assert os.listdir(left.images) == ["web1.qcow2"]
+    assert left.files() == ["web1.qcow2"]
     left_digests.compute_later(left.state_dir, [GUEST["uuid"]])
-    until(lambda: (left.images / "web1.qcow2.kvmops-digests").exists())
+    until((left.images / "web1.qcow2.kvmops-digests").exists)
     assert digests_of(left.run(digests=True)) == (False, "there", None)
