@@ -38,6 +38,8 @@ LIBVIRT = SimpleNamespace(
     VIR_DOMAIN_XML_INACTIVE=2,
     VIR_DOMAIN_SAVE_PARAM_FILE="file",
     VIR_DOMAIN_SAVE_PARAM_IMAGE_FORMAT="image_format",
+    VIR_DOMAIN_UNDEFINE_KEEP_NVRAM=1,
+    VIR_DOMAIN_UNDEFINE_NVRAM=2,
     VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY=1,
     VIR_DOMAIN_SNAPSHOT_CREATE_ATOMIC=2,
     VIR_DOMAIN_SNAPSHOT_CREATE_NO_METADATA=4,
@@ -58,6 +60,7 @@ class FakeHost:
 
     Attributes:
         active: whether the guest runs.
+        defined: whether libvirt knows it.
         live: what it runs with; None: it is off.
         persistent: what it starts with.
         starts: with its host.
@@ -71,6 +74,8 @@ class FakeHost:
         self.persistent: str = XML.format(disk=self.disk)
         self.live: str | None = self.persistent
         self.starts = 1
+        self.defined = True
+        self.uuid, self.called = UUID, "db1"
         self.fails: set[str] = set()
         self.calls: list[str] = []
 
@@ -90,12 +95,12 @@ class FakeHost:
     # The connection
 
     def lookupByName(self, name: str) -> FakeHost:  # noqa: N802
-        if name != "db1":
+        if not self.defined or name != self.called:
             raise NoDomainError("no such guest")
         return self
 
     def lookupByUUIDString(self, uuid: str) -> FakeHost:  # noqa: N802
-        if uuid != UUID:
+        if not self.defined or uuid != self.uuid:
             raise NoDomainError("no such guest")
         return self
 
@@ -111,7 +116,16 @@ class FakeHost:
     def defineXML(self, xml: str) -> FakeHost:  # noqa: N802
         self._call("define")
         self.persistent = xml
+        self.defined = True
+        self.called, self.uuid = str(ET.fromstring(xml).findtext("name")), str(ET.fromstring(xml).findtext("uuid"))
         return self
+
+    def create(self) -> None:
+        self._call("create")
+        self.live = self.persistent
+
+    def undefineFlags(self, flags: int) -> None:  # noqa: N802
+        self.defined = False
 
     def saveImageGetXMLDesc(self, path: str, flags: int) -> str:  # noqa: N802
         return Path(path + ".xml").read_text(encoding="utf-8")
@@ -123,7 +137,7 @@ class FakeHost:
         self.live = xml
 
     def listAllDomains(self, flags: int = 0) -> list[FakeHost]:  # noqa: N802
-        return [self]
+        return [self] if self.defined else []
 
     # The guest
 
@@ -131,10 +145,10 @@ class FakeHost:
         return self
 
     def name(self) -> str:
-        return "db1"
+        return self.called
 
     def UUIDString(self) -> str:  # noqa: N802
-        return UUID
+        return self.uuid
 
     def isActive(self) -> int:  # noqa: N802
         return int(self.active)
