@@ -59,23 +59,24 @@ def choose(
     refused: t.Mapping[str, Refusal] | None = None,
     methods: t.Sequence[str] = METHODS,
     fill_bytes_per_s: float | None = None,
+    lazy_start: bool = False,
 ) -> dict[str, t.Any]:
     """The mode for a guest.
 
     Args:
         guest, path: see C(moved_guest) and C(thin_path).
         intent: as in docs/contracts.md; what is missing has its default.
-        refused: why a mode cannot be had on these two hosts, by mode. Without C(lazy), no guest is started before its
-            disks have come.
+        refused: why a mode cannot be had on these two hosts, by mode.
         methods: of a forecast that both hosts have and the intent permits.
         fill_bytes_per_s: rate of a fill; None: the whole link.
+        lazy_start: whether a guest that was saved may be started before its disks have come, where C(lazy) can be had.
 
     Returns:
         the document (docs/contracts.md, "Capsule choice").
     """
     intent = {**DEFAULTS, **intent}
     refused = refused or {}
-    makers = _makers(intent["max_downtime_ms"], methods, LAZY not in refused, fill_bytes_per_s)
+    makers = _makers(intent["max_downtime_ms"], methods, lazy_start and LAZY not in refused, fill_bytes_per_s)
     costs = {mode: makers[mode](guest, path) for mode in MODES}
     out = {mode: _ruled_out(mode, costs[mode], guest, intent, refused) for mode in MODES}
     fitting = {mode: cost for mode, cost in costs.items() if isinstance(cost, Cost) and out[mode] is None}

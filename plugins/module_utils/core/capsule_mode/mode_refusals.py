@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.m
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import compatibility, copy_destination
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.capsule_tools import (
     LIBVIRT_LAZY,
     LIBVIRT_SPARSE,
@@ -36,8 +36,10 @@ def mode_refusals(domain: Domain, source: Snapshot, destination: Snapshot, inten
         intent: with its defaults.
     """
     found: dict[str, Refusal] = {}
-    migrating = _first(own_refusals(domain, source, intent)) or _first(
-        compatibility.destination_refusals(domain, source, destination, intent)
+    migrating = (
+        _first(own_refusals(domain, source, intent))
+        or _first(compatibility.destination_refusals(domain, source, destination, intent))
+        or _first(copy_destination.refusals(domain, source, destination, intent))
     )
     if migrating:
         found[LIVE] = found[LAZY] = migrating

@@ -42,7 +42,7 @@ def run():
 
 def guest(name="db1", **changes):
     own = disk(
-        "vda", shared=False, shared_why="ext4", capacity_bytes=64 * MIB, data_bytes=64 * MIB,
+        "vda", source="/img/db1.qcow2", shared=False, shared_why="ext4", capacity_bytes=64 * MIB, data_bytes=64 * MIB,
         allocation_bytes=MIB, backing=["/img/base.qcow2"],
     )  # fmt: skip
     return domain(name, disks=[own], memory_bytes=96 * MIB, **changes)
@@ -226,3 +226,14 @@ def test_what_is_sent_ahead(run):
     assert choice["modes"]["suspended"]["settings"]["seeds"] == len(result["ahead"]) > 0
     assert result["ahead"][0]["guest"]["name"] == "db1"
     assert result["seconds"] == pytest.approx(choice["modes"]["suspended"]["useful_s"]["value"])
+
+
+def test_a_disk_that_rests_on_layers_of_capsules_is_not_copied_but_sent(run):
+    pool = {
+        "name": "images", "type": "dir", "path": "/img", "active": True, "capacity_bytes": 10**12,
+        "available_bytes": 10**12, "volumes": [],
+    }  # fmt: skip
+    result = run(destinations=["h3"], snapshots=sites(guest(), storage_pools=[pool]), rate="1gbit", intent=PERMITTED)
+    (choice,) = result["choices"]
+    assert choice["mode"] == "suspended"
+    assert choice["modes"]["lazy"]["ruled_out"]["code"] == "no_backing_file"

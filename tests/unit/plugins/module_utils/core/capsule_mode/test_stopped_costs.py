@@ -57,8 +57,10 @@ def test_a_small_disk_comes_with_the_memory():
 def test_a_host_without_lazy_disks_gets_no_lazy_suspend():
     old = refusal("lazy_libvirt", "libvirt 9.0 of h3 cannot wait for a disk", "upgrade libvirt on h3 to 9.2")
     one = guest(Disk("vda", 1000 * MIB))
-    with_lazy = mode_choice.choose(one, thin_path(2.5e6, 0.04), PERMITTED)
-    without = mode_choice.choose(one, thin_path(2.5e6, 0.04), PERMITTED, refused={"lazy": old})
+    path = thin_path(2.5e6, 0.04)
+    with_lazy = mode_choice.choose(one, path, PERMITTED, lazy_start=True)
+    without = mode_choice.choose(one, path, PERMITTED, refused={"lazy": old}, lazy_start=True)
+    assert mode_choice.choose(one, path, PERMITTED)["modes"]["suspended"]["settings"]["lazy"] is False
     assert with_lazy["modes"]["suspended"]["settings"]["lazy"] is True
     assert without["modes"]["suspended"]["settings"]["lazy"] is False
     assert without["modes"]["lazy"]["ruled_out"] == old
