@@ -18,6 +18,8 @@ description:
     If anything cannot be read, so that nobody knows what is needed, nothing is removed.
   - The memory of a guest is written over before its file is removed. A file system or a disk that writes elsewhere
     (copy on write, flash) may keep the old content for a while.
+  - Layers of running guests that no capsule needs alone are merged into the file below them, while the guest goes on.
+    So a disk that is saved every night keeps few layers.
   - Files in a guest's own place are not removed, because a guest of another host may stand on them. They are only
     forgotten.
 author:
@@ -118,8 +120,15 @@ freed_bytes:
   description: What the removed files took.
   returned: success
   type: int
+merged:
+  description:
+    - Layers of running guests that were merged, or would be in check mode. Each has C(guest), C(target), C(image) (what
+      the file shows now), C(into) (the file) and C(files) (those that were removed).
+  returned: success
+  type: list
+  elements: dict
 faults:
-  description: Files that could not be removed, in words. Nobody finds them any more; the next run tries again.
+  description: What could not be removed or merged, in words. The next run tries again.
   returned: success
   type: list
   elements: str
@@ -175,17 +184,17 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
     given = module.params
     store = CapsuleStore(given["capsule_dir"])
     if not os.path.isdir(store.directory):
-        return {"changed": False, "removed": [], "marked": [], "kept": {}, "freed_bytes": 0, "faults": []}
+        return {"changed": False, "removed": [], "marked": [], "kept": {}, "freed_bytes": 0, "faults": [], "merged": []}
     request = pruning.PruneRequest(
         rule=Rule(given["keep_last"], given["keep_daily"], given["bases"], given["delay_s"]),
         guest=given["guest"],
         now=datetime.datetime.now(datetime.timezone.utc),
         dry=module.check_mode,
     )
-    connection = functools.partial(connected, local_uri(module), read_only=True)
+    connection = functools.partial(connected, local_uri(module), read_only=module.check_mode)
     with live_lines(given["progress_path"]) as lines:
         pruned = pruning.prune(store, connection, request, lines)
-    return {"changed": bool(pruned.removed), **pruned._asdict()}
+    return {"changed": bool(pruned.removed or pruned.merged), **pruned._asdict()}
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.live_l
     PROGRESS_ARGUMENT,
     live_lines,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.verifying import Verifier
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.verification import Verifier
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import CONNECTION_ARGUMENTS, run
 
 

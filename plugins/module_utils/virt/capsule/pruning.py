@@ -18,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.retention import Needs, Rule, Stored, Sweep
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import merging
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guests_images import used_images
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.live_lines import LiveLines
 
@@ -30,7 +31,8 @@ class Pruned(t.NamedTuple):
             place, and only forgotten); marked ones have C(since).
         kept: why each capsule and image stays, by digest or name.
         freed_bytes: of the files that were removed.
-        faults: what could not be removed, in words.
+        faults: what could not be removed or merged, in words.
+        merged: layers of running guests that were merged into the file below; see L(merging.Merge.row).
     """
 
     removed: list[dict[str, t.Any]]
@@ -38,6 +40,7 @@ class Pruned(t.NamedTuple):
     kept: dict[str, str]
     freed_bytes: int
     faults: list[str]
+    merged: list[dict[str, t.Any]]
 
 
 class PruneRequest(t.NamedTuple):
@@ -61,7 +64,7 @@ def prune(store: CapsuleStore, connection: t.Callable[[], t.Any], request: Prune
 
     Args:
         store: of this host.
-        connection: opens a connection to libvirtd, read-only, as a context manager.
+        connection: opens a connection to libvirtd as a context manager; a writable one unless nothing is to be changed.
         request: what is to be kept.
         lines: tell what is removed.
 
@@ -70,7 +73,9 @@ def prune(store: CapsuleStore, connection: t.Callable[[], t.Any], request: Prune
     """
     if request.dry:
         found = _Looked(store, connection, request)
-        return Pruned(found.rows(found.sweep.remove), found.marked(), found.needs.kept, found.bytes(), [])
+        with connection() as opened_connection:
+            merges = [one.row() for one in merging.planned(store, opened_connection) if _is_meant(one, request)]
+        return Pruned(found.rows(found.sweep.remove), found.marked(), found.needs.kept, found.bytes(), [], merges)
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.locked(exclusive=True))
         found = _Looked(store, connection, request)
@@ -80,7 +85,19 @@ def prune(store: CapsuleStore, connection: t.Callable[[], t.Any], request: Prune
         store.sweep()
     # Wiping takes long, and nobody finds these files any more.
     faults = [fault for path in aside for fault in _erase(path)]
-    return Pruned(rows, marked, found.needs.kept, freed, faults)
+    merged = []
+    with connection() as opened_connection:
+        for one in merging.planned(store, opened_connection):
+            if not _is_meant(one, request):
+                continue
+            wrong = merging.merge(store, opened_connection, one, lines)
+            faults += wrong
+            merged += [] if wrong else [one.row()]
+    return Pruned(rows, marked, found.needs.kept, freed, faults, merged)
+
+
+def _is_meant(one: merging.Merge, request: PruneRequest) -> bool:
+    return request.guest in (None, one.guest, one.uuid)
 
 
 class _Looked:
