@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.benches import controller, eta, forecast, measure, overhead, plan, recorded, storage, strategies
+from bench.benches import capsule, controller, eta, forecast, measure, overhead, plan, recorded, storage, strategies
 from harness.ansible import CHECKOUT
 from harness.session import is_up, lab_for
 from lab import DEFAULT_SCENARIO, LabError
@@ -44,6 +44,7 @@ BENCHES = {
     "measure": Bench(SCENARIOS / "measure.yml", measure.measure, measure.lines),
     "overhead": Bench(DEFAULT_SCENARIO.with_name("overhead.yml"), overhead.measure, overhead.lines),
     "storage": Bench(SCENARIOS / "storage.yml", storage.measure, storage.lines),
+    "capsule": Bench(SCENARIOS / "capsule.yml", capsule.measure, capsule.lines),
     "plan": Bench(None, plan.measure, plan.lines),
     "controller": Bench(None, controller.measure, controller.lines),
     "recorded": Bench(None, recorded.measure, recorded.document_lines),
@@ -58,6 +59,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, help="folder, or file that ends in .json (default: build/bench)")
     parser.add_argument(
         "--repeats", type=int, help="how often each strategy is measured (default: 2, or the scenario's)"
+    )
+    parser.add_argument(
+        "--only", action="append", default=[], help="capsule: one part of it; may be given more than once"
     )
     parser.add_argument("--max-ratio", type=float, help="exit 1 if the ratio is above this")
     return parser

@@ -55,9 +55,13 @@ class Operator:
         """Run one of the collection's playbooks to its end."""
         return self.start(playbook, *words, **variables).finish()
 
+    def start_file(self, playbook: Path) -> Running:
+        """Start a playbook of the operator's own."""
+        return self._start(["ansible-playbook", "-i", str(self.inventory), str(playbook)])
+
     def run_file(self, playbook: Path) -> Outcome:
         """Run a playbook of the operator's own to its end."""
-        return self._start(["ansible-playbook", "-i", str(self.inventory), str(playbook)]).finish()
+        return self.start_file(playbook).finish()
 
     def start_module(self, host: str, module: str, *words: str, **arguments: Any) -> Running:
         """Start one module on one host."""

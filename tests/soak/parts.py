@@ -51,7 +51,16 @@ PARTS = (
         "integration",
         "All other integration tests that take long.",
         30,
-        _integration("tests/integration", select="not test_faults and not test_rolling_upgrade and not test_interrupt"),
+        _integration(
+            "tests/integration",
+            select="not test_faults and not test_rolling_upgrade and not test_interrupt and not capsules",
+        ),
+    ),
+    Part(
+        "capsule-faults",
+        "Each fault while a capsule is sent, or while a disk follows its guest; capsules that must not be used.",
+        15,
+        _make("integration", "TESTS=tests/integration/capsules", "ARGS=-m ''"),
     ),
     Part(
         "lab",

@@ -192,6 +192,7 @@ BENCH = House(
         (Room("results", "Figures over all repeats, and tables for people; pure"),),
         (
             Room("drains", "One drain: by our playbook or by another system's policy; what a prober sees of it"),
+            Room("capsules", "Guests that go to another site: by modules, by hand; what is seen of them"),
             Room("stand_ins", "Modules that read files, for a playbook run without hypervisors"),
             Room("callback", "A callback plugin that writes the seconds of each task"),
         ),

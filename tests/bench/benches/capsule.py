@@ -1,0 +1,99 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guests that go to another site over a thin line: by capsules, before their disks, and by hand.
+
+Each part runs on guests of its own, on the hosts and the line of the scenario. `--only` runs some of the parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.capsules import lazy_disk, thin_line
+from harness.operator import Operator
+from lab import Lab, LabError
+
+SCHEMA = "kvmops.bench.capsule/1"
+MIB = 2**20
+
+Part = Callable[[Lab, Operator, Path], dict[str, Any]]
+
+
+def _seeded(place: int) -> Part:
+    return lambda lab, operator, folder: thin_line.seeded_move(lab, operator, folder, thin_line.SEEDED[place])
+
+
+def _plain(way: str) -> Part:
+    return lambda lab, _operator, folder: thin_line.plain_move(lab, folder, way)
+
+
+#: In the order in which they run; those by hand take a quarter of an hour each.
+PARTS: dict[str, Part] = {
+    "writer": _seeded(0),
+    "idle": _seeded(1),
+    "lazy": lazy_disk.lazy_move,
+    "full-copy": lambda lab, _operator, folder: lazy_disk.full_copy(lab, folder),
+    "first": thin_line.first_move,
+    "suspend-copy-resume": _plain("suspend-copy-resume"),
+    "pre-copy": _plain("pre-copy"),
+}
+
+
+def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run the parts, and return a row for each."""
+    unknown = sorted(set(options.only) - set(PARTS))
+    if unknown:
+        raise LabError(f"no part {unknown[0]!r} in this bench", f"Use {', '.join(PARTS)}.")
+    place = folder / "capsule"
+    place.mkdir(parents=True, exist_ok=True)
+    shutil.copy(options.scenario, place / "scenario.yml")
+    rows = []
+    for name in options.only or PARTS:
+        row = {"part": name, **PARTS[name](lab, Operator(lab, place), place)}
+        rows.append(row)
+        print(line(row), flush=True)
+    return document(rows)
+
+
+def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """All rows, and how much later the best way by hand is of use than the capsule of the same case."""
+    ours = {row["case"]: row["useful_after_s"] for row in rows if row["way"] in ("capsule", "lazy")}
+    hand: dict[str, float] = {}
+    for row in rows:
+        if row["way"] not in ("capsule", "lazy"):
+            hand[row["case"]] = min(row["useful_after_s"], hand.get(row["case"], row["useful_after_s"]))
+    return {
+        "schema": SCHEMA,
+        "rows": rows,
+        "ratios": {case: round(ours[case] / seconds, 3) for case, seconds in hand.items() if case in ours},
+    }
+
+
+def line(row: Mapping[str, Any]) -> str:
+    """One row for people."""
+    sent = f"{row['bytes_there'] / MIB:.2f} MiB there, {row['bytes_back'] / MIB:.2f} back"
+    told = (
+        f"capsule: {row['case']}, {row['way']}: runs after {row['running_after_s']} s, of use after"
+        f" {row['useful_after_s']} s, silent for {row['down_s']} s; {sent}"
+    )
+    if "allowed_s" in row:
+        changed = sum(each["compressed_bytes"] for each in row["changed"].values())
+        told += f"; {changed / MIB:.2f} MiB changed, which allows {row['allowed_s']} s"
+    if "fill_s" in row:
+        told += f"; its disk came in {row['fill_s']} s ({row['fill_bytes'] / MIB:.0f} MiB)"
+    if "limit_s" in row:
+        told += f"; limit {row['limit_s']:g} s"
+    return told
+
+
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The document for people."""
+    told = ["", *(line(row) for row in found["rows"])]
+    return told + [
+        f"{case}: {ratio:.2f} of the time of the best way by hand" for case, ratio in found["ratios"].items()
+    ]

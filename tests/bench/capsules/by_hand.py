@@ -1,0 +1,90 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same by hand: what an operator does without capsules. Each returns nothing; a MoveWatch sees what it costs.
+
+None is put at a disadvantage: disks that stand on a base find it at the far end, and what is sent is compressed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+
+from lab import Lab
+
+IMAGES = "/var/lib/libvirt/images"
+#: A line that is slow needs an hour.
+PATIENCE_S = 7200.0
+MOVE = "virsh -q migrate --live --p2p --persistent --undefinesource"
+#: Only what differs between two files of the same size is sent, in blocks of the size that guests write.
+RSYNC = "rsync -a --inplace --no-whole-file -I -B 4096 -z --zc=zstd"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One guest with one disk, from a host to another one.
+
+    Attributes:
+        disk: its file.
+        base: the image that it stands on, which is at both ends; None where the file stands alone.
+        size_mib: what the guest sees.
+    """
+
+    lab: Lab
+    guest: str
+    source: str
+    destination: str
+    disk: str
+    size_mib: int
+    base: str | None = None
+
+    def at_source(self, script: str) -> None:
+        self.lab.host(self.source).ssh(f"set -e\n{script}", check=True, timeout=PATIENCE_S)
+
+    def at_destination(self, script: str) -> None:
+        self.lab.host(self.destination).ssh(f"set -e\n{script}", check=True, timeout=PATIENCE_S)
+
+
+def make_target(way: Way) -> None:
+    """Make the file at the far end that a migration copies into."""
+    backing = f"-b {way.base} -F raw " if way.base else ""
+    way.at_destination(f"rm -f {way.disk}; qemu-img create -q -f qcow2 {backing}{way.disk} {way.size_mib}M")
+
+
+def full_storage(way: Way) -> None:
+    """`virsh migrate --copy-storage-all`: everything is sent, whatever the far end has."""
+    way.at_source(f"{MOVE} --copy-storage-all {way.guest} qemu+tcp://{way.destination}/system")
+
+
+def pre_copy(way: Way) -> None:
+    """A live migration that copies the layer above the base, with all that libvirt has for a slow line."""
+    make_target(way)
+    way.at_source(
+        f"{MOVE} --copy-storage-inc --copy-storage-synchronous-writes --compressed --comp-methods zstd --parallel "
+        f"--parallel-connections 1 {way.guest} qemu+tcp://{way.destination}/system"
+    )
+
+
+def suspend_copy_resume(way: Way) -> None:
+    """Save it to a file, send that file and the disk compressed, and start it from these."""
+    state = f"{IMAGES}/{way.guest}.save"
+    far = shlex.quote(f"root@{way.destination}:{IMAGES}/")
+    way.at_source(
+        f"virsh -q dumpxml --migratable {way.guest} > {state}.xml\n"
+        f"virsh -q save {way.guest} {state} >/dev/null\n"
+        f"zstd -q -19 -T2 --rm -f {state}\n"
+        f"rsync -a -z --zc=zstd {way.disk} {state}.zst {state}.xml {far}\n"
+        f"virsh -q undefine {way.guest} --managed-save >/dev/null"
+    )
+    way.at_destination(
+        f"zstd -q -d --rm -f {state}.zst\n"
+        f"virsh -q define {state}.xml\n"
+        f"virsh -q restore {state} >/dev/null\n"
+        f"rm -f {state}"
+    )
+
+
+def image_by_rsync(way: Way, source_file: str, far_file: str) -> None:
+    """Send what differs of a file, with the options of rsync that suit images best."""
+    way.at_source(f"{RSYNC} {source_file} root@{way.destination}:{far_file}")

@@ -1,0 +1,83 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest with a disk of 512 MiB over 200 Mbit/s: of use before its disk has come, beside a full copy of the disk."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from harness.module_steps import Step, run
+from harness.operator import Operator
+from lab import Lab
+
+from . import by_hand, site_lab
+from .by_hand import IMAGES, Way
+from .move_watch import MoveWatch
+
+LINE_MBIT = 200
+USEFUL_S, FILL_RATE = 8.0, "150mbit"
+PATIENCE_S = 900.0
+GUEST = {
+    "name": "large",
+    "host": "h1",
+    "memory_mib": 192,
+    "touched_mib": 16,
+    "disk": 512,
+    "disk_on": "local",
+    "disk_filled": True,
+    "disk_writes_per_s": 20,
+    "disk_reads_per_s": 20,
+    "disk_hot_mib": 64,
+}
+
+
+def before_its_disk(guest: str, source: str, destination: str) -> list[Step]:
+    """The steps of a live move whose disk stays behind."""
+    return [
+        Step("offered", source, "capsule_export"),
+        Step("permitted", destination, "capsule_export", {"offer": "{{ offered.offer }}"}),
+        Step(
+            "moved",
+            source,
+            "domain_migrate",
+            {
+                "guest": guest,
+                "destination": destination,
+                "destination_uri": f"qemu+ssh://root@{destination}/system",
+                "allow_storage_copy": True,
+                "disks": "lazy",
+                "tickets": {destination: "{{ permitted.ticket }}"},
+            },
+        ),
+    ]
+
+
+def lazy_move(lab: Lab, operator: Operator, folder: Path) -> dict[str, Any]:
+    """The guest moves, then its disk is filled at a rate; every block is verified."""
+    lab = site_lab.fresh(lab, folder, [GUEST])
+    lab.fault.slow_line(LINE_MBIT)
+    with MoveWatch(lab, "large", "h2") as watch:
+        run(operator, "lazy", before_its_disk("large", "h1", "h2"))
+        watch.await_use(PATIENCE_S)
+        row = {"case": "before its disk", "way": "lazy", **watch.found(), "limit_s": USEFUL_S}
+    began, before = time.monotonic(), lab.line().bytes[0]
+    run(operator, "fill", [Step("filled", "h2", "capsule_fill", {"guest": "large", "rate": FILL_RATE})])
+    row |= {"fill_s": round(time.monotonic() - began, 1), "fill_bytes": lab.line().bytes[0] - before}
+    site_lab.verify(lab, "large")
+    return row
+
+
+def full_copy(lab: Lab, folder: Path) -> dict[str, Any]:
+    """The same with `virsh migrate --copy-storage-all`."""
+    lab = site_lab.fresh(lab, folder, [GUEST])
+    lab.fault.slow_line(LINE_MBIT)
+    way = Way(lab, "large", "h1", "h2", f"{IMAGES}/large.qcow2", 512)
+    with MoveWatch(lab, "large", "h2") as watch:
+        by_hand.full_storage(way)
+        watch.await_use(PATIENCE_S)
+        row = {"case": "before its disk", "way": "full copy", **watch.found()}
+    site_lab.verify(lab, "large")
+    return row

@@ -1,0 +1,33 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the bench of capsules says of what it has seen."""
+
+from __future__ import annotations
+
+from bench.benches import capsule
+
+SEEN = {"running_after_s": 4.0, "down_s": 3.5, "bytes_there": 2 << 20, "bytes_back": 1 << 20}
+
+
+def row(way, useful, **more):
+    return {"part": way, "case": "first move", "way": way, "useful_after_s": useful, **SEEN, **more}
+
+
+def test_the_best_way_by_hand_counts():
+    found = capsule.document([row("capsule", 50.0), row("pre-copy", 200.0), row("suspend-copy-resume", 100.0)])
+    assert found["ratios"] == {"first move": 0.5}
+    assert capsule.lines(found)[-1] == "first move: 0.50 of the time of the best way by hand"
+
+
+def test_a_part_alone_has_no_ratio():
+    assert capsule.document([row("capsule", 50.0)])["ratios"] == {}
+
+
+def test_a_row_says_what_changed_and_what_that_allows():
+    changed = {"disk": {"compressed_bytes": 3 << 20}, "memory": {"compressed_bytes": 1 << 20}}
+    text = capsule.line(row("capsule", 9.5, changed=changed, allowed_s=20.0, limit_s=130.0))
+    assert text == (
+        "capsule: first move, capsule: runs after 4.0 s, of use after 9.5 s, silent for 3.5 s; 2.00 MiB there, 1.00 back;"
+        " 4.00 MiB changed, which allows 20.0 s; limit 130 s"
+    )
