@@ -100,7 +100,7 @@ def is_written(path: str) -> bool:
         return bool(access.allocated())
 
 
-def let_read(path: str, group: int | None, mode: int = 0o640) -> None:
+def let_read(path: str, group: int | None) -> None:
     """Give a file to root, and let QEMU read it.
 
     libvirt does not do that for every file below a layer: if it belongs to root with 0600, as volumes of pools do, the
@@ -109,11 +109,10 @@ def let_read(path: str, group: int | None, mode: int = 0o640) -> None:
     Args:
         path: of the file.
         group: that QEMU runs as; None: nobody knows, and nothing is changed.
-        mode: of the file. A layer that is merged one day is written to by its owner then.
     """
     if group is None:
         return
     # On a network file system, root may not be allowed to. Then libvirt could not change it either, and it is readable.
     with contextlib.suppress(PermissionError):
         os.chown(path, 0, group)
-        os.chmod(path, mode)
+        os.chmod(path, os.stat(path).st_mode & 0o600 | 0o040)

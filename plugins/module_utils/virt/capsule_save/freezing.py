@@ -213,10 +213,10 @@ class Freezer:
         in_use = {disk.path for disk in look.disks}
         if look.is_active and not in_use & set(self._overlays.values()):
             self._connection.defineXML(self._record["persistent"])
-            if self._record["autostart"]:
-                self.domain().setAutostart(1)
             for path in self._overlays.values():
                 layers.remove(path)
+        if self._record["autostart"]:
+            self.domain().setAutostart(1)
         # Where it is off or runs on its layers, they stay: a layer that nobody wrote to changes nothing.
         self._record.remove()
 

@@ -15,7 +15,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_defini
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import GuestDisk, GuestLook
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import (
+    GuestDisk,
+    GuestLook,
+    disks_of,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import saved_memory
@@ -63,7 +67,23 @@ def _definition(look: GuestLook, host: str) -> list[Refusal]:
                 f"give it one: virsh dumpxml {quoted(look.name)} > FILE && virsh define FILE",
             )
         ]
-    return as_a_far_end_sees_it(look, host).refusals
+    return [*_hot_plugged(look), *as_a_far_end_sees_it(look, host).refusals]
+
+
+def _hot_plugged(look: GuestLook) -> list[Refusal]:
+    """Disks with which the guest runs, and does not start the next time, or the other way round."""
+    running = {disk.target: disk.path for disk in look.disks}
+    wanted = {disk.target: disk.path for disk in disks_of(look.persistent)} if look.persistent is not None else {}
+    return [
+        refusal(
+            "disk_not_in_definition",
+            f"{look.name} runs with another disk {target} ({running.get(target) or 'none'}) than it starts with"
+            f" the next time ({wanted.get(target) or 'none'})",
+            f"make both the same: virsh attach-disk or detach-disk with --config ({quoted(look.name)})",
+        )
+        for target in sorted({*running, *wanted})
+        if running.get(target) != wanted.get(target)
+    ]
 
 
 def _under_way(domain: t.Any, look: GuestLook, host: str) -> list[Refusal]:

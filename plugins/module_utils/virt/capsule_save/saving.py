@@ -72,9 +72,13 @@ def save(connection: t.Any, store: CapsuleStore, request: SaveRequest) -> dict[s
     store.prepare()
     with store.guest_lock(domain.UUIDString()), store.locked():
         resumed = _resume(connection, store, domain, request)
-        if resumed is not None:
-            return resumed
-        return _save_anew(connection, store, domain, request)
+        if resumed is None:
+            return _save_anew(connection, store, domain, request)
+        if request.then == STOP and resumed["state"] == "running":
+            # The run that died was to let it go on. This one is to stop it.
+            found = _save_anew(connection, store, guest_look.find(connection, domain.UUIDString()), request)
+            return {**found, "notes": [*resumed["notes"], *found["notes"]]}
+        return resumed
 
 
 def _save_anew(connection: t.Any, store: CapsuleStore, domain: t.Any, request: SaveRequest) -> dict[str, t.Any]:

@@ -261,3 +261,44 @@ def test_guests_that_cannot_be_saved_are_named(host, store, device, words):
     with pytest.raises(virt.VirtError, match=words):
         saving.save(host, store, request())
     assert host.calls == []
+
+
+def test_a_disk_that_was_plugged_in_while_the_guest_ran_is_named(host, store):
+    more = "<disk type='file' device='disk'><driver type='raw'/><source file='/more.img'/><target dev='vdb'/></disk>"
+    host.live = host.persistent.replace("</devices>", f"{more}</devices>")
+    with pytest.raises(virt.VirtError) as error:
+        saving.save(host, store, request())
+    assert error.value.refusal["reason"] == (
+        "db1 runs with another disk vdb (/more.img) than it starts with the next time (none)"
+    )
+
+
+def test_a_guest_that_did_not_stop_keeps_its_autostart(host, store, monkeypatch):
+    """The host lost its power while it was saved for the last time here."""
+    real = host._call
+
+    def dies(name):
+        if name == "save":
+            monkeypatch.setattr(host, "_call", real)
+            host.live = None
+            raise Died
+        real(name)
+
+    monkeypatch.setattr(host, "_call", dies)
+    with pytest.raises(Died):
+        saving.save(host, store, request(then="stop"))
+    assert host.starts == 0
+    with pytest.raises(virt.VirtError, match="cannot be used as qcow2"):
+        saving.save(host, store, request())
+    assert host.starts == 1
+
+
+def test_a_run_that_is_to_stop_it_does_so_after_it_has_ended_another(host, store, monkeypatch):
+    host.fails.add("restore")
+    with pytest.raises(virt.VirtError):
+        saving.save(host, store, request())
+    host.fails.clear()
+    # The second capsule would stand on a layer that is no real one here.
+    with pytest.raises(virt.VirtError, match="cannot be used as qcow2"):
+        saving.save(host, store, request(then="stop"))
+    assert [one.document["number"] for one in store.capsules(UUID)] == [1]
