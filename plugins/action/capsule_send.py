@@ -14,7 +14,7 @@ import uuid
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import far_end
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.other_host import OtherHost
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
@@ -188,21 +188,21 @@ class _Send:
         for host in hosts:
             other = OtherHost(self._action, self._vars, host)
             try:
-                far_end, row = self._ask(other)
+                reached, row = self._ask(other)
             except AnsibleConnectionFailure as error:
-                far_end, row = None, _refused(host, self._source, _unreachable(host, error))
-            if far_end is not None:
-                far_ends.append(far_end)
+                reached, row = None, _refused(host, self._source, far_end.unreachable(host, error))
+            if reached is not None:
+                far_ends.append(reached)
             if row is not None:
                 rows.append(row)
         return rows, far_ends
 
     def _ask(self, other: OtherHost) -> tuple[dict[str, t.Any] | None, dict[str, t.Any] | None]:
         user = other.user()
-        how = registered_results.connection(other.name, _Variables(other))
+        how = far_end.connection(other)
         answer = other.module(RECEIVE, self._question(other, user, how))
         if answer.get("failed") or answer.get("unreachable"):
-            why = answer.get("refusal") or _unreachable(other.name, answer.get("msg"))
+            why = answer.get("refusal") or far_end.unreachable(other.name, answer.get("msg"))
             other.close()
             return None, _refused(other.name, self._source, why)
         self._seeded[other.name] = answer["seeded"]
@@ -210,21 +210,8 @@ class _Send:
             other.close()
             return None, {**_row(other.name, self._source), "seeded": answer["seeded"]}
         self._opened.append((other, user))
-        reached = answer["far_end"] or {}
-        address = how["migration_address"] or other.variable("ansible_host") or other.name
-        port = reached.get("port") or 22
-        if not how["migration_address"] and other.variable("ansible_port"):
-            port = int(other.variable("ansible_port"))
-        rate = how["bandwidth_mib_s"]
-        return {
-            "name": other.name,
-            "address": str(address),
-            "port": port,
-            "user": user,
-            "host_keys": reached.get("host_keys") or [],
-            "link_bytes_per_s": rate * MIB if rate else None,
-            "wanted": {key: answer[key] for key in ("there", "wanted", "free_bytes")},
-        }, None
+        wanted = {key: answer[key] for key in ("there", "wanted", "free_bytes")}
+        return {**far_end.reached(other, user, how, answer["far_end"]), "wanted": wanted}, None
 
     def _question(self, other: OtherHost, user: str, how: dict[str, t.Any]) -> dict[str, t.Any]:
         offer = self._offered["offer"]
@@ -279,18 +266,6 @@ class _Send:
         return result
 
 
-class _Variables(dict[str, t.Any]):
-    """Variables of another host, templated as they are asked for."""
-
-    def __init__(self, other: OtherHost) -> None:
-        super().__init__()
-        self._other = other
-
-    def get(self, key: str, default: t.Any = None) -> t.Any:
-        value = self._other.variable(key)
-        return default if value is None else value
-
-
 def _row(host: str, source: str) -> dict[str, t.Any]:
     """The row of a host to which nothing is sent, as it has all."""
     return {
@@ -313,11 +288,3 @@ def _row(host: str, source: str) -> dict[str, t.Any]:
 
 def _refused(host: str, source: str, why: dict[str, t.Any]) -> dict[str, t.Any]:
     return {**_row(host, source), "outcome": "refused", "refusal": why}
-
-
-def _unreachable(host: str, why: t.Any) -> dict[str, t.Any]:
-    return {
-        "code": "far_end_unreachable",
-        "reason": f"the controller cannot ask {host}: {why}",
-        "remedy": f"see that ansible reaches it: ansible {host} -m ansible.builtin.ping",
-    }

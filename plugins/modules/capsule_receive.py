@@ -50,6 +50,19 @@ options:
     description: Its signature, in base64.
     type: str
     default: ''
+  guest:
+    description:
+      - UUID of a guest whose next capsule may come, which is not made yet. Instead of O(document).
+    type: str
+  needs:
+    description: What that capsule will need of this host, as C(needs) of the offer of M(kvmops.cluster.capsule_move).
+    type: dict
+    default: {}
+  start:
+    description:
+      - How the guest is started when its capsule is here, with C(uri), C(image_dir), C(networks) and C(allow_files) as
+        options of M(kvmops.cluster.capsule_start). Without it the sender cannot have the guest started.
+    type: dict
   keys:
     description: Public keys that may have signed the capsule. With any, a capsule without such a signature is refused.
     type: list
@@ -162,12 +175,14 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
     CapsuleStore,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, start_on_arrival
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import permit
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.seeds import seed
@@ -193,13 +208,17 @@ def main() -> None:
             "sender": {"type": "str"},
             "sender_id": {"type": "str", "default": ""},
             "document": {"type": "str"},
+            "guest": {"type": "str"},
+            "needs": {"type": "dict", "default": {}},
+            "start": {"type": "dict"},
             "signature": {"type": "str", "default": ""},
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "allow_older": {"type": "bool", "default": False},
             "expires_s": {"type": "int", "default": 86400},
             "seed_from": {"type": "path"},
         },
-        required_if=[("state", "open", ("sender", "document"))],
+        required_if=[("state", "open", ("sender",)), ("state", "open", ("document", "guest"), True)],
+        mutually_exclusive=[("document", "guest")],
         supports_check_mode=True,
     )
     os.umask(0o077)
@@ -215,19 +234,10 @@ def _closed(module: AnsibleModule) -> dict[str, t.Any]:
 def _opened(module: AnsibleModule) -> dict[str, t.Any]:
     given = module.params
     store = CapsuleStore(given["capsule_dir"])
+    if given["guest"]:
+        return _opened_for_next(module, store)
     document, signature = _bytes(given["document"]), _bytes(given["signature"])
-    ticket = Ticket(
-        ticket=given["ticket"],
-        capsule=sha256_of([document]),
-        sender=given["sender"],
-        sender_id=given["sender_id"],
-        name=host_name(module),
-        capsule_dir=given["capsule_dir"],
-        keys=tuple(given["keys"]),
-        allow_older=given["allow_older"],
-        host=_host(module),
-        expires_at=int(time.time()) + given["expires_s"],
-    )
+    ticket = _ticket(module, sha256_of([document]))
     seeded: list[str] = []
     found = permit.looked(store, ticket, document, signature)
     if given["seed_from"] and not found["there"]:
@@ -240,6 +250,38 @@ def _opened(module: AnsibleModule) -> dict[str, t.Any]:
         store.prepare()
         far_end = permit.opened(ticket, given["public_key"], given["user"])
     return {"changed": bool(seeded or far_end), "seeded": seeded, "far_end": far_end, **found}
+
+
+def _opened_for_next(module: AnsibleModule, store: CapsuleStore) -> dict[str, t.Any]:
+    """Permit the next capsule of a guest. What is known of it now is checked before the guest stops for it."""
+    given = module.params
+    permit.check_host()
+    ticket = _ticket(module, "")
+    for why in acceptance.host_refusals(needed.checked(given["needs"]), ticket.host):
+        raise CapsuleError(**why)
+    far_end = None
+    if given["public_key"] and not module.check_mode:
+        store.prepare()
+        far_end = permit.opened(ticket, given["public_key"], given["user"], entry=start_on_arrival.__name__)
+    return {"changed": bool(far_end), "far_end": far_end}
+
+
+def _ticket(module: AnsibleModule, capsule: str) -> Ticket:
+    given = module.params
+    return Ticket(
+        ticket=given["ticket"],
+        capsule=capsule,
+        sender=given["sender"],
+        sender_id=given["sender_id"],
+        name=host_name(module),
+        capsule_dir=given["capsule_dir"],
+        keys=tuple(given["keys"]),
+        allow_older=given["allow_older"],
+        host=_host(module),
+        expires_at=int(time.time()) + given["expires_s"],
+        guest=given["guest"] or "",
+        start=given["start"],
+    )
 
 
 def _host(module: AnsibleModule) -> dict[str, t.Any]:

@@ -126,7 +126,7 @@ state:
 stopped:
   description:
     - The word of this host that the guest is off and stays off, for O(kvmops.cluster.capsule_start#module:stopped).
-      Null unless O(then=stop).
+      Null unless O(then=stop). C(still_since) is when it stopped for its memory.
   returned: success
   type: dict
 down_s:

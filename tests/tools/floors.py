@@ -83,6 +83,7 @@ PLUGINS = House(
             Room("lookup", "Lookups for roles"),
             Room("doc_fragments", "Documentation that modules share"),
         ),
+        (Room("module_utils/virt/capsule_move", "Moves a guest as a capsule: save, send and start as one"),),
         (Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),),
         (
             Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),

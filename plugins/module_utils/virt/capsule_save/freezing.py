@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_defini
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers, tpm_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import GuestLook
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
@@ -75,7 +76,7 @@ class Freezer:
             domain.setAutostart(0)
         # Before the guest stops: from here on, whoever starts it starts it on the layers, which are still empty.
         self._define_on_layers()
-        self._record.write(stage=save_record.SAVING)
+        self._record.write(stage=save_record.SAVING, still_since=utc_now())
         began = self._clock()
         try:
             self._save(domain)

@@ -81,6 +81,11 @@ class SaveRecord:
     def __getitem__(self, key: str) -> t.Any:
         return self._details[key]
 
+    @property
+    def still_since(self) -> str | None:
+        """When the guest stopped for its memory; None: it did not, or the record is of an older version."""
+        return self._details.get("still_since")
+
     def write(self, **changes: t.Any) -> None:
         """Change the record, and have it on disk."""
         self._details.update(changes)
@@ -104,7 +109,9 @@ def _name(uuid: str) -> str:
 
 def new(store: CapsuleStore, guest: t.Mapping[str, str], **details: t.Any) -> SaveRecord:
     """A record that is not on disk yet."""
-    return SaveRecord(store, guest, {"stage": BEGUN, "down_s": None, "saved_s": None, **details}, utc_now())
+    return SaveRecord(
+        store, guest, {"stage": BEGUN, "down_s": None, "saved_s": None, "still_since": None, **details}, utc_now()
+    )
 
 
 def read(store: CapsuleStore, uuid: str) -> SaveRecord | None:

@@ -96,7 +96,7 @@ def _save_anew(connection: t.Any, store: CapsuleStore, domain: t.Any, request: S
     freezer.freeze(look)
     if consistency == "memory":
         down_time.learn(store, memory, record["saved_s"], record["restored_s"])
-    finished = Finisher(store, record, _versions(connection)).finish(request.sign_with)
+    finished = Finisher(store, record, versions(connection)).finish(request.sign_with)
     return _ended(store, record, finished, notes + freezer.notes) | {
         "consistency_because": because,
         "down_forecast_s": expected.down_s if consistency == "memory" else None,
@@ -186,7 +186,7 @@ def _resume(connection: t.Any, store: CapsuleStore, domain: t.Any, request: Save
         return None
     if record.stage == save_record.SAVED and not _goes_on_after_save(record, freezer, look):
         return None
-    finished = Finisher(store, record, _versions(connection)).finish(request.sign_with)
+    finished = Finisher(store, record, versions(connection)).finish(request.sign_with)
     note = f"an earlier run began capsule {record.number} at {record.at} and died; this run has ended it"
     return _ended(store, record, finished, [note, *freezer.notes]) | {
         "consistency_because": "the run that began it decided so",
@@ -270,6 +270,7 @@ def _stopped(record: SaveRecord, digest: str) -> dict[str, t.Any]:
         "number": record.number,
         "digest": digest,
         "at": record.at,
+        "still_since": record.still_since,
     }
 
 
@@ -329,7 +330,8 @@ def _forecast(connection: t.Any, store: CapsuleStore, domain: t.Any, request: Sa
     }
 
 
-def _versions(connection: t.Any) -> dict[str, str]:
+def versions(connection: t.Any) -> dict[str, str]:
+    """The versions of libvirt and QEMU here, as a capsule has them."""
     return {"libvirt": _version(connection.getLibVersion()), "qemu": _version(connection.getVersion())}
 
 

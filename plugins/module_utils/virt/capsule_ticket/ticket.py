@@ -24,7 +24,7 @@ class Ticket(t.NamedTuple):
 
     Attributes:
         ticket: its id.
-        capsule: digest of the only capsule that may come.
+        capsule: digest of the only capsule that may come; empty: the next one of the guest, which is not made yet.
         sender: name of the host that sends.
         sender_id: what tells that host from all others.
         name: of this host, for messages.
@@ -33,6 +33,8 @@ class Ticket(t.NamedTuple):
         allow_older: whether an older capsule than the last one may come.
         host: what capsules need to know of this host: C(host), C(versions) and C(emulators) of its snapshot.
         expires_at: seconds since 1970.
+        guest: UUID of the guest whose next capsule may come.
+        start: how the guest is started when its capsule is here; None: the sender may not have it started.
     """
 
     ticket: str
@@ -45,6 +47,8 @@ class Ticket(t.NamedTuple):
     allow_older: bool
     host: dict[str, t.Any]
     expires_at: int
+    guest: str = ""
+    start: dict[str, t.Any] | None = None
 
 
 def folder_of(ticket: str, run_dir: str = RUN_DIR) -> str:

@@ -47,6 +47,7 @@ class Arrival:
 
     Attributes:
         capsule: the document.
+        digest: of the document.
         what: it, for messages.
 
     Raises:
@@ -60,11 +61,13 @@ class Arrival:
         self._signature = signature
         self.capsule: Capsule = capsule_document.parsed(document, f"what {ticket.sender} sent")
         self.what = f"capsule {self.capsule['number']} of {self.capsule['guest']['name']}"
-        digest = sha256_of([document])
-        if digest != ticket.capsule:
+        self.digest = sha256_of([document])
+        wanted = ticket.capsule or f"the next one of guest {ticket.guest}"
+        if self.digest != ticket.capsule and (ticket.capsule or self.capsule["guest"]["uuid"] != ticket.guest):
             raise CapsuleError(
                 "capsule_other",
-                f"{ticket.sender} sends capsule {digest}, and may send {ticket.capsule} only",
+                f"{ticket.sender} sends capsule {self.digest} of {self.capsule['guest']['name']}, and may send"
+                f" {wanted} only",
                 "run capsule_send again",
             )
         self._check()
@@ -76,7 +79,7 @@ class Arrival:
         raise_first(
             [
                 acceptance.signature_refusal(capsule, signature, known, bool(ticket.keys)),
-                acceptance.replay_refusal(capsule, ticket.capsule, known, ticket.allow_older),
+                acceptance.replay_refusal(capsule, self.digest, known, ticket.allow_older),
                 *acceptance.host_refusals(capsule, ticket.host),
             ]
         )
@@ -109,7 +112,7 @@ class Arrival:
     def there(self) -> bool:
         """Whether the capsule is here, with all its images."""
         stored = self._store.capsule(self.capsule["guest"]["uuid"], self.capsule["number"])
-        return stored is not None and stored.digest == self._ticket.capsule and not self.wanted()
+        return stored is not None and stored.digest == self.digest and not self.wanted()
 
     def candidates(self, kind: str) -> list[str]:
         """Names of the images to start or copy from, the likely ones first: of this guest, then of its trust domain."""
@@ -142,10 +145,10 @@ class Arrival:
         """
         uuid = self.capsule["guest"]["uuid"]
         known = self._store.known(uuid)
-        raise_first([acceptance.replay_refusal(self.capsule, self._ticket.capsule, known, self._ticket.allow_older)])
+        raise_first([acceptance.replay_refusal(self.capsule, self.digest, known, self._ticket.allow_older)])
         self._store.add_capsule(self._document, self._signature or None, parts)
         signed = known.signed or bool(self._signature)
-        self._store.remember(uuid, Known(self.capsule["number"], self._ticket.capsule, signed))
+        self._store.remember(uuid, Known(self.capsule["number"], self.digest, signed))
 
 
 def raise_first(refusals: t.Sequence[Refusal | None]) -> None:

@@ -27,13 +27,22 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 
 #: The code of the receiver is all of the collection that it needs, and nothing else.
 PACKAGE = "ansible_collections.kvmops.cluster."
-_MAIN = f"""import os
+_MAIN = """import os
 import sys
 
-from {receive_command.__name__} import main
+from {module} import main
 
 sys.exit(main(os.path.dirname(os.path.abspath(sys.argv[0]))))
 """
+
+
+def check_host() -> None:
+    """Say what is missing on this host to receive capsules.
+
+    Raises:
+        CapsuleError: a program or a package is missing.
+    """
+    require_nbd()
 
 
 def looked(store: CapsuleStore, ticket: Ticket, document: bytes, signature: bytes) -> dict[str, t.Any]:
@@ -76,13 +85,21 @@ def _free(folder: str) -> int:
     return free_bytes(folder)
 
 
-def opened(ticket: Ticket, public_key: str, user: str, run_dir: str = ticket_line.RUN_DIR) -> dict[str, t.Any]:
+def opened(
+    ticket: Ticket,
+    public_key: str,
+    user: str,
+    run_dir: str = ticket_line.RUN_DIR,
+    entry: str = receive_command.__name__,
+) -> dict[str, t.Any]:
     """Permit it.
 
     Args:
         ticket: what is permitted.
         public_key: C(ssh-ed25519 base64) of the sender's key for this send.
         user: who the sender logs in as.
+        run_dir: where the ticket is kept.
+        entry: name of the module, which is loaded, whose C(main) the key starts.
 
     Returns:
         C(port), C(host_keys) and C(user) of this host's sshd.
@@ -97,7 +114,7 @@ def opened(ticket: Ticket, public_key: str, user: str, run_dir: str = ticket_lin
         ticket_line.remove_line(settings.keys_file, user, left, run_dir)
         shutil.rmtree(tickets.folder_of(left, run_dir), ignore_errors=True)
     folder = tickets.write(ticket, run_dir)
-    _copy_code(os.path.join(folder, tickets.CODE))
+    _copy_code(os.path.join(folder, tickets.CODE), entry)
     command = [sys.executable or "/usr/bin/python3", "-I", os.path.join(folder, tickets.CODE)]
     if pwd.getpwnam(user).pw_uid != 0:
         command = ["sudo", "-n", *command]
@@ -115,7 +132,7 @@ def closed(ticket: str, user: str, run_dir: str = ticket_line.RUN_DIR) -> bool:
     return removed or there
 
 
-def _copy_code(path: str) -> None:
+def _copy_code(path: str, entry: str) -> None:
     """Write the code that this process has loaded of the collection as one file that Python runs."""
     sources = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGE)}
     packages = {name.rpartition(".")[0] for name in sources}
@@ -125,7 +142,7 @@ def _copy_code(path: str) -> None:
     packages.update(name for name in sources if hasattr(sys.modules[name], "__path__"))
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with open(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as code:
-        code.writestr("__main__.py", _MAIN)
+        code.writestr("__main__.py", _MAIN.format(module=entry))
         for name in sorted(packages - {""}):
             code.writestr(f"{name.replace('.', '/')}/__init__.py", "")
         for name in sorted(set(sources) - packages):

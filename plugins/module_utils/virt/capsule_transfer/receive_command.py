@@ -17,18 +17,25 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receiver import Receiver
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.link_socket import watch_ancestor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_session import (
     ReceiveSession,
     SenderLeftError,
+    Start,
 )
 
 #: Exit statuses. ssh itself has 255.
 DONE, REFUSED, INTERRUPTED = 0, 3, 4
 
 
-def main(folder: str) -> int:
-    """Receive the capsule of the ticket in a folder, over standard input and output."""
+def main(folder: str, start_of: t.Callable[[Ticket, CapsuleStore], Start] | None = None) -> int:
+    """Receive the capsule of the ticket in a folder, over standard input and output.
+
+    Args:
+        folder: of the ticket.
+        start_of: gives what starts the guest, for tickets that have it.
+    """
     os.umask(0o077)
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, _ended)
@@ -44,7 +51,8 @@ def main(folder: str) -> int:
     store = CapsuleStore(ticket.capsule_dir)
     try:
         store.prepare()
-        ReceiveSession(ticket, store, lambda most: os.read(0, most), lambda data: _write(back, data)).run()
+        start = start_of(ticket, store) if start_of and ticket.start is not None else None
+        ReceiveSession(ticket, store, lambda most: os.read(0, most), lambda data: _write(back, data), start).run()
     except CapsuleError as error:
         sys.stderr.write(f"{error}\n")
         return REFUSED

@@ -29,6 +29,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 READ_BYTES = 256 * 1024
 GUEST_LOCK_S = 60.0
 
+#: Starts the guest of a capsule that is here, and says what became of that. It raises nothing.
+Start = t.Callable[[Arrival, frames.Start], frames.Started]
+
 
 class SenderLeftError(Exception):
     """The connection ended before the capsule was there."""
@@ -42,15 +45,22 @@ class ReceiveSession:
         store: where it goes.
         read: gives what has come, and nothing at the end; it may wait.
         write: sends bytes.
+        start: starts the guest, if the sender may have that done.
     """
 
     def __init__(
-        self, ticket: Ticket, store: CapsuleStore, read: t.Callable[[int], bytes], write: t.Callable[[bytes], object]
+        self,
+        ticket: Ticket,
+        store: CapsuleStore,
+        read: t.Callable[[int], bytes],
+        write: t.Callable[[bytes], object],
+        start: Start | None = None,
     ) -> None:
         self._ticket = ticket
         self._store = store
         self._read = read
         self._write = write
+        self._start = start
         self._decoder = frames.Decoder(ticket.sender)
 
     def run(self) -> None:
@@ -73,12 +83,14 @@ class ReceiveSession:
         offer = self._next(frames.Offer)
         ticket = self._ticket
         arrival = Arrival(self._store, ticket, offer.document, offer.signature)
-        lock = ReceiveLock(self._store.lock_path(ticket.capsule), arrival.what, ticket.sender, ticket.sender_id)
+        lock = ReceiveLock(self._store.lock_path(arrival.digest), arrival.what, ticket.sender, ticket.sender_id)
         lock.take()
         try:
             self._receive(arrival)
         finally:
             lock.release()
+        if self._start is not None:
+            self._write(frames.encoded(self._start(arrival, self._next(frames.Start))))
 
     def _next(self, kind: type[t.Any]) -> t.Any:
         """The next frame, which must be of this kind."""
@@ -99,7 +111,7 @@ class ReceiveSession:
 
     def _receive(self, arrival: Arrival) -> None:
         wanted, there = arrival.wanted(), arrival.there()
-        parts = _Parts(self._store, arrival.capsule, self._ticket.capsule)
+        parts = _Parts(self._store, arrival.capsule, arrival.digest)
         answer = frames.Answer(there, () if there else tuple(parts.missing()), tuple(image.name for image in wanted))
         with self._store.using(self._needed(arrival, wanted), f"{arrival.what} comes here"):
             self._write(frames.encoded(answer))
@@ -114,11 +126,11 @@ class ReceiveSession:
             with self._store.guest_lock(arrival.capsule["guest"]["uuid"], GUEST_LOCK_S):
                 arrival.seal(parts.files())
             parts.remove()
-        self._write(frames.encoded(frames.Sealed(bytes.fromhex(self._ticket.capsule.partition(":")[2]))))
+        self._write(frames.encoded(frames.Sealed(bytes.fromhex(arrival.digest.partition(":")[2]))))
 
     def _needed(self, arrival: Arrival, wanted: t.Sequence[Wanted]) -> set[str]:
         """What must not be removed meanwhile."""
-        needed = {self._ticket.capsule, *capsule_document.images_of(arrival.capsule).values()}
+        needed = {arrival.digest, *capsule_document.images_of(arrival.capsule).values()}
         for image in wanted:
             needed.update(arrival.candidates(image.kind))
         return needed

@@ -35,6 +35,18 @@ SSH_FAILED = 255
 AGAIN = ("image_damaged",)
 
 
+class FirstLink(t.NamedTuple):
+    """A connection that is there before there is something to send.
+
+    Attributes:
+        link: the connection.
+        came: what the far end has said.
+    """
+
+    link: Link
+    came: bytes
+
+
 class Sending(t.NamedTuple):
     """How a capsule is sent.
 
@@ -44,6 +56,7 @@ class Sending(t.NamedTuple):
         link_bytes_per_s: what the link carries, where that is known: decides how well content is compressed.
         retry_s: it is tried again for so long after the last progress.
         stopping: whether the operator wants it to stop.
+        then: is called with the session once the far end has all; again after an interruption.
     """
 
     command: t.Callable[[], t.Sequence[str]]
@@ -51,6 +64,7 @@ class Sending(t.NamedTuple):
     link_bytes_per_s: float | None
     retry_s: float
     stopping: t.Callable[[], bool]
+    then: t.Callable[[SendSession], None] | None = None
 
 
 def send(
@@ -58,10 +72,19 @@ def send(
     capsule: Outgoing,
     how: Sending,
     watch: SendWatch,
+    first: FirstLink | None = None,
     clock: t.Callable[[], float] = time.monotonic,
     pause: t.Callable[[float], None] = time.sleep,
 ) -> bool:
     """Send what the far end lacks of a capsule.
+
+    Args:
+        far_end: where to.
+        capsule: what.
+        how: how.
+        watch: is told how it goes.
+        first: a connection that is there already; it is closed here.
+        clock, pause: tests have their own.
 
     Returns:
         whether anything had to be sent.
@@ -73,9 +96,10 @@ def send(
     progress_at, progress, failures, again = clock(), watch.progress, 0, 0
     while True:
         try:
-            return _once(far_end, capsule, how, watch, clock)
+            once, first = first, None
+            return _once(far_end, capsule, how, watch, once or FirstLink(connected(how, clock()), b""))
         except LinkLostError as lost:
-            _give_up_on(lost, far_end)
+            give_up_on(lost, far_end)
             if watch.progress != progress:
                 progress_at, progress, failures = clock(), watch.progress, 0
             quiet_s = clock() - progress_at
@@ -95,18 +119,29 @@ def send(
             watch.interrupted(error.refusal["reason"])
 
 
-def _once(far_end: FarEnd, capsule: Outgoing, how: Sending, watch: SendWatch, clock: t.Callable[[], float]) -> bool:
-    bucket = TokenBucket(how.bytes_per_s, clock())
-    link: Link = started(how.command(), bucket, how.stopping)
+def connected(how: Sending, now: float) -> Link:
+    """A connection to the far end.
+
+    Raises:
+        CapsuleError: there is no ssh on this host.
+    """
+    return started(how.command(), TokenBucket(how.bytes_per_s, now), how.stopping)
+
+
+def _once(far_end: FarEnd, capsule: Outgoing, how: Sending, watch: SendWatch, first: FirstLink) -> bool:
     rates = [rate for rate in (how.bytes_per_s, how.link_bytes_per_s) if rate is not None]
-    watch.connected(link)
+    watch.connected(first.link)
     try:
-        return SendSession(far_end.name, link, capsule, min(rates, default=None), watch).run()
+        session = SendSession(far_end.name, first.link, capsule, min(rates, default=None), watch, first.came)
+        sent = session.run()
+        if how.then is not None:
+            how.then(session)
+        return sent
     finally:
-        watch.disconnected(link.close())
+        watch.disconnected(first.link.close())
 
 
-def _give_up_on(lost: LinkLostError, far_end: FarEnd) -> None:
+def give_up_on(lost: LinkLostError, far_end: FarEnd) -> None:
     """Raise what another try would not cure."""
     said = lost.said.lower()
     if lost.status == SSH_FAILED and "host key verification failed" in said:

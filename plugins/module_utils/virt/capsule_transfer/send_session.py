@@ -87,9 +87,18 @@ class SendSession:
         capsule: what is sent.
         bytes_per_s: rate of the link; None: not known, or fast.
         watch: is told how it goes.
+        came: what has come over the connection already.
     """
 
-    def __init__(self, far_end: str, link: Link, capsule: Outgoing, bytes_per_s: float | None, watch: Watch) -> None:
+    def __init__(
+        self,
+        far_end: str,
+        link: Link,
+        capsule: Outgoing,
+        bytes_per_s: float | None,
+        watch: Watch,
+        came: bytes = b"",
+    ) -> None:
         self._far_end = far_end
         self._link = link
         self._capsule = capsule
@@ -97,6 +106,7 @@ class SendSession:
         self._watch = watch
         self._decoder = frames.Decoder(far_end)
         self._rest = b""
+        self._first = came
 
     def run(self) -> bool:
         """Send what is missing; false if the far end had all of it.
@@ -107,7 +117,7 @@ class SendSession:
         """
         offer = frames.Offer(self._capsule.document, self._capsule.signature)
         came = self._link.send(frames.START + frames.encoded(offer))
-        answer = self._next(frames.Answer, came)
+        answer = self._next(frames.Answer, self._first + came)
         if answer.there:
             return False
         for name in answer.parts:
@@ -120,6 +130,16 @@ class SendSession:
         if "sha256:" + sealed.digest.hex() != self._capsule.digest:
             raise frames.broken(self._far_end, "word that another capsule is there")
         return True
+
+    def start(self, word: frames.Start) -> frames.Started:
+        """Have the guest started, once the far end has all; returns what became of that.
+
+        Raises:
+            CapsuleError: the far end refuses.
+            LinkLostError: the connection ended. Nobody knows then whether the guest was started.
+        """
+        started: frames.Started = self._next(frames.Started, self._link.send(frames.encoded(word)))
+        return started
 
     def _part(self, name: str) -> bytes:
         content = self._capsule.parts.get(name)
