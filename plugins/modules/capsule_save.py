@@ -182,6 +182,10 @@ memory:
   description: C(format), C(size_bytes), C(allocated_bytes) and C(image) of the memory; null without it.
   returned: success
   type: dict
+part_bytes:
+  description: Sizes of the small parts, C(definition), C(nvram) and C(tpm), those that there are.
+  returned: success, except in check mode
+  type: dict
 signed:
   description: Whether the capsule is signed.
   returned: success, except in check mode

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import Capsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import PARTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers
@@ -246,6 +248,8 @@ def _still_stopped(store: CapsuleStore, record: SaveRecord, look: GuestLook) -> 
         "stopped": _stopped(record, capsule.digest),
         "disks": [],
         "memory": capsule.document["memory"],
+        "part_bytes": _part_bytes(capsule.document),
+        "signed": capsule.signature is not None,
         "notes": [],
     }
 
@@ -290,9 +294,15 @@ def _ended(store: CapsuleStore, record: SaveRecord, finished: Finished, notes: l
         "stopped": _stopped(record, digest) if stops else None,
         "disks": finished.disks,
         "memory": finished.memory,
+        "part_bytes": _part_bytes(finished.capsule.document),
         "signed": finished.capsule.signature is not None,
         "notes": notes,
     }
+
+
+def _part_bytes(document: Capsule) -> dict[str, int]:
+    """The sizes of the small parts that a capsule has."""
+    return {key: document[key]["size_bytes"] for key in PARTS if document[key] is not None}
 
 
 def _forecast(connection: t.Any, store: CapsuleStore, domain: t.Any, request: SaveRequest) -> dict[str, t.Any]:

@@ -70,6 +70,7 @@ def test_the_guest_goes_on_on_a_new_layer(host, store):
     assert (found["number"], found["state"], found["consistency"], found["resumed"]) == (1, "running", "memory", False)
     assert found["disks"][0]["full_because"] == "there is no block manifest of an earlier capsule of vda here"
     assert store.runs() == {}
+    assert set(found["part_bytes"]) == {"definition"}
     assert store.known(UUID).number == 1
     document = store.capsule(UUID, 1).document
     assert document["versions"] == {"libvirt": "11.3.0", "qemu": "10.0.13"}
