@@ -47,6 +47,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import M
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import guest_selection
 
 Arguments = t.Mapping[str, t.Any]
+#: Between the end of the save and the start at the far end: the far end is opened for the transfer, the transfer begins,
+#: the far end is closed, the start begins. Each is a module of Ansible, which takes about a second on an idle host.
+TASKS_S = 4.0
 OVERHEADS = tuple(field.name for field in dataclasses.fields(Overheads))
 
 
@@ -230,7 +233,7 @@ def _overheads(given: t.Mapping[str, t.Any]) -> Overheads:
     if any(not 0 <= value < float("inf") for value in found.values()):
         raise PlanError("overheads", f"overheads is {dict(given)!r}", "give seconds, as numbers of 0 or more")
     found = {name: (int(value) if name == "round_trips" else value) for name, value in found.items()}
-    return dataclasses.replace(Overheads(), **found)  # type: ignore[arg-type]
+    return dataclasses.replace(Overheads(tasks_s=TASKS_S), **found)  # type: ignore[arg-type]
 
 
 def _useful_s(choice: t.Mapping[str, t.Any]) -> float:
