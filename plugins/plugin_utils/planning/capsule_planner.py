@@ -47,8 +47,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import M
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import guest_selection
 
 Arguments = t.Mapping[str, t.Any]
-#: Between the end of the save and the start at the far end: the far end is opened for the transfer, the transfer begins,
-#: the far end is closed, the start begins. Each is a module of Ansible, which takes about a second on an idle host.
+#: Between the end of the save and the start at the far end: it is opened for the transfer, the transfer begins, it is
+#: closed, the start begins. Each is a module of Ansible, which takes about a second on an idle host.
 TASKS_S = 4.0
 OVERHEADS = tuple(field.name for field in dataclasses.fields(Overheads))
 
