@@ -161,8 +161,8 @@ def _layers(name: str, disk: GuestDisk) -> list[Refusal]:
         refusal(
             "too_many_layers",
             f"disk {disk.target} of {name} is made of {count} files already, and {MOST_LAYERS} layers is the most",
-            f"let it have all in one file again, while it runs: virsh blockpull {quoted(name)} {disk.target} --wait;"
-            " its capsules stay as they are, and the disk takes its full room once more",
+            f"merge those that no capsule needs alone, while it runs: capsule_prune with keep_last; or have all in one"
+            f" file again, which takes its full room: virsh blockpull {quoted(name)} {disk.target} --wait",
         )
     ]
 

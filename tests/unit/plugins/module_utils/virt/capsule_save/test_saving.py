@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import (
     freezing,
+    save_checks,
     save_record,
     saving,
 )
@@ -303,3 +305,23 @@ def test_a_run_that_is_to_stop_it_does_so_after_it_has_ended_another(host, store
     with pytest.raises(virt.VirtError, match="cannot be used as qcow2"):
         saving.save(host, store, request(then="stop"))
     assert [one.document["number"] for one in store.capsules(UUID)] == [1]
+
+
+def test_a_disk_of_too_many_layers_is_refused_with_what_to_do(host, store, monkeypatch):
+    real = save_checks.chain
+    monkeypatch.setattr(save_checks, "chain", lambda path, form: real(path, form) * 17)
+    with pytest.raises(virt.VirtError) as error:
+        saving.save(host, store, request())
+    assert error.value.refusal["reason"] == ("disk vda of db1 is made of 17 files already, and 16 layers is the most")
+    assert error.value.refusal["remedy"] == (
+        "merge those that no capsule needs alone, while it runs: capsule_prune with keep_last; or have all in one"
+        " file again, which takes its full room: virsh blockpull db1 vda --wait"
+    )
+    assert host.calls == []
+
+
+def test_no_room_is_said_before_the_guest_stands_still(host, store, monkeypatch):
+    monkeypatch.setattr(CapsuleStore, "free_bytes", lambda _self: 1000)
+    with pytest.raises(CapsuleError, match="free; the memory of db1 may take"):
+        saving.save(host, store, request())
+    assert host.calls == []
