@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
@@ -42,9 +43,12 @@ def remember(store: CapsuleStore, uuid: str, path: str, image: str) -> None:
 
 
 def _read(store: CapsuleStore, uuid: str) -> dict[str, t.Any]:
-    document = durable_files.read_json(store.layers(uuid))
+    # It only saves the reading of whole disks. So a damaged one is none.
+    try:
+        document = durable_files.read_json(store.layers(uuid))
+    except CapsuleError:
+        return {}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        # It only saves the reading of whole disks.
         return {}
     layers = document.get("layers")
     return layers if isinstance(layers, dict) else {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 
@@ -64,7 +65,11 @@ def _path(store: CapsuleStore) -> str:
 
 
 def _read(store: CapsuleStore) -> dict[str, float]:
-    document = durable_files.read_json(_path(store))
+    try:
+        document = durable_files.read_json(_path(store))
+    except CapsuleError:
+        # A forecast is no reason to stop a save.
+        return {}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return {}
     return {
