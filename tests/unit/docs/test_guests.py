@@ -36,6 +36,15 @@ OLD, NEW = (7, 2, 0), (10, 2, 0)
 
 #: What is in <devices>, and what the host tells.
 DEVICES = {
+    "fill_unfinished": (
+        (
+            "<disk type='file'><target dev='vda'/><source file='/img/a.qcow2'/><backingStore type='network'>"
+            "<source protocol='nbd' name='disk'>"
+            "<host transport='unix' socket='/run/kvmops/fill/fill-0123abcd/0'/></source>"
+            "</backingStore></disk>"
+        ),
+        {},
+    ),
     "hostdev": (PCI, {}),
     "mdev": ("<hostdev type='mdev'><source><address uuid='4b20'/></source></hostdev>", {}),
     "hostdev_interface": (

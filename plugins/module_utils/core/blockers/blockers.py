@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers impor
     emulated_devices,
     firmware,
     host_devices,
+    lazy_disks,
     whole_guest,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts, Rule
@@ -30,6 +31,7 @@ RULES: tuple[Rule, ...] = (
     host_devices.host_interfaces,
     directories.directories,
     whole_guest.snapshots,
+    lazy_disks.unfinished_fill,
     disks.disks,
     disks.block_jobs,
     whole_guest.autodestroy,
