@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import guest_layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import down_time
 
@@ -41,6 +44,14 @@ def test_the_next_forecast_is_as_fast_as_the_last_save(store):
     "content", ["", "nonsense", '{"schema": "kvmops.capsule_rates/1", "save_bytes_per_s": -1}', "[]"]
 )
 def test_a_damaged_record_is_none(store, content):
-    with open(f"{store.directory}/rates.json", "w", encoding="utf-8") as file:  # noqa: PTH123
-        file.write(content)
+    Path(store.directory, "rates.json").write_text(content, encoding="utf-8")
     assert not down_time.forecast(store, MB, restores=True).measured
+
+
+def test_a_damaged_record_of_layers_costs_reading_only(store):
+    uuid = "0b7fd2f5-8a35-5b62-9ce9-7e4d2b1c9a10"
+    with store.guest_lock(uuid):
+        Path(store.layers(uuid)).write_text("nonsense", encoding="utf-8")
+        assert guest_layers.image_at(store, uuid, "/nowhere") is None
+        guest_layers.remember(store, uuid, store.directory, "blocks:" + "0" * 64)
+        assert store.directory in Path(store.layers(uuid)).read_text(encoding="utf-8")
