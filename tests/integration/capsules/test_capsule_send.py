@@ -124,8 +124,11 @@ def test_a_cut_that_nobody_says_is_noticed_and_lasts_as_long_as_it_lasts(
     trio: Lab, operator: Operator, saved: int
 ) -> None:
     running = begin(operator, saved)
-    with trio.fault.cut_link("h2"):
+    trio.fault.cut_link("h2")
+    try:
         running.await_text(r"plain -> h2 \| send .*interrupted")
+    finally:
+        trio.fault.mend("h2")
     done = running.finish()
     assert done.status == 0, done.text
     assert [row["outcome"] for row in rows(done)] == ["sent"]

@@ -1,0 +1,314 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A capsule that goes through real pipes, from store to store. Its only image is memory, so nothing needs QEMU."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import manifest_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.canonical_json import canonical
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore, file_facts
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import permit, send
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.outgoing import outgoing
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule.capsules import (
+    capsule as document_of,
+)
+
+MIB = 1024**2
+SIZE = 4 * MIB + 5000
+XML = b"<domain/>" * 100
+UUID = document_of()["guest"]["uuid"]
+
+
+def content(number, changed=()):
+    """Memory that does not compress, with some blocks of another one."""
+    blocks = bytearray(random.Random(0).randbytes(SIZE))
+    for block in changed:
+        blocks[block * 4096 : (block + 1) * 4096] = random.Random(number * 1000 + block).randbytes(4096)
+    return bytes(blocks)
+
+
+def keep(store, number, data, **changes):
+    """Put a capsule into a store as a save does."""
+    store.prepare()
+    manifest = manifest_of([data])
+    if store.image(manifest.name) is None:
+        receiving = store.receiving(manifest.name)
+        receiving.prepare()
+        with Path(receiving.data_path("raw")).open("wb") as file:
+            file.write(data)
+        path = store.take_image(receiving.data_path("raw"), manifest.name, "raw")
+        store.add_image(
+            image_record.record_of(
+                manifest.name,
+                kind="memory",
+                path=path,
+                form="raw",
+                size_bytes=len(data),
+                facts=file_facts(path),
+                sealed_at="2026-11-24T02:00:00Z",
+                trust_domain="default",
+            ),
+            manifest,
+        )
+    definition = {"size_bytes": len(XML), "digest": "sha256:" + hashlib.sha256(XML).hexdigest()}
+    memory = {"format": "raw", "size_bytes": len(data), "image": manifest.name}
+    document = document_of(
+        number=number, parent=None, disks=[], nvram=None, definition=definition, memory=memory, **changes
+    )
+    xml = Path(store.directory, "xml")
+    xml.write_bytes(XML)
+    return store.add_capsule(canonical(document), None, {"definition": str(xml)})
+
+
+class Clock:
+    """A clock that goes on in pauses only."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+    def pause(self, seconds):
+        self.now += seconds
+
+
+class Pair:
+    """Two hosts, each with a store."""
+
+    def __init__(self, folder):
+        self.source = CapsuleStore(str(folder / "source"))
+        self.far_end = CapsuleStore(str(folder / "far"))
+        self.far_end.prepare()
+        self.run_dir = str(folder / "run")
+        self.lines = []
+
+    def ticket(self, stored, **changes):
+        """What the far end permits, and the command that its sshd would start."""
+        permitted = Ticket(
+            ticket="ticket-1",
+            capsule=stored.digest,
+            sender="h1",
+            sender_id="id-h1",
+            name="h2",
+            capsule_dir=self.far_end.directory,
+            keys=(),
+            allow_older=False,
+            host={"host": "h2"},
+            expires_at=int(time.time()) + 3600,
+        )
+        folder = tickets.write(permitted._replace(**changes), self.run_dir)
+        permit._copy_code(str(Path(folder, tickets.CODE)))
+        return [sys.executable, "-I", str(Path(folder, tickets.CODE))]
+
+    def send(self, stored, *, cut_after=(), command=None, **changes):
+        """Send it; the first connections end after so many bytes."""
+        receiver, cuts = command or self.ticket(stored, **changes), list(cut_after)
+        whole = outgoing(self.source, stored)
+        watch = SendWatch({}, whole.base_of, lambda line, **figures: self.lines.append(line))
+
+        def connect():
+            if cuts:
+                return ["sh", "-c", f'stdbuf -o0 head -c {cuts.pop(0)} | "$@"', "sh", *receiver]
+            return receiver
+
+        how = send.Sending(connect, None, None, retry_s=60, stopping=lambda: False)
+        end = FarEnd("h2", "h2", 22, "root", (), "ticket-1")
+        clock = Clock()
+        sent = send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
+        return sent, watch
+
+    def arrived(self, stored):
+        """The memory that the far end has of a capsule; None: it has not got it."""
+        there = self.far_end.capsule(UUID, stored.document["number"])
+        if there is None or there.digest != stored.digest:
+            return None
+        record = self.far_end.image(there.document["memory"]["image"])
+        return Path(record["path"]).read_bytes()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    return Pair(tmp_path)
+
+
+def refusal_of(pair, stored, **changes):
+    with pytest.raises(CapsuleError) as error:
+        pair.send(stored, **changes)
+    return error.value.refusal
+
+
+def test_a_capsule_comes_as_it_is_and_is_not_sent_twice(pair):
+    stored = keep(pair.source, 1, content(1))
+    sent, watch = pair.send(stored)
+    assert (sent, pair.arrived(stored) == content(1)) == (True, True)
+    assert watch.traffic.out > SIZE
+    assert pair.far_end.known(UUID) == Known(1, stored.digest, False)
+    assert pair.far_end.receivings() == []
+    again, watch = pair.send(stored)
+    assert (again, watch.traffic.out < 2000) == (False, True)
+
+
+def test_of_the_next_one_only_what_has_changed_is_sent(pair):
+    first = keep(pair.source, 1, content(1))
+    pair.send(first)
+    changed = range(0, 1024, 50)
+    stored = keep(pair.source, 2, content(2, changed))
+    dummy, watch = pair.send(stored)
+    (image,) = watch.images.values()
+    assert image.table["send_bytes"] == len(changed) * 4096
+    assert image.table["full_because"] is None
+    assert sum(watch.traffic) < 1.05 * len(changed) * 4096 + 4000
+    assert pair.arrived(stored) == content(2, changed)
+    assert pair.arrived(first) == content(1)
+
+
+def test_it_goes_on_after_each_interruption_and_little_is_sent_twice(pair):
+    stored = keep(pair.source, 1, content(1))
+    dummy, watch = pair.send(stored, cut_after=[100, 5000, 1_500_000, 2_000_000])
+    assert pair.arrived(stored) == content(1)
+    assert watch.interruptions == 4
+    assert watch.resumed_bytes >= MIB
+    assert watch.traffic.out < 2 * SIZE
+
+
+def test_what_is_on_disk_of_a_receiver_that_was_killed_counts_only_as_far_as_it_was_written_down(pair):
+    stored = keep(pair.source, 1, content(1))
+    pair.far_end.receiving(stored.document["memory"]["image"]).prepare()
+    state = {
+        "schema": "kvmops.receive_state/1",
+        "image": stored.document["memory"]["image"],
+        "ground": None,
+        "size_bytes": SIZE,
+        "verified": [[0, 3]],
+        "begun": [],
+    }
+    # The state survives and the data does not: all of it is sent.
+    pair.far_end.receiving(stored.document["memory"]["image"]).write_state(state)
+    dummy, watch = pair.send(stored)
+    assert watch.resumed_bytes == 0
+    assert pair.arrived(stored) == content(1)
+
+
+def test_data_that_is_not_as_it_was_written_down_is_found_and_sent_again(pair):
+    stored = keep(pair.source, 1, content(1))
+    receiving = pair.far_end.receiving(stored.document["memory"]["image"])
+    receiving.prepare()
+    with Path(receiving.data_path("raw")).open("wb") as file:
+        file.truncate(SIZE)
+    name = stored.document["memory"]["image"]
+    state = {"schema": "kvmops.receive_state/1", "image": name, "ground": None, "size_bytes": SIZE}
+    receiving.write_state({**state, "verified": [[1, 2]], "begun": []})
+    dummy, watch = pair.send(stored)
+    assert pair.arrived(stored) == content(1)
+    assert watch.interruptions == 1
+    assert any("2 of its segments differ, the first is 1" in line for line in pair.lines)
+
+
+def test_another_capsule_than_the_permitted_one_is_refused(pair):
+    stored = keep(pair.source, 1, content(1))
+    found = refusal_of(pair, stored, capsule="sha256:" + "0" * 64)
+    assert found["code"] == "capsule_other"
+    assert found["reason"].startswith(f"h2 says: h1 sends capsule {stored.digest}, and may send sha256:000")
+    assert pair.arrived(stored) is None
+
+
+def test_an_older_one_and_another_one_of_the_same_number_are_refused(pair):
+    older, newer = keep(pair.source, 1, content(1)), keep(pair.source, 2, content(2, [1]))
+    pair.send(newer)
+    assert refusal_of(pair, older)["code"] == "capsule_older"
+    pair.send(older, allow_older=True)
+    assert pair.arrived(older) == content(1)
+    pair.source.remove_capsule(newer)
+    assert refusal_of(pair, keep(pair.source, 2, content(3, [2])))["code"] == "capsule_forked"
+
+
+def test_one_without_a_signature_is_refused_where_keys_are_named(pair):
+    stored = keep(pair.source, 1, content(1))
+    found = refusal_of(pair, stored, keys=("ssh-ed25519 " + "A" * 68,))
+    assert found["code"] == "signature_missing"
+    assert found["remedy"] == "sign it where it is made: set sign_with of capsule_save to the file of a key"
+
+
+def test_a_host_with_an_older_qemu_is_sent_nothing(pair):
+    stored = keep(pair.source, 1, content(1))
+    old = {"host": "h2", "versions": {"libvirt": "9.0.0", "qemu": "7.2.0"}}
+    found = refusal_of(pair, stored, host=old)
+    assert found["code"] == "qemu_older"
+    assert list(Path(pair.far_end.directory, "images").iterdir()) == []
+
+
+def test_an_image_that_has_changed_at_the_far_end_is_not_built_upon(pair):
+    first = keep(pair.source, 1, content(1))
+    pair.send(first)
+    os.utime(pair.far_end.image(first.document["memory"]["image"])["path"], (1, 1))
+    keep(pair.source, 2, content(2, [1]))
+    found = refusal_of(pair, first)
+    assert found["code"] == "base_changed"
+    assert "was written to after it was sealed" in found["reason"]
+
+
+def test_an_image_that_has_changed_at_the_source_is_not_sent(pair):
+    stored = keep(pair.source, 1, content(1))
+    path = Path(pair.source.image(stored.document["memory"]["image"])["path"])
+    facts = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(2 * MIB)
+        file.write(b"damaged")
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    found = refusal_of(pair, stored)
+    assert found["code"] == "source_changed"
+    assert pair.arrived(stored) is None
+
+
+def test_a_permission_that_has_ended_says_so(pair):
+    stored = keep(pair.source, 1, content(1))
+    command = pair.ticket(stored)
+    Path(tickets.folder_of("ticket-1", pair.run_dir), tickets.FILE).unlink()
+    found = refusal_of(pair, stored, command=command)
+    assert (found["code"], found["remedy"]) == ("ticket_gone", "run capsule_send again: it goes on from there")
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("echo 'Host key verification failed.' >&2; exit 255", "host_key_differs"),
+        ("echo 'root@h2: Permission denied (publickey).' >&2; exit 255", "ticket_gone"),
+        ("echo \"can't open file '/run/kvmops/code.zip'\" >&2; exit 2", "ticket_gone"),
+        ("echo Welcome; cat > /dev/null", "transfer_no_protocol"),
+    ],
+)
+def test_what_another_try_would_not_cure_is_said_at_once(pair, script, code):
+    stored = keep(pair.source, 1, content(1))
+    assert refusal_of(pair, stored, command=["sh", "-c", script])["code"] == code
+
+
+def test_a_far_end_that_cannot_be_reached_is_given_up_in_the_end(pair):
+    stored = keep(pair.source, 1, content(1))
+    whole, clock = outgoing(pair.source, stored), Clock()
+    watch = SendWatch({}, whole.base_of, lambda line, **figures: pair.lines.append(line))
+    command = ["sh", "-c", "echo 'ssh: connect to host h2 port 22: No route to host' >&2; exit 255"]
+    how = send.Sending(lambda: command, None, None, retry_s=60, stopping=lambda: False)
+    end = FarEnd("h2", "h2", 22, "root", (), "ticket-1")
+    with pytest.raises(CapsuleError, match=r"^h2 could not be reached for .*No route to host; see whether the link"):
+        send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
+    assert watch.interruptions > 1
