@@ -202,6 +202,14 @@ damaged:
   returned: success
   type: list
   elements: dict
+encrypted_at_rest:
+  description:
+    - Whether the file system of the store is on devices that encrypt (dm-crypt), all of them. Null if that is not
+      known, such as for a network file system, or for one that encrypts by itself.
+    - The store encrypts nothing itself, because libvirt restores memory from a plain file only. To have capsules
+      encrypted at rest, set O(capsule_dir) to a file system on a LUKS device.
+  returned: success
+  type: bool
 free_bytes:
   description: The room that the file system of the store has; null if there is no store.
   returned: success

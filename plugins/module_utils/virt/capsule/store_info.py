@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.delta 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import BLOCK_BYTES, segments_in
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.differences import missing, parts_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.at_rest import is_encrypted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.receiving import Receiving
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
@@ -42,6 +43,7 @@ def look(store: CapsuleStore, guest: str | None, others: t.Mapping[str, t.Any]) 
         "receiving": [_receiving(one) for one in store.receivings()],
         "to_send": _to_send(store, others),
         "damaged": [{"path": one.folder, "why": dict(one.why)} for one in damaged],
+        "encrypted_at_rest": is_encrypted(store.directory),
         "free_bytes": store.free_bytes() if os.path.isdir(store.directory) else None,
     }
 
