@@ -69,7 +69,9 @@ options:
         case.
     type: str
   retry_s:
-    description: For so many seconds after the last progress it is tried again to reach the other host.
+    description:
+      - For so many seconds after the last progress it is tried again to reach the other host.
+      - A host that has never answered is given up after two minutes.
     type: int
     default: 86400
   ticket:

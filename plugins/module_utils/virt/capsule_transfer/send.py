@@ -29,6 +29,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 
 #: Pauses between two tries, in seconds; the last one again and again.
 PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
+#: A far end that has never answered is more likely named wrongly than cut off.
+FIRST_S = 120.0
 #: ssh's own exit status for all that goes wrong with a connection.
 SSH_FAILED = 255
 #: What was damaged after it came is sent again once, as the receiver knows then what that is.
@@ -93,7 +95,7 @@ def send(
         CapsuleError: the far end refuses, or it could not be reached for too long.
         StoppedError: the operator wanted it to stop.
     """
-    progress_at, progress, failures, again = clock(), watch.progress, 0, 0
+    progress_at, progress, failures, again, answered = clock(), watch.progress, 0, 0, False
     while True:
         try:
             once, first = first, None
@@ -102,8 +104,9 @@ def send(
             give_up_on(lost, far_end)
             if watch.progress != progress:
                 progress_at, progress, failures = clock(), watch.progress, 0
+            answered = answered or lost.answered
             quiet_s = clock() - progress_at
-            if quiet_s >= how.retry_s:
+            if quiet_s >= (how.retry_s if answered else min(how.retry_s, FIRST_S)):
                 raise CapsuleError(
                     "transfer_interrupted",
                     f"{far_end.name} could not be reached for {human_seconds(quiet_s)}: {lost}",

@@ -307,8 +307,9 @@ def test_a_far_end_that_cannot_be_reached_is_given_up_in_the_end(pair):
     whole, clock = outgoing(pair.source, stored), Clock()
     watch = SendWatch({}, whole.base_of, lambda line, **figures: pair.lines.append(line))
     command = ["sh", "-c", "echo 'ssh: connect to host h2 port 22: No route to host' >&2; exit 255"]
-    how = send.Sending(lambda: command, None, None, retry_s=60, stopping=lambda: False)
+    how = send.Sending(lambda: command, None, None, retry_s=86400, stopping=lambda: False)
     end = FarEnd("h2", "h2", 22, "root", (), "ticket-1")
     with pytest.raises(CapsuleError, match=r"^h2 could not be reached for .*No route to host; see whether the link"):
         send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
     assert watch.interruptions > 1
+    assert send.FIRST_S <= clock.now < 2 * send.FIRST_S
