@@ -78,9 +78,7 @@ class ActionModule(LiveAction):
         if len(set(to)) != len(to):
             raise AnsibleError("to names a host twice. Name each host once.")
         if via is not None and via not in to:
-            raise AnsibleError(
-                f"via is {via}, which is not in to. The host that passes the capsule on keeps it: add it."
-            )
+            raise AnsibleError(f"via is {via}, which is not in to. It keeps what it passes on: add it to to.")
         return to, str(via) if via is not None else None
 
     # From this task's host
