@@ -68,7 +68,7 @@ def result(outcome: Outcome) -> dict[str, Any]:
 
 def run(operator: Operator, module: str, **arguments: Any) -> dict[str, Any]:
     """Run a module that must succeed."""
-    done = operator.run_module("h1", module, **arguments)
+    done = operator.run_module("h1", module, **{"capsule_dir": STORE, **arguments})
     assert done.status == 0, done.text
     return result(done)
 
