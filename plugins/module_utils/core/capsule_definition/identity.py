@@ -19,9 +19,9 @@ import xml.etree.ElementTree as ET
 
 _UNIT = "kvmops-new-identity.service"
 _CREDENTIAL = "io.systemd.credential.binary:"
-#: Percent signs are doubled for systemd. The machine restarts only if the new ID is really in the file.
+#: A dollar sign is doubled for systemd. The machine restarts only if the new ID is really in the file.
 _SCRIPT = (
-    'echo {id} > /etc/machine-id && [ "$(cat /etc/machine-id)" = {id} ] || exit 1; '
+    'echo {id} > /etc/machine-id && [ "$$(cat /etc/machine-id)" = {id} ] || exit 1; '
     "cd /var/lib/dbus 2>/dev/null && [ -f machine-id ] && [ ! -L machine-id ] && cp /etc/machine-id machine-id; "
     "rm -f /var/lib/systemd/random-seed; "
     "if command -v ssh-keygen >/dev/null; then rm -f /etc/ssh/ssh_host_*; ssh-keygen -A; fi; "
