@@ -45,6 +45,7 @@ options:
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
+  - kvmops.cluster.capsule_dir
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
 attributes:
@@ -175,6 +176,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CAPSULE_DIR_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -194,6 +196,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            **CAPSULE_DIR_ARGUMENT,
             "digests": {"type": "bool", "default": False},
             "guests": {"type": "list", "elements": "str"},
             "remove": {"type": "bool", "default": False},
@@ -215,6 +218,7 @@ def main() -> None:
             snapshots=list(given["snapshots"].values()),
             dry=dry,
             now=datetime.datetime.now(datetime.timezone.utc),
+            capsule_dir=given["capsule_dir"],
         )
         digests = _digests(module) if given["digests"] else []
         read_only = module.check_mode or not (given["remove"] or given["digests"])

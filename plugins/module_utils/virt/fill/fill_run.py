@@ -186,7 +186,7 @@ class Fill:
         resumed = waking.wake(self._domain(), self._sleep)
         if resumed:
             self._filled.resumed += resumed
-            self._tell("resumed", "it was paused because its disk could not be read, and runs again")
+            self._tell("fill", "it was paused because its disk could not be read, and runs again")
 
     def _fill_disk(self, disk: LazyDisk, options: FillOptions) -> None:
         """Pull a disk until nothing of it is at the source."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CAPSULE_DIR, CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
@@ -37,6 +38,7 @@ class RemovalRequest(t.NamedTuple):
         snapshots: of all hosts, taken just before.
         dry: change nothing, and say what would be removed.
         now: the time of now.
+        capsule_dir: where the host keeps the records of exports.
     """
 
     state_dir: str
@@ -45,6 +47,7 @@ class RemovalRequest(t.NamedTuple):
     snapshots: t.Sequence[t.Mapping[str, t.Any]]
     dry: bool
     now: datetime.datetime
+    capsule_dir: str = CAPSULE_DIR
 
 
 def look_through(connection: t.Any, request: RemovalRequest) -> list[dict[str, t.Any]]:
@@ -97,7 +100,7 @@ def _row(
         facts["size_bytes"],
         facts["mtime_ns"],
         facts["is_file"],
-        _users(connection, disk["path"]),
+        _users(connection, disk["path"], request.capsule_dir),
         facts["link_to"],
     )
     why = copies.against_removal(record, disk, now, request.snapshots, age_s=age_s, least_age_s=request.keep_s)
@@ -138,8 +141,11 @@ def _is_home(record: copies.Record, disk: t.Mapping[str, t.Any], snapshots: t.It
     )
 
 
-def _users(connection: t.Any, path: str) -> tuple[str, ...] | None:
-    """What uses an image: a guest of this host, or a process; None where that cannot be told."""
+def _users(connection: t.Any, path: str, capsule_dir: str) -> tuple[str, ...] | None:
+    """What uses an image: a guest, a process, or a far end that still reads it; None where that cannot be told."""
+    readers = _readers(path, capsule_dir)
+    if readers:
+        return readers
     try:
         named = path not in unused(connection, [path])
         found = os.stat(path)
@@ -149,6 +155,15 @@ def _users(connection: t.Any, path: str) -> tuple[str, ...] | None:
     if holders is None:
         return None
     return (*(("a guest of this host",) if named else ()), *holders)
+
+
+def _readers(path: str, capsule_dir: str) -> tuple[str, ...]:
+    """The fills at far ends that need an image, whether they are connected now or not."""
+    return tuple(
+        f"the unfinished fill of {record['guest']['name']} on {record['details']['far_end']}"
+        for record in CapsuleStore(capsule_dir).runs("export").values()
+        if not record["ended"] and any(disk["path"] == path for disk in record["details"]["disks"])
+    )
 
 
 def _holders(image: tuple[int, int]) -> tuple[str, ...] | None:

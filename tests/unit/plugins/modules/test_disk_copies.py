@@ -14,6 +14,8 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.run_records import record_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
@@ -132,6 +134,21 @@ def test_an_image_that_a_guest_names_stays(left):
     off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
     left.host.add_guest("other", disk=str(left.image), state=off)
     assert left.only(remove=True) == (False, "kept", "copy_in_use")
+
+
+def test_an_image_that_a_far_end_has_not_read_whole_stays(left, tmp_path):
+    store = CapsuleStore(str(tmp_path / "capsules"))
+    store.prepare()
+    details = {"ticket": "fill-0123abcd", "far_end": "h2", "disks": [{"path": str(left.image)}]}
+    record = record_of("export", GUEST, (), at="2026-11-24T02:00:00Z", details=details)
+    store.write_run(f"export-{GUEST['uuid']}", record)
+    (found,) = left.run(remove=True, capsule_dir=store.directory)["copies"]
+    assert (found["status"], found["why"]["code"]) == ("kept", "copy_in_use")
+    assert "the unfinished fill of web1 on h2 uses it" in found["why"]["reason"]
+    assert left.image.exists()
+    store.write_run(f"export-{GUEST['uuid']}", {**record, "ended": True})
+    (found,) = left.run(remove=True, capsule_dir=store.directory)["copies"]
+    assert found["status"] == "removed"
 
 
 def test_an_image_that_a_process_has_open_stays(left):

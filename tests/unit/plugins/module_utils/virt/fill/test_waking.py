@@ -30,7 +30,7 @@ class Guest:
     def name(self):
         return "db1"
 
-    def diskErrors(self):
+    def diskErrors(self):  # noqa: N802  (libvirt's name)
         return {"vda": 1}
 
 
