@@ -64,8 +64,8 @@ PARTS = (
     ),
     Part(
         "lab",
-        "The faults that the lab can make, and a lab that is killed while it starts.",
-        6,
+        "The faults that the lab and its line can make, and a lab that is killed while it starts.",
+        8,
         _integration("tests/lab/tests"),
     ),
     Part(
