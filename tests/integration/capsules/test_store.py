@@ -104,7 +104,8 @@ def test_what_nobody_needs_goes_and_a_bit_that_changes_is_named(site: Lab, opera
 
 @pytest.mark.soak
 def test_what_is_here_is_listed_and_is_right(operator: Operator) -> None:
-    run(operator, "capsule_save", guest="kept", consistency="memory")
+    for consistency in ("crash", "memory"):
+        run(operator, "capsule_save", guest="kept", consistency=consistency)
     seen = run(operator, "capsule_info", guest="kept")
     assert all(one["missing"] == [] for one in seen["capsules"])
     assert seen["capsules"][-1]["lineage"][0]["here"]
