@@ -45,6 +45,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
 MOVED, BACK, UNCLEAR = "moved", "back", "unclear"
 #: The far end answers at once when ssh has logged in; so long that may take over a slow and busy link.
 FIRST_ANSWER_S = 60.0
+AGAIN = "run capsule_move again"
 
 
 class MoveRequest(t.NamedTuple):
@@ -137,7 +138,7 @@ class Move:
         except CapsuleError as error:
             why = error.refusal
         except StoppedError:
-            why = refusal("stopped", "the move was stopped", "run capsule_move again")
+            why = refusal("stopped", "the move was stopped", AGAIN)
         result = self._ended(saved, capsule, why)
         traffic = watch.traffic
         images = [
@@ -169,6 +170,11 @@ class Move:
                 f"{self._far_end.name} cannot be reached over the link for capsules ({error}); the guest runs as"
                 " before",
                 f"see whether {self._request.host} reaches {self._far_end.address}, port {self._far_end.port}",
+            ) from error
+        except StoppedError as error:
+            link.close()
+            raise CapsuleError(
+                "stopped", "the move was stopped before anything was done; the guest runs as before", AGAIN
             ) from error
         except BaseException:
             link.close()

@@ -132,7 +132,7 @@ def closed(ticket: str, user: str, run_dir: str = ticket_line.RUN_DIR) -> bool:
     return removed or there
 
 
-def _copy_code(path: str, entry: str) -> None:
+def _copy_code(path: str, entry: str = receive_command.__name__) -> None:
     """Write the code that this process has loaded of the collection as one file that Python runs."""
     sources = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGE)}
     packages = {name.rpartition(".")[0] for name in sources}
