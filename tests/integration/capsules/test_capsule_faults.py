@@ -164,7 +164,7 @@ def test_a_guest_whose_disk_has_not_come_is_not_saved(lab: Lab, operator: Operat
     check_whole(lab)
 
 
-def test_one_bit_of_a_capsule_at_rest_is_found_and_a_new_send_mends_it(lab: Lab, operator: Operator) -> None:
+def test_one_bit_of_a_capsule_at_rest_is_found_and_told(lab: Lab, operator: Operator) -> None:
     run(operator, "send", [save(), send()])
     flip = (
         f"cd {STORE}/images && for image in *.qcow2 *.raw; do [ -e $image ] || continue; chmod u+w $image; python3 -c '"
