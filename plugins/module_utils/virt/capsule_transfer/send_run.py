@@ -210,14 +210,19 @@ class _Send:
             retry_s=self._request.retry_s,
             stopping=self._stop.stopping.is_set,
         )
-        path = self._store.send_lock_path(self._capsule.digest, end["name"])
-        try:
-            with locks.locked(path, "this send", exclusive=True, wait_s=0.0):
-                return send.send(far_end, self._whole, how, self._watch)
-        except CapsuleError as error:
-            if error.refusal["code"] != "store_busy":
-                raise
-            raise _busy(self._store, self._capsule, end["name"]) from error
+        with self._only_one():
+            return send.send(far_end, self._whole, how, self._watch)
+
+    @contextlib.contextmanager
+    def _only_one(self) -> t.Iterator[None]:
+        """Be the only run of this host that sends the capsule there."""
+        path = self._store.send_lock_path(self._capsule.digest, self._end["name"])
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locks.locked(path, "this send", exclusive=True, wait_s=0.0))
+            except CapsuleError as error:
+                raise _busy(self._store, self._capsule, self._end["name"]) from error
+            yield
 
     def _tell(self, message: str, **figures: t.Any) -> None:
         with contextlib.suppress(OSError):
