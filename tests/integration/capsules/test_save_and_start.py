@@ -37,7 +37,7 @@ while time.time() < end:
             for pid in filter(str.isdigit, os.listdir("/proc")):
                 try:
                     words = open(f"/proc/{{pid}}/cmdline").read()
-                    if "AnsiballZ_capsule_save" in words and "python" in words.split("\0")[0]:
+                    if "AnsiballZ_capsule_save" in words and "python" in words.partition(chr(0))[0]:
                         os.kill(int(pid), signal.SIGKILL)
                 except OSError:
                     pass
