@@ -31,6 +31,8 @@ LOOK_S = 0.5
 FIRST_OVERHEAD = 1.06
 #: From so many bytes on, the kernel's own figure is used.
 OVERHEAD_FROM_BYTES = 256 * 1024
+#: Each time that nothing waits, the link is taken to carry so much more.
+IDLE_FACTOR = 1.2
 END_S = 5.0
 
 
@@ -62,6 +64,9 @@ class Link:
         bucket: holds what is sent to a rate.
         stopping: whether to stop.
         clock: monotonic seconds.
+
+    Attributes:
+        rate: bytes in a second that the link has carried while something waited for it; None: nothing has waited.
     """
 
     def __init__(
@@ -87,6 +92,8 @@ class Link:
         self._socket = LinkSocket(self._process.pid)
         self._waiting = bytearray()
         self._looked_at = 0.0
+        self._seen: tuple[float, int] | None = None
+        self.rate: float | None = None
         self._came = 0
         self.sent = 0
 
@@ -162,6 +169,21 @@ class Link:
             traffic = self._socket.traffic()
             if traffic and self.sent >= OVERHEAD_FROM_BYTES:
                 self._bucket.overhead = min(2.0, max(1.0, traffic.out / self.sent))
+        self._measure(now)
+
+    def _measure(self, now: float) -> None:
+        """See what the link carries. It counts from one look to the next, if something waited at both."""
+        out = self.traffic().out
+        if not self._waiting:
+            self._seen = None
+            if self.rate is not None:
+                # Then it may carry more than it is given, as much time goes into compressing.
+                self.rate *= IDLE_FACTOR
+            return
+        if self._seen is not None and now > self._seen[0] and out > self._seen[1]:
+            rate = (out - self._seen[1]) / (now - self._seen[0])
+            self.rate = rate if self.rate is None else (self.rate + rate) / 2
+        self._seen = (now, out)
 
     def _lost(self) -> LinkLostError:
         with contextlib.suppress(subprocess.TimeoutExpired):

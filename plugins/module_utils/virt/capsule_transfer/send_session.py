@@ -168,13 +168,18 @@ class SendSession:
             self._capsule.digest,
             image.manifest,
             self._capsule.known,
-            codecs_for(self._bytes_per_s),
+            codecs_for(self._rate),
             self._bytes_per_s,
         )
         with image.opened() as reader:
             self._pump(name, sender, reader)
         self._rest = sender.take_rest()
         self._watch.image_ends(name)
+
+    def _rate(self) -> float | None:
+        """Bytes in a second that can be had: as was told, or as the link has shown where that is less."""
+        rates = [rate for rate in (self._bytes_per_s, self._link.rate) if rate is not None]
+        return min(rates, default=None)
 
     def _pump(self, name: str, sender: Sender, reader: Reader) -> None:
         begun = False

@@ -28,6 +28,6 @@ def test_a_row_says_what_changed_and_what_that_allows():
     changed = {"disk": {"compressed_bytes": 3 << 20}, "memory": {"compressed_bytes": 1 << 20}}
     text = capsule.line(row("capsule", 9.5, changed=changed, allowed_s=20.0, limit_s=130.0))
     assert text == (
-        "capsule: first move, capsule: runs after 4.0 s, of use after 9.5 s, silent for 3.5 s; 2.00 MiB there, 1.00 back;"
-        " 4.00 MiB changed, which allows 20.0 s; limit 130 s"
+        "capsule: first move, capsule: runs after 4.0 s, of use after 9.5 s, silent for 3.5 s; 2.00 MiB there,"
+        " 1.00 back; 4.00 MiB changed, which allows 20.0 s; limit 130 s"
     )

@@ -1,0 +1,52 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import codecs
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import codecs_for
+
+PIECE = 256 * 1024
+WORDS = [random.Random(1).randbytes(24) for dummy in range(4000)]
+
+
+def pieces(count):
+    """Content that compresses, the better the harder it is tried."""
+    chance = random.Random(2)
+    return [b"".join(chance.choices(WORDS, k=PIECE // 24 + 1))[:PIECE] for dummy in range(count)]
+
+
+@pytest.mark.parametrize("name", ["zstd-stream", "zlib-stream"])
+def test_what_is_packed_piece_by_piece_comes_out_as_it_was(name):
+    if name == "zstd-stream":
+        pytest.importorskip("zstandard")
+    there, here = codecs_for()[name], codecs_for()[name]
+    for piece in pieces(8):
+        assert here.unpack(there.pack(piece), PIECE) == piece
+
+
+def test_the_level_follows_the_rate_and_the_stream_can_still_be_read():
+    pytest.importorskip("zstandard")
+    rates = iter([None, 48_000.0, 48_000.0, 5e9])
+    asked = []
+
+    def rate():
+        asked.append(next(rates))
+        return asked[-1]
+
+    there, here = codecs_for(rate)["zstd-stream"], codecs_for()["zstd-stream"]
+    sizes = []
+    for piece in pieces(4 * codecs.LOOK_BYTES // PIECE):
+        payload = there.pack(piece)
+        sizes.append(len(payload))
+        assert here.unpack(payload, PIECE) == piece
+    assert asked == [None, 48_000.0, 48_000.0, 5e9]
+    # A new level begins without what went before; the same one goes on with it.
+    assert sizes[2] > 2 * sizes[1]
+    assert sizes[4] <= sizes[3]
+    assert sizes[6] > 2 * sizes[5]
