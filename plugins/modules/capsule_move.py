@@ -249,7 +249,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.runner import S
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import require_nbd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.moving import MOVED, Move, MoveRequest
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.cut_over import MOVED, Move, MoveRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.saving import SaveRequest, save
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd, SendKey
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send import sender_id

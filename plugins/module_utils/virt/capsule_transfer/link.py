@@ -31,6 +31,11 @@ LOOK_S = 0.5
 FIRST_OVERHEAD = 1.06
 #: From so many bytes on, the kernel's own figure is used.
 OVERHEAD_FROM_BYTES = 256 * 1024
+#: ssh takes megabytes ahead of a thin link, which come before anything else and which nobody sees. So it is given no
+#: more than the link carries in this time, and this many bytes where that is less or not known.
+AHEAD_S = 1.0
+LEAST_AHEAD_BYTES = 256 * 1024
+HELD_S = 0.005
 #: Each time that nothing waits, the link is taken to carry so much more.
 IDLE_FACTOR = 1.2
 END_S = 5.0
@@ -131,6 +136,8 @@ class Link:
         self._look()
         now = self._clock()
         pause = self._bucket.wait_s(now) if self._waiting else 0.0
+        if self._waiting and not pause and self._is_ahead():
+            pause = HELD_S
         writers = [self._out] if self._waiting and not pause else []
         wait = 0.0 if writers and not most_s else min(most_s, pause) if pause else most_s
         readable, writable, dummy = select.select([self._in], writers, [], wait)
@@ -143,6 +150,14 @@ class Link:
             raise self._lost()
         self._came += len(data)
         return data
+
+    def _is_ahead(self) -> bool:
+        """Whether ssh still has enough that the link has not carried."""
+        traffic = self._socket.traffic()
+        if traffic is None:
+            return False
+        ahead = self.sent * self._bucket.overhead - traffic.out
+        return ahead > max(LEAST_AHEAD_BYTES, AHEAD_S * (self.rate or 0.0))
 
     def _write(self) -> None:
         piece = bytes(self._waiting[: self._bucket.piece_bytes])

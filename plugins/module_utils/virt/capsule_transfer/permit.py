@@ -26,7 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.reservation import free_bytes
 
 #: The code of the receiver is all of the collection that it needs, and nothing else.
-PACKAGE = "ansible_collections.kvmops.cluster."
+#: What of the collection the receiver needs, and what that needs of Ansible: the host itself has no Ansible.
+PACKAGES = ("ansible_collections.kvmops.cluster.", "ansible.")
 _MAIN = """import os
 import sys
 
@@ -133,8 +134,9 @@ def closed(ticket: str, user: str, run_dir: str = ticket_line.RUN_DIR) -> bool:
 
 
 def _copy_code(path: str, entry: str = receive_command.__name__) -> None:
-    """Write the code that this process has loaded of the collection as one file that Python runs."""
-    sources = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGE)}
+    """Write the code that this process has loaded of the collection and of Ansible as one file that Python runs."""
+    loaded = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGES)}
+    sources = {name: source for name, source in loaded.items() if source is not None}
     packages = {name.rpartition(".")[0] for name in sources}
     for name in list(packages):
         words = name.split(".")
@@ -144,13 +146,16 @@ def _copy_code(path: str, entry: str = receive_command.__name__) -> None:
     with open(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as code:
         code.writestr("__main__.py", _MAIN.format(module=entry))
         for name in sorted(packages - {""}):
-            code.writestr(f"{name.replace('.', '/')}/__init__.py", "")
+            code.writestr(f"{name.replace('.', '/')}/__init__.py", sources.get(name, ""))
         for name in sorted(set(sources) - packages):
             code.writestr(f"{name.replace('.', '/')}.py", sources[name])
 
 
-def _source(module: t.Any) -> str:
-    name = module.__name__
-    loader: t.Any = getattr(module.__spec__, "loader", None)
-    source = loader.get_source(name) if hasattr(loader, "get_source") else ""
-    return source or ""
+def _source(module: t.Any) -> str | None:
+    """The text of a module; None: it has none, as it is made by another one."""
+    spec = getattr(module, "__spec__", None)
+    loader: t.Any = getattr(spec, "loader", None)
+    if spec is None or not hasattr(loader, "get_source"):
+        return None
+    source: str | None = loader.get_source(spec.name)
+    return source

@@ -18,8 +18,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import moving
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.moving import Move, MoveRequest
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import cut_over
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.cut_over import Move, MoveRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
@@ -105,7 +105,7 @@ def hosts(tmp_path, monkeypatch):
         found.done.append(f"released as {request.started['host']} runs it")
 
     for function in (save, start, release):
-        monkeypatch.setattr(moving, function.__name__, function)
+        monkeypatch.setattr(cut_over, function.__name__, function)
     return found
 
 
