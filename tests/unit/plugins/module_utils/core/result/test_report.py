@@ -45,6 +45,8 @@ def test_all_went_well():
         "outcome": "moved",
         "total_s": 4.31,
         "bytes": 88500000,
+        "disk_bytes": None,
+        "disks": [],
         "downtime_ms": 92,
         "strategy": "pre-copy",
         "reason": "nothing forbids it",
