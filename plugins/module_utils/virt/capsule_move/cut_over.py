@@ -23,6 +23,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.saving import SaveRequest, save
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.releasing import (
     ReleaseRequest,
@@ -103,7 +105,7 @@ class Move:
         self._far_end = far_end
         self._progress = progress
         self._step = {"id": far_end.name, "guest": {"name": request.guest}, "destination": far_end.name}
-        self._asked = False
+        self._record: save_record.SaveRecord | None = None
         self._started: frames.Started | None = None
         self._word = frames.Start(request.host, "", request.wait_s)
         self._how = send.Sending(
@@ -120,9 +122,12 @@ class Move:
 
         Raises: VirtError, CapsuleError, libvirtError. Then the guest runs as before, or the error says how it does.
         """
+        self._record = self._stopped_before()
+        self._check_no_other_was_asked()
         first = self._first_link()
         try:
             saved = self._save()
+            self._record = save_record.read(self._store, saved["guest"]["uuid"])
             capsule = self._store.find_capsule(saved["guest"]["uuid"], saved["number"])
         except BaseException:
             first.link.close()
@@ -157,6 +162,33 @@ class Move:
 
     # Before the guest stops
 
+    def _stopped_before(self) -> save_record.SaveRecord | None:
+        """The record of an earlier run that has stopped the guest, if it is still off."""
+        domain = guest_look.find(self._connection, self._request.guest)
+        if domain is None or domain.isActive():
+            return None
+        record = save_record.read(self._store, domain.UUIDString())
+        return record if record is not None and record.stage == save_record.STOPPED else None
+
+    def _check_no_other_was_asked(self) -> None:
+        others = [host for host in (self._record.asked if self._record else ()) if host != self._far_end.name]
+        if self._record is not None and others:
+            name, other = self._record.guest["name"], others[0]
+            raise CapsuleError(
+                "start_unclear",
+                f"an earlier run asked {other} to start {name}, and it is not known whether it did; it stays off on"
+                f" {self._request.host}",
+                f"move it to {other}, which asks {other} again; or look there (virsh domstate --reason"
+                f" {self._record.guest['uuid']}), and only if it is off there let it go on here: capsule_start on"
+                f" {self._request.host} with snapshots of {other} (host_info)",
+            )
+
+    def _standing(self) -> str:
+        """How the guest is before this run has done anything."""
+        if self._record is None:
+            return "the guest runs as before"
+        return f"the guest is off on {self._request.host}, where an earlier run has stopped it"
+
     def _first_link(self) -> send.FirstLink:
         """A connection over which the far end has answered, so that the guest is not stopped for nothing."""
         link = send.connected(self._how, time.monotonic())
@@ -167,14 +199,13 @@ class Move:
             send.give_up_on(error, self._far_end)
             raise CapsuleError(
                 "far_end_silent",
-                f"{self._far_end.name} cannot be reached over the link for capsules ({error}); the guest runs as"
-                " before",
+                f"{self._far_end.name} cannot be reached over the link for capsules ({error}); {self._standing()}",
                 f"see whether {self._request.host} reaches {self._far_end.address}, port {self._far_end.port}",
             ) from error
         except StoppedError as error:
             link.close()
             raise CapsuleError(
-                "stopped", "the move was stopped before anything was done; the guest runs as before", AGAIN
+                "stopped", f"the move was stopped before anything was done; {self._standing()}", AGAIN
             ) from error
         except BaseException:
             link.close()
@@ -220,8 +251,23 @@ class Move:
 
     def _start_there(self, session: SendSession) -> None:
         self._tell("all of it is there; it is started")
-        self._asked = True
+        self._write_asked({*self._asked(), self._far_end.name})
         self._started = session.start(self._word)
+        if self._started.state == frames.OFF:
+            self._write_asked({*self._asked()} - {self._far_end.name})
+
+    def _asked(self) -> list[str]:
+        return self._record.asked if self._record is not None else []
+
+    def _write_asked(self, hosts: t.AbstractSet[str]) -> None:
+        """Have it on disk, so that no later run takes the guest for off there."""
+        if self._record is None:
+            raise CapsuleError(
+                "run_record_gone",
+                "the record of the save that has stopped the guest has gone, so nobody is asked to start it",
+                "see who removes files in the directory of capsules; " + AGAIN,
+            )
+        self._record.write(asked=sorted(hosts))
 
     def _ended(self, saved: dict[str, t.Any], capsule: StoredCapsule, why: Refusal | None) -> dict[str, t.Any]:
         """What became of the guest, and what follows from that."""
@@ -242,8 +288,8 @@ class Move:
             return self._moved(result, saved, started)
         if started is not None and started.refusal is not None:
             why = started.refusal
-        surely_off = started.state == frames.OFF if started is not None else not self._asked
-        if not surely_off:
+        # An earlier run may have asked, and this one may have come to no answer.
+        if self._asked():
             return {**result, "state": UNCLEAR, "refusal": dict(self._unclear(saved, why))}
         return self._goes_on_here(result, saved, why)
 

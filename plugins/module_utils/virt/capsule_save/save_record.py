@@ -86,6 +86,11 @@ class SaveRecord:
         """When the guest stopped for its memory; None: it did not, or the record is of an older version."""
         return self._details.get("still_since")
 
+    @property
+    def asked(self) -> list[str]:
+        """The hosts that were asked to start the guest, and have not said that it is off there."""
+        return [str(host) for host in self._details.get("asked") or ()]
+
     def write(self, **changes: t.Any) -> None:
         """Change the record, and have it on disk."""
         self._details.update(changes)

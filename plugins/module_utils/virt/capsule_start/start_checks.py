@@ -102,13 +102,30 @@ def _own_host(connection: t.Any, store: CapsuleStore, request: StartRequest, doc
             f"virsh managedsave-remove {quoted(name)} on {request.host}",
         )
     stopped = stopped_here(store, document)
-    if stopped is not None or request.allow_older:
+    if stopped is not None:
+        return _asked_elsewhere(stopped, request)
+    if request.allow_older:
         return None
     return refusal(
         "guest_defined",
         f"{name} is defined on {request.host} and off, and may have written to its disks since capsule"
         f" {document['number']}",
         f"start it as it is (virsh start {quoted(name)}); to go back to the capsule, allow_older: true",
+    )
+
+
+def _asked_elsewhere(stopped: save_record.SaveRecord, request: StartRequest) -> Refusal | None:
+    """Why the guest is not started where it was stopped: another host may be about to run it, or run it."""
+    seen = {str(snapshot["host"]) for snapshot in request.evidence.snapshots}
+    unseen = [host for host in stopped.asked if host not in seen]
+    if not unseen or request.evidence.source_is_off:
+        return None
+    name = stopped.guest["name"]
+    return refusal(
+        "may_run_elsewhere",
+        f"{unseen[0]} was asked to start {name}, and nothing says that it is off there",
+        f"run capsule_move to {unseen[0]} again, which asks it; or give snapshots with that of {unseen[0]}"
+        f" (cluster_view); if {unseen[0]} is lost, source_is_off: true",
     )
 
 

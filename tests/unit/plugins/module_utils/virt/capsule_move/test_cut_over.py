@@ -20,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import cut_over
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.cut_over import Move, MoveRequest
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
@@ -76,11 +77,11 @@ class Hosts:
         """What the far end was told, each time."""
         return Path(tickets.folder_of("t", self.pair.run_dir), "asked").read_text(encoding="utf-8").splitlines()
 
-    def move(self, command, retry_s=0):
+    def move(self, command, retry_s=0, there="h2"):
         """Move db1 there."""
         request = MoveRequest("db1", "h1", True, None, "default", "/nowhere", None, retry_s, 120, None)
         key = types.SimpleNamespace(command=lambda far_end: command)
-        far_end = FarEnd("h2", "192.0.2.2", 22, "root", (), "t")
+        far_end = FarEnd(there, "192.0.2.2", 22, "root", (), "t")
         return Move(None, self.pair.source, request, far_end, key, Progress(None), lambda: False).run()
 
 
@@ -93,6 +94,12 @@ def hosts(tmp_path, monkeypatch):
         stored = keep(store, 1, content(1))
         now = time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime(time.time() - 5))
         stopped = {"guest": stored.document["guest"], "host": "h1", "at": now, "still_since": now}
+        details = {"consistency": "memory", "memory_format": "sparse", "then": "stop", "persistent": "<domain/>"}
+        disk = {"target": "vda", "path": "/images/db1.img", "form": "raw", "overlay": "/images/db1", "size_bytes": 4096}
+        record = save_record.read(store, UUID) or save_record.new(
+            store, stored.document["guest"], **details, trust_domain="default", made_on="h1", number=1, disks=[disk]
+        )
+        record.write(stage=save_record.STOPPED)
         named = {"guest": stored.document["guest"], "number": 1, "digest": stored.digest, "notes": []}
         return {**named, "stopped": {**stopped, "number": 1, "digest": stored.digest}}
 
@@ -104,6 +111,12 @@ def hosts(tmp_path, monkeypatch):
     def release(connection, store, request):
         found.done.append(f"released as {request.started['host']} runs it")
 
+    def find(connection, guest):
+        # It runs until it is saved.
+        off = save_record.read(found.pair.source, UUID) is not None
+        return types.SimpleNamespace(isActive=lambda: not off, UUIDString=lambda: UUID)
+
+    monkeypatch.setattr(cut_over.guest_look, "find", find)
     for function in (save, start, release):
         monkeypatch.setattr(cut_over, function.__name__, function)
     return found
@@ -166,6 +179,43 @@ def test_a_lost_answer_is_asked_for_again(hosts):
     result = hosts.move(dying, retry_s=60)
     assert (result["state"], result["interruptions"]) == ("moved", 1)
     assert len(hosts.asked()) == 2
+
+
+def test_a_later_run_does_not_forget_that_an_earlier_one_has_asked(hosts):
+    """The earlier run had no answer; this one gets as far as the far end, and no further."""
+    assert hosts.move(hosts.far_end(RUNS, dies=True))["state"] == "unclear"
+    hosts.done.clear()
+    result = hosts.move(hosts.far_end(RUNS, guest="0b7fd2f5-0000-5b62-9ce9-7e4d2b1c9a10"))
+    assert (hosts.done, result["state"]) == (["saved, then stop"], "unclear")
+    assert "h2 was asked to start db1, and it is not known whether it did" in result["refusal"]["reason"]
+    assert hosts.move(hosts.far_end(RUNS))["state"] == "moved"
+
+
+def test_a_guest_that_may_run_on_one_host_is_not_moved_to_another(hosts):
+    assert hosts.move(hosts.far_end(RUNS, dies=True))["state"] == "unclear"
+    hosts.done.clear()
+    with pytest.raises(CapsuleError) as error:
+        hosts.move(["false"], there="h3")
+    assert hosts.done == []
+    assert error.value.refusal == {
+        "code": "start_unclear",
+        "reason": "an earlier run asked h2 to start db1, and it is not known whether it did; it stays off on h1",
+        "remedy": "move it to h2, which asks h2 again; or look there (virsh domstate --reason"
+        f" {UUID}), and only if it is off there let it go on here: capsule_start on h1 with snapshots of h2"
+        " (host_info)",
+    }
+
+
+def test_a_far_end_that_has_said_that_it_is_off_there_is_asked_no_more(hosts):
+    hosts.goes_on = CapsuleError("image_changed", "/images/db1.qcow2 has changed", "capsule_verify")
+    assert hosts.move(hosts.far_end(OFF))["state"] == "stopped"
+    assert save_record.read(hosts.pair.source, UUID).asked == []
+    with pytest.raises(CapsuleError) as error:
+        hosts.move(["sh", "-c", "echo no route to host >&2; exit 255"], there="h3")
+    assert error.value.refusal["reason"] == (
+        "h3 cannot be reached over the link for capsules (no route to host); the guest is off on h1, where an earlier"
+        " run has stopped it"
+    )
 
 
 def test_a_guest_is_not_stopped_for_a_far_end_that_refuses_at_once(hosts):

@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.whereabouts import Evidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import saving
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record, saving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
     host_place,
     releasing,
@@ -62,7 +62,7 @@ def wanted(far, tmp_path, **changes):
         host="h2",
         as_new=None,
         discard_memory=False,
-        evidence=Evidence(stopped=far.stopped),
+        evidence=Evidence(stopped=getattr(far, "stopped", None)),
         allow_older=False,
         signers=(),
         networks={},
@@ -220,6 +220,26 @@ def test_the_old_host_forgets_the_guest_once_it_runs_elsewhere(source, tmp_path)
     assert source.disk.exists()
     assert source.store.runs() == {}
     assert not release(source, source.store, started=source.started)["changed"]
+
+
+def test_its_source_does_not_start_it_while_another_host_may_run_it(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(host_place, "place", lambda _connection, wanted: wanted)
+    monkeypatch.setattr(usefulness, "wait", lambda *_all: Useful(True, "read", None))
+    save_record.read(source.store, UUID).write(asked=["h2"])
+    at_home = wanted(source, tmp_path, host="h1", evidence=Evidence())
+    with pytest.raises(CapsuleError) as error:
+        starting.start(source, source.store, at_home)
+    assert error.value.refusal == {
+        "code": "may_run_elsewhere",
+        "reason": "h2 was asked to start db1, and nothing says that it is off there",
+        "remedy": "run capsule_move to h2 again, which asks it; or give snapshots with that of h2 (cluster_view); if h2"
+        " is lost, source_is_off: true",
+    }
+    runs = {"host": "h2", "domains": [{"uuid": UUID, "state": "running"}]}
+    with pytest.raises(CapsuleError, match="db1 is running on h2"):
+        starting.start(source, source.store, at_home._replace(evidence=Evidence(snapshots=[runs])))
+    nothing = {"host": "h2", "domains": []}
+    assert starting.start(source, source.store, at_home._replace(evidence=Evidence(snapshots=[nothing])))["changed"]
 
 
 def test_a_guest_that_has_written_since_is_kept(source, tmp_path):
