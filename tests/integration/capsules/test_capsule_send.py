@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from harness.ansible import Outcome, Running
 from harness.operator import Operator
-from harness.session import lab_beside
 from lab import Lab, agent_protocol
 
 SCENARIO = Path(__file__).with_name("sends.yml")
@@ -35,11 +34,11 @@ f.write(bytes([b[0] ^ 1]))' $f; touch -d "$t" $f; done"""
 
 
 @pytest.fixture(scope="module")
-def trio() -> Iterator[Lab]:
-    """Three hosts, and a capsule of the guest on h1."""
-    with lab_beside(SCENARIO) as lab:
-        agent_protocol.wait_ready(lab.guest("plain").address, READY_S)
-        yield lab
+def trio(lab_with: Callable[[Path], Lab]) -> Lab:
+    """Three hosts, and a guest on h1 that is ready."""
+    lab = lab_with(SCENARIO)
+    agent_protocol.wait_ready(lab.guest("plain").address, READY_S)
+    return lab
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from harness.ansible import Outcome
 from harness.operator import Operator
-from harness.session import lab_beside
 from lab import Lab
 from lab.common.command import run
 
@@ -40,9 +39,8 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Lab]:
-    with lab_beside(SCENARIO) as lab:
-        yield lab
+def site(lab_with: Callable[[Path], Lab]) -> Lab:
+    return lab_with(SCENARIO)
 
 
 @pytest.fixture(scope="module")

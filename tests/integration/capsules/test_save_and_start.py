@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import pytest
 
 from harness.ansible import Outcome
 from harness.operator import Operator
-from harness.session import lab_beside
 from lab import Lab
 
 SCENARIO = Path(__file__).with_name("save-start.yml")
@@ -48,9 +47,8 @@ raise SystemExit("it never came to {stage}")
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Lab]:
-    with lab_beside(SCENARIO) as lab:
-        yield lab
+def site(lab_with: Callable[[Path], Lab]) -> Lab:
+    return lab_with(SCENARIO)
 
 
 @pytest.fixture(scope="module")

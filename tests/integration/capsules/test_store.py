@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 
 from harness.ansible import Outcome
 from harness.operator import Operator
-from harness.session import lab_beside
 from lab import Lab
 
 SCENARIO = Path(__file__).with_name("store.yml")
@@ -47,9 +46,8 @@ qemu-img create -q -u -f qcow2 -b nbd://127.0.0.1/x -F raw hostile.qcow2 8M"""
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Lab]:
-    with lab_beside(SCENARIO) as lab:
-        yield lab
+def site(lab_with: Callable[[Path], Lab]) -> Lab:
+    return lab_with(SCENARIO)
 
 
 @pytest.fixture(scope="module")
