@@ -105,6 +105,7 @@ class ActionModule(LiveAction):
             "needs": offer["needs"],
             "start": {key: value for key, value in start.items() if value is not None},
             "keys": given.get("keys") or other.variable("kvmops_cluster_capsule_signers") or [],
+            "require_encrypted": far_end.encryption(other),
             "expires_s": EXPIRES_S,
         }
         for key in ("uri", "state_dir", "capsule_dir"):

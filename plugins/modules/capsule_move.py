@@ -119,6 +119,7 @@ extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
   - kvmops.cluster.capsule_dir
+  - kvmops.cluster.require_encrypted
 attributes:
   check_mode:
     support: full
@@ -242,6 +243,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.bit_rate impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
+    REQUIRE_ENCRYPTED_ARGUMENT,
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
@@ -276,6 +278,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             **CAPSULE_DIR_ARGUMENT,
+            **REQUIRE_ENCRYPTED_ARGUMENT,
             "guest": {"type": "str", "required": True},
             "to": {"type": "str", "required": True},
             "rate": {"type": "str"},
@@ -307,7 +310,11 @@ def _offer(module: AnsibleModule) -> dict[str, t.Any]:
     with connected(local_uri(module), read_only=True) as connection:
         domain = guest_look.find_or_fail(connection, given["guest"], host_name(module))
         if domain.isActive():
-            save(connection, CapsuleStore(given["capsule_dir"]), _save_request(module, check=True))
+            save(
+                connection,
+                CapsuleStore(given["capsule_dir"], given["require_encrypted"]),
+                _save_request(module, check=True),
+            )
         needs = needed.needs(connection, domain)
     key = SendKey(given["ticket"]).make() if given["ticket"] and not module.check_mode else None
     offer = {"sender_id": sender_id(), "public_key": key, "needs": needs}
@@ -333,7 +340,11 @@ def _move(module: AnsibleModule) -> dict[str, t.Any]:
     given = module.params
     if module.check_mode:
         with connected(local_uri(module), read_only=True) as connection:
-            found = save(connection, CapsuleStore(given["capsule_dir"]), _save_request(module, check=True))
+            found = save(
+                connection,
+                CapsuleStore(given["capsule_dir"], given["require_encrypted"]),
+                _save_request(module, check=True),
+            )
         return {
             **{key: found[key] for key in ("changed", "guest", "number", "digest", "down_forecast_s", "notes")},
             "destination": given["far_end"]["name"],
@@ -377,7 +388,7 @@ def _moved(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t
     key = SendKey(given["ticket"])
     try:
         with connected(local_uri(module), read_only=False) as connection:
-            store = CapsuleStore(given["capsule_dir"])
+            store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
             return Move(connection, store, request, far_end, key, progress, stop.stopping.is_set).run()
     finally:
         key.remove()

@@ -16,8 +16,9 @@ description:
     after its mark is removed.
   - Never removes what a guest of the host stands on, running or not, what a send, a start or a fill needs, or a base.
     If anything cannot be read, so that nobody knows what is needed, nothing is removed.
-  - The memory of a guest is written over before its file is removed. A file system or a disk that writes elsewhere
-    (copy on write, flash) may keep the old content for a while.
+  - The memory of a guest, its NVRAM and its TPM state are written over before their files are removed. A file system
+    or a disk that writes elsewhere (copy on write, flash) may keep the old content for a while.
+  - An image that has begun to come, and of which nothing came for seven days, is removed in the same way.
   - Layers of running guests that no capsule needs alone are merged into the file below them, while the guest goes on.
     So a disk that is saved every night keeps few layers.
   - Files in a guest's own place are not removed, because a guest of another host may stand on them. They are only

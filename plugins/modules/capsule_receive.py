@@ -88,6 +88,7 @@ extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
   - kvmops.cluster.capsule_dir
+  - kvmops.cluster.require_encrypted
 attributes:
   check_mode:
     support: full
@@ -180,6 +181,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
+    REQUIRE_ENCRYPTED_ARGUMENT,
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, start_on_arrival
@@ -201,6 +203,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             **CAPSULE_DIR_ARGUMENT,
+            **REQUIRE_ENCRYPTED_ARGUMENT,
             "state": {"type": "str", "choices": ["open", "closed"], "default": "open"},
             "ticket": {"type": "str", "required": True},
             "user": {"type": "str", "default": "root"},
@@ -233,7 +236,7 @@ def _closed(module: AnsibleModule) -> dict[str, t.Any]:
 
 def _opened(module: AnsibleModule) -> dict[str, t.Any]:
     given = module.params
-    store = CapsuleStore(given["capsule_dir"])
+    store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
     if given["guest"]:
         return _opened_for_next(module, store)
     document, signature = _bytes(given["document"]), _bytes(given["signature"])
@@ -257,7 +260,9 @@ def _opened_for_next(module: AnsibleModule, store: CapsuleStore) -> dict[str, t.
     given = module.params
     permit.check_host()
     ticket = _ticket(module, "")
-    for why in acceptance.host_refusals(needed.checked(given["needs"]), ticket.host):
+    needs = needed.checked(given["needs"])
+    memory = store.memory_refusal(needs["guest"]["name"], ticket.name) if needs["memory"] else None
+    for why in (*([memory] if memory else []), *acceptance.host_refusals(needs, ticket.host)):
         raise CapsuleError(**why)
     far_end = None
     if given["public_key"] and not module.check_mode:
@@ -281,6 +286,7 @@ def _ticket(module: AnsibleModule, capsule: str) -> Ticket:
         expires_at=int(time.time()) + given["expires_s"],
         guest=given["guest"] or "",
         start=given["start"],
+        require_encrypted=given["require_encrypted"],
     )
 
 

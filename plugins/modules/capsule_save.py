@@ -60,6 +60,7 @@ extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
   - kvmops.cluster.capsule_dir
+  - kvmops.cluster.require_encrypted
 attributes:
   check_mode:
     support: full
@@ -211,6 +212,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
+    REQUIRE_ENCRYPTED_ARGUMENT,
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.saving import SaveRequest, save
@@ -228,6 +230,7 @@ def main() -> None:
         argument_spec={
             **CONNECTION_ARGUMENTS,
             **CAPSULE_DIR_ARGUMENT,
+            **REQUIRE_ENCRYPTED_ARGUMENT,
             "guest": {"type": "str", "required": True},
             "consistency": {"type": "str", "choices": ["memory", "frozen", "crash"]},
             "balloon": {"type": "bool", "default": True},
@@ -252,7 +255,7 @@ def main() -> None:
             check=module.check_mode,
         )
         with connected(local_uri(module), read_only=module.check_mode) as connection:
-            return save(connection, CapsuleStore(given["capsule_dir"]), request)
+            return save(connection, CapsuleStore(given["capsule_dir"], given["require_encrypted"]), request)
 
     run(module, body)
 

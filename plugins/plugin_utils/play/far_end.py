@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.module_utils.parsing.convert_bool import boolean
+
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.other_host import OtherHost
 
@@ -17,6 +19,11 @@ _MIB = 1024**2
 def connection(other: OtherHost) -> dict[str, t.Any]:
     """How migrations reach a host; capsules go the same way."""
     return dict(registered_results.connection(other.name, _Variables(other)))
+
+
+def encryption(other: OtherHost) -> bool:
+    """Whether a host takes the memory of guests only into a store that is encrypted."""
+    return boolean(other.variable("kvmops_cluster_capsule_require_encrypted") or False)
 
 
 def reached(

@@ -24,6 +24,7 @@ INVENTORY_VARIABLES = frozenset(
         "capsule_files",
         "capsule_image_dir",
         "capsule_networks",
+        "capsule_require_encrypted",
         "capsule_signers",
         "connect_uri",
         "hosts",

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
 #: How the device mapper calls devices of dm-crypt (LUKS and plain).
 _CRYPT = "CRYPT-"
 _MOST_LAYERS = 16
@@ -29,6 +31,37 @@ def is_encrypted(directory: str, sysfs: Path = Path("/sys")) -> bool | None:
     except OSError:
         return None
     return _device(sysfs / "dev/block" / f"{os.major(device)}:{os.minor(device)}", _MOST_LAYERS)
+
+
+def memory_refusal(directory: str, guest: str, host: str, sysfs: Path = Path("/sys")) -> Refusal | None:
+    """Why the memory of a guest must not come into a directory that is to be encrypted, or None.
+
+    Args:
+        directory: of the store; it may not be there yet.
+        guest: whose memory it is.
+        host: name of this host.
+        sysfs: where devices are looked up.
+    """
+    there = directory
+    while not os.path.isdir(there) and there != "/":
+        there = os.path.dirname(there)
+    encrypted = is_encrypted(there, sysfs)
+    if encrypted:
+        return None
+    if encrypted is None:
+        return refusal(
+            "encryption_unknown",
+            f"the memory of {guest} has its secrets, and nobody can tell whether {directory} on {host} is encrypted"
+            " (require_encrypted)",
+            "mount a file system on a LUKS device there, or set capsule_dir to one; if that file system encrypts by"
+            f" itself, set require_encrypted: false for {host}",
+        )
+    return refusal(
+        "not_encrypted",
+        f"the memory of {guest} has its secrets, and {directory} on {host} is not encrypted (require_encrypted)",
+        f"open the LUKS device and mount it there (cryptsetup open DEVICE NAME && mount /dev/mapper/NAME {directory}),"
+        " or set capsule_dir to a directory on one",
+    )
 
 
 def _device(entry: Path, most: int) -> bool | None:

@@ -197,7 +197,7 @@ def remove(capsule: StoredCapsule) -> None:
         durable_files.sync_directory(parent)
     except OSError as error:
         raise durable_files.cannot("be removed", capsule.folder, error) from error
-    shutil.rmtree(hidden, ignore_errors=True)
+    durable_files.erase_folder(hidden)
 
 
 def sweep(store: Layout) -> None:
@@ -206,7 +206,7 @@ def sweep(store: Layout) -> None:
         with contextlib.suppress(OSError):
             for name in os.listdir(store.guest(guest)):
                 if name.startswith(".") and durable_files.is_old(os.path.join(store.guest(guest), name)):
-                    shutil.rmtree(os.path.join(store.guest(guest), name), ignore_errors=True)
+                    durable_files.erase_folder(os.path.join(store.guest(guest), name))
 
 
 def known(store: Layout, uuid: str) -> Known:

@@ -11,6 +11,7 @@ import errno
 import json
 import mmap
 import os
+import shutil
 import stat
 import time
 import typing as t
@@ -200,6 +201,15 @@ def left_over(path: str) -> list[str]:
         return []
 
 
+def hidden_folders(path: str) -> list[str]:
+    """The directories in a directory that were to be removed: their names begin with a dot."""
+    try:
+        with os.scandir(path) as found:
+            return [one.path for one in found if one.name.startswith(".") and one.is_dir(follow_symlinks=False)]
+    except OSError:
+        return []
+
+
 def is_old(path: str) -> bool:
     """Whether nobody can be at work on a small file any more."""
     try:
@@ -208,8 +218,8 @@ def is_old(path: str) -> bool:
         return False
 
 
-def erase(path: str) -> None:
-    """Remove a file. What held the memory of a guest (it is called so) is written over before.
+def erase(path: str, secret: bool = False) -> None:
+    """Remove a file. What held the memory of a guest (it is called so, or C(secret)) is written over before.
 
     A file system or a disk that writes elsewhere (copy on write, flash) keeps what was there for a while.
 
@@ -217,16 +227,33 @@ def erase(path: str) -> None:
         OSError: it cannot be removed.
     """
     with contextlib.suppress(FileNotFoundError):
-        if path.endswith(MEMORY_SUFFIX):
+        if secret or path.endswith(MEMORY_SUFFIX):
             _wipe(path)
         os.unlink(path)
         sync_directory(os.path.dirname(path))
 
 
+def erase_folder(path: str) -> None:
+    """Remove a directory with all that is in it, as far as that can be removed.
+
+    All but disk images is written over before: memory, TPM state and NVRAM have secrets.
+    """
+    for folder, dummy, names in os.walk(path):
+        for name in names:
+            if not name.endswith(".qcow2"):
+                with contextlib.suppress(OSError):
+                    _wipe(os.path.join(folder, name))
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def _wipe(path: str) -> None:
     zeros = bytes(_WIPE_BYTES)
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+        # A link: what it leads to, or is called elsewhere, is nobody's to spoil.
+        return
     os.chmod(path, 0o600)
-    with open(path, "r+b", buffering=0) as file:
+    with open(os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC), "r+b", buffering=0) as file:
         size, at = os.fstat(file.fileno()).st_size, 0
         while at < size:
             try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import typing as t
+import uuid as uuids
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import receive_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.receive_state import ReceiveState
@@ -63,10 +63,32 @@ class Receiving:
             os.unlink(self._state_path)
             durable_files.sync_directory(self.folder)
 
+    def forget_data(self, form: str) -> None:
+        """Remove what has come, and from now on nothing of it counts."""
+        self.forget_state()
+        durable_files.erase(self.data_path(form), secret=form == "raw")
+
+    def idle_since(self) -> float:
+        """When something of it was written last, in seconds since 1970."""
+        try:
+            found = [os.lstat(os.path.join(self.folder, name)).st_mtime for name in os.listdir(self.folder)]
+            return max([*found, os.lstat(self.folder).st_mtime])
+        except FileNotFoundError:
+            return 0.0
+
+    def set_aside(self) -> str:
+        """Give the directory a name that nobody looks for; it is to be removed with L(durable_files.erase_folder)."""
+        path = os.path.join(os.path.dirname(self.folder), f".{uuids.uuid4().hex}")
+        try:
+            os.rename(self.folder, path)
+        except OSError as error:
+            raise durable_files.cannot("be removed", self.folder, error) from error
+        return path
+
     def remove(self) -> None:
         """Remove all of it: the state first, so that it never speaks of data that is gone."""
         self.forget_state()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        durable_files.erase_folder(self.folder)
 
     @property
     def _state_path(self) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import datetime
 import hashlib
 import os
-import shutil
 import stat
 import typing as t
 import uuid as uuids
@@ -25,7 +24,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import image_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import (
+    at_rest,
     capsules,
     durable_files,
     layout,
@@ -45,6 +46,8 @@ CAPSULE_DIR = "/var/lib/libvirt/capsules"
 
 # Must be kept in sync with plugins/doc_fragments/capsule_dir.py.
 CAPSULE_DIR_ARGUMENT: dict[str, dict[str, t.Any]] = {"capsule_dir": {"type": "path", "default": CAPSULE_DIR}}
+# Must be kept in sync with plugins/doc_fragments/require_encrypted.py.
+REQUIRE_ENCRYPTED_ARGUMENT: dict[str, dict[str, t.Any]] = {"require_encrypted": {"type": "bool", "default": False}}
 
 
 class CapsuleStore:
@@ -52,10 +55,12 @@ class CapsuleStore:
 
     Args:
         directory: such as L(CAPSULE_DIR).
+        require_encrypted: the memory of guests may come here only if that is encrypted.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, require_encrypted: bool = False) -> None:
         self.directory = os.path.normpath(directory)
+        self._require_encrypted = require_encrypted
         self._layout = Layout(self.directory)
 
     def prepare(self) -> None:
@@ -306,7 +311,7 @@ class CapsuleStore:
 
     def remove_work_folder(self, name: str) -> None:
         """Remove the directory of a run with all that is in it."""
-        shutil.rmtree(self._layout.inside("runs", name), ignore_errors=True)
+        durable_files.erase_folder(self._layout.inside("runs", name))
 
     # What is under way
 
@@ -409,6 +414,8 @@ class CapsuleStore:
         """Remove what runs that died have left. The lock must be held exclusively."""
         uses.sweep(self._layout.inside("uses"))
         capsules.sweep(self._layout)
+        for path in durable_files.hidden_folders(self._layout.inside("receiving")):
+            durable_files.erase_folder(path)
         for name, dummy in layout.DIRECTORIES:
             for path in durable_files.left_over(self._layout.inside(name)):
                 # A copy of an image takes long, and holds its lock meanwhile.
@@ -431,6 +438,15 @@ class CapsuleStore:
         rows = {name: at.astimezone(datetime.timezone.utc).isoformat() for name, at in marks.items()}
         durable_files.write_json(self._layout.inside("marks.json"), {"schema": MARKS, "marks": rows})
 
+    def memory_refusal(self, guest: str, host: str) -> Refusal | None:
+        """Why the memory of a guest must not come into this store, or None.
+
+        Args:
+            guest: its name.
+            host: name of this host.
+        """
+        return at_rest.memory_refusal(self.directory, guest, host) if self._require_encrypted else None
+
     def free_bytes(self) -> int:
         """How much room the file system of the store has for root."""
         found = os.statvfs(self.directory)
@@ -438,7 +454,7 @@ class CapsuleStore:
 
     def remove_all_of(self, uuid: str) -> None:
         """Remove the directory of a guest, with what the host knows of it."""
-        shutil.rmtree(self._layout.guest(uuid), ignore_errors=True)
+        durable_files.erase_folder(self._layout.guest(uuid))
 
 
 def file_facts(path: str) -> dict[str, int] | None:

@@ -17,10 +17,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.retention import Needs, Rule, Stored, Sweep
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.receiving import Receiving
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import merging
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guests_images import used_images
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.live_lines import LiveLines
+
+#: An image that has begun to come, and of which nothing came for so long, is given up.
+RECEIVING_KEPT_S = 7 * 86400
 
 
 class Pruned(t.NamedTuple):
@@ -75,7 +79,8 @@ def prune(store: CapsuleStore, connection: t.Callable[[], t.Any], request: Prune
         found = _Looked(store, connection, request)
         with connection() as opened_connection:
             merges = [one.row() for one in merging.planned(store, opened_connection) if _is_meant(one, request)]
-        return Pruned(found.rows(found.sweep.remove), found.marked(), found.needs.kept, found.bytes(), [], merges)
+        rows = [*found.rows(found.sweep.remove), *(_begun_row(one) for one in found.given_up)]
+        return Pruned(rows, found.marked(), found.needs.kept, found.bytes(), [], merges)
     with contextlib.ExitStack() as stack:
         stack.enter_context(store.locked(exclusive=True))
         found = _Looked(store, connection, request)
@@ -83,6 +88,10 @@ def prune(store: CapsuleStore, connection: t.Callable[[], t.Any], request: Prune
         rows, marked, freed = found.rows(found.sweep.remove), found.marked(), found.bytes()
         aside = _forget(store, found, lines)
         store.sweep()
+        for begun in found.given_up:
+            rows.append(_begun_row(begun))
+            lines.say(f"removing {rows[-1]['what']} ({begun.folder})")
+            aside.append(begun.set_aside())
     # Wiping takes long, and nobody finds these files any more.
     faults = [fault for path in aside for fault in _erase(path)]
     merged = []
@@ -127,6 +136,11 @@ class _Looked:
         self._marks = store.marks()
         self._now = request.now
         unneeded = self._of_guest(request)
+        self.given_up = [
+            one
+            for one in store.receivings()
+            if one.name not in in_use and self._now.timestamp() - one.idle_since() > RECEIVING_KEPT_S
+        ]
         self.sweep: Sweep = retention.sweep(unneeded, self._marks, request.now, request.rule.delay_s)
 
     def _of_guest(self, request: PruneRequest) -> list[str]:
@@ -153,7 +167,8 @@ class _Looked:
     def bytes(self) -> int:
         """What the files take that are to go."""
         gone = [name for name in self.sweep.remove if name in self.records and self._store.owns(self.records[name])]
-        return sum(self.row(name)["bytes"] or 0 for name in gone)
+        begun = sum(_begun_row(one)["bytes"] for one in self.given_up)
+        return begun + sum(self.row(name)["bytes"] or 0 for name in gone)
 
     def row(self, name: str) -> dict[str, t.Any]:
         """What a capsule or an image is, for a list."""
@@ -169,6 +184,13 @@ class _Looked:
             taken = None
         stays = not self._store.owns(record)
         return {"what": record["kind"], "name": name, "path": record["path"], "bytes": taken, "file_stays": stays}
+
+
+def _begun_row(one: Receiving) -> dict[str, t.Any]:
+    """What has begun to come and did not, for a list."""
+    taken = sum(os.lstat(os.path.join(one.folder, name)).st_blocks * 512 for name in os.listdir(one.folder))
+    what = "an image that came in part only"
+    return {"what": what, "name": one.name, "path": one.folder, "bytes": taken, "file_stays": False}
 
 
 def _forget(store: CapsuleStore, found: _Looked, lines: LiveLines) -> list[str]:
@@ -188,9 +210,12 @@ def _forget(store: CapsuleStore, found: _Looked, lines: LiveLines) -> list[str]:
 
 
 def _erase(path: str) -> list[str]:
-    """Remove a file that was set aside; returns what went wrong, in words."""
+    """Remove a file or a directory that was set aside; returns what went wrong, in words."""
     try:
-        durable_files.erase(path)
+        if os.path.isdir(path):
+            durable_files.erase_folder(path)
+        else:
+            durable_files.erase(path)
     except OSError as error:
         return [f"{path} could not be removed: {error.strerror or error}"]
     return []

@@ -86,6 +86,8 @@ def save(connection: t.Any, store: CapsuleStore, request: SaveRequest) -> dict[s
 def _save_anew(connection: t.Any, store: CapsuleStore, domain: t.Any, request: SaveRequest) -> dict[str, t.Any]:
     look = guest_look.look_at(domain, secure=True)
     consistency, because = _checked(domain, look, request)
+    if consistency == "memory":
+        _raise_if(store.memory_refusal(look.name, request.host))
     freed = 0
     notes: list[str] = []
     if consistency == "memory" and request.balloon:
@@ -310,6 +312,8 @@ def _forecast(connection: t.Any, store: CapsuleStore, domain: t.Any, request: Sa
     look = guest_look.look_at(domain, secure=False)
     consistency, because = _checked(domain, look, request)
     with_memory = consistency == "memory"
+    if with_memory:
+        _raise_if(store.memory_refusal(look.name, request.host))
     memory = memory_freeing.memory_bytes(domain) if with_memory else 0
     free = store.free_bytes() if os.path.isdir(store.directory) else None
     if free is not None:

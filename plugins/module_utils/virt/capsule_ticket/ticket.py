@@ -35,6 +35,7 @@ class Ticket(t.NamedTuple):
         expires_at: seconds since 1970.
         guest: UUID of the guest whose next capsule may come.
         start: how the guest is started when its capsule is here; None: the sender may not have it started.
+        require_encrypted: whether the memory of a guest may come only if the store is encrypted.
     """
 
     ticket: str
@@ -49,6 +50,7 @@ class Ticket(t.NamedTuple):
     expires_at: int
     guest: str = ""
     start: dict[str, t.Any] | None = None
+    require_encrypted: bool = False
 
 
 def folder_of(ticket: str, run_dir: str = RUN_DIR) -> str:

@@ -76,8 +76,10 @@ class Arrival:
         ticket, capsule = self._ticket, self.capsule
         known = self._store.known(capsule["guest"]["uuid"])
         signature = verified(self._document, self._signature, ticket.keys)
+        name = capsule["guest"]["name"]
         raise_first(
             [
+                self._store.memory_refusal(name, ticket.name) if capsule["memory"] else None,
                 acceptance.signature_refusal(capsule, signature, known, bool(ticket.keys)),
                 acceptance.replay_refusal(capsule, self.digest, known, ticket.allow_older),
                 *acceptance.host_refusals(capsule, ticket.host),

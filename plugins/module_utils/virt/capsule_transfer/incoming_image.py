@@ -158,9 +158,7 @@ class IncomingImage:
         self._ground = action.ground
         ground = self._record(action.ground) if action.ground else None
         if not action.resumed:
-            self._receiving.forget_state()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+            self._receiving.forget_data(self._form)
         copied = self._copied_bytes(ground) if not action.resumed else 0
         self._reservation.take(action.most_bytes + copied, f"the {self._kind} {self._name}")
         if not action.resumed:

@@ -48,7 +48,7 @@ def main(folder: str, start_of: t.Callable[[Ticket, CapsuleStore], Start] | None
     except CapsuleError as error:
         _write(back, frames.START + Receiver.refused(error))
         return REFUSED
-    store = CapsuleStore(ticket.capsule_dir)
+    store = CapsuleStore(ticket.capsule_dir, ticket.require_encrypted)
     try:
         store.prepare()
         start = start_of(ticket, store) if start_of and ticket.start is not None else None

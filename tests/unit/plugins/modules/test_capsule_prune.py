@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -170,6 +171,70 @@ def test_memory_is_written_over_before_it_goes(host, monkeypatch):
     host.prune(keep_last=1)
     host.prune(keep_last=1)
     assert seen == [bytes(4096), bytes(4096)]
+
+
+@pytest.fixture
+def last_contents(monkeypatch):
+    """What each file held when it was removed, by its name."""
+    seen = {}
+    unlink = os.unlink
+
+    def look(path, *arguments, dir_fd=None, **options):
+        place = f"/proc/self/fd/{dir_fd}/{path}" if dir_fd is not None else path
+        if Path(place).is_file():
+            seen[Path(path).name] = Path(place).read_bytes()
+        unlink(path, *arguments, dir_fd=dir_fd, **options)
+
+    monkeypatch.setattr(os, "unlink", look)
+    return seen
+
+
+def test_what_a_capsule_has_beside_its_images_is_written_over(host, last_contents):
+    host.prune(keep_last=1)
+    host.prune(keep_last=1)
+    assert last_contents["definition.xml"] == bytes(len(XML))
+
+
+def half_received(host, content=b"secret" * 1000):
+    """Memory that has come in part, and of which nothing came for eight days."""
+    receiving = host.store.receiving("blocks:" + "e" * 64)
+    receiving.prepare()
+    data = Path(receiving.data_path("raw"))
+    data.write_bytes(content)
+    os.utime(data, (0, time.time() - 8 * 86400))
+    os.utime(receiving.folder, (0, time.time() - 8 * 86400))
+    return receiving
+
+
+def test_memory_that_came_in_part_and_never_went_on_is_written_over_and_goes(host, last_contents):
+    receiving = half_received(host)
+    checked = host.prune(keep_last=3, check=True)
+    assert Path(receiving.folder).exists()
+    result = host.prune(keep_last=3)
+    assert [row["what"] for row in checked["removed"]] == ["an image that came in part only"]
+    assert [row["path"] for row in result["removed"]] == [receiving.folder]
+    assert result["freed_bytes"] > 0
+    assert last_contents["data.raw"] == bytes(6000)
+    assert list(Path(host.store.directory, "receiving").iterdir()) == []
+
+
+def test_what_still_comes_stays(host):
+    receiving = half_received(host)
+    with host.store.using([receiving.name], "it comes here"):
+        assert host.prune(keep_last=3)["removed"] == []
+    Path(receiving.folder, "state.json").write_text("{}", encoding="utf-8")
+    assert host.prune(keep_last=3)["removed"] == []
+    assert Path(receiving.data_path("raw")).read_bytes() == b"secret" * 1000
+
+
+def test_wiping_follows_no_link_and_spoils_no_file_with_another_name(host, tmp_path):
+    receiving = half_received(host)
+    for make in (os.symlink, os.link):
+        other = tmp_path / make.__name__
+        other.write_bytes(b"precious")
+        make(other, Path(receiving.folder, f"{make.__name__}.raw"))
+    receiving.remove()
+    assert (tmp_path / "symlink").read_bytes() == (tmp_path / "link").read_bytes() == b"precious"
 
 
 def test_what_a_run_that_died_has_set_aside_goes_with_the_next_one(host):

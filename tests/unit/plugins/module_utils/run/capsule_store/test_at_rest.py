@@ -8,7 +8,10 @@ import os
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.at_rest import is_encrypted
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.at_rest import (
+    is_encrypted,
+    memory_refusal,
+)
 
 
 @pytest.fixture
@@ -52,3 +55,27 @@ def test_the_devices_below_decide(device, uuid, below, answer):
 def test_what_is_on_no_device_is_not_known(tmp_path):
     assert is_encrypted(str(tmp_path), tmp_path / "sys") is None
     assert is_encrypted(str(tmp_path / "none")) is None
+
+
+def test_memory_is_refused_where_it_would_be_in_the_clear(device, tmp_path):
+    device("LVM-abc\n", ("LVM-y",))
+    found = memory_refusal(str(tmp_path / "not/there/yet"), "db1", "h2", tmp_path / "sys")
+    assert found == {
+        "code": "not_encrypted",
+        "reason": f"the memory of db1 has its secrets, and {tmp_path}/not/there/yet on h2 is not encrypted"
+        " (require_encrypted)",
+        "remedy": "open the LUKS device and mount it there (cryptsetup open DEVICE NAME && mount /dev/mapper/NAME"
+        f" {tmp_path}/not/there/yet), or set capsule_dir to a directory on one",
+    }
+
+
+def test_memory_is_refused_where_nobody_can_tell(tmp_path):
+    found = memory_refusal(str(tmp_path), "db1", "h2", tmp_path / "sys")
+    assert found["code"] == "encryption_unknown"
+    assert "nobody can tell whether" in found["reason"]
+    assert found["remedy"].endswith("if that file system encrypts by itself, set require_encrypted: false for h2")
+
+
+def test_memory_may_come_onto_a_luks_device(device, tmp_path):
+    device("CRYPT-LUKS2-0123-root\n")
+    assert memory_refusal(str(tmp_path), "db1", "h2", tmp_path / "sys") is None

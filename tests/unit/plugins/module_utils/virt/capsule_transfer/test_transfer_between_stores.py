@@ -140,6 +140,16 @@ def test_a_host_with_an_older_qemu_is_sent_nothing(pair):
     assert list(Path(pair.far_end.directory, "images").iterdir()) == []
 
 
+def test_memory_does_not_come_where_it_would_be_in_the_clear(pair):
+    stored = keep(pair.source, 1, content(1))
+    found = refusal_of(pair, stored, require_encrypted=True)
+    # Which of the two, the file system of the tests decides.
+    assert found["code"] in ("not_encrypted", "encryption_unknown")
+    assert found["reason"].startswith("h2 says: the memory of db1 has its secrets, and ")
+    assert found["reason"].endswith(" (require_encrypted)")
+    assert list(Path(pair.far_end.directory, "images").iterdir()) == pair.far_end.receivings() == []
+
+
 def test_an_image_that_has_changed_at_the_far_end_is_not_built_upon(pair):
     first = keep(pair.source, 1, content(1))
     pair.send(first)
