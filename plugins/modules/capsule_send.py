@@ -19,7 +19,9 @@ description:
     last one, that it could not start, or for which it has no room.
   - The capsule goes from host to host, not through the controller. This host logs in at the other one with a key that
     was made for this one send, and that starts nothing but the receiver of this capsule.
-  - Each segment of an image is read back at the other host and compared with its digest, and so is the whole image.
+  - Each segment that was sent is read back at the other host and compared with its digest. What the other host keeps of
+    an earlier image is not read again while that file has the inode, size and time that it had when it was hashed;
+    M(kvmops.cluster.capsule_verify) reads all of it.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -31,13 +33,18 @@ options:
     description: Number of the capsule. By default the newest one of the guest that is here.
     type: int
   to:
-    description: Names of the hosts in the inventory that are to have it.
+    description:
+      - Names of the hosts in the inventory that are to have it.
+      - They are served side by side, eight at a time. One that cannot be reached keeps no other one waiting.
+      - Each of them is sent a copy of its own. With O(via) it leaves this host once.
     type: list
     elements: str
     required: true
   rate:
     description:
       - How much of the link may be used, in bits per second, with headers, such as V(384kbit), V(2mbit) or V(1gbit).
+        All hosts that are served side by side share it.
+      - With O(via), each of the two links may use that much.
       - By default there is no limit.
     type: str
   via:

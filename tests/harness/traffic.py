@@ -15,5 +15,14 @@ LINKS = Path("/sys/class/net")
 
 def into(lab: Lab, hosts: Iterable[str]) -> int:
     """Return the bytes that have gone to hosts over the migration network."""
+    return _counted(lab, hosts, "tx_bytes")
+
+
+def out_of(lab: Lab, hosts: Iterable[str]) -> int:
+    """Return the bytes that have come from hosts over the migration network."""
+    return _counted(lab, hosts, "rx_bytes")
+
+
+def _counted(lab: Lab, hosts: Iterable[str], counter: str) -> int:
     links = (lab.networks.migration.link(lab.settings.prefix, host) for host in hosts)
-    return sum(int((LINKS / link / "statistics" / "tx_bytes").read_text(encoding="ascii")) for link in links)
+    return sum(int((LINKS / link / "statistics" / counter).read_text(encoding="ascii")) for link in links)

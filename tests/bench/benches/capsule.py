@@ -14,14 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.capsules import lazy_disk, thin_line
+from bench.capsules import golden_update, lazy_disk, least_delta, thin_line
 from harness.operator import Operator
 from lab import Lab, LabError
 
 SCHEMA = "kvmops.bench.capsule/1"
 MIB = 2**20
 
-Part = Callable[[Lab, Operator, Path], dict[str, Any]]
+Part = Callable[[Lab, Operator, Path], dict[str, Any] | list[dict[str, Any]]]
 
 
 def _seeded(place: int) -> Part:
@@ -41,6 +41,8 @@ PARTS: dict[str, Part] = {
     "first": thin_line.first_move,
     "suspend-copy-resume": _plain("suspend-copy-resume"),
     "pre-copy": _plain("pre-copy"),
+    "delta": least_delta.delta,
+    "update": golden_update.update,
 }
 
 
@@ -54,17 +56,19 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     shutil.copy(options.scenario, place / "scenario.yml")
     rows = []
     for name in options.only or PARTS:
-        row = {"part": name, **PARTS[name](lab, Operator(lab, place), place)}
-        rows.append(row)
-        print(line(row), flush=True)
+        found = PARTS[name](lab, Operator(lab, place), place)
+        for one in found if isinstance(found, list) else [found]:
+            rows.append({"part": name, **one})
+            print(line(rows[-1]), flush=True)
     return document(rows)
 
 
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All rows, and how much later the best way by hand is of use than the capsule of the same case."""
-    ours = {row["case"]: row["useful_after_s"] for row in rows if row["way"] in ("capsule", "lazy")}
+    timed = [row for row in rows if "useful_after_s" in row]
+    ours = {row["case"]: row["useful_after_s"] for row in timed if row["way"] in ("capsule", "lazy")}
     hand: dict[str, float] = {}
-    for row in rows:
+    for row in timed:
         if row["way"] not in ("capsule", "lazy"):
             hand[row["case"]] = min(row["useful_after_s"], hand.get(row["case"], row["useful_after_s"]))
     return {
@@ -75,7 +79,9 @@ def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def line(row: Mapping[str, Any]) -> str:
-    """One row for people."""
+    """One row for people. Parts that measure bytes only say it themselves."""
+    if "told" in row:
+        return str(row["told"])
     sent = f"{row['bytes_there'] / MIB:.2f} MiB there, {row['bytes_back'] / MIB:.2f} back"
     told = (
         f"capsule: {row['case']}, {row['way']}: runs after {row['running_after_s']} s, of use after"

@@ -25,9 +25,9 @@ systemctl start "postgresql@$version-main" pgbench
 """
 
 
-def shell(settings: Settings, address: str, command: str, timeout: float = 300.0) -> str:
-    """Run a shell command in a guest as root; return what it printed."""
-    done = run([*ssh.command(settings, address, CONNECT_S), command], check=False, timeout=timeout)
+def shell(settings: Settings, address: str, command: str, timeout: float = 300.0, given: str | None = None) -> str:
+    """Run a shell command in a guest as root, give it something to read, and return what it printed."""
+    done = run([*ssh.command(settings, address, CONNECT_S), command], check=False, timeout=timeout, given=given)
     if done.returncode:
         first = command.partition("\n")[0][:120]
         raise LabError(f"guest at {address}: `{first}`: exit status {done.returncode}: {last_words(done)}")

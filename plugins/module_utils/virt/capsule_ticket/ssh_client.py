@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -102,7 +103,8 @@ class SendKey:
                     f"the {what} {value[:60]!r} of {far_end.name} is not possible",
                     "see kvmops_cluster_migration_address, ansible_host and ansible_user of that host",
                 )
-        known = os.path.join(self.folder, "known_hosts")
+        # Several far ends are reached at the same time, each under the same alias.
+        known = os.path.join(self.folder, f"known_hosts.{hashlib.sha256(far_end.name.encode()).hexdigest()[:16]}")
         with open(os.open(known, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.writelines(f"{far_end.ticket} {key}\n" for key in far_end.host_keys if _HOST_KEY.fullmatch(key))
         options = {

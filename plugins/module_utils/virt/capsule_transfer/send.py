@@ -59,6 +59,7 @@ class Sending(t.NamedTuple):
         retry_s: it is tried again for so long after the last progress.
         stopping: whether the operator wants it to stop.
         then: is called with the session once the far end has all; again after an interruption.
+        bucket: keeps several sends together to the rate; None: this one has it for itself.
     """
 
     command: t.Callable[[], t.Sequence[str]]
@@ -67,6 +68,7 @@ class Sending(t.NamedTuple):
     retry_s: float
     stopping: t.Callable[[], bool]
     then: t.Callable[[SendSession], None] | None = None
+    bucket: TokenBucket | None = None
 
 
 def send(
@@ -128,7 +130,8 @@ def connected(how: Sending, now: float) -> Link:
     Raises:
         CapsuleError: there is no ssh on this host.
     """
-    return started(how.command(), TokenBucket(how.bytes_per_s, now), how.stopping)
+    bucket = how.bucket.beside() if how.bucket is not None else TokenBucket(how.bytes_per_s, now)
+    return started(how.command(), bucket, how.stopping)
 
 
 def _once(far_end: FarEnd, capsule: Outgoing, how: Sending, watch: SendWatch, first: FirstLink) -> bool:

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: a run of capsule_send on the host that sends: one far end after the other.
+# PRIVATE to the collection: a run of capsule_send on the host that sends: to all far ends side by side.
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import time
 import typing as t
@@ -29,6 +30,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_session import Outgoing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.token_bucket import TokenBucket
+
+#: Far ends that are sent to at the same time, each by a process of ssh and one of qemu-nbd. Others wait for their turn.
+MOST_AT_ONCE = 8
 
 
 class SendRequest(t.NamedTuple):
@@ -117,16 +122,26 @@ def checked(store: CapsuleStore, request: SendRequest, ends: t.Sequence[dict[str
 def sent(
     store: CapsuleStore, request: SendRequest, ends: t.Sequence[dict[str, t.Any]], progress: Progress, stop: Stop
 ) -> list[dict[str, t.Any]]:
-    """Send it to each far end. What fails for one is said of that one, and the others get it all the same."""
+    """Send it to all far ends, side by side; together they keep to the rate.
+
+    What fails for one is said of that one. The others get it all the same; none waits for one that cannot be reached.
+    """
     capsule = offered(store, request).capsule
     key = SendKey(request.ticket or "")
     names = {capsule.digest, *images_of(capsule.document).values()}
     try:
         with store.using(names, f"{outgoing.what_of(capsule)} is sent to {', '.join(end['name'] for end in ends)}"):
             whole = outgoing.outgoing(store, capsule)
-            return [_Send(request, store, capsule, whole, end, progress, stop).run(key) for end in ends]
+            bucket = TokenBucket(_limit(request), time.monotonic())
+            sends = [_Send(request, store, capsule, whole, end, progress, stop) for end in ends]
+            with concurrent.futures.ThreadPoolExecutor(MOST_AT_ONCE) as pool:
+                return list(pool.map(lambda one: one.run(key, bucket), sends))
     finally:
         key.remove()
+
+
+def _limit(request: SendRequest) -> float | None:
+    return bytes_per_s(request.rate) if request.rate is not None else None
 
 
 class _Send:
@@ -152,12 +167,12 @@ class _Send:
         self._step = {"id": end["name"], "guest": capsule.document["guest"], "destination": end["name"]}
         self._watch = SendWatch({name: image.what for name, image in whole.images.items()}, whole.base_of, self._tell)
 
-    def run(self, key: SendKey) -> dict[str, t.Any]:
+    def run(self, key: SendKey, bucket: TokenBucket) -> dict[str, t.Any]:
         """Send it; returns its row of the result."""
         begun = time.monotonic()
         outcome, refused = "sent", None
         try:
-            if not self._once(key):
+            if not self._once(key, bucket):
                 outcome = "there"
         except CapsuleError as error:
             outcome, refused = "failed" if self._watch.images else "refused", error.refusal
@@ -191,7 +206,7 @@ class _Send:
         )
         return row
 
-    def _once(self, key: SendKey) -> bool:
+    def _once(self, key: SendKey, bucket: TokenBucket) -> bool:
         if self._stop.stopping.is_set():
             raise StoppedError
         if not key.exists():
@@ -202,13 +217,13 @@ class _Send:
         far_end = FarEnd(
             end["name"], end["address"], end["port"], end["user"], tuple(end["host_keys"]), self._request.ticket or ""
         )
-        rate = self._request.rate
         how = send.Sending(
             command=lambda: key.command(far_end),
-            bytes_per_s=bytes_per_s(rate) if rate is not None else None,
+            bytes_per_s=_limit(self._request),
             link_bytes_per_s=end["link_bytes_per_s"],
             retry_s=self._request.retry_s,
             stopping=self._stop.stopping.is_set,
+            bucket=bucket,
         )
         with self._only_one():
             return send.send(far_end, self._whole, how, self._watch)

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import threading
+
 #: What may be sent at once after a pause, in seconds at the rate. Little, so that nothing waits in the router's queue.
 BURST_S = 0.25
 #: A piece to send lasts so long at the rate, so that other traffic gets in between.
@@ -31,9 +33,14 @@ class TokenBucket:
         if bytes_per_s is not None and bytes_per_s <= 0:
             raise ValueError(f"a rate is above 0, not {bytes_per_s}")
         self._rate = bytes_per_s
-        self._tokens = 0.0 if bytes_per_s is None else bytes_per_s * BURST_S
-        self._at = now
+        self._tokens = _Tokens(bytes_per_s, now)
         self.overhead = 1.0
+
+    def beside(self) -> TokenBucket:
+        """Another one with an overhead of its own. Both together keep to the rate; each may have all that is left."""
+        other = TokenBucket(self._rate, 0.0)
+        other._tokens = self._tokens
+        return other
 
     @property
     def piece_bytes(self) -> int:
@@ -48,18 +55,35 @@ class TokenBucket:
 
     def wait_s(self, now: float) -> float:
         """Seconds until the next piece may be sent; 0: now."""
-        if self._rate is None:
-            return 0.0
-        self._refill(now)
-        return max(0.0, -self._tokens / self._rate)
+        return self._tokens.wait_s(now)
 
     def sent(self, count: int, now: float) -> None:
         """Take that so many bytes were sent."""
-        if self._rate is not None:
-            self._refill(now)
-            self._tokens -= count * max(1.0, self.overhead)
+        self._tokens.take(count * max(1.0, self.overhead), now)
 
-    def _refill(self, now: float) -> None:
+
+class _Tokens:
+    """What may be sent now, in bytes on the link. Several threads may take of it."""
+
+    def __init__(self, bytes_per_s: float | None, now: float) -> None:
+        self._rate = bytes_per_s
+        self._left = 0.0 if bytes_per_s is None else bytes_per_s * BURST_S
+        self._at = now
+        self._lock = threading.Lock()
+
+    def wait_s(self, now: float) -> float:
+        if self._rate is None:
+            return 0.0
+        with self._lock:
+            self._refill(self._rate, now)
+            return max(0.0, -self._left / self._rate)
+
+    def take(self, count: float, now: float) -> None:
         if self._rate is not None:
-            self._tokens = min(self._rate * BURST_S, self._tokens + max(0.0, now - self._at) * self._rate)
-            self._at = max(self._at, now)
+            with self._lock:
+                self._refill(self._rate, now)
+                self._left -= count
+
+    def _refill(self, rate: float, now: float) -> None:
+        self._left = min(rate * BURST_S, self._left + max(0.0, now - self._at) * rate)
+        self._at = max(self._at, now)

@@ -117,7 +117,10 @@ def test_the_connection_trusts_nothing_but_what_it_was_told(tmp_path):
     assert words[-3:] == ["--", "198.18.0.12", "capsule"]
     for option in ("BatchMode=yes", "StrictHostKeyChecking=yes", "IdentitiesOnly=yes", "IdentityAgent=none"):
         assert option in words
-    assert Path(key.folder, "known_hosts").read_text() == f"ticket-1 {KEY}\n"
+    (known,) = (word.partition("=")[2] for word in words if word.startswith("UserKnownHostsFile="))
+    assert Path(known).read_text() == f"ticket-1 {KEY}\n"
+    key.command(end._replace(name="h3", host_keys=()))
+    assert Path(known).read_text() == f"ticket-1 {KEY}\n"
     key.remove()
     assert not key.exists()
 

@@ -29,6 +29,21 @@ def test_headers_count_as_well():
     assert seconds_for(480_000, TokenBucket(48_000, 0.0), overhead=1.1) == pytest.approx(11, abs=0.3)
 
 
+def test_several_together_keep_to_the_rate_and_one_alone_may_have_all_of_it():
+    first = TokenBucket(48_000, 0.0)
+    second = first.beside()
+    first.overhead, second.overhead = 1.1, 1.0
+    now, sent = 0.0, 0.0
+    while now < 20:
+        for bucket in (first, second):
+            now += bucket.wait_s(now)
+            bucket.sent(bucket.piece_bytes, now)
+            sent += bucket.piece_bytes * bucket.overhead
+    assert sent == pytest.approx(20 * 48_000, rel=0.02)
+    now += second.wait_s(now)
+    assert seconds_for(480_000, second.beside()) - second.wait_s(now) == pytest.approx(now + 10, abs=0.3)
+
+
 def test_a_pause_allows_little_to_be_made_up_for():
     bucket = TokenBucket(48_000, 0.0)
     bucket.sent(12_000, 100.0)
