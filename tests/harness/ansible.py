@@ -84,6 +84,10 @@ class Running:
         with self._news:
             return "".join(self._lines)
 
+    def is_at_work(self) -> bool:
+        """Whether the command has not ended."""
+        return self._process.poll() is None
+
     def await_text(self, pattern: str, patience: float = 600.0) -> str:
         """Wait until a line matches; return that line. A run that ends without it is an error."""
         wanted = re.compile(pattern)

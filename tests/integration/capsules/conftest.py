@@ -16,7 +16,7 @@ import pytest
 
 from harness.operator import Operator
 from harness.session import lab_beside
-from lab import Lab
+from lab import Lab, LabError
 
 HERE = Path(__file__).parent
 SCENARIO = HERE / "capsules.yml"
@@ -36,9 +36,16 @@ class OneLab:
         if self._lab is None:
             self._lab = self._end.enter_context(lab_beside(scenario))
         else:
-            self._lab = self._lab.reset(scenario, forget=FORGET)
-            self._lab.fault.mend_line()
+            self._lab = self._changed(self._lab, scenario)
+        self._lab.fault.mend_line()
         return self._lab
+
+    def _changed(self, lab: Lab, scenario: Path) -> Lab:
+        try:
+            return lab.reset(scenario, forget=FORGET)
+        except LabError:
+            # It has other hosts.
+            return Lab.up(scenario)
 
     def close(self) -> None:
         """Take it down."""

@@ -49,7 +49,7 @@ VERSION = 1
 
 _HEADER = struct.Struct(f">8sHIIQ{DIGEST_BYTES}s")
 _ZERO, _FULL, _MIXED = 0, 1, 2
-_REMEDY = "make it anew from the image: capsule_base hashes a base, capsule_verify a capsule"
+_REMEDY = "send its capsule again from a host that has it (capsule_send); a base is hashed anew by capsule_base"
 
 
 def encoded(manifest: BlockManifest) -> t.Iterator[bytes]:

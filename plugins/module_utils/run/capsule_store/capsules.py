@@ -132,7 +132,7 @@ def find(store: Layout, guest: str, number: int | None) -> StoredCapsule:
 
 
 def add(store: Layout, data: bytes, signature: bytes | None, parts: t.Mapping[str, str]) -> StoredCapsule:
-    """Take a capsule in, as a whole or not at all.
+    """Take a capsule in, as a whole or not at all. What is damaged of one that is here is replaced.
 
     Args:
         store: where to.
@@ -147,15 +147,16 @@ def add(store: Layout, data: bytes, signature: bytes | None, parts: t.Mapping[st
     guest, number = document["guest"], document["number"]
     folder = store.capsule(guest["uuid"], number)
     durable_files.make_directory(store.guest(guest["uuid"]))
-    there = read(folder)
-    if there is not None:
+    there = _readable(folder)
+    if there is not None and (there.data == data or not _is_the_last(store, document, data)):
         if there.data != data:
             raise CapsuleError(
                 "capsule_forked",
                 f"another capsule {number} of {guest['name']} is here: {there.digest}, and {sha256_of([data])} came",
-                f"find out on which hosts {guest['name']} was saved; keep one, and save the guest again where it runs",
+                f"find out on which hosts {guest['name']} was saved; keep one, and save the guest again where it runs;"
+                f" if the one here was damaged, mv {folder} /root/ and send again",
             )
-        return there
+        return _mended(there, signature, parts)
     temporary = os.path.join(store.guest(guest["uuid"]), f".{number}.{uuids.uuid4().hex}")
     try:
         durable_files.make_directory(temporary)
@@ -166,6 +167,9 @@ def add(store: Layout, data: bytes, signature: bytes | None, parts: t.Mapping[st
             durable_files.write_bytes(os.path.join(temporary, SIGNATURE), [signature])
         durable_files.write_bytes(os.path.join(temporary, DOCUMENT), [data])
         try:
+            if os.path.lexists(folder):
+                # It cannot be read, or is not what came here.
+                os.rename(folder, os.path.join(store.guest(guest["uuid"]), f".{number}.{uuids.uuid4().hex}"))
             os.rename(temporary, folder)
             durable_files.sync_directory(store.guest(guest["uuid"]))
         except OSError as error:
@@ -173,6 +177,52 @@ def add(store: Layout, data: bytes, signature: bytes | None, parts: t.Mapping[st
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return StoredCapsule(document, sha256_of([data]), data, signature, folder)
+
+
+def _readable(folder: str) -> StoredCapsule | None:
+    try:
+        return read(folder)
+    except CapsuleError:
+        return None
+
+
+def _is_the_last(store: Layout, document: Capsule, data: bytes) -> bool:
+    """Whether this very capsule is the last one that came here, so that another one in its place is damaged."""
+    try:
+        last = known(store, document["guest"]["uuid"])
+    except CapsuleError:
+        return False
+    return (last.number, last.digest) == (document["number"], sha256_of([data]))
+
+
+def damaged_parts(capsule: StoredCapsule) -> list[str]:
+    """The small parts of a capsule, by their key, that are missing or not as its document says."""
+    found = []
+    for key in PARTS:
+        path, wanted = capsule.part(key), capsule.document.get(key)
+        if path is not None and wanted is not None and not _is_right(path, t.cast(t.Any, wanted)):
+            found.append(key)
+    return found
+
+
+def _is_right(path: str, wanted: t.Mapping[str, t.Any]) -> bool:
+    try:
+        content = durable_files.read_bytes(path, wanted["size_bytes"])
+    except CapsuleError:
+        return False
+    return content is not None and sha256_of([content]) == wanted["digest"]
+
+
+def _mended(there: StoredCapsule, signature: bytes | None, parts: t.Mapping[str, str]) -> StoredCapsule:
+    """A capsule that came again, with what was damaged of it."""
+    for key in damaged_parts(there):
+        state = t.cast("t.Mapping[str, t.Any]", there.document.get(key))
+        path = os.path.join(there.folder, PARTS[key])
+        _copy(parts.get(key), path, state, f"{key} of {there.document['guest']['name']}")
+    if signature is None or signature == there.signature:
+        return there
+    durable_files.write_bytes(os.path.join(there.folder, SIGNATURE), [signature])
+    return there._replace(signature=signature)
 
 
 def _copy(source: str | None, path: str, state: t.Mapping[str, t.Any], what: str) -> None:
@@ -216,10 +266,10 @@ def known(store: Layout, uuid: str) -> Known:
         CapsuleError: the file is damaged. Then no capsule of this guest can be taken: it might be an older one.
     """
     path = store.known(uuid)
-    document = durable_files.read_json(path)
-    if document is None:
-        return Known()
     try:
+        document = durable_files.read_json(path)
+        if document is None:
+            return Known()
         fields = Fields(document, "")
         fields.one_of("schema", (KNOWN,))
         found = Known(
@@ -228,7 +278,7 @@ def known(store: Layout, uuid: str) -> Known:
             fields.flag("signed"),
         )
         fields.end()
-    except FieldError as error:
+    except (CapsuleError, FieldError) as error:
         raise CapsuleError(
             "store_damaged",
             f"{path} is damaged ({error}): nobody knows which capsule of this guest was the last one here",

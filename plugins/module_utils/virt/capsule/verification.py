@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.changed_ranges import Hint
@@ -82,7 +83,7 @@ class Verifier:
         if found.manifest.name != name:
             places = differing(wanted, found.manifest)
             row.update(status="damaged", places=[list(one) for one in places])
-            row["why"] = dict(_damaged(record, what, places, found.manifest))
+            row["why"] = dict(_damaged(record, what, places, found.manifest, self._store.directory))
         elif before is not None and before != record["facts"] and file_facts(record["path"]) == before:
             self._refresh(record, before, wanted)
 
@@ -109,10 +110,15 @@ class Verifier:
         document = capsule.document
         who = f"capsule {document['number']} of {document['guest']['name']}"
         faults = [why for key in capsules.PARTS for why in [_part_fault(capsule, key, who)] if why]
-        known = self._store.known(document["guest"]["uuid"])
         signed = signature.verified(capsule.data, capsule.signature, keys)
+        try:
+            known = self._store.known(document["guest"]["uuid"])
+        except CapsuleError as error:
+            faults.append(error.refusal)
+            known = Known()
         refused = signature_fault(capsule, signed.state, signed.detail, bool(keys), known.signed)
-        faults += [refused] if refused else []
+        other = _other_than_known(capsule, known, who)
+        faults += [one for one in (refused, other) if one]
         images = [{"part": part, **self.image(name, f"{part} of {who}")} for part, name in parts_of(document).items()]
         faults += [t.cast(Refusal, one["why"]) for one in images if one["why"]]
         return {
@@ -147,6 +153,17 @@ def signature_fault(
     return None
 
 
+def _other_than_known(capsule: StoredCapsule, known: Known, who: str) -> Refusal | None:
+    if capsule.document["number"] != known.number or known.digest in (None, capsule.digest):
+        return None
+    return refusal(
+        "capsule_damaged",
+        f"{who} is not the one that was made or came here: its document has the digest {capsule.digest}, and it was"
+        f" {known.digest}",
+        f"check the disk of this host (dmesg, smartctl); {_send_again(who)}",
+    )
+
+
 def _part_fault(capsule: StoredCapsule, key: str, who: str) -> Refusal | None:
     path = capsule.part(key)
     if path is None:
@@ -169,16 +186,22 @@ def _missing(name: str, what: str) -> Refusal:
     return refusal("image_missing", f"{what} is not here: {name}", _send_again(what))
 
 
-def _damaged(record: ImageRecord, what: str, places: t.Sequence[tuple[int, int]], found: BlockManifest) -> Refusal:
+def _damaged(
+    record: ImageRecord, what: str, places: t.Sequence[tuple[int, int]], found: BlockManifest, directory: str
+) -> Refusal:
     where = " and ".join(f"{start} to {start + length - 1}" for start, length in places[:3])
     more = f" and {len(places) - 3} more places" if len(places) > 3 else ""
     size = "" if found.size_bytes == record["size_bytes"] else f"; it has {found.size_bytes} bytes now"
+    again = "send it again from a host that has it (capsule_send)"
+    if record["path"].startswith(f"{directory}/"):
+        remedy = f"mv {record['path']} /root/, then {again}"
+    else:
+        remedy = f"it is a file of the guest's own disk: put a good copy there, or {again} and start it from there"
     return refusal(
         "image_damaged",
         f"{what} is damaged: {os.path.basename(record['path'])} differs in bytes {where}{more}{size}"
         f" ({record['path']})",
-        "check the disk of this host (dmesg, smartctl); remove the image and send it again from a host that has it"
-        f" (capsule_send), or seal it anew from a good copy (capsule_base with image: {record['image']})",
+        f"check the disk of this host (dmesg, smartctl); {remedy}",
     )
 
 

@@ -92,7 +92,7 @@ class Finisher:
 
     def _disk(self, disk: SavedDisk, parent: StoredCapsule | None) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
         """One disk, for the document and for the operator."""
-        below = self._below(disk)
+        below, anew = self._below(disk)
         earlier = self._store.manifest(below["image"]) if below else None
         with opened(disk.path, disk.form) as access:
             written = access.allocated()
@@ -121,25 +121,38 @@ class Finisher:
             "image": image,
             "path": disk.path,
             "layer_bytes": sum(length for dummy, length in written),
-            "read_bytes": found.read_bytes,
-            "full_because": found.full_because,
+            "read_bytes": found.read_bytes + (anew.read_bytes if anew else 0),
+            "full_because": found.full_because or (anew.full_because if anew else None),
             "layers": len(layers),
         }
 
-    def _below(self, disk: SavedDisk) -> ImageRecord | None:
-        """The image that the frozen layer stands on; it is hashed now where nobody has done that before."""
+    def _below(self, disk: SavedDisk) -> tuple[ImageRecord | None, Hashed | None]:
+        """The image that the frozen layer stands on, and its digests if they had to be computed now.
+
+        That is so where nobody has done it before, and where they were lost, such as in a crash.
+        """
         files = chain(disk.path, disk.form)
         if len(files) == 1:
-            return None
+            return None, None
         path, form = files[1].path, files[1].form
         known = guest_layers.image_at(self._store, self._uuid, path)
-        if known is not None:
-            return known
+        if known is not None and self._has_manifest(known["image"]):
+            return known, None
         with opened(path, form) as access:
             found = hashed(
                 access, f"{disk.target} below {disk.path}", progress=self._progress(f"base of {disk.target}")
             )
-        return self._add(image_record.DISK, path, form, found, None, base=True)
+        self._store.add_manifest(found.manifest)
+        because = f"there were no digests of {path}, on which {disk.target} stands"
+        record = self._add(image_record.DISK, path, form, found, None, base=True)
+        return record, found._replace(full_because=because)
+
+    def _has_manifest(self, image: str) -> bool:
+        try:
+            self._store.manifest(image)
+        except CapsuleError:
+            return False
+        return True
 
     def _add(
         self, kind: str, path: str, form: str, found: Hashed, backing: str | None, *, base: bool = False

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance, capsule_document
@@ -14,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import DISK, MEMORY
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import capsules
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import verified
@@ -98,23 +100,40 @@ class Arrival:
             images.append(Wanted(memory["image"], MEMORY, memory["size_bytes"]))
         for name in {*(image.name for image in images), *capsule_document.bases_of(self.capsule)}:
             self._refuse_changed(name)
-        return list({image.name: image for image in images if self._store.image(image.name) is None}.values())
+        return list({image.name: image for image in images if not self._is_here(image.name)}.values())
+
+    def _is_here(self, name: str) -> bool:
+        """Whether an image is here as a whole. One whose file or manifest is lost comes again."""
+        record = self._store.image(name)
+        if record is None or not os.path.exists(record["path"]):
+            return False
+        try:
+            self._store.manifest(name)
+        except CapsuleError:
+            return False
+        return True
 
     def _refuse_changed(self, name: str) -> None:
         record = self._store.image(name)
-        why = self._store.changed(record) if record is not None else None
+        why = self._store.changed(record) if record is not None and os.path.exists(record["path"]) else None
         if why is not None:
             raise CapsuleError(
                 "base_changed",
                 f"{name} on {self._ticket.name} is not known to be right any more: {why}; what stands on it would be"
                 " silently corrupt",
-                "see what it is now (capsule_verify on that host); remove it there (capsule_prune), and send again",
+                f"run capsule_verify on {self._ticket.name}: it takes the file again if its content is right, and says"
+                " how to replace it if not; then send again",
             )
 
     def there(self) -> bool:
-        """Whether the capsule is here, with all its images."""
-        stored = self._store.capsule(self.capsule["guest"]["uuid"], self.capsule["number"])
-        return stored is not None and stored.digest == self.digest and not self.wanted()
+        """Whether the capsule is here, with all that it consists of. What is damaged of it comes again."""
+        try:
+            stored = self._store.capsule(self.capsule["guest"]["uuid"], self.capsule["number"])
+        except CapsuleError:
+            return False
+        if stored is None or stored.digest != self.digest or capsules.damaged_parts(stored):
+            return False
+        return self._signature in (b"", stored.signature) and not self.wanted()
 
     def candidates(self, kind: str) -> list[str]:
         """Names of the images to start or copy from, the likely ones first: of this guest, then of its trust domain."""

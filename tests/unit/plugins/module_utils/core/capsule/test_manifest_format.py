@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule.images import image, seeds, sizes
 
 SIZE = 2 * SEGMENT_BYTES + 5000
-REMEDY = "make it anew from the image: capsule_base hashes a base, capsule_verify a capsule"
+REMEDY = "send its capsule again from a host that has it (capsule_send); a base is hashed anew by capsule_base"
 
 
 def encoded(content):

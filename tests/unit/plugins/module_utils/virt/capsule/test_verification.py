@@ -76,8 +76,9 @@ def test_one_bit_is_named_with_the_disk_and_its_place(store):
         f"disk vda of capsule 1 of db1 is damaged: {Path(record['path']).name} differs in bytes 12288 to 16383"
         f" ({record['path']})"
     )
-    assert fault["remedy"].startswith(
-        "check the disk of this host (dmesg, smartctl); remove the image and send it again"
+    assert fault["remedy"] == (
+        f"check the disk of this host (dmesg, smartctl); mv {record['path']} /root/, then send it again from a host"
+        " that has it (capsule_send)"
     )
     assert found["images"][0]["places"] == [[12288, 4096]]
 

@@ -7,12 +7,16 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.live_lines import LiveLines
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.verification import Verifier
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import send
@@ -158,6 +162,59 @@ def test_an_image_that_has_changed_at_the_far_end_is_not_built_upon(pair):
     found = refusal_of(pair, first)
     assert found["code"] == "base_changed"
     assert "was written to after it was sealed" in found["reason"]
+
+
+def flip(path, at=100):
+    """Change one bit, and leave the time of the content as it was."""
+    before = path.stat()
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def faults_of(store):
+    """What capsule_verify says first of a store; None: all is right."""
+    found = [one.why for one in (*store.damaged_records(), *store.unreadable())]
+    verifier = Verifier(store, LiveLines(Progress(None)), dry=False)
+    for one in store.capsules():
+        found += verifier.capsule(one, ())["faults"]
+    return found
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "images/{image}.raw",
+        "manifests/{image}",
+        "index/{image}.json",
+        f"guests/{UUID}/1/definition.xml",
+        f"guests/{UUID}/1/capsule.json",
+        f"guests/{UUID}/known.json",
+    ],
+)
+def test_one_bit_of_anything_at_rest_is_found_and_what_is_told_to_do_helps(pair, part, tmp_path):
+    """A machine does what the remedy says: it moves or removes the file that is named, and sends again."""
+    stored = keep(pair.source, 1, content(1))
+    pair.send(stored)
+    file = Path(pair.far_end.directory, part.format(image=stored.document["memory"]["image"].partition(":")[2]))
+    # Where it is a number that has changed, the document of a capsule can still be read, and a record is renewed.
+    flip(file, 0 if part.startswith("index/") else 100)
+    refusals = faults_of(pair.far_end)
+    assert refusals
+    remedy = refusals[0]["remedy"]
+    moved = re.search(r"mv (\S+) /root/", remedy)
+    removed = re.search(r"remove (/\S+?),? ", f"{remedy} ")
+    if moved:
+        Path(moved.group(1)).rename(tmp_path / "moved")
+    elif removed:
+        Path(removed.group(1)).unlink()
+    else:
+        assert "send" in remedy
+    pair.send(stored)
+    assert faults_of(pair.far_end) == []
+    assert pair.arrived(stored) == content(1)
 
 
 def test_an_image_that_has_changed_at_the_source_is_not_sent(pair):
