@@ -10,4 +10,4 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_actio
 class ActionModule(LiveAction):
     """Gets the rest of a guest's disks and shows how it goes."""
 
-    INTERRUPT_NOTE = "The guest goes on, and so does the pull; run it again to see it to its end."
+    INTERRUPT_NOTE = "The guest goes on, and what has come stays; run it again to see it to its end."

@@ -24,7 +24,7 @@ display = Display()
 MODULE = "kvmops.cluster.capsule_send"
 RECEIVE = "kvmops.cluster.capsule_receive"
 #: Those of its options that the module on the far end has as well.
-FOR_FAR_END = ("keys", "allow_older", "seed_from", "capsule_dir", "state_dir")
+FOR_FAR_END = ("keys", "allow_older", "seed_from", "capsule_dir", "state_dir", "disks")
 #: A permission lasts for three times what the send should take, and a day.
 LEAST_EXPIRES_S, MOST_EXPIRES_S = 86_400, 90 * 86_400
 #: A far end that has started anew has forgotten the permission. It is asked again, so many times.

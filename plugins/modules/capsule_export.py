@@ -12,10 +12,12 @@ version_added: 0.1.0
 description:
   - A guest can run at the far end before its disks are there. It reads them from its source through ssh, with a key
     that can do nothing else, and only from disks that are written to no more. There is no open port.
-  - It is used three times. Without options, on the source, it returns how the source is reached (RV(offer)).
+  - It is used in these ways. Without options, on the source, it returns how the source is reached (RV(offer)).
   - With O(offer), on the far end, it makes a key, starts a service that QEMU connects to, and returns RV(ticket).
-  - With O(ticket), M(kvmops.cluster.domain_migrate) and M(kvmops.cluster.plan_apply) on the source move guests with
+  - With the ticket, M(kvmops.cluster.domain_migrate) and M(kvmops.cluster.plan_apply) on the source move guests with
     lazy disks.
+  - With O(ticket) and O(guest), on the source, it lets that far end read the disks of a capsule, and returns
+    RV(export), with which M(kvmops.cluster.capsule_start) starts the guest before its disks have come.
   - With O(ended), on the source, it ends the export of a guest's disks. M(kvmops.cluster.capsule_fill) does so itself
     when the disks are at the far end.
 author:
@@ -27,6 +29,15 @@ options:
   offer:
     description: What this module returned on the source.
     type: dict
+  ticket:
+    description: What this module returned at the far end.
+    type: dict
+  guest:
+    description: Name or UUID of the guest of the capsule whose disks the far end may read.
+    type: str
+  number:
+    description: Number of that capsule. By default the newest one of the guest that is here.
+    type: int
   ended:
     description: UUID of a guest whose disks no far end needs any more.
     type: str
@@ -44,7 +55,7 @@ attributes:
   idempotent:
     support: partial
     details:
-      - Each O(offer) makes a new ticket.
+      - Each O(offer) makes a new ticket. An export that is there is left alone.
 seealso:
   - module: kvmops.cluster.capsule_fill
 """
@@ -61,6 +72,13 @@ EXAMPLES = r"""
     offer: "{{ source.offer }}"
   delegate_to: h2
   register: far_end
+
+- name: Let it read the disks of the newest capsule of db1
+  kvmops.cluster.capsule_export:
+    ticket: "{{ far_end.ticket }}"
+    guest: db1
+  delegate_to: h1
+  register: exported
 
 - name: Move the guest before its disks
   kvmops.cluster.domain_migrate:
@@ -112,6 +130,11 @@ ticket:
     - Null without O(offer), and in check mode.
   returned: success
   type: dict
+export:
+  description: Which disks the far end may read, with C(ticket), C(guest), C(number), C(digest) and C(disks) (C(target),
+    C(slot), C(image), C(size_bytes)). Null without O(guest).
+  returned: success
+  type: dict
 refusal:
   description: Why not, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -134,6 +157,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     run,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import chain_proof, exports
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.capsule_exports import of_capsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.tickets import Tickets, offer_of, qemu_user
 
 #: The far end logs in as root: only root may read the disks.
@@ -147,9 +171,14 @@ def main() -> None:
             **CAPSULE_DIR_ARGUMENT,
             "address": {"type": "str"},
             "offer": {"type": "dict"},
+            "ticket": {"type": "dict"},
+            "guest": {"type": "str"},
+            "number": {"type": "int"},
             "ended": {"type": "str"},
         },
-        mutually_exclusive=[("address", "offer", "ended")],
+        mutually_exclusive=[("address", "offer", "ended", "ticket")],
+        required_together=[("ticket", "guest")],
+        required_by={"number": "guest"},
         supports_check_mode=True,
     )
     run(module, lambda: body(module))
@@ -160,21 +189,26 @@ def body(module: AnsibleModule) -> dict[str, t.Any]:
     given, store = module.params, CapsuleStore(module.params["capsule_dir"])
     if given["offer"]:
         return _accept(module, store)
+    nothing = {"offer": None, "ticket": None, "export": None}
+    if given["guest"]:
+        changed, export = of_capsule(store, given["ticket"], given["guest"], given["number"], module.check_mode)
+        return {**nothing, "changed": changed, "export": export}
     if given["ended"]:
-        return {"changed": _end(module, store, given["ended"]), "offer": None, "ticket": None}
+        return {**nothing, "changed": _end(module, store, given["ended"])}
     name = host_name(module)
-    return {"changed": False, "offer": exports.offer(name, given["address"] or name, USER), "ticket": None}
+    return {**nothing, "changed": False, "offer": exports.offer(name, given["address"] or name, USER)}
 
 
 def _accept(module: AnsibleModule, store: CapsuleStore) -> dict[str, t.Any]:
     offer = offer_of(module.params["offer"])
     if module.check_mode:
-        return {"changed": True, "offer": None, "ticket": None}
+        return {"changed": True, "offer": None, "ticket": None, "export": None}
     with connected(local_uri(module), read_only=True) as connection:
         owner = qemu_user(connection.getCapabilities())
         tickets = Tickets(store)
         tickets.sweep(lambda ticket: chain_proof.is_used(connection, ticket))
-    return {"changed": True, "offer": None, "ticket": tickets.accept(offer, owner, host_name(module))}
+    accepted = tickets.accept(offer, owner, host_name(module))
+    return {"changed": True, "offer": None, "ticket": accepted, "export": None}
 
 
 def _end(module: AnsibleModule, store: CapsuleStore, uuid: str) -> bool:

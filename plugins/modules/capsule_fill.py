@@ -12,11 +12,14 @@ version_added: 0.1.0
 description:
   - A guest that was moved with O(kvmops.cluster.domain_migrate#module:disks=lazy), or started before its disks were
     there, reads from its source what it needs. This module gets the rest, while the guest runs.
+  - A guest that M(kvmops.cluster.capsule_start) has started before its disks gets the images of its capsule. Only what
+    this host lacks is read. Each MiB is compared with the digest in the capsule before anything uses it. Then the guest
+    is put on the image while it runs, and the capsule is complete on this host.
   - Makes sure of the export first. What was killed is started again. A source that does not answer is waited for.
-  - A guest that was paused because its disk could not be read is resumed until it stays running.
+  - A guest that was paused as its disk could not be read is resumed until it stays running.
   - At the end it proves with libvirt and with the images that nothing is at the source any more. Then the export ends.
   - It is safe to run it again after any death, on either host. It begins with what is there.
-  - Shows a line every few seconds. After Ctrl-C the pull goes on by itself, and nothing is lost.
+  - Shows a line every few seconds. After Ctrl-C the guest goes on, and nothing is lost.
 author:
   - kvmops.cluster contributors (@kvmops)
 options:
@@ -36,6 +39,8 @@ options:
   progress_path:
     description: File for progress lines. The collection sets it.
     type: path
+requirements:
+  - python3-libnbd and qemu-utils (qemu-img) on the host, for guests that were started from a capsule
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
@@ -53,6 +58,7 @@ attributes:
 seealso:
   - module: kvmops.cluster.capsule_export
   - module: kvmops.cluster.domain_migrate
+  - module: kvmops.cluster.capsule_start
 """
 
 EXAMPLES = r"""
@@ -79,8 +85,10 @@ fill:
       type: dict
     disks:
       description:
-        - The disks of which a part was at the source, with C(target), C(path) and C(pulled_bytes).
-        - In check mode the last one is null.
+        - The disks of which a part was at the source, with C(target), C(path), C(pulled_bytes) and C(checked).
+        - C(checked) says that what came was compared with the digests of its capsule, before the guest was put on it.
+          A disk that came by a live move has none.
+        - In check mode the last two are null.
       returned: success
       type: list
       elements: dict
@@ -130,6 +138,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.fill_run import (
+    Fill,
+    FillOptions,
+    StoppedError,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -139,7 +152,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     local_uri,
     run,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.fill_run import Fill, FillOptions, StoppedError
 
 
 def main() -> None:
@@ -189,7 +201,7 @@ def find(connections: Connections, uri: str, guest: str) -> t.Any:
 def _forecast(domain: t.Any, store: CapsuleStore, guest: dict[str, str]) -> dict[str, t.Any]:
     disks = lazy_disks(ET.fromstring(domain.XMLDesc(0)))
     record = store.run(f"fill-{guest['uuid']}")
-    found = [{"target": disk.target, "path": disk.path, "pulled_bytes": None} for disk in disks]
+    found = [{"target": disk.target, "path": disk.path, "pulled_bytes": None, "checked": None} for disk in disks]
     return {"changed": bool(disks) or bool(record and not record["ended"]), "fill": _result(guest, disks=found)}
 
 
@@ -221,13 +233,13 @@ def _fill(
         return connections.get(uri).connection.lookupByUUIDString(guest["uuid"])
 
     try:
-        filled = Fill(domain, store, tell, stopping).run(options)
+        filled = Fill(domain, store, host_name(module), tell, stopping).run(options)
     except StoppedError:
         fail(
             module,
             refusal(
                 "interrupted",
-                f"it was interrupted; {guest['name']} goes on, and so does the pull",
+                f"it was interrupted; {guest['name']} goes on, and what has come stays",
                 "run it again to see it to its end",
             ),
         )

@@ -72,6 +72,11 @@ options:
     description: Whether a capsule may come that is older than the last one of its guest that was here.
     type: bool
     default: false
+  disks:
+    description: V(later) takes the capsule without the images of its disks.
+    type: str
+    choices: [now, later]
+    default: now
   expires_s:
     description: Seconds after which the permission ends by itself.
     type: int
@@ -217,6 +222,7 @@ def main() -> None:
             "signature": {"type": "str", "default": ""},
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "allow_older": {"type": "bool", "default": False},
+            "disks": {"type": "str", "choices": ["now", "later"], "default": "now"},
             "expires_s": {"type": "int", "default": 86400},
             "seed_from": {"type": "path"},
         },
@@ -287,6 +293,7 @@ def _ticket(module: AnsibleModule, capsule: str) -> Ticket:
         guest=given["guest"] or "",
         start=given["start"],
         require_encrypted=given["require_encrypted"],
+        disks=given["disks"],
     )
 
 

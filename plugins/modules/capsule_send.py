@@ -75,6 +75,14 @@ options:
       - By default it is not checked. Blocks are compared only with those of capsules in the same trust domain in any
         case.
     type: str
+  disks:
+    description:
+      - V(later) leaves out the images of its disks. M(kvmops.cluster.capsule_start) starts the guest before they have
+        come, with O(kvmops.cluster.capsule_start#module:lazy), and M(kvmops.cluster.capsule_fill) gets them.
+      - Run again with V(now), it sends what is missing.
+    type: str
+    choices: [now, later]
+    default: now
   retry_s:
     description:
       - For so many seconds after the last progress it is tried again to reach the other host.
@@ -317,6 +325,7 @@ def main() -> None:
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "allow_older": {"type": "bool", "default": False},
             "trust_domain": {"type": "str"},
+            "disks": {"type": "str", "choices": ["now", "later"], "default": "now"},
             "retry_s": {"type": "int", "default": 86400},
             "ticket": {"type": "str"},
             "far_ends": {"type": "list", "elements": "dict", "options": _FAR_END},

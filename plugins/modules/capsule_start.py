@@ -58,6 +58,17 @@ options:
         the guest (Debian 13, EL 10), and an x86_64 guest. In other guests, set it by hand or through their agent.
       - The memory of a capsule knows the old identity. A capsule that has memory also needs O(discard_memory).
     type: str
+  lazy:
+    description:
+      - What M(kvmops.cluster.capsule_export) with O(kvmops.cluster.capsule_export#module:ticket) and
+        O(kvmops.cluster.capsule_export#module:guest) has returned on the source as
+        RV(kvmops.cluster.capsule_export#module:export).
+      - The guest is started before its disks have come. It reads from its source what it needs, through ssh, until
+        M(kvmops.cluster.capsule_fill) has got the rest. Memory and definition of the capsule must be here.
+      - While the source does not answer, reads of the guest wait. After 5 minutes the guest is paused, and
+        M(kvmops.cluster.capsule_fill) brings it back. No error reaches it.
+      - Needs libvirt 9.2 or later on this host.
+    type: dict
   discard_memory:
     description: Whether the guest boots, though its memory was saved. Its disks are then as after a loss of power.
     type: bool
@@ -86,7 +97,7 @@ options:
   wait_s:
     description:
       - Seconds to wait until the guest is of use. Its agent has answered, where it has one, and it has read from its
-        disks.
+        disks. With O(lazy), a source that does not answer is waited for as long.
     type: int
     default: 120
 extends_documentation_fragment:
@@ -131,6 +142,13 @@ EXAMPLES = r"""
     started: "{{ started }}"
   delegate_to: h1
 
+- name: Let it go on here before its disks have come
+  kvmops.cluster.capsule_start:
+    name: "{{ inventory_hostname }}"
+    guest: db1
+    stopped: "{{ saved.stopped }}"
+    lazy: "{{ exported.export }}"
+
 - name: Start a second guest from the same disks
   kvmops.cluster.capsule_start:
     guest: golden
@@ -163,7 +181,8 @@ state:
   type: str
   sample: running
 disks:
-  description: C(target) and C(path) of each file that the guest writes to.
+  description: C(target) and C(path) of each file that the guest writes to, and whether its disk is C(lazy), that is not
+    all here.
   returned: success
   type: list
   elements: dict
@@ -201,6 +220,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CAPSULE_DIR_ARGUMENT,
     CapsuleStore,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import before_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_checks import StartRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.starting import start
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
@@ -224,6 +244,7 @@ def main() -> None:
             "source_is_off": {"type": "bool", "default": False},
             "allow_older": {"type": "bool", "default": False},
             "as_new": {"type": "str"},
+            "lazy": {"type": "dict"},
             "discard_memory": {"type": "bool", "default": False},
             "signers": {"type": "list", "elements": "str", "default": []},
             "networks": {"type": "dict", "default": {}},
@@ -250,6 +271,7 @@ def main() -> None:
             image_dir=given["image_dir"],
             wait_s=given["wait_s"],
             check=module.check_mode,
+            lazy=before_disks.export_of(given["lazy"]) if given["lazy"] else None,
         )
         with connected(local_uri(module), read_only=module.check_mode) as connection:
             return start(connection, CapsuleStore(given["capsule_dir"]), request)

@@ -83,7 +83,10 @@ PLUGINS = House(
             Room("lookup", "Lookups for roles"),
             Room("doc_fragments", "Documentation that modules share"),
         ),
-        (Room("module_utils/virt/capsule_move", "Moves a guest as a capsule: save, send and start as one"),),
+        (
+            Room("module_utils/virt/capsule_move", "Moves a guest as a capsule: save, send and start as one"),
+            Room("module_utils/virt/capsule_fill", "Gets the rest of a guest's disks here, and puts the guest on them"),
+        ),
         (Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),),
         (
             Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),
@@ -100,7 +103,7 @@ PLUGINS = House(
             Room("module_utils/virt/paths", "Tries the paths from this host to others, a check after the other"),
             Room("module_utils/virt/prepare", "What is done to a guest around its move: memory is freed, hooks run"),
             Room("module_utils/virt/migration", "One migration under way: libvirt's call, its control, its lines"),
-            Room("module_utils/virt/fill", "Disks that come after their guest: exports, tickets, the fill"),
+            Room("module_utils/virt/fill", "Disks that come after their guest: exports, tickets"),
         ),
         (Room("module_utils/virt/capsule_ticket", "The right of one host to send one capsule: keys, tickets"),),
         (Room("module_utils/virt/disk_delta", "Sends what a disk has and its old copy at the destination has not"),),

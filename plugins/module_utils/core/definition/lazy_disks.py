@@ -13,6 +13,9 @@ import re
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
 #: The sockets of forwarders are here, in one folder for each ticket. QEMU must get through.
 SOCKETS = "/run/kvmops/fill"
 #: How long requests of the guest wait for the source before the guest is paused: most servers reboot in less.
@@ -91,19 +94,47 @@ def make_lazy(disk: ET.Element, path: str, ticket: str, slot: int, wait_s: int =
     ET.SubElement(store, "backingStore")
 
 
-def without_sources(root: ET.Element, targets: t.Collection[str]) -> bool:
-    """Let disks of a definition be all here; returns whether that changed it."""
-    changed = False
-    for disk in root.findall("devices/disk"):
-        target = disk.find("target")
-        if target is None or target.get("dev") not in targets:
-            continue
-        for store in disk.findall("backingStore"):
-            if len(store):
-                disk.remove(store)
-                ET.SubElement(disk, "backingStore")
-                changed = True
-    return changed
+def unreadable_here(host: t.Mapping[str, t.Any], otherwise: str) -> Refusal | None:
+    """Why guests of a host cannot wait for a disk that is elsewhere; None where nothing is known against it.
+
+    Args:
+        host: as much of its snapshot as has C(host) and C(versions).
+        otherwise: what else an operator can do.
+    """
+    found = versions.parsed((host.get("versions") or {}).get("libvirt"))
+    if found is None or found >= LIBVIRT_RECONNECT:
+        return None
+    name, needed = host["host"], versions.shown(LIBVIRT_RECONNECT)
+    return refusal(
+        "lazy_libvirt",
+        f"libvirt {versions.shown(found)} of {name} cannot let a guest wait for a disk; that needs {needed}",
+        f"upgrade libvirt on {name} to {needed} or later, or {otherwise}",
+    )
+
+
+def put_on(disk: ET.Element, layers: t.Sequence[tuple[str, str]]) -> None:
+    """Let a disk of a definition be files of this host.
+
+    The whole chain is named, so that libvirt does not follow what an image says of its backing file.
+
+    Args:
+        disk: the element, which is changed.
+        layers: path and format of each file, the one that the guest writes to first.
+    """
+    for tag in ("source", "backingStore", "mirror"):
+        for old in disk.findall(tag):
+            disk.remove(old)
+    driver = disk.find("driver")
+    if driver is None:
+        driver = ET.SubElement(disk, "driver", name="qemu")
+    driver.set("type", layers[0][1])
+    ET.SubElement(disk, "source", file=layers[0][0])
+    parent = disk
+    for path, form in layers[1:]:
+        parent = ET.SubElement(parent, "backingStore", type="file")
+        ET.SubElement(parent, "format", type=form)
+        ET.SubElement(parent, "source", file=path)
+    ET.SubElement(parent, "backingStore")
 
 
 def backing_of(ticket: str, slot: int) -> str:

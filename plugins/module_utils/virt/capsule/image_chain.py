@@ -64,6 +64,18 @@ def chain(path: str, form: str, formats: t.Mapping[str, str] | None = None) -> l
     return found
 
 
+def top_layer(path: str) -> Layer:
+    """The top file of a qcow2 image alone. Reads its header only.
+
+    Raises:
+        CapsuleError: it cannot be read, is damaged, or has its content elsewhere.
+    """
+    header = header_of(path)
+    if header.data_file:
+        raise _hostile(path, "its content is in another file")
+    return Layer(os.path.realpath(path), "qcow2", header.size_bytes, header.cluster_bytes)
+
+
 def header_of(path: str) -> qcow2_header.Qcow2Header:
     """The header of a qcow2 file.
 

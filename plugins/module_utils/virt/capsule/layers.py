@@ -12,7 +12,8 @@ import re
 import subprocess
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import top_layer
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import served
 
 #: How our layers are called: STEM.kvmops-NUMBER.qcow2, and with a letter where that name is taken.
 _OURS = re.compile(r"\.kvmops-\d+[a-z]*$")
@@ -96,7 +97,8 @@ def is_written(path: str) -> bool:
     """Whether a guest has written to its layer. A layer that is not there has nothing of it."""
     if not os.path.exists(path):
         return False
-    with opened(path, "qcow2") as access:
+    # What is below may be at another host, and is not asked.
+    with served([top_layer(path)]) as access:
         return bool(access.allocated())
 
 

@@ -19,17 +19,22 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_
 Below = dict[str, tuple[Layer, ...]]
 
 
-def below(store: CapsuleStore, capsule: Capsule) -> Below:
+def below(store: CapsuleStore, capsule: Capsule, targets: t.Container[str] | None = None) -> Below:
     """What the guest's own layers stand on.
 
     Args:
         store: of this host.
         capsule: the document.
+        targets: of the disks that are meant; None: all.
 
     Raises:
         CapsuleError: an image is missing here, or has changed since it was sealed.
     """
-    return {disk["target"]: tuple(_files(store, capsule, disk["target"], disk["image"])) for disk in capsule["disks"]}
+    return {
+        disk["target"]: tuple(_files(store, capsule, disk["target"], disk["image"]))
+        for disk in capsule["disks"]
+        if targets is None or disk["target"] in targets
+    }
 
 
 def _files(store: CapsuleStore, capsule: Capsule, target: str, image: str) -> t.Iterator[Layer]:
@@ -76,11 +81,18 @@ def image_of(store: CapsuleStore, capsule: Capsule, what: str, image: str) -> Im
     return record
 
 
-def check_all(store: CapsuleStore, capsule: Capsule) -> None:
-    """See that all images of a capsule are here, and as they were sealed.
+def check_all(store: CapsuleStore, capsule: Capsule, later: t.Collection[str] = ()) -> None:
+    """See that all images of a capsule are here, and as they were sealed, but for those of disks that come later.
+
+    Args:
+        store: of this host.
+        capsule: the document.
+        later: targets of these disks.
 
     Raises:
         CapsuleError: one of them is not.
     """
+    left_out = {f"disk {target}" for target in later}
     for what, image in images_of(capsule).items():
-        image_of(store, capsule, what, image)
+        if what not in left_out:
+            image_of(store, capsule, what, image)

@@ -24,11 +24,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_defini
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.findings import Layer, Place
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.rebuild import rebuilt
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import backing_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule, sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers, tpm_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
+    before_disks,
     host_place,
     image_layers,
 )
@@ -52,6 +54,7 @@ class Prepared(t.NamedTuple):
         layers: its own files, by the target of the disk.
         adopted: those of them that are there already, and empty.
         notes: what was left out or changed.
+        later: disks that come later: the number of each at the source, by target.
     """
 
     guest: dict[str, str]
@@ -62,6 +65,7 @@ class Prepared(t.NamedTuple):
     layers: dict[str, str]
     adopted: list[str]
     notes: list[str]
+    later: dict[str, int]
 
 
 def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, capsule: StoredCapsule) -> Prepared:
@@ -71,8 +75,14 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         CapsuleError: something is missing, damaged or not permitted.
     """
     document = capsule.document
-    image_layers.check_all(store, document)
-    below = image_layers.below(store, document)
+    later = before_disks.missing(
+        store, capsule, request.lazy, host_place.versions(connection, request.host), request.as_new is not None
+    )
+    if request.lazy is not None and later:
+        before_disks.reach(store, document, request.lazy.ticket, later, request.wait_s, request.check)
+    image_layers.check_all(store, document, later)
+    here = [disk["target"] for disk in document["disks"] if disk["target"] not in later]
+    below = image_layers.below(store, document, here)
     definition = _definition(capsule)
     guest = dict(document["guest"])
     if request.as_new is not None:
@@ -83,7 +93,7 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         connection,
         Place(
             request.host,
-            {target: (Layer(path, "qcow2"), *below[target]) for target, path in own.items()},
+            {target: (Layer(path, "qcow2"), *below.get(target, ())) for target, path in own.items()},
             nvram=nvram[1] if nvram else None,
             networks=request.networks,
             files=tuple(request.allow_files),
@@ -101,6 +111,8 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
     for one in (persistent, running):
         if one is not None:
             _check_identity(one.domain, document)
+            if request.lazy is not None:
+                before_disks.read_from_source(one.domain, own, request.lazy.ticket, later)
     if request.as_new is not None:
         identity.renamed(persistent.domain, identity.Identity(guest["name"], guest["uuid"]))
         if document["tpm"] is not None:
@@ -112,9 +124,18 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         nvram,
         tpm_state.unpacked(_part(capsule, "tpm")) if document["tpm"] is not None else None,
         memory["path"] if memory else None,
+        {target: backing_of(request.lazy.ticket, slot) for target, slot in later.items()} if request.lazy else {},
     )
     return Prepared(
-        guest, parts, persistent.domain, running.domain if running else None, definition.autostart, own, adopted, notes
+        guest,
+        parts,
+        persistent.domain,
+        running.domain if running else None,
+        definition.autostart,
+        own,
+        adopted,
+        notes,
+        later,
     )
 
 

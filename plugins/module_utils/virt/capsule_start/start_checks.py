@@ -22,6 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import verified
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
+    before_disks,
     host_place,
 )
 
@@ -43,6 +44,7 @@ class StartRequest(t.NamedTuple):
         image_dir: where its own layers are made.
         wait_s: how long to wait until it is of use.
         check: nothing is done; what would be is told.
+        lazy: where disks are read from that have not come; None: all must be here.
     """
 
     guest: str
@@ -58,6 +60,7 @@ class StartRequest(t.NamedTuple):
     image_dir: str
     wait_s: float
     check: bool
+    lazy: before_disks.Export | None = None
 
 
 def refusal_of(connection: t.Any, store: CapsuleStore, request: StartRequest, capsule: StoredCapsule) -> Refusal | None:

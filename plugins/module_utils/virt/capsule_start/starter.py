@@ -22,6 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.image_layers import Below
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_record import StartRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import overlays
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.image_users import unused
 
 
@@ -34,6 +35,7 @@ class Parts(t.NamedTuple):
         nvram: content and place of its NVRAM, or None.
         tpm: the files of its TPM's state, by name, or None.
         memory: the file with its memory; None: it boots.
+        exports: what its own layers stand on where the disk comes later, by target.
     """
 
     below: Below
@@ -41,6 +43,7 @@ class Parts(t.NamedTuple):
     nvram: tuple[bytes, str] | None
     tpm: t.Mapping[str, bytes] | None
     memory: str | None
+    exports: t.Mapping[str, str] = {}
 
 
 class Starter:
@@ -123,6 +126,9 @@ class Starter:
     def _place(self, parts: Parts) -> None:
         group = guest_look.qemu_group(self._connection)
         for target, path in self._record.layers.items():
+            if target in parts.exports:
+                overlays.make(path, parts.sizes[target], parts.exports[target], "raw")
+                continue
             below = parts.below[target]
             if path not in self._record["adopted"]:
                 layers.make(path, below[0].path, below[0].format, parts.sizes[target])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import os
 import time
 import typing as t
@@ -22,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, tpm_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
+    before_disks,
     host_place,
     start_record,
     usefulness,
@@ -32,10 +34,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.
     refusal_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.starter import Starter
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_clock
 
 #: What was in the way of a part is kept under this name until the guest runs.
 ASIDE = ".kvmops-before"
+#: A cut can come at any moment of a start before the disks are here.
+STARTS = 3
 
 
 def start(connection: t.Any, store: CapsuleStore, request: StartRequest) -> dict[str, t.Any]:
@@ -65,21 +70,64 @@ def _start(
     active = domain is not None and bool(domain.isActive())
     if record is not None and record["digest"] == capsule.digest and active:
         if record["stage"] == start_record.STARTED or request.check:
-            return _result(capsule, record.guest, request, changed=False, state="running", disks=record.layers)
+            return _result(
+                capsule,
+                record.guest,
+                request,
+                changed=False,
+                state="running",
+                disks=_disks(record.layers, before_disks.unfinished(store, record.guest["uuid"])),
+            )
         # The run that started it died after that.
         return _followed_up(connection, store, request, capsule, record, began, ["an earlier run has started it"])
     if record is not None and record["stage"] == start_record.BEGUN and not active and not request.check:
         Starter(connection, record).undo()
+        before_disks.forget(store, uuid)
     why = refusal_of(connection, store, request, capsule)
     if why is not None:
         raise CapsuleError(**why)
     ready = prepared(connection, store, request, capsule)
     if request.check:
-        return _result(capsule, ready.guest, request, changed=True, state="off", disks=ready.layers, notes=ready.notes)
-    record = _begin(connection, store, request, capsule, ready)
-    starter = Starter(connection, record)
-    starter.start(ready.parts, ready.persistent, ready.running)
+        return _result(
+            capsule,
+            ready.guest,
+            request,
+            changed=True,
+            state="off",
+            disks=_disks(ready.layers, ready.later),
+            notes=ready.notes,
+        )
+    record = _started(connection, store, request, capsule, ready, began)
     return _followed_up(connection, store, request, capsule, record, began, ready.notes)
+
+
+def _started(
+    connection: t.Any, store: CapsuleStore, request: StartRequest, capsule: StoredCapsule, ready: Prepared, began: float
+) -> start_record.StartRecord:
+    """Start it. A cut of the way to disks that come later is waited for, and then it is tried again."""
+    export, uuid = request.lazy, capsule.document["guest"]["uuid"]
+    for attempt in itertools.count(1):
+        record = _begin(connection, store, request, capsule, ready)
+        if export is not None and ready.later:
+            before_disks.keep(store, capsule, {target: ready.layers[target] for target in ready.later}, export)
+        try:
+            Starter(connection, record).start(ready.parts, ready.persistent, ready.running)
+            break
+        except Exception as error:
+            if export is None or not ready.later:
+                raise
+            if not _runs(connection, uuid):
+                before_disks.forget(store, uuid)
+            left_s = request.wait_s - (time.monotonic() - began)
+            if not isinstance(error, virt.VirtError) or attempt == STARTS or left_s <= 0:
+                raise
+            before_disks.reach(store, capsule.document, export.ticket, ready.later, left_s, False)
+    return record
+
+
+def _runs(connection: t.Any, uuid: str) -> bool:
+    domain = guest_look.find(connection, uuid)
+    return domain is not None and bool(domain.isActive())
 
 
 def _begin(
@@ -159,7 +207,7 @@ def _followed_up(
         request,
         changed=True,
         state="running" if domain.isActive() else "off",
-        disks=record.layers,
+        disks=_disks(record.layers, before_disks.unfinished(store, record.guest["uuid"])),
         notes=found,
         running_s=running_s,
         useful_s=useful_s,
@@ -174,6 +222,10 @@ def _stood_still_ms(document: Capsule) -> int | None:
     return round(seconds * 1000) if seconds > 0 else None
 
 
+def _disks(own: t.Mapping[str, str], later: t.Container[str]) -> list[dict[str, t.Any]]:
+    return [{"target": target, "path": path, "lazy": target in later} for target, path in sorted(own.items())]
+
+
 def _result(
     capsule: StoredCapsule,
     guest: t.Mapping[str, str],
@@ -181,7 +233,7 @@ def _result(
     *,
     changed: bool,
     state: str,
-    disks: t.Mapping[str, str],
+    disks: list[dict[str, t.Any]],
     notes: t.Sequence[str] = (),
     running_s: float | None = None,
     useful_s: float | None = None,
@@ -194,7 +246,7 @@ def _result(
         "number": capsule.document["number"],
         "digest": capsule.digest,
         "state": state,
-        "disks": [{"target": target, "path": path} for target, path in sorted(disks.items())],
+        "disks": disks,
         "running_after_s": None if running_s is None else round(running_s, 2),
         "useful_after_s": None if useful_s is None else round(useful_s, 2),
         "useful_by": useful_by,

@@ -36,6 +36,7 @@ class Ticket(t.NamedTuple):
         guest: UUID of the guest whose next capsule may come.
         start: how the guest is started when its capsule is here; None: the sender may not have it started.
         require_encrypted: whether the memory of a guest may come only if the store is encrypted.
+        disks: C(now); C(later): the images of its disks do not come with it.
     """
 
     ticket: str
@@ -51,6 +52,7 @@ class Ticket(t.NamedTuple):
     guest: str = ""
     start: dict[str, t.Any] | None = None
     require_encrypted: bool = False
+    disks: str = "now"
 
 
 def folder_of(ticket: str, run_dir: str = RUN_DIR) -> str:

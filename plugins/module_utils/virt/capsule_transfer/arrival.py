@@ -23,6 +23,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket
 
 #: So many images are offered to the sender. Each name costs 75 bytes of the link.
 MOST_OFFERED = 24
+#: Of a ticket: the images of the disks follow while the guest runs.
+LATER = "later"
 
 
 class Wanted(t.NamedTuple):
@@ -89,12 +91,13 @@ class Arrival:
         )
 
     def wanted(self) -> list[Wanted]:
-        """The images that are to come: disks first, as memory has much of what they have.
+        """The images that are to come: disks first, as memory has much of what they have, if disks come at all.
 
         Raises:
             CapsuleError: one that is here, or that it stands on, is not as it was.
         """
-        images = [Wanted(disk["image"], DISK, disk["size_bytes"]) for disk in self.capsule["disks"]]
+        disks = self.capsule["disks"] if self._ticket.disks != LATER else []
+        images = [Wanted(disk["image"], DISK, disk["size_bytes"]) for disk in disks]
         memory = self.capsule["memory"]
         if memory is not None:
             images.append(Wanted(memory["image"], MEMORY, memory["size_bytes"]))
@@ -137,26 +140,7 @@ class Arrival:
 
     def candidates(self, kind: str) -> list[str]:
         """Names of the images to start or copy from, the likely ones first: of this guest, then of its trust domain."""
-        uuid, domain = self.capsule["guest"]["uuid"], self.capsule["trust_domain"]
-        likely: list[str] = []
-        for stored in reversed(self._store.capsules(uuid)):
-            if kind == MEMORY and stored.document["memory"] is not None:
-                likely.append(stored.document["memory"]["image"])
-            likely += [disk["image"] for disk in stored.document["disks"]]
-        if kind == MEMORY:
-            likely += [disk["image"] for disk in self.capsule["disks"]]
-        likely += sorted(capsule_document.bases_of(self.capsule))
-        records = self._store.images()
-        newest = sorted(records.values(), key=lambda record: str(record["sealed_at"]), reverse=True)
-        likely += [record["image"] for record in newest if record["kind"] == DISK]
-        found: list[str] = []
-        for name in dict.fromkeys(likely):
-            record = records.get(name)
-            if record is None or record["trust_domain"] != domain or self._store.changed(record) is not None:
-                continue
-            if record["kind"] == kind or kind == MEMORY:
-                found.append(name)
-        return found[:MOST_OFFERED]
+        return candidates(self._store, self.capsule, kind)
 
     def seal(self, parts: t.Mapping[str, str]) -> None:
         """All images are here: take the capsule in.
@@ -170,6 +154,30 @@ class Arrival:
         self._store.add_capsule(self._document, self._signature or None, parts)
         signed = known.signed or bool(self._signature)
         self._store.remember(uuid, Known(self.capsule["number"], self.digest, signed))
+
+
+def candidates(store: CapsuleStore, capsule: Capsule, kind: str) -> list[str]:
+    """Names of the images here that an image of a capsule can start or copy from; see L(Arrival.candidates)."""
+    uuid, domain = capsule["guest"]["uuid"], capsule["trust_domain"]
+    likely: list[str] = []
+    for stored in reversed(store.capsules(uuid)):
+        if kind == MEMORY and stored.document["memory"] is not None:
+            likely.append(stored.document["memory"]["image"])
+        likely += [disk["image"] for disk in stored.document["disks"]]
+    if kind == MEMORY:
+        likely += [disk["image"] for disk in capsule["disks"]]
+    likely += sorted(capsule_document.bases_of(capsule))
+    records = store.images()
+    newest = sorted(records.values(), key=lambda record: str(record["sealed_at"]), reverse=True)
+    likely += [record["image"] for record in newest if record["kind"] == DISK]
+    found: list[str] = []
+    for name in dict.fromkeys(likely):
+        record = records.get(name)
+        if record is None or record["trust_domain"] != domain or store.changed(record) is not None:
+            continue
+        if record["kind"] == kind or kind == MEMORY:
+            found.append(name)
+    return found[:MOST_OFFERED]
 
 
 def raise_first(refusals: t.Sequence[Refusal | None]) -> None:

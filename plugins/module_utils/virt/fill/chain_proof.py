@@ -7,40 +7,50 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import typing as t
 import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
-    LazyDisk,
     lazy_disks,
-    without_sources,
+    put_on,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
 
-def prove(domain: t.Any, disks: t.Sequence[LazyDisk]) -> None:
+def prove(domain: t.Any, targets: t.Collection[str]) -> dict[str, str]:
     """Ask libvirt and the images; correct the definition with which the guest starts next time.
+
+    Returns: the file that the guest writes to, by target.
 
     Raises:
         CapsuleError: something is there still.
         libvirtError: the guest cannot be asked.
     """
-    left = lazy_disks(ET.fromstring(domain.XMLDesc(0)))
+    root = ET.fromstring(domain.XMLDesc(0))
+    left = lazy_disks(root)
     if left:
         raise _not_all_here(domain, left[0].target, "libvirt shows it")
-    for disk in disks:
-        backing = _backing(disk.path)
-        if backing:
-            raise _not_all_here(domain, disk.target, f"{disk.path} rests on {backing}")
+    files = {}
+    for disk in guest_look.disks_of(root):
+        if disk.target in targets:
+            try:
+                files[disk.target] = [(layer.path, layer.form) for layer in chain(disk.path, disk.form)]
+            except CapsuleError as error:
+                raise _not_all_here(domain, disk.target, error.refusal["reason"]) from error
     if domain.isPersistent():
         secure = virt.libvirt.VIR_DOMAIN_XML_INACTIVE | virt.libvirt.VIR_DOMAIN_XML_SECURE
-        root = ET.fromstring(domain.XMLDesc(secure))
-        targets = {disk.target for disk in lazy_disks(root)}
-        if targets and without_sources(root, targets):
-            domain.connect().defineXML(ET.tostring(root, encoding="unicode"))
+        persistent = ET.fromstring(domain.XMLDesc(secure))
+        lazy = {disk.target for disk in lazy_disks(persistent)} & set(files)
+        for disk_element in persistent.findall("devices/disk") if lazy else ():
+            target = disk_element.find("target")
+            if target is not None and target.get("dev") in lazy:
+                put_on(disk_element, files[str(target.get("dev"))])
+        if lazy:
+            domain.connect().defineXML(ET.tostring(persistent, encoding="unicode"))
+    return {target: layers[0][0] for target, layers in files.items()}
 
 
 def is_used(connection: t.Any, ticket: str) -> bool:
@@ -55,21 +65,9 @@ def is_used(connection: t.Any, ticket: str) -> bool:
     return False
 
 
-def _backing(path: str) -> str | None:
-    command = ["qemu-img", "info", "--force-share", "--output=json", "-f", "qcow2", path]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
-        raise CapsuleError(
-            "image_unreadable",
-            f"{path} cannot be looked at: {done.stderr.strip()[-300:]}",
-            f"see qemu-img info -U {path}, then run it again",
-        )
-    return json.loads(done.stdout).get("full-backing-filename")
-
-
 def _not_all_here(domain: t.Any, target: str, why: str) -> CapsuleError:
     return CapsuleError(
         "chain_not_gone",
-        f"the pull of disk {target} of {domain.name()} has ended, but a part of it is still at the source: {why}",
+        f"the fill of disk {target} of {domain.name()} has ended, but a part of it is still at the source: {why}",
         "run it again; the export stays until then",
     )

@@ -16,6 +16,7 @@ import ctypes
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -24,8 +25,13 @@ import tempfile
 import threading
 import typing as t
 
-#: What the far end may ask for: one disk, what there is, or that a guest's disks are not needed any more.
-REQUEST = re.compile(r"(?P<export>export (?P<slot>\d{1,3}))|(?P<look>look)|(?P<end>end (?P<uuid>[0-9a-f-]{36}))")
+#: What the far end may ask for: one disk, the manifest of its image, what there is, or that a guest's disks are not
+#: needed any more.
+REQUEST = re.compile(
+    r"(?P<export>export (?P<slot>\d{1,3}))|(?P<manifest>manifest (?P<of>\d{1,3}))|(?P<look>look)"
+    r"|(?P<end>end (?P<uuid>[0-9a-f-]{36}))"
+)
+IMAGE = re.compile(r"blocks:([0-9a-f]{64})")
 #: The first descriptor that systemd's protocol hands over (sd_listen_fds(3)).
 LISTEN_FD = 3
 CHUNK = 1 << 18
@@ -51,8 +57,8 @@ class Request(t.NamedTuple):
     """What the far end asks for.
 
     Attributes:
-        verb: C(export), C(look) or C(end).
-        slot: the number of the disk to export.
+        verb: C(export), C(manifest), C(look) or C(end).
+        slot: the number of the disk.
         uuid: the guest whose disks are not needed any more.
     """
 
@@ -69,9 +75,10 @@ def request_of(command: str | None) -> Request:
     """
     match = REQUEST.fullmatch(command or "")
     if match is None:
-        raise ExportError("this key serves: export NUMBER, look, end UUID")
-    verb = next(word for word in ("export", "look", "end") if match.group(word))
-    return Request(verb, int(match.group("slot")) if match.group("slot") else None, match.group("uuid"))
+        raise ExportError("this key serves: export NUMBER, manifest NUMBER, look, end UUID")
+    verb = next(word for word in ("export", "manifest", "look", "end") if match.group(word))
+    slot = match.group("slot") or match.group("of")
+    return Request(verb, int(slot) if slot else None, match.group("uuid"))
 
 
 def records_of(folder: str, ticket: str) -> dict[str, dict[str, t.Any]]:
@@ -210,6 +217,21 @@ def _pass_on(source: int, sink: int) -> None:
             _write(sink, data)
 
 
+def manifest_of(folder: str, disk: t.Mapping[str, t.Any]) -> str:
+    """The file with the digests of all blocks of a disk.
+
+    Args:
+        folder: the records of runs, in the store.
+        disk: the disk.
+
+    Raises: ExportError when nobody has hashed it.
+    """
+    match = IMAGE.fullmatch(str(disk.get("image")))
+    if match is None:
+        raise ExportError(f"nobody has hashed disk {disk['target']}")
+    return os.path.join(os.path.dirname(folder), "manifests", match.group(1))
+
+
 def look(records: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
     """What the far end may know: which disks there are, and whether each is as it was."""
     return [
@@ -218,6 +240,7 @@ def look(records: t.Iterable[t.Mapping[str, t.Any]]) -> list[dict[str, t.Any]]:
             "slot": disk["slot"],
             "target": disk["target"],
             "size_bytes": disk["size_bytes"],
+            "image": disk.get("image"),
             "changed": changed(disk),
         }
         for record in records
@@ -269,6 +292,9 @@ def main(folder: str, ticket: str, authorized_keys: str) -> int:
         request = request_of(os.environ.get("SSH_ORIGINAL_COMMAND"))
         if request.verb == "export":
             serve(disk_of(records.values(), t.cast(int, request.slot)))
+        elif request.verb == "manifest":
+            with open(manifest_of(folder, disk_of(records.values(), t.cast(int, request.slot))), "rb") as file:
+                shutil.copyfileobj(file, sys.stdout.buffer)
         elif request.verb == "look":
             sys.stdout.write(json.dumps(look(records.values())))
         elif not end(records, str(request.uuid)):

@@ -12,12 +12,11 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import versions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import MOST_LAYERS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
-    LIBVIRT_RECONNECT,
     make_lazy,
+    unreadable_here,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
@@ -85,7 +84,7 @@ class LazyMove:
             return []
         host = destination["host"]
         found = [self._disk_refusal(guest, disk) for disk in to_copy(guest, intent)]
-        found.append(old_libvirt(destination))
+        found.append(unreadable_here(destination, "set disks to copy"))
         if host not in self._tickets:
             found.append(
                 refusal(
@@ -160,19 +159,6 @@ class LazyMove:
         except virt.libvirt.libvirtError as error:
             faults.append(f"{domain.name()} goes on with the images made for the move: {error}")
         return faults
-
-
-def old_libvirt(destination: t.Mapping[str, t.Any]) -> Refusal | None:
-    """A far end whose libvirt cannot let requests of a guest wait."""
-    found = versions.parsed((destination.get("versions") or {}).get("libvirt"))
-    if found is None or found >= LIBVIRT_RECONNECT:
-        return None
-    host, needed = destination["host"], versions.shown(LIBVIRT_RECONNECT)
-    return refusal(
-        "lazy_libvirt",
-        f"libvirt {versions.shown(found)} of {host} cannot let a guest wait for a disk; that needs {needed}",
-        f"upgrade libvirt on {host} to {needed} or later, or set disks to copy",
-    )
 
 
 def _fill_volume(there: t.Any, place: Place, content: bytes) -> None:

@@ -31,6 +31,8 @@ UNUSED_S = 24 * 3600
 START_S = 15.0
 #: The source answers a look at once, or ssh says why not. Its own time limits end it.
 LOOK_S = 60.0
+#: The status with which ssh itself ends.
+SSH_FAILED = 255
 _TICKET = re.compile(r"[A-Za-z0-9-]{8,64}")
 _ADDRESS = re.compile(r"[A-Za-z0-9:][A-Za-z0-9._:%-]{0,254}")
 _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._@-]{0,63}\$?")
@@ -200,6 +202,24 @@ class Tickets:
             raise _no_answer(document, done.stderr.strip()[-300:] or f"ssh ended with status {done.returncode}")
         return done.stdout
 
+    def fetch(self, ticket: str, request: str) -> bytes:
+        """Bytes that the source has, however long they take; a cut ends it.
+
+        Raises: CapsuleError with what ssh or the source says otherwise.
+        """
+        document = self.read(ticket)
+        command = forward_program.ssh_command(document, self._folder(ticket), request)
+        done = subprocess.run(command, capture_output=True, check=False, stdin=subprocess.DEVNULL)
+        if done.returncode == SSH_FAILED:
+            raise _no_answer(document, _last_words(done.stderr, done.returncode))
+        if done.returncode:
+            raise CapsuleError(
+                "export_refused",
+                f"{document['source']} does not give that: {_last_words(done.stderr, done.returncode)}",
+                "let it export the disks again (capsule_export with ticket and guest), then run it again",
+            )
+        return done.stdout
+
     def look(self, ticket: str) -> list[dict[str, t.Any]]:
         """What the source says of each disk: C(guest), C(slot), C(target), C(size_bytes) and C(changed)."""
         try:
@@ -264,6 +284,10 @@ def _run(command: list[str]) -> subprocess.CompletedProcess[str]:
         raise CapsuleError(
             "program_missing", f"there is no {command[0]} on this host", f"install the package that has {command[0]}"
         ) from error
+
+
+def _last_words(said: bytes, status: int) -> str:
+    return said.decode("utf-8", "replace").strip()[-300:] or f"ssh ended with status {status}"
 
 
 def _no_answer(document: Ticket, why: str) -> CapsuleError:

@@ -10,7 +10,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.laz
     LazyDisk,
     lazy_disks,
     make_lazy,
-    without_sources,
+    put_on,
 )
 
 DOMAIN = """
@@ -56,9 +56,19 @@ def test_a_socket_of_somebody_else_is_none_of_ours(socket):
     assert lazy_disks(root) == []
 
 
-def test_only_the_disks_named_lose_their_sources():
+def test_a_disk_is_put_on_files_of_this_host_with_its_whole_chain():
     root = lazy()
-    assert without_sources(root, {"vda"})
+    disk = root.findall("devices/disk")[0]
+    put_on(disk, [("/here/a.qcow2", "qcow2"), ("/images/1.qcow2", "qcow2"), ("/images/base.raw", "raw")])
     assert lazy_disks(root) == []
-    assert root.findall("devices/disk")[1].find("backingStore/source").get("file") == "/img/base.qcow2"
-    assert not without_sources(root, {"vda"})
+    assert [one.get("file") for one in disk.iter("source")] == ["/here/a.qcow2", "/images/1.qcow2", "/images/base.raw"]
+    assert [one.get("type") for one in disk.iter("format")] == ["qcow2", "raw"]
+    assert disk.find("driver").attrib["rerror_policy"] == "stop"
+    assert disk.find("backingStore/backingStore/backingStore").attrib == {}
+
+
+def test_a_disk_of_one_file_stands_on_nothing():
+    disk = ET.fromstring("<disk type='file'/>")
+    put_on(disk, [("/here/a.qcow2", "qcow2")])
+    assert disk.find("driver").attrib == {"name": "qemu", "type": "qcow2"}
+    assert (disk.find("backingStore").attrib, len(disk.find("backingStore"))) == ({}, 0)

@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record, saving
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
+    before_disks,
     host_place,
     releasing,
     start_record,
@@ -24,6 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_checks import StartRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.usefulness import Useful
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import overlays
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.virt.capsule_save.fake_host import (
     LIBVIRT,
     UUID,
@@ -84,7 +86,7 @@ def test_the_guest_goes_on_from_its_memory_on_a_layer_of_its_own(far, tmp_path):
     assert far.active
     assert far.paths(far.live) == far.paths(far.persistent) == [str(tmp_path / "h2" / LAYER)]
     assert (found["changed"], found["state"], found["number"]) == (True, "running", 1)
-    assert found["disks"] == [{"target": "vda", "path": str(tmp_path / "h2" / LAYER)}]
+    assert found["disks"] == [{"target": "vda", "path": str(tmp_path / "h2" / LAYER), "lazy": False}]
     assert far.starts == 1
 
 
@@ -189,6 +191,130 @@ def test_another_guest_has_another_identity(far, tmp_path):
     assert found["guest"]["name"] == "db2"
     assert found["guest"]["uuid"] != UUID
     assert files(tmp_path) == ["db1.img", "db2-vda.kvmops-1.qcow2"]
+
+
+EXPORT = {"ticket": "fill-0123abcd", "guest": {"name": "db1", "uuid": UUID}, "number": 1}
+
+
+class Source:
+    """The tickets of the far end, and what the source answers."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.ensured = 0
+
+    def __call__(self, _store):
+        return self
+
+    def ensure(self, _ticket):
+        self.ensured += 1
+
+    def read(self, _ticket):
+        return {"source": "h1"}
+
+    def look(self, _ticket):
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, CapsuleError):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def early(far, tmp_path, monkeypatch):
+    """The far end, where the image of the disk has not come; what it is told of the export; and a source."""
+    (capsule,) = far.store.capsules(UUID)
+    (disk,) = capsule.document["disks"]
+    far.store.forget_image(disk["image"])
+    told = {"target": "vda", "slot": 3, "image": disk["image"], "size_bytes": disk["size_bytes"]}
+    far.export = {**EXPORT, "digest": capsule.digest, "disks": [told]}
+    far.seen = [{**told, "guest": capsule.document["guest"], "changed": None}]
+    far.source = Source(far.seen)
+    monkeypatch.setattr(before_disks, "Tickets", far.source)
+    monkeypatch.setattr(before_disks.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr(overlays, "make", lambda path, *rest: Path(path).write_bytes(b"") or far.calls.append(rest))
+    return far
+
+
+def lazy(far, tmp_path, **changes):
+    return wanted(far, tmp_path, lazy=before_disks.export_of(far.export), **changes)
+
+
+def test_before_its_disk_has_come_it_reads_from_its_source(early, tmp_path):
+    found = starting.start(early, early.store, lazy(early, tmp_path))
+    assert found["disks"] == [{"target": "vda", "path": str(tmp_path / "h2" / LAYER), "lazy": True}]
+    assert early.calls[0] == (7000, "nbd+unix:///disk?socket=/run/kvmops/fill/fill-0123abcd/3", "raw")
+    for xml in (early.live, early.persistent):
+        assert 'socket="/run/kvmops/fill/fill-0123abcd/3"' in xml
+        assert 'error_policy="stop" rerror_policy="stop"' in xml
+    (record,) = early.store.runs("fill").values()
+    (entry,) = record["details"]["disks"]
+    assert (entry["image"], entry["slot"], record["ended"]) == (early.export["disks"][0]["image"], 3, False)
+    assert starting.start(early, early.store, lazy(early, tmp_path))["changed"] is False
+
+
+def test_without_an_export_the_disk_must_be_here(early, tmp_path):
+    with pytest.raises(CapsuleError, match=r"the disk vda of capsule 1 of db1 is not here \(blocks:"):
+        starting.start(early, early.store, wanted(early, tmp_path))
+
+
+def test_a_libvirt_that_cannot_wait_for_a_disk_is_named(early, tmp_path, monkeypatch):
+    monkeypatch.setattr(early, "getLibVersion", lambda: 9_000_000)
+    with pytest.raises(CapsuleError) as error:
+        starting.start(early, early.store, lazy(early, tmp_path, discard_memory=True))
+    assert error.value.refusal == {
+        "code": "lazy_libvirt",
+        "reason": "libvirt 9.0 of h2 cannot let a guest wait for a disk; that needs 9.2",
+        "remedy": "upgrade libvirt on h2 to 9.2 or later, or send its disks first (capsule_send on h1 with disks: now)",
+    }
+    assert early.calls == []
+
+
+@pytest.mark.parametrize(
+    ("code", "change", "seen"),
+    [
+        ("export_differs", {"digest": "sha256:" + "0" * 64}, {}),
+        ("export_differs", {"disks": []}, {}),
+        ("export_missing", {}, {"slot": 4}),
+        ("export_missing", {}, {"image": "blocks:" + "0" * 64}),
+        ("source_changed", {}, {"changed": "/img/db1.img is gone (No such file or directory)"}),
+    ],
+)
+def test_another_export_than_that_of_the_capsule_is_refused(early, tmp_path, code, change, seen):
+    early.export.update(change)
+    early.seen[0].update(seen)
+    with pytest.raises(CapsuleError) as error:
+        starting.start(early, early.store, lazy(early, tmp_path))
+    assert error.value.refusal["code"] == code
+    assert early.calls == []
+    assert early.store.runs("fill") == {}
+
+
+def test_a_cut_is_waited_for_and_the_start_is_tried_again(early, tmp_path):
+    away = CapsuleError("export_unreachable", "h1 does not give the disks", "see that h1 is up")
+    early.source.answers = [away, away, early.seen, away, early.seen]
+    early.fails.add("restore")
+
+    def mended(_ticket):
+        answer = early.source.answers.pop(0) if len(early.source.answers) > 1 else early.source.answers[0]
+        if isinstance(answer, CapsuleError):
+            raise answer
+        if early.calls.count("restore"):
+            early.fails.clear()
+        return answer
+
+    early.source.look = mended
+    assert starting.start(early, early.store, lazy(early, tmp_path, wait_s=60))["state"] == "running"
+    assert early.calls.count("restore") == 2
+    assert len(early.store.runs("fill")) == 1
+
+
+def test_nothing_is_left_of_a_start_whose_source_does_not_come_back(early, tmp_path):
+    early.fails.add("restore")
+    with pytest.raises(virt.VirtError):
+        starting.start(early, early.store, lazy(early, tmp_path, wait_s=60))
+    assert early.calls.count("restore") == starting.STARTS
+    assert files(tmp_path) == ["db1.img"]
+    assert early.store.runs("fill") == early.store.runs("start") == {}
 
 
 def release(host, store, **changes):

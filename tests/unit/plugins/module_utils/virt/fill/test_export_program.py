@@ -21,10 +21,18 @@ def image(tmp_path):
     return path
 
 
-def disk(path, slot=0):
+def disk(path, slot=0, image=None):
     facts = path.stat()
     known = {"inode": facts.st_ino, "size_bytes": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-    return {"slot": slot, "target": "vda", "path": str(path), "size_bytes": 4096, "format": "qcow2", "facts": known}
+    return {
+        "slot": slot,
+        "target": "vda",
+        "path": str(path),
+        "size_bytes": 4096,
+        "format": "qcow2",
+        "facts": known,
+        "image": image,
+    }
 
 
 def record(tmp_path, image, guest=GUEST, slot=0, ticket="fill-0123abcd", ended=False):
@@ -41,11 +49,13 @@ def asked(monkeypatch, command, folder, keys, ticket="fill-0123abcd"):
 
 
 @pytest.mark.parametrize(
-    "command", [None, "", "sh", "export", "export ../x", "export 0; id", "end", "look now", "export 1234"]
+    "command",
+    [None, "", "sh", "export", "export ../x", "export 0; id", "end", "look now", "export 1234", "manifest /etc"],
 )
 def test_the_key_does_nothing_else(command):
-    with pytest.raises(export_program.ExportError, match=r"^this key serves: export NUMBER, look, end UUID$"):
+    with pytest.raises(export_program.ExportError) as error:
         export_program.request_of(command)
+    assert str(error.value) == "this key serves: export NUMBER, manifest NUMBER, look, end UUID"
 
 
 def test_the_far_end_sees_its_disks_only(tmp_path, image, monkeypatch, capsys):
@@ -85,6 +95,24 @@ def test_the_key_goes_with_the_last_guest(tmp_path, image, monkeypatch):
     assert keys.stat().st_mode & 0o777 == 0o600
     ended = [json.loads(path.read_text())["ended"] for path in (tmp_path / "runs").iterdir()]
     assert ended == [True, True]
+
+
+def test_digests_are_given_of_an_exported_disk_only(tmp_path, image, monkeypatch, capfdbinary):
+    folder = record(tmp_path, image)
+    path = tmp_path / "runs" / f"export-{GUEST['uuid']}.json"
+    manifests = tmp_path / "manifests"
+    manifests.mkdir()
+    (manifests / ("a" * 64)).write_bytes(b"digests of it")
+    assert asked(monkeypatch, "manifest 0", folder, tmp_path / "keys") == 1
+    assert capfdbinary.readouterr().err == b"kvmops: nobody has hashed disk vda\n"
+    found = json.loads(path.read_text())
+    found["details"]["disks"][0]["image"] = "blocks:" + "a" * 64
+    path.write_text(json.dumps(found))
+    assert asked(monkeypatch, "manifest 0", folder, tmp_path / "keys") == 0
+    assert capfdbinary.readouterr().out == b"digests of it"
+    found["details"]["disks"][0]["image"] = "blocks:../../etc/shadow"
+    path.write_text(json.dumps(found))
+    assert asked(monkeypatch, "manifest 0", folder, tmp_path / "keys") == 1
 
 
 def option(number, data=b""):

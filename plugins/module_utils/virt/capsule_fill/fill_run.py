@@ -3,11 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 
 # PRIVATE to the collection: gets the rest of a guest's disks here. Whatever died before, it begins with what is there.
+# Of a guest that was started from a capsule, each image is fetched, checked and put below it. Any other disk is pulled.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
+import functools
+import os
 import threading
 import time
 import typing as t
@@ -15,18 +19,28 @@ import xml.etree.ElementTree as ET
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.bit_rate import human_rate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import LazyDisk, lazy_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
+    LazyDisk,
+    lazy_disks,
+    socket_of,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
     human_bytes,
     human_milliseconds,
     human_seconds,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.export_reader import ExportReader
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.image_fetch import Fetch
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.placing import Placing
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import image_layers, start_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import chain_proof, waking
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.guest_waits import ReadWaits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.tickets import Tickets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.image_users import unused
 
 #: How often the pull is looked at.
 LOOK_S = 1.0
@@ -65,7 +79,7 @@ class Filled:
     """What was done.
 
     Attributes:
-        disks: C(target), C(path) and C(pulled_bytes) of each.
+        disks: C(target), C(path), C(pulled_bytes) and C(checked) of each.
         resumed: how often the guest was resumed.
         restarted: what was started again of the export.
         worst_read_ms: the longest mean wait of the guest's reads within a second.
@@ -85,6 +99,7 @@ class Fill:
     Args:
         domain: the guest as it is now, each time anew: the daemon may be restarted meanwhile.
         store: the host's.
+        host: name of this host, for messages.
         tell: writes progress lines.
         stopping: set when the operator wants it to stop.
         clock: monotonic seconds.
@@ -95,6 +110,7 @@ class Fill:
         self,
         domain: t.Callable[[], t.Any],
         store: CapsuleStore,
+        host: str,
         tell: Tell,
         stopping: threading.Event,
         clock: t.Callable[[], float] = time.monotonic,
@@ -102,6 +118,7 @@ class Fill:
     ) -> None:
         self._domain = domain
         self._store = store
+        self._host = host
         self._tell = tell
         self._stopping = stopping
         self._clock = clock
@@ -122,31 +139,42 @@ class Fill:
         disks = lazy_disks(ET.fromstring(domain.XMLDesc(0)))
         self._store.prepare()
         with self._store.guest_lock(uuid):
-            self._record({"name": name, "uuid": uuid}, disks, options)
+            entries = self._record({"name": name, "uuid": uuid}, disks, options)
             for ticket in sorted({disk.ticket for disk in disks}):
                 self._reach(ticket, options)
-            if disks and not domain.isActive():
+            pulled = [disk for disk in disks if not _image_of(entries, disk)]
+            if pulled and not domain.isActive():
                 raise _is_off(name)
             self._wake()
             for disk in disks:
-                self._fill_disk(disk, options)
-            self._prove(disks)
+                if disk in pulled:
+                    self._fill_disk(disk, options)
+                else:
+                    self._bring(disk, options)
+            on = chain_proof.prove(self._domain(), [entry["target"] for entry in entries])
+            for row in self._filled.disks:
+                row["path"] = on[row["target"]]
+            self._tidy(on)
             self._end(uuid)
         return self._filled
 
-    def _record(self, guest: dict[str, str], disks: t.Sequence[LazyDisk], options: FillOptions) -> None:
-        """Put on record which disks are filled. A record of a run that died keeps what is in it."""
+    def _record(
+        self, guest: dict[str, str], disks: t.Sequence[LazyDisk], options: FillOptions
+    ) -> list[dict[str, t.Any]]:
+        """Put on record which disks are filled, and return it. A record of a run that died keeps what is in it."""
         before = self._store.run(f"fill-{guest['uuid']}")
-        known = before["details"]["disks"] if before and not before["ended"] else []
+        details = before["details"] if before and not before["ended"] else {}
+        known = details.get("disks", [])
         listed_before = {disk["target"] for disk in known}
         entries = [*known, *(disk._asdict() for disk in disks if disk.target not in listed_before)]
         if not entries:
-            return
+            return []
         at = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        details = {"disks": entries, "rate_bytes_per_s": options.rate_bytes_per_s}
+        details = {**details, "disks": entries, "rate_bytes_per_s": options.rate_bytes_per_s}
         needs = before["needs"] if before else []
         record = run_records.record_of("fill", guest, needs, at=at, details=details)
         self._store.write_run(f"fill-{guest['uuid']}", record)
+        return entries
 
     def _reach(self, ticket: str, options: FillOptions) -> None:
         """Make sure of the export of a ticket, and wait for a source that does not answer.
@@ -202,7 +230,100 @@ class Fill:
                     raise
             self._sleep(LOOK_S)
         self._filled.worst_read_ms = max(self._filled.worst_read_ms, pull.waits.worst_ms)
-        self._filled.disks.append({"target": disk.target, "path": disk.path, "pulled_bytes": pull.seen_bytes})
+        row = {"target": disk.target, "path": disk.path, "pulled_bytes": pull.seen_bytes, "checked": False}
+        self._filled.disks.append(row)
+
+    def _bring(self, disk: LazyDisk, options: FillOptions) -> None:
+        """Get the image of a disk into the store, and put the guest on it."""
+        domain, source = self._domain(), self._tickets.read(disk.ticket)["source"]
+        record = self._store.run(f"fill-{domain.UUIDString()}")
+        number = record["details"]["number"] if record else None
+        capsule = self._store.find_capsule(domain.UUIDString(), number)
+        progress = _Pull(disk, self._clock())
+
+        def told(total: int, here: int) -> None:
+            now = self._clock()
+            progress.sample(here, total, now)
+            if now - progress.told_at >= LINE_S:
+                progress.told_at = now
+                progress.waits.look(domain, disk.target)
+                self._tell("fill", progress.line(), **progress.figures())
+                self._wake()
+
+        fetch = Fetch(self._store, self._host, source, capsule, disk.target, options.rate_bytes_per_s, told)
+        read_bytes = 0
+        if not fetch.is_here():
+            manifest = fetch.checked_manifest(self._manifest(disk, options))
+            reach = functools.partial(self._reach_and_wake, disk.ticket, options)
+            socket = socket_of(disk.ticket, disk.slot)
+            with ExportReader(
+                socket,
+                fetch.size_bytes,
+                options.rate_bytes_per_s,
+                reach,
+                self._check_stop,
+                clock=self._clock,
+                sleep=self._sleep,
+            ) as reader:
+                fetch.run(manifest, reader)
+                read_bytes = reader.read_bytes
+        self._tell("fill", f"{disk.target}: all of it is here and as the capsule says; the guest is put on it")
+        self._place(disk, capsule, fetch.size_bytes)
+        self._filled.worst_read_ms = max(self._filled.worst_read_ms, progress.waits.worst_ms)
+        row = {"target": disk.target, "path": disk.path, "pulled_bytes": read_bytes, "checked": True}
+        self._filled.disks.append(row)
+
+    def _manifest(self, disk: LazyDisk, options: FillOptions) -> bytes:
+        while True:
+            try:
+                return self._tickets.fetch(disk.ticket, f"manifest {disk.slot}")
+            except CapsuleError as error:
+                if error.refusal["code"] != "export_unreachable":
+                    raise
+            self._sleep(LOOK_S)
+            self._reach(disk.ticket, options)
+
+    def _reach_and_wake(self, ticket: str, options: FillOptions) -> None:
+        self._reach(ticket, options)
+        self._wake()
+
+    def _place(self, disk: LazyDisk, capsule: StoredCapsule, size_bytes: int) -> None:
+        domain = self._domain()
+        uuid = domain.UUIDString()
+        below = image_layers.below(self._store, capsule.document, [disk.target])[disk.target]
+
+        def keep(path: str) -> None:
+            record = self._store.run(f"fill-{uuid}")
+            if record is not None:
+                entries = [
+                    {**one, "placed": [*one.get("placed", []), path]} if one["target"] == disk.target else one
+                    for one in record["details"]["disks"]
+                ]
+                details = {**record["details"], "disks": entries}
+                self._store.write_run(f"fill-{uuid}", {**record, "details": details})
+
+        def look() -> None:
+            self._check_stop()
+            self._wake()
+
+        Placing(domain, disk, below, size_bytes, keep, look, self._sleep).run(capsule.document["number"])
+
+    def _tidy(self, on: t.Mapping[str, str]) -> None:
+        """Remove layers that the guest has left, and those of runs that died."""
+        domain = self._domain()
+        record = self._store.run(f"fill-{domain.UUIDString()}")
+        for entry in record["details"]["disks"] if record and not record["ended"] else ():
+            if not entry.get("image") or entry["target"] not in on:
+                continue
+            paths = [path for path in (entry["path"], *entry.get("placed", [])) if path != on[entry["target"]]]
+            for path in unused(domain.connect(), paths):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+        started = start_record.read(self._store, domain.UUIDString(), None)
+        if started is not None and set(on) & set(started.layers):
+            started.write(
+                layers={**started.layers, **{target: on[target] for target in on if target in started.layers}}
+            )
 
     def _look(self, disk: LazyDisk, pull: _Pull, options: FillOptions) -> bool:
         """Look at the pull, and do what it needs; returns whether the disk is all here."""
@@ -246,13 +367,6 @@ class Fill:
         flag = virt.libvirt.VIR_DOMAIN_BLOCK_PULL_BANDWIDTH_BYTES
         domain.blockPull(disk.target, int(options.rate_bytes_per_s or 0), flag)
 
-    def _prove(self, disks: t.Sequence[LazyDisk]) -> None:
-        """Show that nothing of the disks is at the source any more, and correct a definition that says otherwise.
-
-        Raises: CapsuleError when something is.
-        """
-        chain_proof.prove(self._domain(), disks)
-
     def _end(self, uuid: str) -> None:
         """End the export at the source, and put on record that it is over."""
         name = f"fill-{uuid}"
@@ -279,8 +393,16 @@ class Fill:
             raise StoppedError
 
 
+def _image_of(entries: t.Sequence[dict[str, t.Any]], disk: LazyDisk) -> str | None:
+    """The image of a capsule that is on a disk; None: nobody knows what it has."""
+    for entry in entries:
+        if entry["target"] == disk.target and entry["ticket"] == disk.ticket:
+            return t.cast("str | None", entry.get("image"))
+    return None
+
+
 class _Pull:
-    """How far the pull of a disk is."""
+    """How far a disk is."""
 
     def __init__(self, disk: LazyDisk, now: float) -> None:
         self._disk = disk
