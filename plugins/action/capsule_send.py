@@ -225,6 +225,7 @@ class _Send:
             "sender_id": offer["sender_id"],
             "document": offer["document"],
             "signature": offer["signature"],
+            "cpu": offer.get("cpu"),
             "require_encrypted": far_end.encryption(other),
             "expires_s": int(min(MOST_EXPIRES_S, LEAST_EXPIRES_S + 3 * expected_s)),
         }

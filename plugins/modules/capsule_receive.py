@@ -50,6 +50,12 @@ options:
     description: Its signature, in base64.
     type: str
     default: ''
+  cpu:
+    description:
+      - The CPU with which the memory of the capsule was saved, with C(type), C(arch), C(machine), C(mode) and C(xml).
+        A capsule whose memory cannot go on here is refused before anything is sent.
+      - libvirt compares CPUs over writable connections only, so check mode does not ask.
+    type: dict
   guest:
     description:
       - UUID of a guest whose next capsule may come, which is not made yet. Instead of O(document).
@@ -181,7 +187,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance, capsule_document
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
@@ -189,6 +195,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     REQUIRE_ENCRYPTED_ARGUMENT,
     CapsuleStore,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.saved_cpu import cpu_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, start_on_arrival
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import permit
@@ -216,6 +223,7 @@ def main() -> None:
             "sender": {"type": "str"},
             "sender_id": {"type": "str", "default": ""},
             "document": {"type": "str"},
+            "cpu": {"type": "dict"},
             "guest": {"type": "str"},
             "needs": {"type": "dict", "default": {}},
             "start": {"type": "dict"},
@@ -256,9 +264,21 @@ def _opened(module: AnsibleModule) -> dict[str, t.Any]:
         found = permit.looked(store, ticket, document, signature)
     far_end = None
     if given["public_key"] and not found["there"] and not module.check_mode:
+        _check_cpu(module, document)
         store.prepare()
         far_end = permit.opened(ticket, given["public_key"], given["user"])
     return {"changed": bool(seeded or far_end), "seeded": seeded, "far_end": far_end, **found}
+
+
+def _check_cpu(module: AnsibleModule, document: bytes) -> None:
+    """Refuse memory that cannot go on with the CPU of this host."""
+    if not module.params["cpu"]:
+        return
+    guest = capsule_document.parsed(document, "the capsule that is offered")["guest"]["name"]
+    with connected(local_uri(module), read_only=False) as connection:
+        why = cpu_refusal(connection, module.params["cpu"], guest, host_name(module))
+    if why is not None:
+        raise CapsuleError(**why)
 
 
 def _opened_for_next(module: AnsibleModule, store: CapsuleStore) -> dict[str, t.Any]:

@@ -364,6 +364,7 @@ def _offer(module: AnsibleModule) -> dict[str, t.Any]:
         "signature": base64.b64encode(found.capsule.signature or b"").decode("ascii"),
         "sender_id": found.sender_id,
         "image_bytes": found.image_bytes,
+        "cpu": found.cpu,
         "public_key": key,
     }
     return {"changed": False, **found.named(), "hosts": [], "offer": offer}

@@ -25,10 +25,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_defini
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.findings import Layer, Place
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.rebuild import rebuilt
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import backing_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule, sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers, tpm_state
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import layers, saved_cpu, tpm_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import (
     before_disks,
     host_place,
@@ -105,7 +106,8 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
     running = (
         rebuilt(definition.running, guest["name"], place) if with_memory and definition.running is not None else None
     )
-    for why in (*persistent.refusals, *(running.refusals if running else ())):
+    cpu = _cpu_refusal(connection, request, document, definition) if running is not None else None
+    for why in (*persistent.refusals, *(running.refusals if running else ()), *([cpu] if cpu else ())):
         raise CapsuleError(**why)
     notes = [*persistent.notes, *(note for note in (running.notes if running else ()) if note not in persistent.notes)]
     for one in (persistent, running):
@@ -137,6 +139,14 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         notes,
         later,
     )
+
+
+def _cpu_refusal(connection: t.Any, request: StartRequest, document: Capsule, definition: Definition) -> Refusal | None:
+    if request.check or definition.running is None:
+        # libvirt does not compare CPUs over read-only connections.
+        return None
+    cpu = saved_cpu.described(definition.running)
+    return saved_cpu.cpu_refusal(connection, cpu, document["guest"]["name"], request.host)
 
 
 def _definition(capsule: StoredCapsule) -> Definition:

@@ -12,6 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import bases_of, images_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.delta import BASE, PREVIOUS, Source
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition import definition_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import (
     PARTS,
@@ -19,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.c
     sha256_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import saved_cpu
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_session import (
     Outgoing,
@@ -55,6 +57,16 @@ def outgoing(store: CapsuleStore, capsule: StoredCapsule) -> Outgoing:
 def what_of(capsule: StoredCapsule) -> str:
     """A capsule, for messages."""
     return f"capsule {capsule.document['number']} of {capsule.document['guest']['name']}"
+
+
+def saved_cpu_of(capsule: Outgoing) -> dict[str, t.Any] | None:
+    """The CPU with which the memory of a capsule was saved; None: it has no memory, or its definition says nothing."""
+    try:
+        running = definition_file.parsed(capsule.parts["definition"]).running
+    except definition_file.DefinitionError:
+        # The far end says what is wrong with it.
+        return None
+    return None if running is None else saved_cpu.described(running)
 
 
 def unfinished_fill(store: CapsuleStore, capsule: StoredCapsule) -> None:

@@ -61,11 +61,13 @@ class Offered(t.NamedTuple):
         capsule: in the store.
         image_bytes: of all its images.
         sender_id: what tells this host from all others.
+        cpu: with which its memory was saved, as L(saved_cpu.described) gives it; None: it has no memory.
     """
 
     capsule: StoredCapsule
     image_bytes: int
     sender_id: str
+    cpu: dict[str, t.Any] | None
 
     def named(self) -> dict[str, t.Any]:
         """What the capsule is, for a result."""
@@ -96,7 +98,8 @@ def offered(store: CapsuleStore, request: SendRequest) -> Offered:
         if locks.is_held(store.send_lock_path(capsule.digest, host)):
             raise _busy(store, capsule, host)
     whole = outgoing.outgoing(store, capsule)
-    return Offered(capsule, sum(image.manifest.size_bytes for image in whole.images.values()), send.sender_id())
+    image_bytes = sum(image.manifest.size_bytes for image in whole.images.values())
+    return Offered(capsule, image_bytes, send.sender_id(), outgoing.saved_cpu_of(whole))
 
 
 def _busy(store: CapsuleStore, capsule: StoredCapsule, host: str) -> CapsuleError:
