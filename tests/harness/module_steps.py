@@ -28,12 +28,14 @@ class Step:
         host: on which it runs.
         module: a module of the collection.
         arguments: its options; templates may name the results of earlier steps.
+        may_fail: whether the next step is done even if this one fails.
     """
 
     name: str
     host: str
     module: str
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    may_fail: bool = False
 
 
 def playbook(steps: Sequence[Step], results: Path) -> str:
@@ -44,6 +46,7 @@ def playbook(steps: Sequence[Step], results: Path) -> str:
             f"kvmops.cluster.{step.module}": dict(step.arguments),
             "delegate_to": step.host,
             "register": step.name,
+            "ignore_errors": step.may_fail,
         }
         for step in steps
     ]

@@ -102,6 +102,7 @@ for name in names:
 END"""
 
 
+@pytest.mark.soak
 def test_a_send_goes_on_after_its_receiver_was_killed(trio: Lab, operator: Operator, saved: int) -> None:
     running = begin(operator, saved)
     trio.host("h2").ssh(KILL_RECEIVER, check=True)

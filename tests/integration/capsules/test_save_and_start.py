@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.ansible import Outcome
+from harness.module_steps import Step, run
 from harness.operator import Operator
 from lab import Lab
 
@@ -106,24 +107,34 @@ def test_a_guest_goes_on_where_it_was(site: Lab, operator: Operator) -> None:
 def test_a_capsule_is_started_once_and_where_it_may_be(site: Lab, operator: Operator) -> None:
     """The guest with UEFI and a TPM goes to the other host; its old host forgets it when it provably runs there."""
     boot = site.verify("safe")["boot_id"]
-    stopped = result(save(operator, "h1", "safe", then="stop"))
-    assert site.where("safe") == []
-    again = result(save(operator, "h1", "safe", then="stop"))
-    assert (again["changed"], again["digest"]) == (False, stopped["digest"])
-    result(operator.run_module("h1", "capsule_send", guest="safe", name="h1", to=["h2"]))
-    unproven = start(operator, "h2", "safe")
-    assert "nothing says that safe is off on h1, where capsule 1 was made" in unproven.words
-    unpermitted = operator.run_module("h2", "capsule_start", guest="safe", name="h2", stopped=stopped["stopped"])
-    assert "the file /usr/share/kvmops-lab/vmlinuz of its old host as its kernel" in unpermitted.words
-    too_early = operator.run_module("h1", "capsule_release", guest="safe", name="h1")
-    assert "nothing proves that safe runs on another host now, so h1 keeps it" in too_early.words
-    started = result(start(operator, "h2", "safe", stopped=stopped["stopped"]))
-    assert started["useful_after_s"] >= started["running_after_s"] > 0
+    safe = {"guest": "safe"}
+    stop = {**safe, "balloon": False, "then": "stop"}
+    word = {**safe, "stopped": "{{ stopped.stopped }}"}
+    steps = [
+        Step("stopped", "h1", "capsule_save", stop),
+        Step("again", "h1", "capsule_save", stop),
+        Step("sent", "h1", "capsule_send", {**safe, "to": ["h2"]}),
+        Step("unproven", "h2", "capsule_start", {**safe, **FILES}, may_fail=True),
+        Step("unpermitted", "h2", "capsule_start", word, may_fail=True),
+        Step("too_early", "h1", "capsule_release", safe, may_fail=True),
+        Step("started", "h2", "capsule_start", {**word, **FILES}),
+        Step("twice", "h2", "capsule_start", {**word, **FILES}),
+        Step("released", "h1", "capsule_release", {**safe, "started": "{{ started }}"}),
+    ]
+    found = run(operator, "start", steps)
+    assert (found["again"]["changed"], found["again"]["digest"]) == (False, found["stopped"]["digest"])
+    for step, told in (
+        ("unproven", "nothing says that safe is off on h1, where capsule 1 was made"),
+        ("unpermitted", "the file /usr/share/kvmops-lab/vmlinuz of its old host as its kernel"),
+        ("too_early", "nothing proves that safe runs on another host now, so h1 keeps it"),
+    ):
+        assert found[step]["failed"]
+        assert told in found[step]["msg"]
+    assert found["started"]["useful_after_s"] >= found["started"]["running_after_s"] > 0
+    assert [found[step]["changed"] for step in ("twice", "released")] == [False, True]
     assert site.where("safe") == ["h2"]
     assert is_sound(site, "safe")
     assert site.verify("safe")["boot_id"] == boot
-    assert not result(start(operator, "h2", "safe", stopped=stopped["stopped"]))["changed"]
-    assert result(operator.run_module("h1", "capsule_release", guest="safe", name="h1", started=started))["changed"]
     assert "safe" not in site.host("h1").ssh("virsh -q list --all --name", check=True).stdout.split()
 
 
