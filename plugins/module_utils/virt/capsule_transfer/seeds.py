@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.hashing import hashed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.copying import (
     copy_content,
     make_image,
@@ -51,6 +52,7 @@ def seed(store: CapsuleStore, path: str, document: bytes, host: str, dry: bool =
     taken = []
     for file in _files(path):
         form = _form(file)
+        _check_below(store, path, file, form)
         with opened(file, form) as image:
             manifest = hashed(image, file).manifest
             if store.image(manifest.name) is not None:
@@ -85,6 +87,20 @@ def _files(path: str) -> list[str]:
             "set seed_from to the directory with the files *.qcow2, *.raw or *.img",
         )
     return images
+
+
+def _check_below(store: CapsuleStore, path: str, file: str, form: str) -> None:
+    """Refuse an image that would show the content of other files of this host."""
+    own = [os.path.realpath(path), os.path.realpath(os.path.join(store.directory, "images"))]
+    known = {os.path.realpath(record["path"]) for record in store.images().values()}
+    for below in chain(file, form)[1:]:
+        if below.path not in known and not below.path.startswith(tuple(f"{folder}/" for folder in own)):
+            raise CapsuleError(
+                "seed_hostile",
+                f"{file} is not used: it stands on {below.path}, which is neither on the disk that was carried here nor"
+                " an image of the store",
+                "if this image is yours, make a copy that stands alone where its files are: qemu-img convert -O qcow2",
+            )
 
 
 def _is_image(file: str) -> bool:
