@@ -37,6 +37,7 @@ PARTS: dict[str, Part] = {
     "writer": _seeded(0),
     "idle": _seeded(1),
     "lazy": lazy_disk.lazy_move,
+    "early": lazy_disk.early_start,
     "full-copy": lambda lab, _operator, folder: lazy_disk.full_copy(lab, folder),
     "first": thin_line.first_move,
     "suspend-copy-resume": _plain("suspend-copy-resume"),

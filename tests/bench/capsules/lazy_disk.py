@@ -16,6 +16,7 @@ from lab import Lab
 from . import by_hand, site_lab
 from .by_hand import IMAGES, Way
 from .move_watch import MoveWatch
+from .thin_line import BOOTED_FROM
 
 LINE_MBIT = 200
 USEFUL_S, FILL_RATE = 8.0, "150mbit"
@@ -63,9 +64,38 @@ def lazy_move(lab: Lab, operator: Operator, folder: Path) -> dict[str, Any]:
         run(operator, "lazy", before_its_disk("large", "h1", "h2"))
         watch.await_use(PATIENCE_S)
         row = {"case": "before its disk", "way": "lazy", **watch.found(), "limit_s": USEFUL_S}
+    return row | _filled(lab, operator)
+
+
+def saved_and_started(guest: str, source: str, destination: str) -> list[Step]:
+    """The steps of a guest that is saved, and goes on before its disk has come."""
+    stopped, export = "{{ saved.stopped }}", "{{ exported.export }}"
+    started = {"guest": guest, "stopped": stopped, "lazy": export, "allow_files": BOOTED_FROM}
+    return [
+        Step("offered", source, "capsule_export"),
+        Step("permitted", destination, "capsule_export", {"offer": "{{ offered.offer }}"}),
+        Step("saved", source, "capsule_save", {"guest": guest, "then": "stop"}),
+        Step("sent", source, "capsule_send", {"guest": guest, "to": [destination], "disks": "later"}),
+        Step("exported", source, "capsule_export", {"guest": guest, "ticket": "{{ permitted.ticket }}"}),
+        Step("started", destination, "capsule_start", started),
+    ]
+
+
+def early_start(lab: Lab, operator: Operator, folder: Path) -> dict[str, Any]:
+    """The guest is saved and goes on at the other site, then its disk is filled at a rate; every block is verified."""
+    lab = site_lab.fresh(lab, folder, [GUEST])
+    lab.fault.slow_line(LINE_MBIT)
+    with MoveWatch(lab, "large", "h2") as watch:
+        run(operator, "early", saved_and_started("large", "h1", "h2"))
+        watch.await_use(PATIENCE_S)
+        row = {"case": "early start", "way": "capsule", **watch.found()}
+    return row | _filled(lab, operator)
+
+
+def _filled(lab: Lab, operator: Operator) -> dict[str, Any]:
     began, before = time.monotonic(), lab.line().bytes[0]
     run(operator, "fill", [Step("filled", "h2", "capsule_fill", {"guest": "large", "rate": FILL_RATE})])
-    row |= {"fill_s": round(time.monotonic() - began, 1), "fill_bytes": lab.line().bytes[0] - before}
+    row = {"fill_s": round(time.monotonic() - began, 1), "fill_bytes": lab.line().bytes[0] - before}
     site_lab.verify(lab, "large")
     return row
 

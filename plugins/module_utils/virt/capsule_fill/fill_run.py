@@ -248,7 +248,9 @@ class Fill:
                 progress.told_at = now
                 progress.waits.look(domain, disk.target)
                 self._tell("fill", progress.line(), **progress.figures())
-                self._wake()
+                # A daemon that is restarted meanwhile stops nothing that comes here.
+                with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+                    self._wake()
 
         fetch = Fetch(self._store, self._host, source, capsule, disk.target, options.rate_bytes_per_s, told)
         read_bytes = 0
