@@ -162,7 +162,7 @@ PLUGINS = House(
     }
     # The probe runs as a process of its own, wherever a Python has libvirt.
     | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)}
-    | {"nbd": ("module_utils/virt/capsule",)},
+    | {"nbd": ("module_utils/virt/capsule", "module_utils/virt/capsule_fill")},
     plain=("module_utils/core", "module_utils/run"),
 )
 LAB = House(

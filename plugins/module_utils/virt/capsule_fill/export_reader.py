@@ -12,7 +12,10 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import EXPORT_NAME
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_client import NbdClient, NbdEndedError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.nbd_client import (
+    NbdClient,
+    NbdEndedError,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.token_bucket import TokenBucket
 
 #: So much is asked for before it is needed: what a line of 400 Mbit/s with a round trip of 160 ms has under way.

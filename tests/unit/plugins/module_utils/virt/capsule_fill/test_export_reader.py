@@ -5,13 +5,13 @@
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_client import NbdEndedError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill import export_reader
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.export_reader import (
     AHEAD_BYTES,
     TRIES,
     ExportReader,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.nbd_client import NbdEndedError
 
 MIB = 1024**2
 SIZE = 32 * MIB
