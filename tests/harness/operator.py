@@ -55,9 +55,10 @@ class Operator:
         """Run one of the collection's playbooks to its end."""
         return self.start(playbook, *words, **variables).finish()
 
-    def start_file(self, playbook: Path) -> Running:
+    def start_file(self, playbook: Path, **variables: Any) -> Running:
         """Start a playbook of the operator's own."""
-        return self._start(["ansible-playbook", "-i", str(self.inventory), str(playbook)])
+        extra = ["-e", json.dumps(variables)] if variables else []
+        return self._start(["ansible-playbook", "-i", str(self.inventory), str(playbook), *extra])
 
     def run_file(self, playbook: Path) -> Outcome:
         """Run a playbook of the operator's own to its end."""

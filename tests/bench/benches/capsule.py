@@ -42,6 +42,7 @@ PARTS: dict[str, Part] = {
     "first": thin_line.first_move,
     "suspend-copy-resume": _plain("suspend-copy-resume"),
     "pre-copy": _plain("pre-copy"),
+    "rsync": lambda lab, _operator, folder: thin_line.rsync_move(lab, folder),
     "delta": least_delta.delta,
     "update": golden_update.update,
 }
@@ -66,7 +67,7 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
 
 def document(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """All rows, and how much later the best way by hand is of use than the capsule of the same case."""
-    timed = [row for row in rows if "useful_after_s" in row]
+    timed = [row for row in rows if row.get("useful_after_s") is not None]
     ours = {row["case"]: row["useful_after_s"] for row in timed if row["way"] in ("capsule", "lazy")}
     hand: dict[str, float] = {}
     for row in timed:
@@ -84,10 +85,18 @@ def line(row: Mapping[str, Any]) -> str:
     if "told" in row:
         return str(row["told"])
     sent = f"{row['bytes_there'] / MIB:.2f} MiB there, {row['bytes_back'] / MIB:.2f} back"
+    if "given_up_s" in row:
+        return f"capsule: {row['case']}, {row['way']}: not of use after {row['given_up_s'] / 60:g} min; {sent}"
     told = (
         f"capsule: {row['case']}, {row['way']}: runs after {row['running_after_s']} s, of use after"
         f" {row['useful_after_s']} s, silent for {row['down_s']} s; {sent}"
     )
+    if "predicted" in row:
+        predicted = row["predicted"]
+        told += (
+            f"; {row['mode']} was chosen, predicted {predicted['useful_s']:.0f} s until it is of use, down for"
+            f" {predicted['downtime_ms'] / 1000:.0f} s, {predicted['bytes'] / MIB:.2f} MiB"
+        )
     if "allowed_s" in row:
         changed = sum(each["compressed_bytes"] for each in row["changed"].values())
         told += f"; {changed / MIB:.2f} MiB changed, which allows {row['allowed_s']} s"
