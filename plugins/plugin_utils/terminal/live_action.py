@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shlex
 import signal
 import stat
@@ -36,10 +37,13 @@ POLL_S = 1.0
 JOB_LOOK_S = 15.0
 #: A job that has not said a word yet may have failed at its first step.
 SILENT_JOB_LOOK_S = 2.0
+#: A job whose processes are gone has had so many looks to leave its result.
+LOOKS_AT_DEAD_JOB = 2
 #: How long a host may not answer before the controller stops watching. The job on the host goes on.
 LOST_S = 300.0
 #: How long the host may take to be told of an interrupt; ansible-playbook keeps the operator waiting for that.
 PARTING_S = 8.0
+_BOOT_ID = re.compile(r"[0-9a-f-]{36}")
 PARTING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -123,6 +127,8 @@ class _Job:
         self._job_id = ""
         self._result_file = ""
         self._pid: int | None = None
+        self._boot = ""
+        self._dead = 0
         self._ended = False
 
     def follow(self) -> dict[str, t.Any]:
@@ -142,6 +148,7 @@ class _Job:
                     status = self._status()
                     if status.get("finished"):
                         return self._finish(status)
+                    self._check_alive()
                 seen_at = time.monotonic()
             except AnsibleConnectionFailure as error:
                 self._lost(error, time.monotonic() - seen_at)
@@ -186,6 +193,21 @@ class _Job:
         if line.get("level", 0) > display.verbosity:
             return
         display.display(phrase(self._host, line), color=color_of(line))
+
+    def _check_alive(self) -> None:
+        """Raise if nobody is left who could write a result: Ansible's own record of a job outlives a restart."""
+        if self._pid is None:
+            return
+        told = self._shell(f"cat /proc/sys/kernel/random/boot_id; test -d /proc/{self._pid} && echo alive").split()
+        if not told or not _BOOT_ID.fullmatch(told[0]):
+            return
+        self._boot = self._boot or told[0]
+        self._dead = 0 if told == [self._boot, "alive"] else self._dead + 1
+        if self._dead >= LOOKS_AT_DEAD_JOB:
+            raise AnsibleError(
+                f"{self._host}: the run there has died without a result: the host was restarted, or its processes were"
+                " killed. Run the same playbook again: it goes on from what is done."
+            )
 
     def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
         if quiet_s >= LOST_S:

@@ -75,7 +75,9 @@ def test_the_source_reboots_while_it_sends(lab: Lab, operator: Operator) -> None
     in_the_middle(lab, steps, 4 * MIB)
     lab.fault.reboot("h1")
     outcome, _results = steps.finish()
-    assert outcome.status != 0, outcome.text
+    assert outcome.status == 2, outcome.text
+    assert "the run there has died without a result: the host was restarted" in outcome.words
+    assert "Run the same playbook again: it goes on from what is done." in outcome.words
     [row] = run(operator, "again", [send()])["sent"]["hosts"]
     assert row["outcome"] == "sent"
     assert row["resumed_bytes"] >= MIB

@@ -28,6 +28,8 @@ class Host:
         self.started = {"ansible_job_id": "j1", "results_file": "/root/.ansible_async/j1", "started": 1}
         self.status = {"finished": 0}
         self.on_command = None
+        self.boot = "0a1b2c3d-0000-4000-8000-000000000001"
+        self.alive = True
 
     def say(self, **line):
         self.content += json.dumps(line).encode() + b"\n"
@@ -47,6 +49,8 @@ class Host:
             self.on_command(self)
         if self.lost:
             raise AnsibleConnectionFailure("ssh: no route to host")
+        if words[0] == "cat":
+            return {"stdout": f"{self.boot}\n" + ("alive\n" if self.alive else "")}
         offset = int(words[2]) - 1 if words[0] == "tail" else len(self.content)
         return {"stdout": self.content[offset:].decode()}
 
@@ -194,6 +198,42 @@ def test_a_job_that_was_killed_is_noticed(shown, clock):
     host.status = {"finished": 1, "failed": True, "msg": "killed"}
     assert job(host).follow()["msg"] == "killed"
     assert clock.at - 1000 <= live_action.JOB_LOOK_S + 2 * live_action.POLL_S
+
+
+@pytest.mark.parametrize(
+    "change", [{"boot": "0a1b2c3d-0000-4000-8000-000000000002"}, {"alive": False}], ids=["restarted", "killed"]
+)
+def test_a_job_that_nobody_is_left_of_is_given_up(shown, clock, change):
+    """The host was restarted, and another process has its number; or its wrapper was killed as well."""
+    host = Host()
+    host.say(phase="job", pid=4711)
+
+    def weather():
+        if clock.at > 1060:
+            for name, value in change.items():
+                setattr(host, name, value)
+
+    clock.on_sleep = weather
+    with pytest.raises(AnsibleError) as caught:
+        job(host).follow()
+    assert caught.value.message == (
+        "h1: the run there has died without a result: the host was restarted, or its processes were killed. Run the"
+        " same playbook again: it goes on from what is done."
+    )
+    assert clock.at - 1060 <= 2 * live_action.JOB_LOOK_S + 2 * live_action.POLL_S
+
+
+def test_a_job_that_has_just_ended_may_leave_its_result(shown, clock):
+    host = Host()
+    host.say(phase="job", pid=4711)
+    host.alive = False
+
+    def weather():
+        if clock.at > 1020:
+            host.status = {"finished": 1, "changed": True}
+
+    clock.on_sleep = weather
+    assert job(host).follow() == {"changed": True}
 
 
 def test_a_host_that_comes_back_is_followed_again(shown, clock):
