@@ -42,9 +42,12 @@ class ActionModule(LiveAction):
 
     _far_end: dict[str, t.Any] | None = None
     _ticket = ""
+    _join = ""
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = {**super().module_arguments(task_vars), "ticket": self._ticket}
+        if self._join:
+            arguments.update(guest=self._join, join=True)
         if self._far_end is not None:
             arguments["far_end"] = self._far_end
         return arguments
@@ -60,18 +63,28 @@ class ActionModule(LiveAction):
         result: dict[str, t.Any] = {}
         for dummy in range(OPEN_AGAIN):
             result = self._once(tmp, task_vars, to, str(source))
+            if result.pop("ended", False):
+                display.warning(f"{source}: the earlier run has ended without a result. This run goes on from there.")
+                continue
             if (result.get("refusal") or {}).get("code") != "ticket_gone":
                 break
             display.warning(f"{to} has forgotten the permission to send. Asking for it again.")
         return result
 
     def _once(self, tmp: str | None, task_vars: dict[str, t.Any], to: str, source: str) -> dict[str, t.Any]:
-        self._far_end, self._ticket = None, str(uuid.uuid4())
+        self._far_end, self._ticket, self._join = None, str(uuid.uuid4()), ""
         offered = self._execute_module(
             module_name=MODULE, module_args=self.module_arguments(task_vars), task_vars=task_vars
         )
         if offered.get("failed"):
             return t.cast("dict[str, t.Any]", offered)
+        if offered["offer"] is None:
+            now, self._join = offered["running"], offered["guest"]["uuid"]
+            display.display(
+                f"{source}: an earlier run moves {offered['guest']['name']} to {to} since {now['at']} (process"
+                f" {now['pid']}); waiting for its end"
+            )
+            return super().run(tmp, task_vars)
         other = OtherHost(self, task_vars, to)
         try:
             user = other.user()
@@ -81,9 +94,12 @@ class ActionModule(LiveAction):
                 return _failed(answer.get("refusal") or far_end.unreachable(to, answer.get("msg")))
             self._far_end = far_end.reached(other, user, how, answer["far_end"])
             try:
-                return super().run(tmp, task_vars)
+                result = super().run(tmp, task_vars)
             finally:
                 self._close(other, user)
+            if self._task.check_mode and not result.get("failed"):
+                result["notes"] = [*result["notes"], *answer["notes"]]
+            return result
         except AnsibleConnectionFailure as error:
             return _failed(far_end.unreachable(to, error))
         finally:
@@ -103,6 +119,7 @@ class ActionModule(LiveAction):
             "sender_id": offer["sender_id"],
             "guest": offered["guest"]["uuid"],
             "needs": offer["needs"],
+            "signature": offer["signature"],
             "start": {key: value for key, value in start.items() if value is not None},
             "keys": given.get("keys") or other.variable("kvmops_cluster_capsule_signers") or [],
             "require_encrypted": far_end.encryption(other),

@@ -82,6 +82,10 @@ options:
   ticket:
     description: Set by the action of this module.
     type: str
+  join:
+    description: Set by the action of this module.
+    type: bool
+    default: false
   far_end:
     description: Set by the action of this module.
     type: dict
@@ -232,6 +236,7 @@ refusal:
   type: dict
 """
 
+import base64
 import contextlib
 import os
 import signal
@@ -250,8 +255,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.runner import Stop
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import require_nbd
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.cut_over import MOVED, Move, MoveRequest
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.signature import signed
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, running_move
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.cut_over import Move, MoveRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.saving import SaveRequest, save
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd, SendKey
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send import sender_id
@@ -292,13 +298,22 @@ def main() -> None:
             "networks": {"type": "dict"},
             "allow_files": {"type": "list", "elements": "str"},
             "ticket": {"type": "str"},
+            "join": {"type": "bool", "default": False},
             "far_end": {"type": "dict", "options": _FAR_END},
             "progress_path": {"type": "path"},
         },
         supports_check_mode=True,
     )
     os.umask(0o077)
-    run(module, lambda: _offer(module) if module.params["far_end"] is None else _move(module))
+    run(module, lambda: _done(module))
+
+
+def _done(module: AnsibleModule) -> dict[str, t.Any]:
+    if module.params["join"]:
+        return _with_progress(module, _joined)
+    if module.params["far_end"] is None:
+        return _offer(module)
+    return _would_move(module) if module.check_mode else _with_progress(module, _moved)
 
 
 def _offer(module: AnsibleModule) -> dict[str, t.Any]:
@@ -309,16 +324,25 @@ def _offer(module: AnsibleModule) -> dict[str, t.Any]:
     require_nbd()
     with connected(local_uri(module), read_only=True) as connection:
         domain = guest_look.find_or_fail(connection, given["guest"], host_name(module))
+        store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
+        guest = {"name": domain.name(), "uuid": domain.UUIDString()}
+        now = running_move.running(store, guest["uuid"])
+        if now is not None:
+            if now.to != given["to"] or module.check_mode:
+                raise running_move.busy(store, guest, host_name(module))
+            return {"changed": False, "guest": guest, "offer": None, "running": {"pid": now.pid, "at": now.at}}
         if domain.isActive():
-            save(
-                connection,
-                CapsuleStore(given["capsule_dir"], given["require_encrypted"]),
-                _save_request(module, check=True),
-            )
-        needs = needed.needs(connection, domain)
+            save(connection, store, _save_request(module, check=True))
+        needs = needed.needs(connection, domain, store, host_name(module), given["state_dir"])
+    told = needed.encoded(needs)
+    signature = signed(told, given["sign_with"]) if given["sign_with"] else b""
     key = SendKey(given["ticket"]).make() if given["ticket"] and not module.check_mode else None
-    offer = {"sender_id": sender_id(), "public_key": key, "needs": needs}
+    offer = {"sender_id": sender_id(), "public_key": key, "needs": _text(told), "signature": _text(signature)}
     return {"changed": False, "guest": needs["guest"], "offer": offer}
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def _save_request(module: AnsibleModule, check: bool) -> SaveRequest:
@@ -336,21 +360,26 @@ def _save_request(module: AnsibleModule, check: bool) -> SaveRequest:
     )
 
 
-def _move(module: AnsibleModule) -> dict[str, t.Any]:
+def _would_move(module: AnsibleModule) -> dict[str, t.Any]:
     given = module.params
-    if module.check_mode:
-        with connected(local_uri(module), read_only=True) as connection:
-            found = save(
-                connection,
-                CapsuleStore(given["capsule_dir"], given["require_encrypted"]),
-                _save_request(module, check=True),
-            )
-        return {
-            **{key: found[key] for key in ("changed", "guest", "number", "digest", "down_forecast_s", "notes")},
-            "destination": given["far_end"]["name"],
-            "state": "would_move",
-        }
-    path, stop = given["progress_path"], Stop()
+    with connected(local_uri(module), read_only=True) as connection:
+        found = save(
+            connection,
+            CapsuleStore(given["capsule_dir"], given["require_encrypted"]),
+            _save_request(module, check=True),
+        )
+    return {
+        **{key: found[key] for key in ("changed", "guest", "number", "digest", "down_forecast_s", "notes")},
+        "destination": given["far_end"]["name"],
+        "state": "would_move",
+    }
+
+
+def _with_progress(
+    module: AnsibleModule, work: t.Callable[[AnsibleModule, Progress, Stop], dict[str, t.Any]]
+) -> dict[str, t.Any]:
+    """Do it with lines for the operator, and end it in order where the operator wants that."""
+    path, stop = module.params["progress_path"], Stop()
     if path:
         # Where that cannot be, nobody sees the lines, and the move goes on all the same.
         with contextlib.suppress(OSError):
@@ -362,12 +391,24 @@ def _move(module: AnsibleModule) -> dict[str, t.Any]:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop.on_signal)
     try:
-        result = _moved(module, progress, stop)
+        result = work(module, progress, stop)
     finally:
         progress.end()
-    if result["state"] != MOVED:
+    if result.get("refusal") is not None:
         module.fail_json(msg=sentence(result["refusal"]), **result)
     return result
+
+
+def _joined(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t.Any]:
+    """Wait for an earlier run that moves the guest; its result is this one's."""
+    given = module.params
+    found = running_move.followed(
+        CapsuleStore(given["capsule_dir"], given["require_encrypted"]), given["guest"], progress, stop.stopping.is_set
+    )
+    if found is None:
+        # It died. The action begins anew.
+        return {"changed": False, "ended": True}
+    return {**found, "notes": [*found["notes"], "an earlier run of capsule_move has done it"]}
 
 
 def _moved(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t.Any]:
@@ -389,7 +430,13 @@ def _moved(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t
     try:
         with connected(local_uri(module), read_only=False) as connection:
             store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
-            return Move(connection, store, request, far_end, key, progress, stop.stopping.is_set).run()
+            store.prepare()
+            domain = guest_look.find_or_fail(connection, given["guest"], request.host)
+            guest = {"name": domain.name(), "uuid": domain.UUIDString()}
+            with running_move.only_one(store, guest, request.host, end["name"], given["progress_path"]) as ended:
+                result = Move(connection, store, request, far_end, key, progress, stop.stopping.is_set).run()
+                ended(result)
+                return result
     finally:
         key.remove()
 

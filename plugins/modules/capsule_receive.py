@@ -61,9 +61,11 @@ options:
       - UUID of a guest whose next capsule may come, which is not made yet. Instead of O(document).
     type: str
   needs:
-    description: What that capsule will need of this host, as C(needs) of the offer of M(kvmops.cluster.capsule_move).
-    type: dict
-    default: {}
+    description:
+      - What that capsule will need of this host (C(kvmops.capsule_needs/1)), in base64; O(signature) signs it as the
+        capsule will be signed. With O(guest). What the start would refuse is refused now, before the guest stops.
+    type: str
+    default: ''
   start:
     description:
       - How the guest is started when its capsule is here, with C(uri), C(image_dir), C(networks) and C(allow_files) as
@@ -173,6 +175,11 @@ far_end:
   description: How the sender reaches this host, C(port), C(host_keys) and C(user); null if nothing is permitted.
   returned: success, with O(state=open)
   type: dict
+notes:
+  description: What of the definition of the guest would be left out or changed here.
+  returned: success, with O(guest)
+  type: list
+  elements: str
 refusal:
   description: Why the capsule may not come, with C(code), C(reason) and C(remedy).
   returned: failure
@@ -187,7 +194,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import acceptance, capsule_document
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import capsule_document
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import sha256_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
@@ -196,7 +203,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.saved_cpu import cpu_refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, start_on_arrival
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import (
+    far_check,
+    needed,
+    start_on_arrival,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import permit
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.seeds import seed
@@ -225,7 +236,7 @@ def main() -> None:
             "document": {"type": "str"},
             "cpu": {"type": "dict"},
             "guest": {"type": "str"},
-            "needs": {"type": "dict", "default": {}},
+            "needs": {"type": "str", "default": ""},
             "start": {"type": "dict"},
             "signature": {"type": "str", "default": ""},
             "keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
@@ -285,16 +296,22 @@ def _opened_for_next(module: AnsibleModule, store: CapsuleStore) -> dict[str, t.
     """Permit the next capsule of a guest. What is known of it now is checked before the guest stops for it."""
     given = module.params
     permit.check_host()
+    told = _bytes(given["needs"])
+    needs = needed.parsed(told)
     ticket = _ticket(module, "")
-    needs = needed.checked(given["needs"])
     memory = store.memory_refusal(needs["guest"]["name"], ticket.name) if needs["memory"] else None
-    for why in (*([memory] if memory else []), *acceptance.host_refusals(needs, ticket.host)):
-        raise CapsuleError(**why)
+    if memory is not None:
+        raise CapsuleError(**memory)
+    request = start_on_arrival.request_of(ticket, needs["guest"]["uuid"], needs["number"])
+    # libvirt compares CPUs over a writable connection only. Nothing is written.
+    with connected(local_uri(module), read_only=False) as connection:
+        far = far_check.FarHost(connection, store, ticket, given["state_dir"])
+        notes = far_check.check(far, needs, told, _bytes(given["signature"]), request)
     far_end = None
     if given["public_key"] and not module.check_mode:
         store.prepare()
         far_end = permit.opened(ticket, given["public_key"], given["user"], entry=start_on_arrival.__name__)
-    return {"changed": bool(far_end), "far_end": far_end}
+    return {"changed": bool(far_end), "far_end": far_end, "notes": notes}
 
 
 def _ticket(module: AnsibleModule, capsule: str) -> Ticket:

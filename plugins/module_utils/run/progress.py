@@ -75,6 +75,10 @@ class Progress:
                 self._file.write(json.dumps(line, separators=(",", ":")) + "\n")
                 self._file.flush()
 
+    def copy(self, line: dict[str, t.Any]) -> None:
+        """Write a line of another run as it is."""
+        self._raw(line)
+
     def due(self, step: dict[str, t.Any], phase: str) -> bool:
         """Whether it is time for a guest's next line in this phase. The first line is always due."""
         now = self._clock()

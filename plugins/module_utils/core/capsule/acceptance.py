@@ -71,7 +71,7 @@ def signature_refusal(capsule: Capsule, signature: Signature, known: Known, keys
         return refusal(
             "signature_missing",
             f"capsule {number} of {name} is not signed, and {why}",
-            "sign it where it is made: set sign_with of capsule_save to the file of a key",
+            "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key",
         )
     return None
 

@@ -239,6 +239,8 @@ class Started(t.NamedTuple):
 
 
 RUNNING, OFF, UNCLEAR = STATES = ("running", "off", "unclear")
+#: Codes of refusals that say that the guest ran there and is off now. To the sender its state is unclear.
+RAN_THERE = ("ran_there",)
 MOST_NOTES = 32
 _LONGEST_NOTE = 600
 

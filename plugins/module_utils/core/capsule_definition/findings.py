@@ -105,7 +105,8 @@ class Findings:
             return True
         self.refuse(
             f"the file {shown(path)} of its old host as its {what}",
-            f"put the right file there on {self.place.host}, and permit it: allow_files: [{shown(path)}]",
+            f"put the right file there on {self.place.host}, and permit it: allow_files: [{shown(path)}]"
+            f" (kvmops_cluster_capsule_files of {self.place.host})",
             "file_not_permitted",
         )
         return False

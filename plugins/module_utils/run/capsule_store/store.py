@@ -383,6 +383,10 @@ class CapsuleStore:
         end = hashlib.sha256(host.encode("utf-8", "replace")).hexdigest()[:16]
         return self._layout.inside("runs", f"send-{digest.partition(':')[2][:32]}-{end}.lock")
 
+    def move_lock_path(self, uuid: str) -> str:
+        """The file that is locked while this host moves a guest away."""
+        return self._layout.inside("runs", f"move-{os.path.basename(uuid)}.lock")
+
     def guest_folder(self, uuid: str) -> str:
         """The directory of a guest; it is made where it is not there."""
         durable_files.make_directory(self._layout.guest(uuid))

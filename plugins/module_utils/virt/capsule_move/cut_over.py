@@ -44,7 +44,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
 
-MOVED, BACK, UNCLEAR = "moved", "back", "unclear"
+MOVED, BACK, STOPPED, UNCLEAR = "moved", "back", "stopped", "unclear"
+#: The code of a refusal, as somebody has started the guest on its old host.
+RUNS_HERE = "runs_here_again"
 #: The far end answers at once when ssh has logged in; so long that may take over a slow and busy link.
 FIRST_ANSWER_S = 60.0
 AGAIN = "run capsule_move again"
@@ -250,11 +252,24 @@ class Move:
     # At the far end
 
     def _start_there(self, session: SendSession) -> None:
+        self._check_still_off()
         self._tell("all of it is there; it is started")
         self._write_asked({*self._asked(), self._far_end.name})
         self._started = session.start(self._word)
         if self._started.state == frames.OFF:
             self._write_asked({*self._asked()} - {self._far_end.name})
+
+    def _check_still_off(self) -> None:
+        """Nobody has started it here meanwhile: it must not run twice."""
+        uuid = self._record.guest["uuid"] if self._record is not None else self._request.guest
+        domain = guest_look.find(self._connection, uuid)
+        if domain is not None and domain.isActive():
+            name, here, there = domain.name(), self._request.host, self._far_end.name
+            raise CapsuleError(
+                RUNS_HERE,
+                f"somebody has started {name} on {here} while it was sent, so it is not started on {there}",
+                f"see who did (journalctl -u libvirtd on {here}); to move it as it is now, {AGAIN}",
+            )
 
     def _asked(self) -> list[str]:
         return self._record.asked if self._record is not None else []
@@ -288,6 +303,10 @@ class Move:
             return self._moved(result, saved, started)
         if started is not None and started.refusal is not None:
             why = started.refusal
+        if why is not None and why["code"] == RUNS_HERE:
+            return {**result, "state": BACK, "refusal": dict(why)}
+        if why is not None and started is not None and why["code"] in frames.RAN_THERE:
+            return {**result, "state": STOPPED, "refusal": dict(why)}
         # An earlier run may have asked, and this one may have come to no answer.
         if self._asked():
             return {**result, "state": UNCLEAR, "refusal": dict(self._unclear(saved, why))}
@@ -345,6 +364,7 @@ class Move:
             image_dir="/var/lib/libvirt/images",
             wait_s=0,
             check=False,
+            of_move=True,
         )
         try:
             start(self._connection, self._store, request)
@@ -354,7 +374,7 @@ class Move:
                 raise
             reason = f"{reason}; and on {here} it could not go on: {told['reason']}"
             remedy = f"{told['remedy']}; its capsule {saved['number']} is whole: start it with capsule_start on {here}"
-            return {**result, "state": "stopped", "refusal": dict(refusal("not_moved", reason, remedy))}
+            return {**result, "state": STOPPED, "refusal": dict(refusal("not_moved", reason, remedy))}
         remedy = why["remedy"] if why else f"see the log of {self._far_end.name}"
         since = _seconds_since(saved["stopped"].get("still_since"))
         result["down_s"] = None if since is None else round(since, 2)

@@ -11,11 +11,13 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import frames
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.whereabouts import Evidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import start_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.start_checks import StartRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.starting import start
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
@@ -24,6 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_session import Start
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
+
+IMAGE_DIR = "/var/lib/libvirt/images"
 
 
 def main(folder: str) -> int:
@@ -36,19 +40,17 @@ def starter_of(ticket: Ticket, store: CapsuleStore) -> Start:
 
     def started(arrival: Arrival, word: frames.Start) -> frames.Started:
         began = time.monotonic()
-        how = dict(ticket.start or {})
-        uri = str(how.get("uri") or "qemu:///system")
+        uri = str((ticket.start or {}).get("uri") or "qemu:///system")
         try:
             with connected(uri, read_only=False) as connection:
                 try:
-                    found = start(connection, store, _request(ticket, arrival, word, how))
+                    found = start(connection, store, _request(ticket, arrival, word))
                 except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
-                    return _after_error(connection, arrival, ticket.name, error)
+                    return _after_error(connection, store, arrival, ticket.name, error)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             return _unclear(arrival, ticket.name, error)
         if found["state"] != "running":
-            why = f"{arrival.capsule['guest']['name']} was started on {ticket.name} and is off again"
-            return _off(refusal("off_again", why, f"see its log on {ticket.name}: /var/log/libvirt/qemu"))
+            return _ran_here(arrival, ticket.name)
         whole_ms = round((time.monotonic() - began) * 1000)
         times = [
             None if found[key] is None else round(found[key] * 1000) for key in ("running_after_s", "useful_after_s")
@@ -60,35 +62,73 @@ def starter_of(ticket: Ticket, store: CapsuleStore) -> Start:
     return started
 
 
-def _request(ticket: Ticket, arrival: Arrival, word: frames.Start, how: t.Mapping[str, t.Any]) -> StartRequest:
+def _request(ticket: Ticket, arrival: Arrival, word: frames.Start) -> StartRequest:
     guest, number = arrival.capsule["guest"], arrival.capsule["number"]
     stopped = {"guest": guest, "host": word.host, "number": number, "digest": arrival.digest, "at": word.at}
+    return request_of(ticket, guest["uuid"], number)._replace(evidence=Evidence(stopped), wait_s=word.wait_s)
+
+
+def request_of(ticket: Ticket, uuid: str, number: int) -> StartRequest:
+    """With what a guest is started here, as the ticket says; without any word of its old host.
+
+    Args:
+        ticket: what is permitted.
+        uuid: of the guest.
+        number: of its capsule.
+    """
+    how = ticket.start or {}
     return StartRequest(
-        guest=guest["uuid"],
+        guest=uuid,
         number=number,
         host=ticket.name,
         as_new=None,
         discard_memory=False,
-        evidence=Evidence(stopped),
+        evidence=Evidence(),
         allow_older=ticket.allow_older,
         signers=ticket.keys,
         networks={str(there): str(here) for there, here in (how.get("networks") or {}).items()},
         allow_files=[str(one) for one in how.get("allow_files") or []],
-        image_dir=str(how.get("image_dir") or "/var/lib/libvirt/images"),
-        wait_s=word.wait_s,
+        image_dir=str(how.get("image_dir") or IMAGE_DIR),
+        wait_s=0,
         check=False,
     )
 
 
-def _after_error(connection: t.Any, arrival: Arrival, host: str, error: Exception) -> frames.Started:
+def _after_error(
+    connection: t.Any, store: CapsuleStore, arrival: Arrival, host: str, error: Exception
+) -> frames.Started:
     """What is true after a start that has failed: it may have failed after the guest ran."""
     domain = guest_look.find(connection, arrival.capsule["guest"]["uuid"])
     if domain is not None and domain.isActive():
         return frames.Started(frames.RUNNING, None, None, "", (f"it runs, and then: {error}",), None)
+    if _has_run_here(store, arrival):
+        return _ran_here(arrival, host)
     why = explained(error) or refusal(
         "start_failed", f"the start on {host} failed ({type(error).__name__}: {error})", f"see journalctl on {host}"
     )
     return _off(why)
+
+
+def _has_run_here(store: CapsuleStore, arrival: Arrival) -> bool:
+    """Whether the guest ran here from this capsule, so that what it did is here only."""
+    try:
+        record = start_record.read(store, arrival.capsule["guest"]["uuid"], None)
+    except CapsuleError:
+        return True
+    return record is not None and record["digest"] == arrival.digest and record["stage"] == start_record.STARTED
+
+
+def _ran_here(arrival: Arrival, host: str) -> frames.Started:
+    """It ran from this capsule and is off now. What it wrote is here only, so it must not go on elsewhere."""
+    name, source = arrival.capsule["guest"]["name"], arrival.capsule["made_on"]
+    why = refusal(
+        frames.RAN_THERE[0],
+        f"{name} was started on {host} and is off there now",
+        f"see why (virsh domstate --reason {quoted(name)}, /var/log/libvirt/qemu on {host}), and start it there: virsh"
+        f" start {quoted(name)}; then run capsule_move again, and {source} forgets it. What it wrote on {host} would be"
+        f" lost with: capsule_start on {source} with snapshots of {host} (host_info)",
+    )
+    return frames.Started(frames.UNCLEAR, None, None, "", (), why)
 
 
 def _off(why: t.Any) -> frames.Started:

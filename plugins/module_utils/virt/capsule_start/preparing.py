@@ -90,33 +90,20 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         guest = {"name": request.as_new, "uuid": str(uuids.uuid4())}
     own, adopted = _own_layers(store, request, document, guest)
     nvram = _nvram(capsule, definition, guest)
-    place = host_place.place(
-        connection,
-        Place(
-            request.host,
-            {target: (Layer(path, "qcow2"), *below.get(target, ())) for target, path in own.items()},
-            nvram=nvram[1] if nvram else None,
-            networks=request.networks,
-            files=tuple(request.allow_files),
-            shares_files=request.as_new is not None,
-        ),
-    )
     with_memory = document["memory"] is not None and not request.discard_memory
-    persistent = rebuilt(definition.persistent, guest["name"], place)
-    running = (
-        rebuilt(definition.running, guest["name"], place) if with_memory and definition.running is not None else None
-    )
-    cpu = _cpu_refusal(connection, request, document, definition) if running is not None else None
-    for why in (*persistent.refusals, *(running.refusals if running else ()), *([cpu] if cpu else ())):
-        raise CapsuleError(**why)
-    notes = [*persistent.notes, *(note for note in (running.notes if running else ()) if note not in persistent.notes)]
-    for one in (persistent, running):
-        if one is not None:
-            _check_identity(one.domain, document)
-            if request.lazy is not None:
-                before_disks.read_from_source(one.domain, own, request.lazy.ticket, later)
+    disks = {target: (Layer(path, "qcow2"), *below.get(target, ())) for target, path in own.items()}
+    place = definition_place(connection, request, disks, nvram[1] if nvram else None)
+    if not with_memory:
+        definition = definition._replace(running=None)
+    persistent, running, notes = definitions_here(definition, document, place)
+    cpu = _cpu_refusal(connection, request, document, definition)
+    if cpu is not None:
+        raise CapsuleError(**cpu)
+    if request.lazy is not None:
+        for domain in filter(None, (persistent, running)):
+            before_disks.read_from_source(domain, own, request.lazy.ticket, later)
     if request.as_new is not None:
-        identity.renamed(persistent.domain, identity.Identity(guest["name"], guest["uuid"]))
+        identity.renamed(persistent, identity.Identity(guest["name"], guest["uuid"]))
         if document["tpm"] is not None:
             notes.append(f"its TPM is a copy of that of {document['guest']['name']}: replace keys that are in it")
     memory = image_layers.image_of(store, document, "memory", document["memory"]["image"]) if with_memory else None
@@ -128,17 +115,55 @@ def prepared(connection: t.Any, store: CapsuleStore, request: StartRequest, caps
         memory["path"] if memory else None,
         {target: backing_of(request.lazy.ticket, slot) for target, slot in later.items()} if request.lazy else {},
     )
-    return Prepared(
-        guest,
-        parts,
-        persistent.domain,
-        running.domain if running else None,
-        definition.autostart,
-        own,
-        adopted,
-        notes,
-        later,
+    return Prepared(guest, parts, persistent, running, definition.autostart, own, adopted, notes, later)
+
+
+def definition_place(
+    connection: t.Any, request: StartRequest, disks: t.Mapping[str, tuple[Layer, ...]], nvram: str | None
+) -> Place:
+    """What this host has for the definition of a guest, and what is permitted to it.
+
+    Args:
+        connection: to this host's libvirtd; read-only is enough.
+        request: what is wanted.
+        disks: the layers of each disk by its target.
+        nvram: the file with the guest's NVRAM, or None.
+    """
+    return host_place.place(
+        connection,
+        Place(
+            request.host,
+            disks,
+            nvram=nvram,
+            networks=request.networks,
+            files=tuple(request.allow_files),
+            shares_files=request.as_new is not None,
+        ),
     )
+
+
+def definitions_here(
+    definition: Definition, document: Capsule, place: Place
+) -> tuple[ET.Element, ET.Element | None, list[str]]:
+    """The definitions of a guest as they are here, for its next start and for its memory; and what was changed.
+
+    Args:
+        definition: what its old host says.
+        document: the capsule; of it C(guest), C(number) and C(made_on).
+        place: what this host has, and what is permitted.
+
+    Raises:
+        CapsuleError: something in it is not permitted, or it is of another guest.
+    """
+    found = [rebuilt(definition.persistent, document["guest"]["name"], place)]
+    if definition.running is not None:
+        found.append(rebuilt(definition.running, document["guest"]["name"], place))
+    for why in (why for one in found for why in one.refusals):
+        raise CapsuleError(**why)
+    for one in found:
+        _check_identity(one.domain, document)
+    notes = list(dict.fromkeys(note for one in found for note in one.notes))
+    return found[0].domain, found[1].domain if len(found) > 1 else None, notes
 
 
 def _cpu_refusal(connection: t.Any, request: StartRequest, document: Capsule, definition: Definition) -> Refusal | None:
@@ -202,17 +227,23 @@ def _own_layers(
     return found, [path for path in found.values() if path in adopted.values()]
 
 
+def nvram_path(definition: Definition, guest: t.Mapping[str, str]) -> tuple[str, str]:
+    """The format of a guest's NVRAM, and the file for it on this host."""
+    element = definition.persistent.find("os/nvram")
+    form = element.get("format", "raw") if element is not None else "raw"
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", guest["name"]).lstrip(".") or guest["uuid"]
+    return form, os.path.join(NVRAM_DIR, f"{plain}_VARS.{'fd' if form == 'raw' else form}")
+
+
 def _nvram(capsule: StoredCapsule, definition: Definition, guest: t.Mapping[str, str]) -> tuple[bytes, str] | None:
     if capsule.document["nvram"] is None:
         return None
     content = _part(capsule, "nvram")
-    element = definition.persistent.find("os/nvram")
-    form = element.get("format", "raw") if element is not None else "raw"
+    form, path = nvram_path(definition, guest)
     if form not in ("raw", "qcow2") or (form == "qcow2" and not host_place.stands_alone(content)):
         raise CapsuleError(
             "nvram_hostile",
             f"the NVRAM of {capsule.document['guest']['name']} is not used: it names other files",
             f"find out who made this capsule on {capsule.document['made_on']}",
         )
-    plain = re.sub(r"[^A-Za-z0-9._-]", "_", guest["name"]).lstrip(".") or guest["uuid"]
-    return content, os.path.join(NVRAM_DIR, f"{plain}_VARS.{'fd' if form == 'raw' else form}")
+    return content, path

@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.whereabouts import Evidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import locks
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look, layers
@@ -45,6 +46,7 @@ class StartRequest(t.NamedTuple):
         wait_s: how long to wait until it is of use.
         check: nothing is done; what would be is told.
         lazy: where disks are read from that have not come; None: all must be here.
+        of_move: it is the move itself that lets the guest go on where it was.
     """
 
     guest: str
@@ -61,6 +63,7 @@ class StartRequest(t.NamedTuple):
     wait_s: float
     check: bool
     lazy: before_disks.Export | None = None
+    of_move: bool = False
 
 
 def refusal_of(connection: t.Any, store: CapsuleStore, request: StartRequest, capsule: StoredCapsule) -> Refusal | None:
@@ -72,7 +75,7 @@ def refusal_of(connection: t.Any, store: CapsuleStore, request: StartRequest, ca
     if found is None and request.as_new is None:
         found = acceptance.replay_refusal(document, capsule.digest, known, request.allow_older)
         found = found or whereabouts.start_refusal(document, capsule.digest, request.host, request.evidence)
-        found = found or _own_host(connection, store, request, document)
+        found = found or own_host_refusal(connection, store, request, document)
     if found is None and request.as_new is not None:
         found = _new_name(connection, request, document)
     if found is None and not request.discard_memory:
@@ -80,7 +83,10 @@ def refusal_of(connection: t.Any, store: CapsuleStore, request: StartRequest, ca
     return found
 
 
-def _own_host(connection: t.Any, store: CapsuleStore, request: StartRequest, document: Capsule) -> Refusal | None:
+def own_host_refusal(
+    connection: t.Any, store: CapsuleStore, request: StartRequest, document: Capsule
+) -> Refusal | None:
+    """Why a guest is not started here because of what this host has of it already, or None."""
     name, uuid = document["guest"]["name"], document["guest"]["uuid"]
     domain = guest_look.find(connection, uuid)
     if domain is None:
@@ -103,6 +109,13 @@ def _own_host(connection: t.Any, store: CapsuleStore, request: StartRequest, doc
             "managed_save",
             f"{request.host} has a saved memory image of {name} (managed save)",
             f"virsh managedsave-remove {quoted(name)} on {request.host}",
+        )
+    path = store.move_lock_path(uuid)
+    if not request.of_move and locks.is_held(path):
+        return refusal(
+            "guest_busy",
+            f"capsule_move is moving {name} away from {request.host} ({locks.holders_of(path)})",
+            f"wait for its end: if {name} does not get there, it goes on on {request.host}",
         )
     stopped = stopped_here(store, document)
     if stopped is not None:

@@ -96,15 +96,17 @@ def gone() -> CapsuleError:
     )
 
 
-def left_by(capsule: str, sender_id: str, run_dir: str = RUN_DIR) -> list[str]:
-    """Ids of the tickets that earlier runs have left: of one sender for one capsule."""
+def left_by(wanted: Ticket, run_dir: str = RUN_DIR) -> list[str]:
+    """Ids of the tickets that earlier runs of the same sender have left, for the same capsule of the same guest."""
     found = []
     for name in _names(run_dir):
         try:
             ticket = read(os.path.join(run_dir, FOLDER, name))
         except (CapsuleError, TypeError, KeyError):
             continue
-        if (ticket.capsule, ticket.sender_id) == (capsule, sender_id):
+        # One without a capsule is for the next one of its guest.
+        same = (ticket.capsule, ticket.guest, ticket.sender_id) == (wanted.capsule, wanted.guest, wanted.sender_id)
+        if same:
             found.append(name)
     return found
 

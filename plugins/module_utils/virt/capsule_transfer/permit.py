@@ -111,7 +111,7 @@ def opened(
     settings = read_settings(user)
     tickets.sweep(time.time(), run_dir)
     # The sender has no other run for this capsule: it would have refused this one.
-    for left in tickets.left_by(ticket.capsule, ticket.sender_id, run_dir):
+    for left in tickets.left_by(ticket, run_dir):
         ticket_line.remove_line(settings.keys_file, user, left, run_dir)
         shutil.rmtree(tickets.folder_of(left, run_dir), ignore_errors=True)
     folder = tickets.write(ticket, run_dir)

@@ -158,6 +158,31 @@ def test_what_cannot_go_on_here_either_is_said_with_its_capsule(hosts):
     }
 
 
+def test_what_ran_there_and_is_off_again_does_not_go_on_here(hosts):
+    why = refusal("ran_there", "db1 was started on h2 and is off there now", "start it there: virsh start db1")
+    result = hosts.move(hosts.far_end(frames.Started("unclear", None, None, "", (), why)))
+    assert hosts.done == ["saved, then stop"]
+    assert (result["state"], result["refusal"]) == ("stopped", why)
+
+
+def test_a_guest_that_somebody_starts_here_meanwhile_is_not_started_there(hosts, monkeypatch):
+    command = hosts.far_end(RUNS)
+    monkeypatch.setattr(
+        cut_over.guest_look,
+        "find",
+        lambda *_all: types.SimpleNamespace(
+            isActive=lambda: "saved, then stop" in hosts.done, name=lambda: "db1", UUIDString=lambda: UUID
+        ),
+    )
+    result = hosts.move(command)
+    assert hosts.done == ["saved, then stop"]
+    assert (result["state"], result["refusal"]["code"]) == ("back", "runs_here_again")
+    assert result["refusal"]["reason"] == (
+        "somebody has started db1 on h1 while it was sent, so it is not started on h2"
+    )
+    assert not Path(tickets.folder_of("t", hosts.pair.run_dir), "asked").exists()
+
+
 @pytest.mark.parametrize(("answer", "dies"), [(UNCLEAR, False), (RUNS, True)], ids=["it says so", "it dies"])
 def test_where_nobody_knows_whether_it_runs_there_it_is_not_started_here(hosts, answer, dies):
     result = hosts.move(hosts.far_end(answer, dies=dies))

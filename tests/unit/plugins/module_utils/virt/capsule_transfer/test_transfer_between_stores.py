@@ -133,7 +133,10 @@ def test_one_without_a_signature_is_refused_where_keys_are_named(pair):
     stored = keep(pair.source, 1, content(1))
     found = refusal_of(pair, stored, keys=("ssh-ed25519 " + "A" * 68,))
     assert found["code"] == "signature_missing"
-    assert found["remedy"] == "sign it where it is made: set sign_with of capsule_save to the file of a key"
+    assert (
+        found["remedy"]
+        == "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key"
+    )
 
 
 def test_a_host_with_an_older_qemu_is_sent_nothing(pair):
