@@ -7,10 +7,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import select
+import struct
 import subprocess
 import tempfile
+import termios
 import time
 import typing as t
 
@@ -71,7 +74,7 @@ class Link:
         clock: monotonic seconds.
 
     Attributes:
-        rate: bytes in a second that the link has carried while something waited for it; None: nothing has waited.
+        rate: bytes in a second that the link has carried while it had something to do; None: it was never kept busy.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Link:
         self._waiting = bytearray()
         self._looked_at = 0.0
         self._seen: tuple[float, int] | None = None
+        self._was_idle = False
         self.rate: float | None = None
         self._came = 0
         self.sent = 0
@@ -111,12 +115,18 @@ class Link:
         Raises:
             LinkLostError, StoppedError.
         """
+        self._was_idle = self._was_idle or self._is_idle()
         self._waiting += data
         came = b""
         most = min(MOST_WAITING_BYTES, MOST_WAITING_PIECES * self._bucket.piece_bytes)
         while len(self._waiting) > most:
             came += self._turn(LOOK_S)
-        return came + self._turn(0.0)
+        before = len(self._waiting) + 1
+        # As much as goes at once: while the caller reads and compresses what comes next, nothing is written.
+        while len(self._waiting) < before:
+            before = len(self._waiting)
+            came += self._turn(0.0)
+        return came
 
     def receive(self, least_s: float = LOOK_S) -> bytes:
         """Wait until something has come; an empty answer after this long. What waits is sent meanwhile."""
@@ -150,6 +160,14 @@ class Link:
             raise self._lost()
         self._came += len(data)
         return data
+
+    def _is_idle(self) -> bool:
+        """Whether the link has carried all that it was given, and could have had more."""
+        if self._bucket.wait_s(self._clock()) or self._is_ahead():
+            return False
+        # ssh leaves what it cannot send where it is.
+        (unread,) = struct.unpack("=i", fcntl.ioctl(self._out, termios.FIONREAD, bytes(4)))
+        return not unread
 
     def _is_ahead(self) -> bool:
         """Whether ssh still has enough that the link has not carried."""
@@ -187,10 +205,14 @@ class Link:
         self._measure(now)
 
     def _measure(self, now: float) -> None:
-        """See what the link carries. It counts from one look to the next, if something waited at both."""
+        """See what the link carries. It counts from one look to the next, if the link had something to do all the time.
+
+        Otherwise the time went into reading and compressing. To take that for the link's rate would have what follows
+        compressed even harder, and so on.
+        """
         out = self.traffic().out
-        if not self._waiting:
-            self._seen = None
+        if not self._waiting or self._was_idle:
+            self._seen, self._was_idle = None, False
             if self.rate is not None:
                 # Then it may carry more than it is given, as much time goes into compressing.
                 self.rate *= IDLE_FACTOR
