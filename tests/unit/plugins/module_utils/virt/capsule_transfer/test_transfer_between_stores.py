@@ -14,12 +14,13 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.live_lines import LiveLines
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.verification import Verifier
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ssh_client import FarEnd
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import send
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import send, send_run
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.outgoing import outgoing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.virt.capsule_transfer.stores import (
@@ -267,3 +268,23 @@ def test_a_far_end_that_cannot_be_reached_is_given_up_in_the_end(pair):
         send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
     assert watch.interruptions > 1
     assert send.FIRST_S <= clock.now < 2 * send.FIRST_S
+
+
+def request(pair, host="h1"):
+    return send_run.SendRequest("db1", None, None, None, 60, None, host, pair.source.directory, ("h2",))
+
+
+def test_a_guest_whose_disks_have_not_all_come_is_not_sent(pair):
+    keep(pair.source, 1, content(1))
+    record = run_records.record_of("fill", {"name": "db1", "uuid": UUID}, (), at="2026-11-24T02:00:00Z")
+    pair.source.write_run("fill-db1", record)
+    with pytest.raises(CapsuleError) as error:
+        send_run.offered(pair.source, request(pair))
+    assert error.value.refusal == {
+        "code": "fill_unfinished",
+        "reason": "the disks of db1 have not come to this host as a whole (since 2026-11-24T02:00:00Z)",
+        "remedy": "finish that first: capsule_fill with guest: db1",
+    }
+    # What the remedy does in the end.
+    pair.source.write_run("fill-db1", {**record, "ended": True})
+    assert send_run.offered(pair.source, request(pair)).named()["number"] == 1
