@@ -70,10 +70,11 @@ def test_a_fault_while_it_is_sent(lab: Lab, operator: Operator, fault: Callable[
     check_sent(lab, operator)
 
 
-def test_the_source_reboots_while_it_sends(lab: Lab, operator: Operator) -> None:
+def test_the_source_loses_its_power_while_it_sends(lab: Lab, operator: Operator) -> None:
     steps = Steps(operator, "send", [save(), send()])
     in_the_middle(lab, steps, 4 * MIB)
-    lab.fault.reboot("h1")
+    lab.fault.crash("h1")
+    lab.fault.power_on("h1")
     outcome, _results = steps.finish()
     assert outcome.status == 2, outcome.text
     assert "the run there has died without a result: the host was restarted" in outcome.words
@@ -82,7 +83,7 @@ def test_the_source_reboots_while_it_sends(lab: Lab, operator: Operator) -> None
     assert row["outcome"] == "sent"
     assert row["resumed_bytes"] >= MIB
     check_sent(lab, operator, verify=False)
-    # On its own host the guest is off, as after each reboot, and starts as it was.
+    # On its own host the guest is off, as after each restart, and starts as it was.
     lab.host("h1").ssh(f"virsh -q start {GUEST}", check=True)
     assert lab.verify(GUEST)["disk_errors"] == 0
 
