@@ -16,7 +16,10 @@ description:
     does a later run.
   - A host that has the capsule already is sent nothing.
   - The other host checks the capsule before anything is sent. It refuses one that is forged, that is older than the
-    last one, that it could not start, or for which it has no room.
+    last one, that it could not start (because of its QEMU, its libvirt or its CPU), or for which it has no room.
+  - Where C(kvmops_cluster_capsule_require_encrypted) of the other host is true, it refuses memory of guests if its
+    store is not encrypted.
+  - What is damaged or lost of a capsule that the other host has comes anew.
   - The capsule goes from host to host, not through the controller. This host logs in at the other one with a key that
     was made for this one send, and that starts nothing but the receiver of this capsule.
   - Each segment that was sent is read back at the other host and compared with its digest. What the other host keeps of
