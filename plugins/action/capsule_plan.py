@@ -50,6 +50,7 @@ class ActionModule(ControllerAction):
             "changed": False,
             "choices": choices,
             "arrived": planner.arrived(),
+            "there": planner.there(),
             "ahead": capsule_planner.ahead(choices),
             "seconds": capsule_planner.seconds(choices),
             "refusals": [{"guest": one["guest"], **one["refusal"]} for one in choices if one["refusal"]],

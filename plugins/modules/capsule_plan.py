@@ -165,6 +165,13 @@ arrived:
   returned: success
   type: list
   elements: dict
+there:
+  description:
+    - Guests that O(guests) names, and that only a host at the far end has, as an earlier run has moved them. Each has
+      C(guest), C(destination) and C(state). They are in no choice.
+  returned: success
+  type: list
+  elements: dict
 ahead:
   description:
     - The choices of guests that are sent to the far end while they run, before they are moved. A choice is there as

@@ -35,6 +35,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     is_open,
     metadata_of,
+    plain_state,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.calibration import link_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import merge, stated
@@ -103,6 +104,20 @@ class Planner:
             if one.domain["uuid"] in there
         ]
 
+    def there(self) -> list[dict[str, t.Any]]:
+        """Return the guests that were named, and that only a host at the far end has; an earlier run has moved them."""
+        if not self._arguments["guests"]:
+            return []
+        far = {host: self._snapshots[host] for host in self._destinations}
+        leaving = {one.domain["uuid"] for one in self._all}
+        named = guest_selection.select(self._arguments["guests"], self._snapshots, option="guests")
+        return [
+            {"guest": guest_of(domain), "destination": host, "state": plain_state(domain)}
+            for host, snapshot in far.items()
+            for domain in snapshot.get("domains") or []
+            if domain["uuid"] in named and domain["uuid"] not in leaving
+        ]
+
     def _hosts(self, option: str) -> list[str]:
         unknown = [host for host in self._arguments[option] if host not in self._snapshots]
         if unknown:
@@ -116,7 +131,8 @@ class Planner:
     def _leaving(self) -> list[_Leaving]:
         sources = self._hosts("sources") or [host for host in self._snapshots if host not in self._destinations]
         seen = {host: self._snapshots[host] for host in sources if host not in self._destinations}
-        wanted = guest_selection.select(self._arguments["guests"], seen, option="guests")
+        ends = {**seen, **{host: self._snapshots[host] for host in self._destinations}}
+        wanted = guest_selection.select(self._arguments["guests"], ends, option="guests")
         return [
             _Leaving(domain, host)
             for host, snapshot in seen.items()

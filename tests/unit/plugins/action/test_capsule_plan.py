@@ -209,6 +209,24 @@ def test_a_guest_that_runs_at_the_far_end_has_arrived(run):
     assert result["arrived"] == [{"guest": {"name": "db1", "uuid": left["uuid"]}, "source": "h1", "destination": "h3"}]
 
 
+def test_a_guest_that_only_the_far_end_has_is_left_alone(run):
+    seen = [snapshot("h1"), snapshot("h3", guest())]
+    given = {"destinations": ["h3"], "snapshots": seen, "rate": "20mbit", "intent": PERMITTED}
+    result = run(**given, guests=["db1"])
+    assert (result["choices"], result["arrived"]) == ([], [])
+    assert result["there"] == [
+        {"guest": {"name": "db1", "uuid": guest()["uuid"]}, "destination": "h3", "state": "running"}
+    ]
+    # Guests that nobody named are no business of this run.
+    assert run(**given)["there"] == []
+
+
+def test_a_guest_that_nobody_has_is_refused(run):
+    seen = [snapshot("h1"), snapshot("h3")]
+    with pytest.raises(AnsibleError, match="guests: there is no guest called 'db9' on h1, h3"):
+        run(destinations=["h3"], snapshots=seen, rate="20mbit", intent=PERMITTED, guests=["db9"])
+
+
 def test_only_modes_that_are_wanted_are_chosen(run):
     given = {"destinations": ["h3"], "snapshots": sites(guest()), "rate": "20mbit", "intent": PERMITTED}
     assert run(**given, modes=["suspended"])["choices"][0]["mode"] == "suspended"
