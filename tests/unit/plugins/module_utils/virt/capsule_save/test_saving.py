@@ -325,3 +325,16 @@ def test_no_room_is_said_before_the_guest_stands_still(host, store, monkeypatch)
     with pytest.raises(CapsuleError, match="free; the memory of db1 may take"):
         saving.save(host, store, request())
     assert host.calls == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_memory_is_not_saved_where_it_would_be_in_the_clear(host, tmp_path, check):
+    """Nothing is done to the guest. Without its memory it can be saved there."""
+    store = CapsuleStore(str(tmp_path / "capsules"), require_encrypted=True)
+    with pytest.raises(CapsuleError) as caught:
+        saving.save(host, store, request(check=check))
+    assert caught.value.refusal["code"] in ("not_encrypted", "encryption_unknown")
+    assert caught.value.refusal["reason"].startswith("the memory of db1 has its secrets, and ")
+    assert host.calls == []
+    if not check:
+        assert saving.save(host, store, request(consistency="crash"))["memory"] is None
