@@ -7,45 +7,41 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import datetime
 import functools
-import os
 import threading
 import time
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.bit_rate import human_rate
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
     LazyDisk,
     lazy_disks,
-    socket_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import (
-    human_bytes,
-    human_milliseconds,
     human_seconds,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.export_reader import ExportReader
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.image_fetch import Fetch
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.placing import Placing
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start import image_layers, start_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.bringing import (
+    Bringing,
+    Means,
+    Tell,
+    tidy,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.disk_progress import (
+    LINE_S,
+    DiskProgress,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import chain_proof, waking
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.guest_waits import ReadWaits
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.tickets import Tickets
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.image_users import unused
 
 #: How often the pull is looked at.
 LOOK_S = 1.0
-#: How often lines are written, and how often a pull that stands still is a reason to ask the source.
-LINE_S = 5.0
+#: A pull that stands still for so long is a reason to ask the source.
 STILL_S = 10.0
 #: A pull that ends without an end so often, without getting on, has another reason than the link.
 TRIES = 5
@@ -53,12 +49,6 @@ TRIES = 5
 
 class StoppedError(Exception):
     """The operator wants it to stop."""
-
-
-class Tell(t.Protocol):
-    """Writes a progress line."""
-
-    def __call__(self, phase: str, message: str, **figures: t.Any) -> None: ...
 
 
 @dataclasses.dataclass
@@ -154,7 +144,7 @@ class Fill:
             on = chain_proof.prove(self._domain(), [entry["target"] for entry in entries])
             for row in self._filled.disks:
                 row["path"] = on[row["target"]]
-            self._tidy(on)
+            tidy(self._domain(), self._store, on)
             self._end(uuid)
         return self._filled
 
@@ -218,7 +208,7 @@ class Fill:
 
     def _fill_disk(self, disk: LazyDisk, options: FillOptions) -> None:
         """Pull a disk until nothing of it is at the source."""
-        pull = _Pull(disk, self._clock())
+        pull = DiskProgress(disk, self._clock())
         while True:
             self._check_stop()
             try:
@@ -235,99 +225,27 @@ class Fill:
 
     def _bring(self, disk: LazyDisk, options: FillOptions) -> None:
         """Get the image of a disk into the store, and put the guest on it."""
-        domain, source = self._domain(), self._tickets.read(disk.ticket)["source"]
-        record = self._store.run(f"fill-{domain.UUIDString()}")
-        number = record["details"]["number"] if record else None
-        capsule = self._store.find_capsule(domain.UUIDString(), number)
-        progress = _Pull(disk, self._clock())
-
-        def told(total: int, here: int) -> None:
-            now = self._clock()
-            progress.sample(here, total, now)
-            if now - progress.told_at >= LINE_S:
-                progress.told_at = now
-                progress.waits.look(domain, disk.target)
-                self._tell("fill", progress.line(), **progress.figures())
-                # A daemon that is restarted meanwhile stops nothing that comes here.
-                with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                    self._wake()
-
-        fetch = Fetch(self._store, self._host, source, capsule, disk.target, options.rate_bytes_per_s, told)
-        read_bytes = 0
-        if not fetch.is_here():
-            manifest = fetch.checked_manifest(self._manifest(disk, options))
-            reach = functools.partial(self._reach_and_wake, disk.ticket, options)
-            socket = socket_of(disk.ticket, disk.slot)
-            with ExportReader(
-                socket,
-                fetch.size_bytes,
-                options.rate_bytes_per_s,
-                reach,
-                self._check_stop,
-                clock=self._clock,
-                sleep=self._sleep,
-            ) as reader:
-                fetch.run(manifest, reader)
-                read_bytes = reader.read_bytes
-        self._tell("fill", f"{disk.target}: all of it is here and as the capsule says; the guest is put on it")
-        self._place(disk, capsule, fetch.size_bytes)
+        progress = DiskProgress(disk, self._clock())
+        means = Means(
+            self._domain,
+            self._store,
+            self._host,
+            self._tickets,
+            tell=self._tell,
+            check=self._check_stop,
+            reach=functools.partial(self._reach_and_wake, disk.ticket, options),
+            wake=self._wake,
+            clock=self._clock,
+            sleep=self._sleep,
+        )
+        self._filled.disks.append(Bringing(means, disk, progress).run(options.rate_bytes_per_s))
         self._filled.worst_read_ms = max(self._filled.worst_read_ms, progress.waits.worst_ms)
-        row = {"target": disk.target, "path": disk.path, "pulled_bytes": read_bytes, "checked": True}
-        self._filled.disks.append(row)
-
-    def _manifest(self, disk: LazyDisk, options: FillOptions) -> bytes:
-        while True:
-            try:
-                return self._tickets.fetch(disk.ticket, f"manifest {disk.slot}")
-            except CapsuleError as error:
-                if error.refusal["code"] != "export_unreachable":
-                    raise
-            self._sleep(LOOK_S)
-            self._reach(disk.ticket, options)
 
     def _reach_and_wake(self, ticket: str, options: FillOptions) -> None:
         self._reach(ticket, options)
         self._wake()
 
-    def _place(self, disk: LazyDisk, capsule: StoredCapsule, size_bytes: int) -> None:
-        domain = self._domain()
-        uuid = domain.UUIDString()
-        below = image_layers.below(self._store, capsule.document, [disk.target])[disk.target]
-
-        def keep(path: str) -> None:
-            record = self._store.run(f"fill-{uuid}")
-            if record is not None:
-                entries = [
-                    {**one, "placed": [*one.get("placed", []), path]} if one["target"] == disk.target else one
-                    for one in record["details"]["disks"]
-                ]
-                details = {**record["details"], "disks": entries}
-                self._store.write_run(f"fill-{uuid}", {**record, "details": details})
-
-        def look() -> None:
-            self._check_stop()
-            self._wake()
-
-        Placing(domain, disk, below, size_bytes, keep, look, self._sleep).run(capsule.document["number"])
-
-    def _tidy(self, on: t.Mapping[str, str]) -> None:
-        """Remove layers that the guest has left, and those of runs that died."""
-        domain = self._domain()
-        record = self._store.run(f"fill-{domain.UUIDString()}")
-        for entry in record["details"]["disks"] if record and not record["ended"] else ():
-            if not entry.get("image") or entry["target"] not in on:
-                continue
-            paths = [path for path in (entry["path"], *entry.get("placed", [])) if path != on[entry["target"]]]
-            for path in unused(domain.connect(), paths):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(path)
-        started = start_record.read(self._store, domain.UUIDString(), None)
-        if started is not None and set(on) & set(started.layers):
-            started.write(
-                layers={**started.layers, **{target: on[target] for target in on if target in started.layers}}
-            )
-
-    def _look(self, disk: LazyDisk, pull: _Pull, options: FillOptions) -> bool:
+    def _look(self, disk: LazyDisk, pull: DiskProgress, options: FillOptions) -> bool:
         """Look at the pull, and do what it needs; returns whether the disk is all here."""
         domain = self._domain()
         job = domain.blockJobInfo(disk.target, virt.libvirt.VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES)
@@ -354,7 +272,7 @@ class Fill:
                 raise _stands_still(domain, disk, self._tickets.read(disk.ticket)["source"])
         return False
 
-    def _begin(self, domain: t.Any, disk: LazyDisk, pull: _Pull, options: FillOptions) -> None:
+    def _begin(self, domain: t.Any, disk: LazyDisk, pull: DiskProgress, options: FillOptions) -> None:
         """Begin the pull of a disk. Without a source that answers, the call would hold up QEMU itself."""
         self._reach(disk.ticket, options)
         self._wake()
@@ -401,67 +319,6 @@ def _image_of(entries: t.Sequence[dict[str, t.Any]], disk: LazyDisk) -> str | No
         if entry["target"] == disk.target and entry["ticket"] == disk.ticket:
             return t.cast("str | None", entry.get("image"))
     return None
-
-
-class _Pull:
-    """How far a disk is."""
-
-    def __init__(self, disk: LazyDisk, now: float) -> None:
-        self._disk = disk
-        self._first: tuple[int, float] | None = None
-        self._at, self._end = -1, 0
-        self._samples: list[tuple[int, float]] = []
-        self.tries = 0
-        self.moved_at = now
-        self.told_at = now - LINE_S
-        self.seen_bytes = 0
-        self.waits = ReadWaits()
-
-    def begun(self) -> None:
-        self.tries += 1
-        self._at = -1
-        self._samples = []
-
-    def sample(self, at: int, end: int, now: float) -> None:
-        """Take where the job is. Tries count only as long as nothing moves."""
-        if at > self._at:
-            self.seen_bytes += at - max(self._at, 0) if self._at >= 0 else 0
-            if self._at >= 0:
-                self.tries = 1
-            self.moved_at = now
-        self._at, self._end = at, end
-        self._samples = [*self._samples[-9:], (at, now)]
-
-    def is_incomplete(self) -> bool:
-        return self._at < self._end
-
-    def rate(self) -> float | None:
-        if len(self._samples) < 2:
-            return None
-        (first, start), (last, now) = self._samples[0], self._samples[-1]
-        return (last - first) / (now - start) if now > start else None
-
-    def figures(self) -> dict[str, t.Any]:
-        rate, left = self.rate(), max(0, self._end - self._at)
-        return {
-            "percent": int(100 * self._at / self._end) if self._end else None,
-            "rate_bytes_per_s": rate,
-            "remaining_bytes": left,
-            "eta_s": int(left / rate) if rate else None,
-        }
-
-    def line(self) -> str:
-        found = self.figures()
-        words = [f"{self._disk.target} {found['percent'] or 0} %", f"{human_bytes(found['remaining_bytes'])} left"]
-        if found["rate_bytes_per_s"] is not None:
-            words.append(human_rate(found["rate_bytes_per_s"]))
-        if found["eta_s"] is not None:
-            words.append(f"{human_seconds(found['eta_s'])} to go")
-        waits = self.waits
-        if waits.mean_ms is not None:
-            worst = human_milliseconds(round(waits.worst_ms))
-            words.append(f"the guest's reads wait {human_milliseconds(round(waits.mean_ms))} (worst {worst})")
-        return ", ".join(words)
 
 
 def _is_lost(error: Exception) -> bool:
