@@ -114,7 +114,6 @@ class Placing:
             if (job["cur"] == job["end"] and job["end"]) or self._is_ready():
                 with contextlib.suppress(lib.libvirtError):
                     self._domain.blockJobAbort(self._disk.target, lib.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
-                    continue
             self._look()
             self._sleep(LOOK_S)
 

@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store i
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.tickets import Tickets
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill.tickets import SLOTS, Tickets
 
 LOOK_S = 1.0
 
@@ -50,10 +50,13 @@ def export_of(document: t.Mapping[str, t.Any]) -> Export:
     """
     try:
         disks = {str(disk["target"]): disk for disk in document["disks"]}
+        slots = {target: int(disk["slot"]) for target, disk in disks.items()}
+        if not all(0 <= slot < SLOTS for slot in slots.values()):
+            raise ValueError(f"a number below {SLOTS} for each disk")
         return Export(
             str(document["ticket"]),
             str(document["digest"]),
-            {target: int(disk["slot"]) for target, disk in disks.items()},
+            slots,
             {target: str(disk["image"]) for target, disk in disks.items()},
         )
     except (KeyError, TypeError, ValueError) as error:

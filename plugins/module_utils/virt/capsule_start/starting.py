@@ -82,7 +82,8 @@ def _start(
         return _followed_up(connection, store, request, capsule, record, began, ["an earlier run has started it"])
     if record is not None and record["stage"] == start_record.BEGUN and not active and not request.check:
         Starter(connection, record).undo()
-        before_disks.forget(store, uuid)
+        if request.as_new is None and start_record.read(store, uuid, None) is None:
+            before_disks.forget(store, uuid)
     why = refusal_of(connection, store, request, capsule)
     if why is not None:
         raise CapsuleError(**why)

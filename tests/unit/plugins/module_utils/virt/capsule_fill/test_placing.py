@@ -136,6 +136,24 @@ def test_a_very_large_disk_is_copied_in_larger_units(own):
     assert guest.calls[0] == ("copy", 65536, 7)
 
 
+def test_a_copy_that_libvirt_does_not_end_yet_is_asked_again(own, monkeypatch):
+    guest, refused = Guest(own), []
+    real = guest.blockJobAbort
+
+    def abort(target, flags):
+        if not refused:
+            refused.append(flags)
+            raise LibvirtError("disk vda not ready for pivot yet")
+        real(target, flags)
+
+    monkeypatch.setattr(guest, "blockJobAbort", abort)
+    looks = []
+    place(guest, own, look=lambda: looks.append(1))
+    assert refused == [2]
+    assert len(looks) >= 3
+    assert lazy_disks(ET.fromstring(guest.xml)) == []
+
+
 def test_a_copy_that_a_run_before_has_left_is_ended_first(own):
     guest = Guest(own)
     guest.copy = ET.Element("disk")

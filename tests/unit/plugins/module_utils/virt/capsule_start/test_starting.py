@@ -257,6 +257,21 @@ def test_without_an_export_the_disk_must_be_here(early, tmp_path):
         starting.start(early, early.store, wanted(early, tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("change", "lacks"),
+    [
+        ({"ticket": None, "disks": None}, "'NoneType' object is not iterable"),
+        ({"disks": [{"target": "vda", "image": "blocks:0"}]}, "'slot'"),
+        ({"disks": [{"target": "vda", "image": "blocks:0", "slot": 64}]}, "a number below 64 for each disk"),
+        ({"disks": [{"target": "vda", "image": "blocks:0", "slot": -1}]}, "a number below 64 for each disk"),
+    ],
+)
+def test_an_export_that_makes_no_sense_is_refused(change, lacks):
+    with pytest.raises(CapsuleError) as error:
+        before_disks.export_of({**EXPORT, "digest": "sha256:0", "disks": [], **change})
+    assert error.value.refusal["reason"] == f"lazy has no export: it lacks {lacks}"
+
+
 def test_a_libvirt_that_cannot_wait_for_a_disk_is_named(early, tmp_path, monkeypatch):
     monkeypatch.setattr(early, "getLibVersion", lambda: 9_000_000)
     with pytest.raises(CapsuleError) as error:
