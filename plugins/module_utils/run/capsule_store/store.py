@@ -142,6 +142,14 @@ class CapsuleStore:
             raise durable_files.damaged(path, f"it is of {manifest.name}")
         return manifest
 
+    def has_manifest(self, name: str) -> bool:
+        """Whether the block manifest of an image is here and right."""
+        try:
+            self.manifest(name)
+        except CapsuleError:
+            return False
+        return True
+
     def image_path(self, name: str, form: str) -> str:
         """Where the store keeps an image of its own, C(raw) or C(qcow2)."""
         return self._layout.image(name, form)

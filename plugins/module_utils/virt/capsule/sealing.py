@@ -87,7 +87,7 @@ def seal(store: CapsuleStore, connection: t.Callable[[], t.Any], request: SealRe
     """
     path = os.path.realpath(request.path)
     known = _sealed_already(store, path)
-    if known is not None and not request.copy:
+    if known is not None and not request.copy and store.has_manifest(known["image"]):
         _check_name(known["image"], request.image, path)
         _check_domain(known, request.trust_domain)
         return Sealed(known, False, None, 0)
@@ -236,7 +236,7 @@ def _marked_as_base(
     store: CapsuleStore, record: ImageRecord, manifest: BlockManifest, read_bytes: int, dry: bool
 ) -> Sealed:
     """The image is here already, at this place or at another one."""
-    changed = not record["base"]
+    changed = not record["base"] or not store.has_manifest(record["image"])
     if changed:
         record = {**record, "base": True}
         if not dry:

@@ -136,7 +136,7 @@ class Finisher:
             return None, None
         path, form = files[1].path, files[1].form
         known = guest_layers.image_at(self._store, self._uuid, path)
-        if known is not None and self._has_manifest(known["image"]):
+        if known is not None and self._store.has_manifest(known["image"]):
             return known, None
         with opened(path, form) as access:
             found = hashed(
@@ -146,13 +146,6 @@ class Finisher:
         because = f"there were no digests of {path}, on which {disk.target} stands"
         record = self._add(image_record.DISK, path, form, found, None, base=True)
         return record, found._replace(full_because=because)
-
-    def _has_manifest(self, image: str) -> bool:
-        try:
-            self._store.manifest(image)
-        except CapsuleError:
-            return False
-        return True
 
     def _add(
         self, kind: str, path: str, form: str, found: Hashed, backing: str | None, *, base: bool = False

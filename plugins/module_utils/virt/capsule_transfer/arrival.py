@@ -108,13 +108,7 @@ class Arrival:
     def _is_here(self, name: str) -> bool:
         """Whether an image is here as a whole. One whose file or manifest is lost comes again."""
         record = self._store.image(name)
-        if record is None or not os.path.exists(record["path"]):
-            return False
-        try:
-            self._store.manifest(name)
-        except CapsuleError:
-            return False
-        return True
+        return record is not None and os.path.exists(record["path"]) and self._store.has_manifest(name)
 
     def _refuse_changed(self, name: str) -> None:
         record = self._store.image(name)

@@ -62,6 +62,16 @@ def test_an_image_is_sealed_where_it_is_and_read_once(host):
     assert (again["changed"], again["read_bytes"]) == (False, 0)
 
 
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"KVM")])
+def test_a_manifest_that_was_lost_is_made_anew(host, damage):
+    host.seal()
+    damage(Path(host.store.directory, "manifests", host.name.partition(":")[2]))
+    assert (host.seal(check=True)["changed"], host.store.has_manifest(host.name)) == (True, False)
+    assert host.seal()["changed"] is True
+    assert host.store.has_manifest(host.name)
+    assert host.seal()["changed"] is False
+
+
 def test_check_mode_finds_the_digest_and_changes_nothing(host):
     found = host.seal(check=True)
     assert (found["changed"], found["base"]["image"]) == (True, host.name)
