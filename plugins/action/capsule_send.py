@@ -24,7 +24,13 @@ display = Display()
 MODULE = "kvmops.cluster.capsule_send"
 RECEIVE = "kvmops.cluster.capsule_receive"
 #: Those of its options that the module on the far end has as well.
-FOR_FAR_END = ("keys", "allow_older", "seed_from", "capsule_dir", "state_dir", "disks")
+FOR_FAR_END = ("allow_older", "seed_from", "disks")
+#: Options that each host has for itself, and the variables of the inventory that have them.
+OF_EACH_HOST = {
+    "uri": "kvmops_cluster_uri",
+    "capsule_dir": "kvmops_cluster_capsule_dir",
+    "state_dir": "kvmops_cluster_state_dir",
+}
 #: A permission lasts for three times what the send should take, and a day.
 LEAST_EXPIRES_S, MOST_EXPIRES_S = 86_400, 90 * 86_400
 #: A far end that has started anew has forgotten the permission. It is asked again, so many times.
@@ -142,8 +148,9 @@ class ActionModule(LiveAction):
         self, tmp: str | None, task_vars: dict[str, t.Any], result: dict[str, t.Any], via: str, rest: list[str]
     ) -> dict[str, t.Any]:
         other = OtherHost(self, task_vars, via)
-        arguments = {key: value for key, value in self._task.args.items() if key not in ("via", "seed_from", "name")}
-        arguments.update(to=rest, guest=result["guest"]["uuid"], number=result["number"])
+        given = self._task.args
+        arguments = {key: given[key] for key in given if key not in ("via", "seed_from", "name", *OF_EACH_HOST)}
+        arguments.update(_own(other, given), to=rest, guest=result["guest"]["uuid"], number=result["number"])
         try:
             passed = other.action(ActionModule, arguments).run(tmp, other.variables)
         finally:
@@ -213,10 +220,12 @@ class _Send:
 
     def _question(self, other: OtherHost, user: str, how: dict[str, t.Any]) -> dict[str, t.Any]:
         offer = self._offered["offer"]
-        arguments = {key: self._action._task.args[key] for key in FOR_FAR_END if key in self._action._task.args}
+        given = self._action._task.args
         expected_s = offer["image_bytes"] / (48_000 if how["bandwidth_mib_s"] is None else how["bandwidth_mib_s"] * MIB)
         return {
-            **arguments,
+            **{key: given[key] for key in FOR_FAR_END if key in given},
+            **_own(other, {key: given[key] for key in ("capsule_dir", "state_dir") if key in given}),
+            "keys": given.get("keys") or other.variable("kvmops_cluster_capsule_signers") or [],
             "name": other.name,
             "ticket": self._ticket or str(uuid.uuid4()),
             "user": user,
@@ -264,6 +273,13 @@ class _Send:
             texts = [f"{row['host']}: {row['refusal']['reason']}: {row['refusal']['remedy']}" for row in refused]
             result.update(failed=True, msg="; ".join(texts), refusal=refused[0]["refusal"])
         return result
+
+
+def _own(other: OtherHost, given: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The options that a host has for itself: as the inventory says it of that host, else as the task says it."""
+    found = {key: other.variable(name) for key, name in OF_EACH_HOST.items()}
+    found = {key: value if value is not None else given.get(key) for key, value in found.items()}
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def _row(host: str, source: str) -> dict[str, t.Any]:

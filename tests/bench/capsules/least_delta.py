@@ -18,7 +18,7 @@ from harness.operator import Operator
 from lab import Host, Lab
 
 from . import by_hand, site_lab, thin_line, what_changed
-from .by_hand import IMAGES, Way
+from .by_hand import IMAGES
 
 LINE_MBIT = 200
 DISK_MIB = 1024
@@ -143,7 +143,7 @@ def _rsync(lab: Lab, old: str, new: str, kind: str) -> dict[str, int]:
     source.ssh(f"rsync -aS {images[0]} root@h2:{images[0]}", check=True, timeout=600)
     lab.fault.slow_line(LINE_MBIT)
     start = lab.line().bytes
-    by_hand.image_by_rsync(Way(lab, "", "h1", "h2", "", 0), images[1], images[0])
+    source.ssh(f"{by_hand.RSYNC} {images[1]} root@h2:{images[0]}", check=True, timeout=1200)
     sent = _since(lab, start)
     for host in ("h1", "h2"):
         lab.host(host).ssh(f"rm -f {' '.join(images)}", check=True)

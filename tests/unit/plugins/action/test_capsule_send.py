@@ -9,7 +9,7 @@ import types
 import pytest
 from ansible.errors import AnsibleError
 
-from ansible_collections.kvmops.cluster.plugins.action.capsule_send import ActionModule
+from ansible_collections.kvmops.cluster.plugins.action.capsule_send import ActionModule, _Send
 
 
 def hosts(**args):
@@ -37,3 +37,34 @@ def test_hosts_that_cannot_be_meant_are_refused(args, why):
     with pytest.raises(AnsibleError) as error:
         hosts(**args)
     assert str(error.value) == why
+
+
+OFFERED = {
+    "guest": {"name": "db1", "uuid": "0b7fd2f5-8a35-5b62-9ce9-7e4d2b1c9a10"},
+    "offer": {"image_bytes": 0, "public_key": "k", "sender_id": "i", "document": "d", "signature": "s"},
+}
+
+
+def question(variables, **args):
+    """What a far end with these variables is asked by a task with these arguments."""
+    other = types.SimpleNamespace(name="h2", variable=variables.get)
+    action = types.SimpleNamespace(_task=types.SimpleNamespace(args=args, delegate_to="h1"))
+    asked = _Send(action, {}, OFFERED, "ticket-1")._question(other, "root", {"bandwidth_mib_s": None})
+    return {key: asked.get(key) for key in ("keys", "uri", "capsule_dir", "state_dir")}
+
+
+def test_each_far_end_is_asked_with_what_is_its_own():
+    far = {
+        "kvmops_cluster_capsule_signers": ["ssh-ed25519 AAAA far"],
+        "kvmops_cluster_uri": "qemu+unix:///system",
+        "kvmops_cluster_capsule_dir": "/srv/far",
+    }
+    here = {"uri": "qemu:///system", "capsule_dir": "/srv/here", "state_dir": "/srv/state"}
+    assert question(far, **here) == {
+        "keys": ["ssh-ed25519 AAAA far"],
+        "uri": "qemu+unix:///system",
+        "capsule_dir": "/srv/far",
+        "state_dir": "/srv/state",
+    }
+    assert question({}, **here) == {"keys": [], "uri": None, "capsule_dir": "/srv/here", "state_dir": "/srv/state"}
+    assert question(far, keys=["ssh-ed25519 BBBB task"])["keys"] == ["ssh-ed25519 BBBB task"]
