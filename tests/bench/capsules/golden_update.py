@@ -67,11 +67,14 @@ def update(lab: Lab, _operator: Operator, folder: Path) -> list[dict[str, Any]]:
 
 
 def _update(lab: Lab, operator: Operator) -> list[dict[str, Any]]:
-    guest = lab.guest(GUEST)
-    debian.shell(lab.settings, guest.address, QUIET)
+    debian.shell(lab.settings, lab.guest(GUEST).address, QUIET)
     lab.fault.slow_line(0)
     distribute(operator, "first")
-    before = newest(operator, "before")
+    return _updated(lab, operator)
+
+
+def _updated(lab: Lab, operator: Operator) -> list[dict[str, Any]]:
+    guest, before = lab.guest(GUEST), newest(operator, "before")
     package = _package(lab)
     content = base64.b64encode(package.read_bytes()).decode("ascii")
     debian.shell(lab.settings, guest.address, INSTALL, given=content)
@@ -109,7 +112,7 @@ def distribute(operator: Operator, name: str) -> float:
 
 def newest(operator: Operator, name: str) -> str:
     """Return the file on the source with the guest's disk as the newest capsule has it."""
-    found = run(operator, name, [Step("told", SOURCE, "capsule_info", {"guest": GUEST})])["told"]
+    found = run(operator, name, [Step("info", SOURCE, "capsule_info", {"guest": GUEST})])["info"]
     last = max(found["capsules"], key=lambda capsule: int(capsule["number"]))
     image = last["disks"][0]["image"]
     return str(next(each["path"] for each in found["images"] if each["image"] == image))
