@@ -433,6 +433,7 @@ def _moved(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t
             store.prepare()
             domain = guest_look.find_or_fail(connection, given["guest"], request.host)
             guest = {"name": domain.name(), "uuid": domain.UUIDString()}
+            request = request._replace(guest=guest["uuid"], name=guest["name"])
             with running_move.only_one(store, guest, request.host, end["name"], given["progress_path"]) as ended:
                 result = Move(connection, store, request, far_end, key, progress, stop.stopping.is_set).run()
                 ended(result)

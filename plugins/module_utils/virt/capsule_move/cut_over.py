@@ -64,6 +64,7 @@ class MoveRequest(t.NamedTuple):
         retry_s: it is tried again for so long after the last progress.
         wait_s: how long the far end waits until the guest is of use.
         link_bytes_per_s: what the link carries, where that is known.
+        name: of the guest, for lines; empty: what C(guest) says.
     """
 
     guest: str
@@ -76,6 +77,7 @@ class MoveRequest(t.NamedTuple):
     retry_s: int
     wait_s: int
     link_bytes_per_s: float | None
+    name: str = ""
 
 
 class Move:
@@ -106,9 +108,10 @@ class Move:
         self._request = request
         self._far_end = far_end
         self._progress = progress
-        self._step = {"id": far_end.name, "guest": {"name": request.guest}, "destination": far_end.name}
+        self._step = {"id": far_end.name, "guest": {"name": request.name or request.guest}, "destination": far_end.name}
         self._record: save_record.SaveRecord | None = None
         self._started: frames.Started | None = None
+        self._still_since: str | None = None
         self._word = frames.Start(request.host, "", request.wait_s)
         self._how = send.Sending(
             command=lambda: key.command(far_end),
@@ -247,6 +250,7 @@ class Move:
         stopped = saved["stopped"]
         self._word = self._word._replace(at=stopped["at"])
         self._step["guest"] = saved["guest"]
+        self._still_since = stopped.get("still_since")
         return saved
 
     # At the far end
@@ -384,6 +388,9 @@ class Move:
     # What an operator sees
 
     def _tell(self, message: str, **figures: t.Any) -> None:
+        still = _seconds_since(self._still_since)
+        if still is not None:
+            message = f"{message}; it has stood still for {human_seconds(still)}"
         with contextlib.suppress(OSError):
             self._progress.write("send", message, step=self._step, **figures)
 

@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import re
 import sys
 import time
 import types
@@ -77,12 +79,12 @@ class Hosts:
         """What the far end was told, each time."""
         return Path(tickets.folder_of("t", self.pair.run_dir), "asked").read_text(encoding="utf-8").splitlines()
 
-    def move(self, command, retry_s=0, there="h2"):
+    def move(self, command, retry_s=0, there="h2", lines=None):
         """Move db1 there."""
         request = MoveRequest("db1", "h1", True, None, "default", "/nowhere", None, retry_s, 120, None)
         key = types.SimpleNamespace(command=lambda far_end: command)
         far_end = FarEnd(there, "192.0.2.2", 22, "root", (), "t")
-        return Move(None, self.pair.source, request, far_end, key, Progress(None), lambda: False).run()
+        return Move(None, self.pair.source, request, far_end, key, Progress(lines), lambda: False).run()
 
 
 @pytest.fixture
@@ -133,6 +135,17 @@ def test_it_runs_there_and_is_forgotten_here(hosts):
     assert hosts.pair.arrived(hosts.pair.source.capsule(UUID, 1)) == content(1)
     ((host, dummy, number),) = [line.split() for line in hosts.asked()]
     assert (host, number) == ("h1", "1")
+
+
+def test_its_operator_sees_for_how_long_it_stands_still(hosts, tmp_path):
+    hosts.move(hosts.far_end(RUNS), lines=str(tmp_path / "lines"))
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text(encoding="utf-8").splitlines()]
+    assert {line["guest"] for line in lines} == {"db1"}
+    first, *middle, last = [line["message"] for line in lines]
+    assert first == "h2 answers; the guest is saved and stops"
+    for message in middle:
+        assert re.search(r"; it has stood still for \d+(\.\d+)? s$", message), message
+    assert re.fullmatch(r"runs there, stood still for \d+(\.\d+)? s, [0-9.]+ [KM]iB sent", last)
 
 
 def test_what_does_not_run_there_goes_on_here(hosts):
