@@ -71,7 +71,8 @@ def signature_refusal(capsule: Capsule, signature: Signature, known: Known, keys
         return refusal(
             "signature_missing",
             f"capsule {number} of {name} is not signed, and {why}",
-            "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key",
+            "sign it where it is made: sign_with of the module (move_capsule_sign_with of a role) names"
+            " the file of a key",
         )
     return None
 

@@ -257,7 +257,7 @@ class Move:
 
     def _start_there(self, session: SendSession) -> None:
         self._check_still_off()
-        self._tell("all of it is there; it is started")
+        self._tell(f"all of it is there; {self._far_end.name} starts it")
         self._write_asked({*self._asked(), self._far_end.name})
         self._started = session.start(self._word)
         if self._started.state == frames.OFF:

@@ -135,6 +135,7 @@ class SendWatch:
 
     def image_ends(self, name: str) -> None:
         """The far end has the image."""
+        self._image = ""
         self._tell(f"{self._names.get(name, name)}: there, and its digest is right")
         self.progress += 1
 
@@ -156,9 +157,9 @@ class SendWatch:
         packed = link.sent / self._content_bytes if self._content_bytes else 1.0
         left = int(self._left_bytes * min(1.05, packed)) + link.waiting_bytes
         eta = left / rate if rate else None
+        flow = f"{human_rate(rate)}, {human_bytes(left)} left, {human_seconds(eta)}"
         self._tell(
-            f"{self._names.get(self._image, '')} {human_rate(rate)}, {human_bytes(left)} left,"
-            f" {human_seconds(eta)}".strip(),
+            f"{self._names.get(self._image, '')} {flow if rate else f'{human_bytes(left)} left'}".strip(),
             rate_bytes_per_s=int(rate),
             remaining_bytes=left,
             eta_s=None if eta is None else round(eta),

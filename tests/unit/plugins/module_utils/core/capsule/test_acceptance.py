@@ -45,7 +45,8 @@ def test_what_is_said_of_signatures():
     assert acceptance.signature_refusal(CAPSULE, Signature("none"), Known(6, signed=True), False) == {
         "code": "signature_missing",
         "reason": "capsule 7 of db1 is not signed, and capsule 6 was signed",
-        "remedy": "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key",
+        "remedy": "sign it where it is made: sign_with of the module (move_capsule_sign_with of a role) names"
+        " the file of a key",
     }
     assert acceptance.signature_refusal(CAPSULE, Signature("bad", "wrong key"), Known(), False)["reason"] == (
         "the signature of capsule 7 of db1 is not right (wrong key)"

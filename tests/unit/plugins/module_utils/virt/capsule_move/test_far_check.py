@@ -205,7 +205,7 @@ def test_a_signature_that_is_demanded_there(ends):
     assert why["code"] == "signature_missing"
     assert why["reason"] == "capsule 1 of db1 is not signed, and keys that may sign are named"
     assert why["remedy"] == (
-        "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key"
+        "sign it where it is made: sign_with of the module (move_capsule_sign_with of a role) names the file of a key"
     )
 
 

@@ -135,8 +135,8 @@ def test_one_without_a_signature_is_refused_where_keys_are_named(pair):
     found = refusal_of(pair, stored, keys=("ssh-ed25519 " + "A" * 68,))
     assert found["code"] == "signature_missing"
     assert (
-        found["remedy"]
-        == "sign it where it is made: sign_with (of capsule_save or capsule_move) names the file of a key"
+        found["remedy"] == "sign it where it is made: sign_with of the module (move_capsule_sign_with of a role) names"
+        " the file of a key"
     )
 
 
