@@ -104,10 +104,10 @@ options:
     description:
       - What a move takes beside sending, where it is known better than by default.
       - C(save_s) and C(restore_s) are for saving and starting a guest, C(connect_s) for the start of a transfer,
-        C(tasks_s) for the time between the steps, C(lazy_setup_s) for the export of a disk, all in seconds.
-        C(round_trips) is how often a transfer waits for the far end before it sends. C(memory_bytes_per_s) is the speed
-        at which memory is saved and read, C(balloon_bytes_per_s) that at which a balloon takes memory and gives it
-        back.
+        C(tasks_s) for the tasks before the guest stops, C(lazy_setup_s) for the export of a disk, all in seconds.
+        C(round_trips) is how often a transfer waits for the far end before it sends, C(asks) how often while the guest
+        is stopped. C(memory_bytes_per_s) is the speed at which memory is saved and read, C(balloon_bytes_per_s) that at
+        which a balloon takes memory and gives it back.
     type: dict
     default: {}
 extends_documentation_fragment:

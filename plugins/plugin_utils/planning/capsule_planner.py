@@ -48,8 +48,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import M
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import guest_selection
 
 Arguments = t.Mapping[str, t.Any]
-#: Between the end of the save and the start at the far end: it is opened for the transfer, the transfer begins, it is
-#: closed, the start begins. Each is a module of Ansible, which takes about a second on an idle host.
+#: After the choice and before the guest stops: the lease on both hosts, what the source and what the far end say, the
+#: move begins. Each is a module of Ansible, which takes about a second on an idle host.
 TASKS_S = 4.0
 OVERHEADS = tuple(field.name for field in dataclasses.fields(Overheads))
 
@@ -154,9 +154,10 @@ class Planner:
         refused = mode_refusals(one.domain, source, far, intent)
         refused = {**refused, **self._not_wanted()}
         short = self._short_of_memory(one.domain, destination)
+        path = self._path(one.source, destination)
         made = mode_choice.choose(
-            guest,
-            self._path(one.source, destination),
+            dataclasses.replace(guest, pack_exponent=path.pack_exponent),
+            path,
             intent,
             refused=dict.fromkeys(mode_choice.MODES, short) if short else refused,
             methods=self._methods(source, far),
@@ -248,7 +249,7 @@ def _overheads(given: t.Mapping[str, t.Any]) -> Overheads:
         found = {"": -1.0}
     if any(not 0 <= value < float("inf") for value in found.values()):
         raise PlanError("overheads", f"overheads is {dict(given)!r}", "give seconds, as numbers of 0 or more")
-    found = {name: (int(value) if name == "round_trips" else value) for name, value in found.items()}
+    found = {name: (int(value) if name in ("round_trips", "asks") else value) for name, value in found.items()}
     return dataclasses.replace(Overheads(tasks_s=TASKS_S), **found)  # type: ignore[arg-type]
 
 

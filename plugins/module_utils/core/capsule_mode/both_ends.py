@@ -21,8 +21,9 @@ Document = t.Mapping[str, t.Any]
 
 #: How a guest writes that nobody has looked at: small blocks, each to a new place.
 WRITE_BYTES = 4096.0
-#: What the blocks of disks compress to is not known before they are read; files are compressed already as often as not.
-DISK_SHARE = 0.7
+#: What the blocks of disks compress to is not known before they are read. Many files are compressed already, and rather
+#: too much is promised than too little.
+DISK_SHARE = 0.85
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +86,10 @@ def guest_at(domain: Domain, working_set: Document | None, here: Store, there: S
     age = _age(seed, now)
     newest = max((int(one["number"]) for one in here.capsules), default=0)
     current = seed is not None and int(seed["number"]) == newest
-    rate = float(measured.get("disk_write_bytes_per_s") or 0.0)
+    rate = measured.get("disk_write_bytes_per_s")
     own = [disk for disk in domain.get("disks") or [] if disk.get("shared") is False and not disk.get("readonly")]
-    disks = tuple(_disk(disk, rate / len(own), here, there, seed, age, current) for disk in own)
+    each = None if rate is None else float(rate) / max(1, len(own))
+    disks = tuple(_disk(disk, each, here, there, seed, age, current) for disk in own)
     off = is_off(domain)
     return Guest(
         {**measured, "touched_bytes": 0} if off else measured,
@@ -105,7 +107,13 @@ def _unmeasured(domain: Domain) -> Document:
 
 
 def _disk(
-    disk: Document, rate: float, here: Store, there: Store, seed: Document | None, age: float | None, current: bool
+    disk: Document,
+    rate: float | None,
+    here: Store,
+    there: Store,
+    seed: Document | None,
+    age: float | None,
+    current: bool,
 ) -> Disk:
     size = float(disk.get("capacity_bytes") or 0)
     data = disk.get("data_bytes")
@@ -114,12 +122,13 @@ def _disk(
     # Of a running guest libvirt tells the highest place that was written in its top layer: all that can be in it.
     layer = float(disk.get("allocation_bytes") or data)
     base = next((here.paths[path] for path in disk.get("backing") or [] if path in here.paths), None)
-    writes = DiskWrites(rate / WRITE_BYTES, WRITE_BYTES, size)
+    writes = DiskWrites((rate or 0.0) / WRITE_BYTES, WRITE_BYTES, size)
     seeded = seed is not None and any(one["target"] == disk["target"] for one in seed.get("disks") or [])
     changed = None
     if seeded and age is not None:
-        # The top layer was begun with the last capsule made here.
-        changed = min(layer, data) if current else min(data, writes.different_bytes(age))
+        # The top layer was begun with the last capsule made here. It is larger than what was written, as each write
+        # takes a cluster.
+        changed = min(data, layer if current else data, data if rate is None else writes.different_bytes(age))
     return Disk(
         str(disk["target"]),
         data_bytes=data,

@@ -74,6 +74,7 @@ class Guest:
         back_bytes: what the far end sends meanwhile. The link carries both at once.
         prepare_s: before anything is sent, with the guest stopped.
         first_read_bytes: what the guest must read of its disks to be of use.
+        pack_exponent: how much better than in the sample of its working set its memory compresses on this path.
         changes_factor: what it changes of its memory over what its working set says. For bands.
     """
 
@@ -85,6 +86,7 @@ class Guest:
     back_bytes: float = 0.0
     prepare_s: float = 0.0
     first_read_bytes: float = READ_BYTES
+    pack_exponent: float = 1.0
     changes_factor: float = 1.0
 
     @property
@@ -107,7 +109,7 @@ class Guest:
     @property
     def memory_share(self) -> float:
         """Bytes of memory after compression over before."""
-        return float(self.working_set["compressed_share"] or 1.0)
+        return float(self.working_set["compressed_share"] or 1.0) ** self.pack_exponent
 
     def dirtied_bytes(self, seconds: float) -> float:
         """What memory costs on the link when the far end has it as it was so many seconds ago."""

@@ -93,8 +93,10 @@ def _pause_s(guest: Guest, path: Path) -> float:
 
 def _stopped(guest: Guest, path: Path, memory_bytes: float, disk_bytes: float) -> Cost:
     sending = max(memory_bytes + disk_bytes, guest.back_bytes) / path.bytes_per_s
-    down = guest.prepare_s + _pause_s(guest, path) + path.overheads.tasks_s + path.connect_s + sending
-    running = down + guest.balloon_bytes / path.overheads.balloon_bytes_per_s
+    # The guest stops when the far end has answered, and from then on nothing waits for the controller.
+    down = guest.prepare_s + _pause_s(guest, path) + path.ask_s + sending
+    before = path.overheads.tasks_s + path.connect_s + guest.balloon_bytes / path.overheads.balloon_bytes_per_s
+    running = before + down
     settings: dict[str, t.Any] = {"seeds": 0, "lazy": False, "balloon": guest.balloon_bytes > 0}
     return Cost(memory_bytes + disk_bytes, running, running + 2 * path.delay_s, down, settings=settings)
 

@@ -85,7 +85,8 @@ def test_the_balloon_takes_what_the_guest_does_not_use():
     assert plain.sent_bytes - ballooned.sent_bytes == pytest.approx(0.4 * 32 * MIB)
     assert ballooned.settings["balloon"] is True
     # The guest runs while the balloon takes its memory.
-    assert ballooned.running_s - ballooned.downtime_s == pytest.approx(32 * MIB / Overheads().balloon_bytes_per_s)
+    taken_s = 32 * MIB / Overheads().balloon_bytes_per_s
+    assert ballooned.running_s - ballooned.downtime_s == pytest.approx(taken_s + path.connect_s)
 
 
 def test_bands_hold_all_errors_together():
@@ -142,3 +143,20 @@ def test_a_seed_never_costs_more_than_the_whole():
     # A guest that rewrites all its memory at once.
     one = guest(hot_bytes=64 * MIB, seed_age_s=3600)
     assert one.memory_bytes == pytest.approx(0.4 * 64 * MIB, rel=0.01)
+
+
+def test_tasks_before_the_guest_stops_do_not_keep_it_down():
+    slow = thin_path(KBIT_384, 0.04, overheads=Overheads(tasks_s=30.0))
+    found, quick = suspended(guest(), slow, 10**9), suspended(guest(), thin_path(KBIT_384, 0.04), 10**9)
+    assert found.downtime_s == quick.downtime_s
+    assert found.useful_s == pytest.approx(quick.useful_s + 30.0)
+
+
+def test_memory_compresses_better_on_a_slow_link():
+    one = guest()
+    thin, fast = thin_path(KBIT_384, 0.04), thin_path(125e6, 0.01)
+    assert thin.pack_exponent > fast.pack_exponent > 1.0
+    kept = dataclasses.replace(one, pack_exponent=thin.pack_exponent)
+    assert kept.memory_bytes < one.memory_bytes
+    random = dataclasses.replace(guest(share=1.0), pack_exponent=thin.pack_exponent)
+    assert random.memory_bytes == guest(share=1.0).memory_bytes
