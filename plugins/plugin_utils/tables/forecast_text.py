@@ -121,7 +121,11 @@ def _disks(forecast: Forecast | None) -> list[str]:
     if not disks or disks["bytes"] is None:
         return []
     time = "" if disks["seconds"] is None else f" in about {human_seconds(disks['seconds'])}"
-    return [f"its disks are copied first: {human_bytes(disks['bytes'])}{time}"]
+    whole = disks.get("whole_bytes")
+    if whole is None:
+        return [f"its disks are copied first: {human_bytes(disks['bytes'])}{time}"]
+    sent = f"{human_bytes(disks['bytes'])}{time}, instead of {human_bytes(whole)}"
+    return [f"of its disks only what differs from the copies there is sent: {sent}"]
 
 
 def notes(plan: t.Mapping[str, t.Any]) -> list[str]:

@@ -133,8 +133,11 @@ def to_copy(guest: Domain, intent: Intent) -> list[dict[str, t.Any]]:
 
 
 def _copy_bytes(disk: t.Mapping[str, t.Any]) -> int | None:
-    if disk.get("delta_bytes") is not None:
-        return int(disk["delta_bytes"])
+    return whole_bytes(disk) if disk.get("delta_bytes") is None else int(disk["delta_bytes"])
+
+
+def whole_bytes(disk: t.Mapping[str, t.Any]) -> int | None:
+    """What a copy of the whole disk sends; None when unknown."""
     # libvirt's allocation of a running guest is the highest offset that was written. It says little about holes.
     data, capacity = disk.get("data_bytes"), disk.get("capacity_bytes")
     if data is not None:

@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link import Link
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import copied_disks, known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy import available_methods, choice
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.allowance import (
     KINDS,
@@ -118,6 +118,7 @@ def appraise(
         chosen["measured_at"], chosen["at_once"] = working_set["taken_at"] or None, known.at_once
         if disks:
             chosen["disks"] = {"bytes": sum(int(disk["copy_bytes"]) for disk in disks), "seconds": None}
+            _tell_whole_copies(chosen, disks)
         return Appraisal(chosen, working_set, None, factor, _unsent_limit(known, None))
     free_bytes = (source.get("capacity") or {}).get("available_bytes")
     forecast_of = functools.partial(
@@ -140,12 +141,21 @@ def appraise(
         rough = forecast_of(with_needs=False)
         chosen = unmeasured_choice(rough, ruled_out, intent, knows_link=knows_link)
         chosen["disks"] = rough["disks"]
+    _tell_whole_copies(chosen, disks)
     chosen["at_once"] = known.at_once
     if chosen["refusal"]:
         moves = functools.partial(_moves, source, destination, intent, disks, tried)
         _name_sharing(chosen, domain, known, moves)
         _name_limits(chosen, domain, left.bounds, lambda freer: moves(freer, known))
     return Appraisal(chosen, working_set, link, factor, _unsent_limit(known, link))
+
+
+def _tell_whole_copies(chosen: choice.Choice, disks: t.Sequence[t.Mapping[str, t.Any]]) -> None:
+    """Add what whole copies of the disks would send, where only what differs from old copies is sent."""
+    found = chosen["disks"]
+    if found and any(disk.get("delta_bytes") is not None for disk in disks):
+        whole = [copied_disks.whole_bytes(disk) for disk in disks]
+        chosen["disks"] = {**found, "whole_bytes": sum(size or 0 for size in whole)}
 
 
 def _moves(

@@ -57,6 +57,7 @@ def test_the_age_of_a_measurement(taken_at, age):
 
 
 STEP = {"id": "s001", "guest": {"name": "web1", "uuid": "x"}, "source": "h1", "destination": "h2"}
+HOME = {"bytes": 3 << 20, "seconds": 1.2, "whole_bytes": 48 << 20}
 FULL = {"code": "memory", "reason": "h2 is full", "remedy": "free 1 GiB on h2"}
 
 
@@ -65,6 +66,11 @@ FULL = {"code": "memory", "reason": "h2 is full", "remedy": "free 1 GiB on h2"}
     [
         (step_result(STEP, "would_move", forecast=choice(), reason="pre-copy: it is idle"), "would move",
          "about 4.1 s, 83.9 MiB, down 85 ms; pre-copy: it is idle"),
+        (step_result(STEP, "would_move", forecast=choice(disks={"bytes": 3 << 20, "seconds": 1.2}), reason="idle"),
+         "would move", "about 4.1 s, 83.9 MiB, down 85 ms; its disks are copied first: 3 MiB in about 1.2 s; idle"),
+        (step_result(STEP, "would_move", forecast=choice(disks=HOME), reason="idle"), "would move",
+         ("about 4.1 s, 83.9 MiB, down 85 ms; of its disks only what differs from the copies there is sent: "
+          "3 MiB in about 1.2 s, instead of 48 MiB; idle")),
         (step_result(STEP, "would_move", forecast=choice(total_s=None), reason="pre-copy: who knows"), "would move",
          "pre-copy: who knows"),
         (step_result(STEP, "would_move", reason=None), "would move", "pre-copy"),

@@ -147,6 +147,14 @@ class TestKnown:
             10**9 / B, rel=0.02
         )
 
+    def test_what_whole_copies_would_send_is_told_of_a_guest_that_comes_home(self):
+        whole = {"target": "vda", "data_bytes": 10**9, "copy_bytes": 10**9}
+        home = [{"target": "vdb", "data_bytes": 10**9, "copy_bytes": 10**6, "delta_bytes": 10**6}, whole]
+        assert "whole_bytes" not in appraised(IDLE, disks=[whole]).choice["disks"]
+        for stated in (B, None):
+            found = appraised(IDLE, stated=stated, disks=home).choice["disks"]
+            assert (found["bytes"], found["whole_bytes"]) == (1001 * 10**6, 2 * 10**9)
+
     def test_what_nothing_moves_is_refused(self):
         found = appraised(HOT).choice
         assert (found["method"], found["refusal"]["code"]) == (None, "cannot_keep_intent")
