@@ -84,14 +84,17 @@ def facts_of(path: str) -> Facts:
 
 
 def digests_are_there(disk: t.Mapping[str, t.Any]) -> bool:
-    """Whether the digests of an image are there, and of the state in which it was left.
+    """Whether the digests of an image are there, of the state in which it was left, and nobody has touched it since.
 
     Args:
         disk: of a record.
     """
+    path = str(disk["path"])
     made = None
     with contextlib.suppress(OSError):
-        descriptor = os.open(str(disk["path"]) + digest_file.SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        descriptor = os.open(path + digest_file.SUFFIX, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "rb") as file:
             made = digest_file.made_of(file.read(digest_file.HEADER_BYTES))
+        if made is not None and made.ctime_ns != os.stat(path).st_ctime_ns:
+            return False
     return made is not None and (made.file_bytes, made.mtime_ns) == (disk.get("size_bytes"), disk.get("mtime_ns"))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.capsules import golden_update, lazy_disk, least_delta, thin_line
+from bench.capsules import golden_update, lazy_disk, least_delta, thin_line, way_home
 from harness.operator import Operator
 from lab import Lab, LabError
 
@@ -26,6 +26,10 @@ Part = Callable[[Lab, Operator, Path], dict[str, Any] | list[dict[str, Any]]]
 
 def _seeded(place: int) -> Part:
     return lambda lab, operator, folder: thin_line.seeded_move(lab, operator, folder, thin_line.SEEDED[place])
+
+
+def _home(away_s: float) -> Part:
+    return lambda lab, operator, folder: way_home.drain_and_restore(lab, operator, folder, away_s)
 
 
 def _plain(way: str) -> Part:
@@ -40,6 +44,8 @@ PARTS: dict[str, Part] = {
     "early": lazy_disk.early_start,
     "full-copy": lambda lab, _operator, folder: lazy_disk.full_copy(lab, folder),
     "first": thin_line.first_move,
+    "home": _home(60.0),
+    "home-later": _home(300.0),
     "suspend-copy-resume": _plain("suspend-copy-resume"),
     "pre-copy": _plain("pre-copy"),
     "rsync": lambda lab, _operator, folder: thin_line.rsync_move(lab, folder),

@@ -13,17 +13,16 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.dig
     ROW_BYTES,
     DigestFileError,
     Index,
-    changed_blocks,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import Changes, Range
 
 #: So many segments that differ are kept until their rows are asked for, all at once: 1 MiB of digests.
-MOST_WAITING = 256
-#: Rows that are no farther apart are read in one go: a call takes longer than reading the rows between.
-MOST_BETWEEN = 8
+MOST_WAITING = 512
+#: Rows that are no farther apart are read in one go: a call puts about as much on the wire as the row between.
+MOST_BETWEEN = 1
 
-#: Reads rows of the digest file: the first segment, and how many rows.
-Rows = t.Callable[[int, int], bytes]
+#: Reads rows of the digest file; each range is a first segment, and how many rows.
+Rows = t.Callable[[t.Sequence[Range]], t.Iterable[bytes]]
 
 
 class Difference:
@@ -66,8 +65,8 @@ class Difference:
 
     def _compare(self) -> None:
         rows = {number: bytes(ROW_BYTES) for number in self._waiting if self._index.is_zero(number)}
-        for first, count in together([number for number in self._waiting if number not in rows], MOST_BETWEEN):
-            found = self._rows(first, count)
+        wanted = together([number for number in self._waiting if number not in rows], MOST_BETWEEN)
+        for (first, count), found in zip(wanted, self._rows(wanted) if wanted else ()):
             self.digest_bytes += len(found)
             for n in range(count):
                 rows[first + n] = found[n * ROW_BYTES : (n + 1) * ROW_BYTES]
@@ -75,7 +74,7 @@ class Difference:
             row = rows[number]
             if not self._index.is_right(number, row):
                 raise DigestFileError("the file of digests is damaged")
-            data, zeros = changed_blocks(row, segment)
+            data, zeros = self._index.changed_blocks(row, segment)
             for block in data:
                 self._data.add(number * BLOCKS_PER_SEGMENT + block)
             for block in zeros:

@@ -6,6 +6,10 @@
 
 The guest comes home from a host that reads this file over libvirt: first the index, which has 48 bytes for each MiB,
 and then the rows of those segments that differ. docs/contracts.md describes it ("Digests of an old copy").
+
+A row has 8 bytes for each block, because a row may be read for a single block that differs. The bytes depend on a
+random salt of the file, which no guest sees. So nobody can make two blocks that look the same here, and two that differ
+do so with a probability of 2**-64.
 """
 
 from __future__ import annotations
@@ -17,7 +21,6 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import blocks_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     BLOCK_BYTES,
-    BLOCK_DIGEST_BYTES,
     BLOCKS_PER_SEGMENT,
     DIGEST_BYTES,
     SEGMENT_BYTES,
@@ -28,14 +31,20 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 
 #: What is appended to the name of an image.
 SUFFIX = ".kvmops-digests"
-ROW_BYTES = BLOCKS_PER_SEGMENT * BLOCK_DIGEST_BYTES
-ENTRY_BYTES = DIGEST_BYTES + BLOCK_DIGEST_BYTES
+#: What a row has of each block.
+SHORT_BYTES = 8
+ROW_BYTES = BLOCKS_PER_SEGMENT * SHORT_BYTES
+CHECK_BYTES = 16
+ENTRY_BYTES = DIGEST_BYTES + CHECK_BYTES
+SALT_BYTES = 16
 
-_HEADER = struct.Struct(">8sIII4xQQQ16x")
+_HEADER = struct.Struct(f">8sIII4xQQQQ{SALT_BYTES}s8x")
 HEADER_BYTES = _HEADER.size
 _MAGIC = b"KVMOPSOD"
-_ZEROS = bytes(BLOCK_DIGEST_BYTES)
+_VERSION = 2
+_ZEROS = bytes(SHORT_BYTES)
 _ZERO_ROW = bytes(ROW_BYTES)
+_ALMOST_ZEROS = b"\1".rjust(SHORT_BYTES, b"\0")
 
 
 class DigestFileError(Exception):
@@ -48,12 +57,16 @@ class Made(t.NamedTuple):
     Attributes:
         size_bytes: of the disk, as the guest sees it.
         file_bytes: length of the image's file.
-        mtime_ns: when the file was last written to.
+        mtime_ns: when the file was last written to. Whoever writes to it can set this time back.
+        ctime_ns: when anything of the file was last changed, in the file system's own record, which nobody can set.
+        salt: of the rows.
     """
 
     size_bytes: int
     file_bytes: int
     mtime_ns: int
+    ctime_ns: int
+    salt: bytes
 
 
 def index_bytes(size_bytes: int) -> int:
@@ -71,23 +84,21 @@ def file_bytes(size_bytes: int) -> int:
     return row_at(size_bytes, segments_in(size_bytes))
 
 
-def row_of(segment: Segment) -> bytes:
+def row_of(segment: Segment, salt: bytes) -> bytes:
     """The row of a segment."""
     if segment.is_zero:
         return _ZERO_ROW
-    row = b"".join(digest or _ZEROS for digest in segment.listed())
-    return row.ljust(ROW_BYTES, b"\0")
+    return b"".join(_shorts(segment, salt)).ljust(ROW_BYTES, b"\0")
 
 
 def entry_of(segment: Segment, row: bytes) -> bytes:
     """The entry of a segment in the index."""
-    return segment.digest + _short(row)
+    return segment.digest + _check(row)
 
 
 def encoded(made: Made, entries: bytes) -> bytes:
     """Header and index."""
-    header = _HEADER.pack(_MAGIC, 1, BLOCK_BYTES, SEGMENT_BYTES, made.size_bytes, made.file_bytes, made.mtime_ns)
-    return header + entries
+    return _HEADER.pack(_MAGIC, _VERSION, BLOCK_BYTES, SEGMENT_BYTES, *made) + entries
 
 
 def name_of(index: bytes) -> str:
@@ -99,10 +110,10 @@ def made_of(header: bytes) -> Made | None:
     """Of which file the digests were made whose file begins so; None: it is no such file."""
     if len(header) < HEADER_BYTES:
         return None
-    magic, version, block, segment, size, length, mtime_ns = _HEADER.unpack_from(header)
-    if magic != _MAGIC or (version, block, segment) != (1, BLOCK_BYTES, SEGMENT_BYTES):
+    magic, version, block, segment, *made = _HEADER.unpack_from(header)
+    if magic != _MAGIC or (version, block, segment) != (_VERSION, BLOCK_BYTES, SEGMENT_BYTES):
         return None
-    return Made(size, length, mtime_ns)
+    return Made(*made)
 
 
 class Index:
@@ -141,24 +152,32 @@ class Index:
     def is_right(self, segment: int, row: bytes) -> bool:
         """Whether a row is the one that was written then."""
         at = _HEADER.size + segment * ENTRY_BYTES + DIGEST_BYTES
-        return self._data[at : at + BLOCK_DIGEST_BYTES] == _short(row)
+        return self._data[at : at + CHECK_BYTES] == _check(row)
+
+    def changed_blocks(self, row: bytes, now: Segment) -> tuple[list[int], list[int]]:
+        """The blocks of a segment that are not as they were, by their numbers in it: with content, and of zeros.
+
+        Args:
+            row: of then.
+            now: the segment as it is now.
+        """
+        data: list[int] = []
+        zeros: list[int] = []
+        for number, short in enumerate(_shorts(now, self.made.salt)):
+            if row[number * SHORT_BYTES : (number + 1) * SHORT_BYTES] != short:
+                (zeros if short == _ZEROS else data).append(number)
+        return data, zeros
 
 
-def changed_blocks(row: bytes, now: Segment) -> tuple[list[int], list[int]]:
-    """The blocks of a segment that are not as they were, by their numbers in it: those with content, those of zeros.
-
-    Args:
-        row: of then.
-        now: the segment as it is now.
-    """
-    data: list[int] = []
-    zeros: list[int] = []
-    for number, digest in enumerate(now.listed()):
-        before = row[number * BLOCK_DIGEST_BYTES : (number + 1) * BLOCK_DIGEST_BYTES]
-        if before != (digest or _ZEROS):
-            (data if digest else zeros).append(number)
-    return data, zeros
+def _shorts(segment: Segment, salt: bytes) -> t.Iterator[bytes]:
+    """What a row has of each block of a segment; zeros for a block of zeros, and for no other."""
+    for digest in segment.listed():
+        if digest is None:
+            yield _ZEROS
+            continue
+        short = hashlib.sha256(salt + digest).digest()[:SHORT_BYTES]
+        yield short if short != _ZEROS else _ALMOST_ZEROS
 
 
-def _short(row: bytes) -> bytes:
-    return hashlib.sha256(row).digest()[:BLOCK_DIGEST_BYTES]
+def _check(row: bytes) -> bytes:
+    return hashlib.sha256(row).digest()[:CHECK_BYTES]

@@ -82,6 +82,7 @@ class DigestWriter:
         self._path = path
         self._size_bytes = size_bytes
         self._entries: list[bytes] = []
+        self._salt = os.urandom(digest_file.SALT_BYTES)
         self._descriptor: int | None = None
 
     def __enter__(self) -> DigestWriter:
@@ -114,25 +115,26 @@ class DigestWriter:
 
     def add(self, number: int, segment: Segment) -> None:
         """Take the next segment."""
-        row = digest_file.row_of(segment)
+        row = digest_file.row_of(segment, self._salt)
         self._entries.append(digest_file.entry_of(segment, row))
         if not segment.is_zero and self._descriptor is not None:
             os.pwrite(self._descriptor, row, digest_file.row_at(self._size_bytes, number))
 
     def replace(self, number: int, segment: Segment) -> None:
         """Take a segment that was there already, and has been written to since."""
-        row = digest_file.row_of(segment)
+        row = digest_file.row_of(segment, self._salt)
         self._entries[number] = digest_file.entry_of(segment, row)
         if self._descriptor is not None:
             os.pwrite(self._descriptor, row, digest_file.row_at(self._size_bytes, number))
 
-    def finish(self, file_bytes: int, mtime_ns: int) -> str:
+    def finish(self, image: os.stat_result) -> str:
         """Make the file last; returns what names it.
 
         Args:
-            file_bytes, mtime_ns: of the image that was read.
+            image: what the file system says of the image that was read.
         """
-        made = digest_file.Made(self._size_bytes, file_bytes, mtime_ns)
+        times = image.st_mtime_ns, image.st_ctime_ns
+        made = digest_file.Made(self._size_bytes, image.st_size, *times, self._salt)
         index = digest_file.encoded(made, b"".join(self._entries))
         if self._descriptor is not None:
             os.pwrite(self._descriptor, index, 0)

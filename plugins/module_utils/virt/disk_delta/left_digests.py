@@ -79,13 +79,14 @@ def _one(uuid: str, disk: t.Mapping[str, t.Any], *, dry: bool) -> Computed:
 def _write(disk: t.Mapping[str, t.Any], image: ImageAccess) -> tuple[str, str | None]:
     """Compute the digests of one image; returns what became of them, and why that is."""
     path = str(disk["path"])
+    before = os.stat(path)
     with DigestWriter(path + digest_file.SUFFIX, image.size_bytes) as writer:
         for number, segment in segments(image):
             writer.add(number, segment)
-        now = left_copies.facts_of(path)
-        if not is_as_we_left_it(disk, now["size_bytes"], now["mtime_ns"]):
+        now = os.stat(path)
+        if now.st_ctime_ns != before.st_ctime_ns or not is_as_we_left_it(disk, now.st_size, now.st_mtime_ns):
             return "impossible", "somebody has written to it meanwhile"
-        writer.finish(int(disk["size_bytes"]), int(disk["mtime_ns"]))
+        writer.finish(now)
     return "computed", None
 
 

@@ -5,23 +5,34 @@
 # PRIVATE to the collection: sends what a running guest's disks have and their old copies at the destination have not.
 #
 # The disks are frozen by overlays, and what is below is compared and sent. Meanwhile the guest writes to the overlays;
-# these are frozen by others and sent in their turn, until little is left. That is for libvirt's migration to copy.
+# these are frozen by others and sent in their turn, until a round leaves no less than the one before. The last round
+# comes right before libvirt's call: its mirror sends 64 KiB for each block that was written between the two.
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
+from concurrent.futures import ThreadPoolExecutor
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import BLOCK_BYTES, SEGMENT_BYTES
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import SEGMENT_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.difference import Difference, RangeList
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.difference import Difference
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.digest_file import DigestFileError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import Changes, OverlayFile
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_blocks import (
+    OverlayBlocks,
+    OverlayBlocksError,
+)
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import (
+    Changes,
+    OverlayFile,
+    Range,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import layers, old_copy, volume_files
@@ -30,9 +41,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.old
 
 #: Each round lays one more overlay at both ends. A guest that writes faster than this converges is left to libvirt.
 MOST_ROUNDS = 5
-#: libvirt's mirror sends 64 KiB where a guest has written less. So this much that is left may be sent as 16 times as
-#: much. A round takes half a second or more, in which the guest writes too.
-LITTLE_BYTES = 32 * 1024
+#: So little is left for the last round.
+LITTLE_BYTES = 64 * 1024
+#: So many reads are on the way at once: each waits several times for an answer from the destination. libvirtd takes
+#: five calls at a time from one client (max_client_requests).
+READERS = 4
 
 
 @dataclasses.dataclass
@@ -43,7 +56,8 @@ class SentDisk:
         old: the copy at the destination.
         below: path of the image here that was frozen first, and its format.
         size_bytes: of the disk.
-        layers: paths of the overlays here, the lowest one first. The guest writes to the last one.
+        layers: paths of the overlays here, the lowest one first. The guest writes to the last one that is there: the
+            files of the last round are named before they are made.
         overlays: names of the volumes at the destination, the lowest one first.
         digests: of what was frozen first; finished when the guest has left.
         sent_bytes, digest_bytes: what went there, and what came from there to compare with.
@@ -68,13 +82,19 @@ class SentDisk:
         """Path of the image at the destination that the guest will write to."""
         return posixpath.join(posixpath.dirname(self.old.path), self.overlays[-1]) if self.overlays else self.old.path
 
-    def next_layer(self) -> str:
-        """Path of the next overlay here."""
-        return f"{_stem(self.below)}.kvmops-home-{len(self.layers) + 1}.qcow2"
+    def name_next(self) -> None:
+        """Name the next overlay here and the next volume at the destination."""
+        ending = f"kvmops-home-{len(self.layers) + 1}.qcow2"
+        self.layers.append(f"{_stem(self.below)}.{ending}")
+        self.overlays.append(f"{_stem(self.old.volume)}.{ending}")
 
-    def next_overlay(self) -> str:
-        """Name of the next volume at the destination."""
-        return f"{_stem(self.old.volume)}.kvmops-home-{len(self.overlays) + 1}.qcow2"
+    @property
+    def held_bytes(self) -> int:
+        """What the overlay has to which the guest writes."""
+        for path in reversed(self.layers):
+            with contextlib.suppress(OSError):
+                return max(0, os.stat(path).st_blocks * 512 - layers.EMPTY_BYTES)
+        return 0
 
 
 def _stem(name: str) -> str:
@@ -114,50 +134,68 @@ class Sending:
         self._check = check
 
     def run(self) -> None:
-        """Send until little is left.
+        """Send until little is left, and name the files of the last round.
 
-        Raises: libvirtError, CapsuleError, DigestFileError, NoDeltaError, OSError, or what C(check) raises. Then layers
-            and overlays of the disks are on record, and must be taken away.
+        Raises: libvirtError, any of C(ERRORS), or what C(check) raises. Then layers and overlays of the disks are on
+            record, and must be taken away.
         """
         indexes = {
             disk.target: old_copy.index_of(self._there, disk.old, disk.size_bytes, self._host) for disk in self._disks
         }
+        self._name_next()
         self._freeze()
         for disk in self._disks:
             with opened(disk.below, disk.form) as image:
-                changes = self._compared(disk, indexes[disk.target], image)
-                self._send(disk, changes, image)
+                self._send(disk, self._compared(disk, indexes[disk.target], image), _Read(image))
         before: int | None = None
         while len(self._disks[0].layers) < MOST_ROUNDS:
-            left = sum(map(_held, self._disks))
+            left = sum(disk.held_bytes for disk in self._disks)
             # A round that leaves as much as the one before gains nothing.
             if left <= LITTLE_BYTES or (before is not None and left > before * 3 // 4):
-                return
+                break
             before = left
-            self._freeze()
-            for disk in self._disks:
-                # What was written between the look and the overlay is in it too.
-                frozen = disk.layers[-2]
-                with opened(frozen, "qcow2") as image:
-                    self._send(disk, _allocated(image), image)
+            self._name_next()
+            self._send_rest()
+        self._name_next()
+
+    def last_round(self) -> None:
+        """Send what the guest has written since C(run). It takes a moment, so nobody is told, and nobody ends it.
+
+        Raises: as C(run).
+        """
+        self._tell, self._check = _say_nothing, _go_on
+        self._send_rest()
+
+    def _send_rest(self) -> None:
+        """Make the files that were named last, and send what the guest has written since the round before."""
+        self._freeze()
+        for disk in self._disks:
+            with open(disk.layers[-2], "rb", buffering=0) as file:
+                held = OverlayBlocks(functools.partial(_part, file.fileno()), disk.size_bytes)
+                self._send(disk, held.changes, held.content)
+
+    def _name_next(self) -> None:
+        for disk in self._disks:
+            disk.name_next()
+        self._keep(self._disks)
 
     def _freeze(self) -> None:
         wanted = []
         for disk in self._disks:
-            below, form = (disk.layers[-1], "qcow2") if disk.layers else (disk.below, disk.form)
-            path = disk.next_layer()
-            wanted.append(layers.Layer(disk.target, path, below, form, disk.size_bytes))
-            disk.layers.append(path)
-            disk.overlays.append(disk.next_overlay())
-        self._keep(self._disks)
+            below, form = (disk.layers[-2], "qcow2") if len(disk.layers) > 1 else (disk.below, disk.form)
+            wanted.append(layers.Layer(disk.target, disk.layers[-1], below, form, disk.size_bytes))
         layers.lay(self._domain, wanted)
 
     def _compared(self, disk: SentDisk, index: digest_file.Index, image: ImageAccess) -> Changes:
         volume = old_copy.volume_of(self._there, disk.old)
 
-        def rows(first: int, count: int) -> bytes:
-            at = digest_file.row_at(disk.size_bytes, first)
-            return volume_files.read(volume, at, count * digest_file.ROW_BYTES)
+        def read(wanted: Range) -> bytes:
+            at = digest_file.row_at(disk.size_bytes, wanted[0])
+            return volume_files.read(volume, at, wanted[1] * digest_file.ROW_BYTES)
+
+        def rows(ranges: t.Sequence[Range]) -> list[bytes]:
+            with ThreadPoolExecutor(READERS) as readers:
+                return list(readers.map(read, ranges))
 
         def told(done: int, count: int) -> None:
             self._check()
@@ -173,7 +211,7 @@ class Sending:
         disk.digest_bytes += digest_file.index_bytes(disk.size_bytes) + found.digest_bytes
         return changes
 
-    def _send(self, disk: SentDisk, changes: Changes, image: ImageAccess) -> None:
+    def _send(self, disk: SentDisk, changes: Changes, content: t.Callable[[int, int], bytes]) -> None:
         name = disk.overlays[-1]
         below = disk.overlays[-2] if len(disk.overlays) > 1 else disk.old.volume
         form = "qcow2" if len(disk.overlays) > 1 else disk.old.form
@@ -189,9 +227,7 @@ class Sending:
             done += length
             self._tell(f"sends what differs of disk {disk.target}", min(1.0, done / total))
 
-        disk.sent_bytes += volume_files.write(volume, overlay, _Read(image), sent)
-        # libvirt takes it for what it was made as until it looks again.
-        pool.refresh(0)
+        disk.sent_bytes += volume_files.write(volume, overlay, content, sent)
 
 
 class _Read:
@@ -217,22 +253,16 @@ class _Read:
         return found
 
 
-def _allocated(image: ImageAccess) -> Changes:
-    """All blocks that the top file of an image has."""
-    found, end = RangeList(), 0
-    for start, length in image.allocated():
-        first = max(end, start // BLOCK_BYTES)
-        end = max(first, -(-(start + length) // BLOCK_BYTES))
-        if end > first:
-            found.add(first, end - first)
-    return Changes(found.ranges())
+def _say_nothing(_words: str, _share: float) -> None:
+    """Tell nobody."""
 
 
-def _held(disk: SentDisk) -> int:
-    """Bytes that the overlay has to which the guest writes."""
-    with contextlib.suppress(OSError):
-        return max(0, os.stat(disk.layers[-1]).st_blocks * 512 - layers.EMPTY_BYTES)
-    return 0
+def _go_on() -> None:
+    """Let nobody end it."""
+
+
+def _part(descriptor: int, offset: int, length: int) -> bytes:
+    return os.pread(descriptor, length, offset)
 
 
 def _volume_xml(name: str, length: int) -> str:
@@ -245,7 +275,7 @@ def _volume_xml(name: str, length: int) -> str:
 
 
 #: What may go wrong while disks are sent. The guest is copied as a whole then.
-ERRORS = (CapsuleError, DigestFileError, NoDeltaError, OSError)
+ERRORS = (CapsuleError, DigestFileError, NoDeltaError, OverlayBlocksError, OSError)
 
 
 def in_words(error: Exception) -> str:

@@ -38,6 +38,7 @@ class MigrationJob:
         decision: how to move it.
         source_events, destination_events: event streams of both connections.
         clock: monotonic seconds.
+        before: done right before libvirt is called; where it raises, libvirt is not called.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class MigrationJob:
         source_events: EventStream,
         destination_events: EventStream,
         clock: t.Callable[[], float] = time.monotonic,
+        before: t.Callable[[], None] = lambda: None,
     ) -> None:
         self._domain = domain
         self._uuid = domain.UUIDString()
@@ -57,6 +59,7 @@ class MigrationJob:
         #: The events of the destination from the start.
         self.destination_events = destination_events
         self._clock = clock
+        self._before = before
         # One queue for all that may wake the loop: events are handled at once and in their order.
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
         self._ending = MigrationEnding()
@@ -140,10 +143,13 @@ class MigrationJob:
             flags = 0
             for name in self._decision.flags:
                 flags |= getattr(virt.libvirt, "VIR_MIGRATE_" + name)
+            self._before()
             self._domain.migrateToURI3(self._connect_uri, dict(self._decision.parameters), flags)
         except virt.libvirt.libvirtError as error:
             self._ending.error = str(error)
             self._ending.error_code = error.get_error_code()
+        except virt.VirtError as error:
+            self._ending.error = str(error)
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
             # A flag or parameter that this binding does not know. Without an error the call would count as a success.
             self._ending.error = f"{type(error).__name__}: {error}"

@@ -78,12 +78,17 @@ class Attempt:
             past_moves.calibrate_set_up(settings, self.move.step, self.appraised, observation)
 
 
-def migration_job(context: MoveContext, step: Step, decision: Decision) -> MigrationJob:
-    """The libvirt call that moves a step's guest; libvirtError or VirtError when a host cannot be asked for it."""
+def migration_job(
+    context: MoveContext, step: Step, decision: Decision, before: t.Callable[[], None] = lambda: None
+) -> MigrationJob:
+    """The libvirt call that moves a step's guest, and what is done right before it.
+
+    Raises: libvirtError or VirtError when a host cannot be asked for it.
+    """
     here, there = context.hosts.links(step)
     _source, target = context.hosts.endpoints(step)
     domain = here.connection.lookupByUUIDString(step["guest"]["uuid"])
-    return MigrationJob(domain, target.uri, decision, here.events, there.events, clock=context.clock)
+    return MigrationJob(domain, target.uri, decision, here.events, there.events, context.clock, before)
 
 
 @contextlib.contextmanager

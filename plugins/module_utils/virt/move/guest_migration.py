@@ -151,8 +151,14 @@ class GuestMigration:
             held_bytes(sent),
             in_step=writes_in_step(answers.source, answers.destination),
         )
-        step = attempt.move.step
-        return dataclasses.replace(attempt, decision=decision, job=migration_job(self._context, step, decision))
+        step, log = attempt.move.step, attempt.move.log
+
+        def send_rest() -> None:
+            self._copies.deltas.send_rest(step["guest"]["uuid"])
+            log.disks_sent(sent)
+
+        job = migration_job(self._context, step, decision, send_rest)
+        return dataclasses.replace(attempt, decision=decision, job=job)
 
     def _with_lazy_disks(self, attempt: Attempt) -> Attempt:
         """The attempt with disks that the far end reads from here.

@@ -55,7 +55,8 @@ class StepLog:
         self._autostart: bool | None = None
         self._has_started = False
         self._disks: list[dict[str, t.Any]] = []
-        self._sent_before = 0
+        # Of disks, before libvirt's calls: in this attempt and those before, and in those before.
+        self._sent_before = self._sent_earlier = 0
 
     @property
     def elapsed_s(self) -> float:
@@ -114,11 +115,12 @@ class StepLog:
             sent: disks of which what differs was sent.
             whole: why others are copied as a whole, by target.
         """
+        self._sent_earlier = self._sent_before
         deltas = {disk.target: disk for disk in sent}
         self._disks = [
             _disk_row(disk, deltas.get(disk["target"]), whole.get(disk["target"])) for disk in to_copy(guest, intent)
         ]
-        self._sent_before += sum(disk.sent_bytes for disk in sent)
+        self.disks_sent(sent)
         for row in self._disks:
             why = row["full_because"]
             if row["mode"] == "delta":
@@ -129,6 +131,14 @@ class StepLog:
             else:
                 words = f"disk {row['target']} is copied as a whole: {why}"
             self.tell("migration.decision", "disks", words, action="disk", reason=words)
+
+    def disks_sent(self, sent: t.Sequence[SentDisk]) -> None:
+        """Take how much of each disk was sent by now."""
+        rows = {row["target"]: row for row in self._disks}
+        for disk in sent:
+            row = rows[disk.target]
+            row["bytes"], row["digest_bytes"] = disk.sent_bytes, disk.digest_bytes
+        self._sent_before = self._sent_earlier + sum(disk.sent_bytes for disk in sent)
 
     def _tell_start(self, decision: Decision, before: QemuInstance) -> None:
         self.tell(

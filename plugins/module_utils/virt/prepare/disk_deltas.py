@@ -111,6 +111,7 @@ class DiskDeltas:
     def __init__(self, state_dir: str) -> None:
         self._state_dir = state_dir
         self._digests: dict[str, list[SentDisk]] = {}
+        self._sendings: dict[str, sending.Sending] = {}
 
     def send(
         self,
@@ -123,6 +124,8 @@ class DiskDeltas:
         check: t.Callable[[], None],
     ) -> list[SentDisk]:
         """Send what differs of a guest's disks; returns the disks. Nothing is left where that cannot be.
+
+        C(send_rest) must follow right before the migration.
 
         Args:
             there: writable connection to the destination.
@@ -142,7 +145,8 @@ class DiskDeltas:
             begun_copies.store(self._state_dir, _begun(named, host, now))
 
         try:
-            sending.Sending(there, host, domain, disks, keep, tell, check).run()
+            under_way = sending.Sending(there, host, domain, disks, keep, tell, check)
+            under_way.run()
         except (*sending.ERRORS, virt.libvirt.libvirtError, virt.VirtError) as error:
             self._undo(there, domain, disks)
             raise NoDeltaError(sending.in_words(error)) from error
@@ -150,7 +154,24 @@ class DiskDeltas:
             self._undo(there, domain, disks)
             raise
         self._digests[guest["uuid"]] = disks
+        self._sendings[guest["uuid"]] = under_way
         return disks
+
+    def send_rest(self, uuid: str) -> None:
+        """Send what a guest has written since C(send), right before libvirt copies what it writes from now on.
+
+        Raises: VirtError where that cannot be; the guest must not be migrated then.
+        """
+        try:
+            self._sendings.pop(uuid).last_round()
+        except (*sending.ERRORS, virt.libvirt.libvirtError) as error:
+            raise virt.VirtError(
+                refusal(
+                    "delta_not_sent",
+                    f"what the guest wrote last could not be sent: {sending.in_words(error)}",
+                    "run it again; with disks: copy its disks go as a whole",
+                )
+            ) from error
 
     def _undo(self, there: t.Any, domain: t.Any, disks: t.Sequence[SentDisk]) -> list[str]:
         """Take away what was made of disks of a guest that runs here; returns what could not be, in words."""
@@ -200,7 +221,9 @@ class DiskDeltas:
         """Take away what was made for a move that failed, of a guest that runs here; what could not be, in words."""
         uuid = domain.UUIDString()
         begun = begun_copies.read(self._state_dir, uuid, destination)
-        self._digests.pop(uuid, None)
+        self._sendings.pop(uuid, None)
+        for sent in self._digests.pop(uuid, []):
+            _forget_digests(sent)
         disks = _sent(begun) if begun else []
         return [
             *self.restore(domain, disks),
@@ -282,11 +305,7 @@ def _with_images(xml: str, tops: t.Mapping[str, str]) -> str:
 
 def held_bytes(disks: t.Iterable[SentDisk]) -> int:
     """What the overlays have to which a guest writes now."""
-    found = 0
-    for disk in disks:
-        with contextlib.suppress(OSError):
-            found += os.stat(disk.layers[-1]).st_blocks * 512
-    return found
+    return sum(disk.held_bytes for disk in disks)
 
 
 def _written(disk: SentDisk) -> list[int]:
@@ -305,8 +324,7 @@ def _finish(disk: SentDisk, writer: DigestWriter, written: t.Iterable[int]) -> N
         for number in written:
             start = number * SEGMENT_BYTES
             writer.replace(number, segment_of(image.read(start, min(SEGMENT_BYTES, image.size_bytes - start))))
-        found = os.stat(disk.below)
-        writer.finish(found.st_size, found.st_mtime_ns)
+        writer.finish(os.stat(disk.below))
 
 
 def _forget_digests(disk: SentDisk) -> None:
