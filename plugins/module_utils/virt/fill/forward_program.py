@@ -66,15 +66,18 @@ def ssh_command(ticket: t.Mapping[str, t.Any], folder: str, request: str) -> lis
 def listen(path: str, owner: int) -> socket.socket:
     """A socket in the place of one that a process before this one has left; only its owner may open it."""
     listener = socket.socket(socket.AF_UNIX)
+    # QEMU may come at any moment: the socket gets its name when it is ready.
+    beside = f"{path}.new"
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
+        os.unlink(beside)
     before = os.umask(0o177)
     try:
-        listener.bind(path)
+        listener.bind(beside)
     finally:
         os.umask(before)
-    os.chown(path, owner, -1)
+    os.chown(beside, owner, -1)
     listener.listen(16)
+    os.rename(beside, path)
     return listener
 
 

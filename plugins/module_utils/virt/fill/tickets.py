@@ -162,6 +162,8 @@ class Tickets:
         _make_passable(lazy_disks.SOCKETS)
         for verb in ("stop", "reset-failed"):
             _run(["systemctl", "--quiet", verb, unit])
+        # What a dead service has left says nothing of the new one.
+        shutil.rmtree(document["sockets"], ignore_errors=True)
         settings = ("Restart=always", "RestartSec=200ms", "StartLimitIntervalSec=0", "SyslogIdentifier=kvmops-fill")
         words = [f"--property={setting}" for setting in settings]
         about = f"Disks of guests that came from {document['source']}"
