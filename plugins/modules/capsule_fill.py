@@ -31,6 +31,8 @@ options:
     description:
       - The most that the pull may take of the link, such as V(20mbit). By default all of it.
       - What the guest reads by itself comes on top of it.
+      - A disk that came by a live move is pulled by QEMU, one piece after the other. A line with a long delay is not
+        filled by that.
     type: str
   wait_s:
     description: Seconds for which a source that does not answer is waited for.
