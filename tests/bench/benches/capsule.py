@@ -101,7 +101,7 @@ def line(row: Mapping[str, Any]) -> str:
         predicted = row["predicted"]
         told += (
             f"; {row['mode']} was chosen, predicted {predicted['useful_s']:.0f} s until it is of use, down for"
-            f" {predicted['downtime_ms'] / 1000:.0f} s, {predicted['bytes'] / MIB:.2f} MiB"
+            f" {predicted['downtime_s']:.0f} s, {predicted['bytes'] / MIB:.2f} MiB"
         )
     if "allowed_s" in row:
         changed = sum(each["compressed_bytes"] for each in row["changed"].values())

@@ -109,7 +109,7 @@ def move(operator: Operator, name: str, watch: MoveWatch) -> tuple[dict[str, Any
 def beside(row: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What was predicted of the mode that was chosen. The prediction begins when the choice is made."""
     figures = chosen["modes"][chosen["mode"]]
-    predicted = {key: figures[key]["value"] for key in ("useful_s", "downtime_ms", "bytes")}
+    predicted = {key: figures[key]["value"] for key in ("useful_s", "downtime_s", "bytes")}
     return {**row, "mode": chosen["mode"], "predicted": predicted}
 
 
@@ -162,11 +162,10 @@ def changes(lab: Lab, before: dict[str, Any], number: int) -> dict[str, dict[str
         record = f"{store}/index/{image.partition(':')[2]}.json"
         return str(json.loads(host.ssh(f"cat {record}", check=True).stdout)["path"])
 
-    disks = [path(one["disks"][0]["image"]) for one in documents]
-    memory = [path(one["memory"]["image"]) for one in documents]
+    old, new = documents
     return {
-        "disk": what_changed.between(host, *disks, "qcow2"),
-        "memory": what_changed.between(host, *memory),
+        "disk": what_changed.between(host, path(old["disks"][0]["image"]), path(new["disks"][0]["image"]), "qcow2"),
+        "memory": what_changed.between(host, path(old["memory"]["image"]), path(new["memory"]["image"])),
     }
 
 

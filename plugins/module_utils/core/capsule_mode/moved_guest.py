@@ -109,7 +109,7 @@ class Guest:
     @property
     def memory_share(self) -> float:
         """Bytes of memory after compression over before."""
-        return float(self.working_set["compressed_share"] or 1.0) ** self.pack_exponent
+        return math.pow(float(self.working_set["compressed_share"] or 1.0), self.pack_exponent)
 
     def dirtied_bytes(self, seconds: float) -> float:
         """What memory costs on the link when the far end has it as it was so many seconds ago."""

@@ -28,6 +28,9 @@ FASTEST_LEVEL = 3
 PACKS = {19: 1_100_000, 9: 33_000_000, 3: 75_000_000}
 #: The rate is asked for again after so much content: a link that nobody has told of is measured meanwhile.
 LOOK_BYTES = 512 * 1024
+#: A new level forgets what went before. So one that was made easier is not made harder again before so much content:
+#: on a busy host it changed so often that more was sent than at the easiest level.
+HARDER_BYTES = 8 * 1024**2
 
 Rate = t.Callable[[], t.Optional[float]]
 
@@ -73,6 +76,7 @@ class _ZstdStream:
         self._packed_bytes, self._pack_s = 0, 0.0
         self._level = FASTEST_LEVEL
         self._until_look = 0
+        self._until_harder = 0
         self._pack: t.Any = None
         self._unpack: t.Any = None
         self._come = _Come()
@@ -85,10 +89,15 @@ class _ZstdStream:
                 self._share = self._packed_bytes / self._pack_s / PACKS[self._level]
             self._packed_bytes, self._pack_s = 0, 0.0
             level = level_for(self._rate(), self._share)
+            if level > self._level and self._until_harder > 0:
+                level = self._level
+            elif level < self._level:
+                self._until_harder = HARDER_BYTES
             if self._pack is not None and level != self._level:
                 ended, self._pack = self._pack.flush(zstandard.COMPRESSOBJ_FLUSH_FINISH), None
             self._level = level
         self._until_look -= len(content)
+        self._until_harder -= len(content)
         if self._pack is None:
             settings = zstandard.ZstdCompressionParameters.from_level(self._level, window_log=WINDOW_LOG)
             self._pack = zstandard.ZstdCompressor(compression_params=settings).compressobj()

@@ -79,3 +79,31 @@ def test_how_fast_a_host_packs_is_measured():
         stream.pack(piece)
     # A piece a second: a quarter of what level 19 packs, so only the next lower one keeps ahead.
     assert (stream._share, stream._level) == (pytest.approx(PIECE / codecs.PACKS[19]), 9)
+
+
+def test_a_level_that_was_made_easier_stays_so_for_a_while():
+    pytest.importorskip("zstandard")
+    now, busy_s = [0.0], [0.0]
+
+    def clock():
+        now[0] += busy_s[0]
+        return now[0]
+
+    stream = codecs._ZstdStream(lambda: 48_000.0, clock)
+    piece, levels = bytes(PIECE), []
+
+    def packed_bytes(count):
+        for dummy in range(count // PIECE):
+            stream.pack(piece)
+            levels.append(stream._level)
+
+    packed_bytes(codecs.LOOK_BYTES)
+    busy_s[0] = 5.0
+    packed_bytes(codecs.LOOK_BYTES)
+    busy_s[0] = 0.01
+    packed_bytes(codecs.LOOK_BYTES)
+    assert levels[-1] == 9
+    packed_bytes(codecs.HARDER_BYTES - 4 * codecs.LOOK_BYTES)
+    assert levels[-1] == 9
+    packed_bytes(6 * codecs.LOOK_BYTES)
+    assert levels[-1] == 19
