@@ -59,7 +59,7 @@ PARTS = (
     Part(
         "capsule-faults",
         "Each fault while a capsule is sent, or while a disk follows its guest; capsules that must not be used.",
-        50,
+        75,
         _make("integration", "TESTS=tests/integration/capsules", "ARGS=-m ''"),
     ),
     Part(
