@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import types
 import typing as t
 import zlib
 
@@ -44,7 +45,9 @@ def _unpack_zlib(payload: bytes, most: int) -> bytes:
 
 
 #: What every Python has. Level 6: at 384 kbit/s even a slow core compresses a hundred times faster than the link sends.
-ZLIB: t.Mapping[str, Codec] = {"zlib": Codec(1, lambda content: zlib.compress(content, 6), _unpack_zlib)}
+ZLIB: t.Mapping[str, Codec] = types.MappingProxyType(
+    {"zlib": Codec(1, lambda content: zlib.compress(content, 6), _unpack_zlib)}
+)
 
 
 class _ZlibStream:

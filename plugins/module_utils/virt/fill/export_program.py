@@ -306,4 +306,4 @@ def main(folder: str, ticket: str, authorized_keys: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    raise SystemExit(main(*sys.argv[1:4]))

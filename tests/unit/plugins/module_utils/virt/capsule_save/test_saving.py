@@ -181,7 +181,9 @@ def test_memory_that_fits_the_disks_no_more_is_given_up(host, store):
 
 
 def test_a_guest_lets_go_of_nothing_if_its_nvram_cannot_be_copied(host, store, monkeypatch):
-    monkeypatch.setattr(freezing.Freezer, "take_parts", lambda *_all: (_ for _ in ()).throw(OSError("disk is full")))
+    monkeypatch.setattr(
+        freezing.Freezer, "take_parts", lambda *_all: (dummy for dummy in ()).throw(OSError("disk is full"))
+    )
     with pytest.raises(OSError, match="disk is full"):
         saving.save(host, store, request())
     assert on_layers(host)

@@ -139,7 +139,7 @@ def test_a_start_that_died_is_ended_or_begun_anew(far, tmp_path, monkeypatch, ca
 
 def test_what_a_guest_has_written_is_never_removed(far, tmp_path, monkeypatch):
     """It ran, the module died before it could write that down, and the guest was shut down later."""
-    monkeypatch.setattr(usefulness, "wait", lambda *_all: (_ for _ in ()).throw(Died()))
+    monkeypatch.setattr(usefulness, "wait", lambda *_all: (dummy for dummy in ()).throw(Died()))
     with pytest.raises(Died):
         starting.start(far, far.store, wanted(far, tmp_path))
     (tmp_path / "h2" / LAYER).write_bytes(b"a day of work")

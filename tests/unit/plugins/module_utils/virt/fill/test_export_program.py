@@ -35,9 +35,10 @@ def disk(path, slot=0, image=None):
     }
 
 
-def record(tmp_path, image, guest=GUEST, slot=0, ticket="fill-0123abcd", ended=False):
+def record(tmp_path, image, guest=None, slot=0, ticket="fill-0123abcd", ended=False):
     folder = tmp_path / "runs"
     folder.mkdir(exist_ok=True)
+    guest = guest or GUEST
     found = {"guest": guest, "ended": ended, "details": {"ticket": ticket, "disks": [disk(image, slot)]}}
     (folder / f"export-{guest['uuid']}.json").write_text(json.dumps(found))
     return str(folder)
