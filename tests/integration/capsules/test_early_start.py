@@ -62,7 +62,7 @@ def operator(site: Lab, tmp_path: Path) -> Iterator[Operator]:
     alice.leave()
 
 
-def check_whole(lab: Lab, boots: dict[str, str]) -> None:
+def check_whole(lab: Lab, boots: dict[str, str], sent: dict[str, Any]) -> None:
     """The guest goes on at h2 only, saw no error and has every block; nothing of its disk is at the source any more."""
     assert actual_state.everywhere(lab)[GUEST]["h2"] == "running"
     assert actual_state.everywhere(lab)[GUEST].get("h1", "shut off") == "shut off"
@@ -72,8 +72,9 @@ def check_whole(lab: Lab, boots: dict[str, str]) -> None:
     assert verified["boot_id"] == boots[GUEST]
     for question in (f"dumpxml {GUEST}", f"dumpxml --inactive {GUEST}", f"qemu-monitor-command {GUEST} '{BLOCKS}'"):
         assert "nbd" not in lab.host("h2").ssh(f"virsh -q {question}", check=True).stdout
-    assert "kvmops-capsule" not in lab.host("h1").ssh("cat /root/.ssh/authorized_keys", check=True).stdout
-    assert lab.host("h2").ssh("systemctl list-units --no-legend 'kvmops-fill-*'", check=True).stdout.strip() == ""
+    ticket = sent["permitted"]["ticket"]["ticket"]
+    assert ticket not in lab.host("h1").ssh("cat /root/.ssh/authorized_keys", check=True).stdout
+    assert ticket not in lab.host("h2").ssh("systemctl list-units --no-legend 'kvmops-fill-*'", check=True).stdout
 
 
 def test_a_guest_goes_on_before_its_disk_has_come(site: Lab, operator: Operator) -> None:
@@ -93,7 +94,7 @@ def test_a_guest_goes_on_before_its_disk_has_come(site: Lab, operator: Operator)
     [disk] = results["filled"]["fill"]["disks"]
     assert disk["checked"] is True
     assert disk["pulled_bytes"] >= (DISK_MIB - 2) * MIB
-    check_whole(site, boots)
+    check_whole(site, boots, sent)
     # The capsule is complete there, and so is the next one, which stands on it.
     later = [fill(), Step("saved", "h2", "capsule_save", {"guest": GUEST, "consistency": "crash"})]
     verify = Step("verified", "h2", "capsule_verify", {"guest": GUEST})
@@ -114,7 +115,7 @@ def test_the_line_is_cut_while_the_guest_starts(site: Lab, operator: Operator, s
     run(operator, "start", [start(sent, wait_s=300)])
     mended.join()
     run(operator, "fill", [fill()])
-    check_whole(lab, boots)
+    check_whole(lab, boots, sent)
 
 
 def reboot_the_source(lab: Lab) -> None:
@@ -147,7 +148,7 @@ def test_a_fault_while_the_disk_comes(site: Lab, operator: Operator, fault: Call
     fault(lab)
     if steps.finish()[0].status:
         run(operator, "again", [fill()])
-    check_whole(lab, boots)
+    check_whole(lab, boots, sent)
 
 
 @pytest.mark.soak
@@ -165,4 +166,4 @@ def test_a_source_that_is_away_for_ten_minutes(site: Lab, operator: Operator) ->
     filled = run(operator, "fill", [fill()])["filled"]["fill"]
     assert filled["resumed"] > 0
     assert time.monotonic() - began < 120
-    check_whole(lab, boots)
+    check_whole(lab, boots, sent)
