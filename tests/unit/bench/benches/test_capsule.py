@@ -31,3 +31,15 @@ def test_a_row_says_what_changed_and_what_that_allows():
         "capsule: first move, capsule: runs after 4.0 s, of use after 9.5 s, silent for 3.5 s; 2.00 MiB there,"
         " 1.00 back; 4.00 MiB changed, which allows 20.0 s; limit 130 s"
     )
+
+
+def test_a_row_says_what_was_predicted_of_the_mode_that_was_chosen():
+    predicted = {"useful_s": 60.4, "downtime_s": 48.2, "bytes": 3 << 20}
+    text = capsule.line(row("capsule", 50.0, mode="suspended", predicted=predicted))
+    assert text.endswith("1.00 back; suspended was chosen, predicted 60 s until it is of use, down for 48 s, 3.00 MiB")
+
+
+def test_a_way_that_was_given_up_has_no_time_and_counts_for_no_ratio():
+    slow = row("pre-copy", None, given_up_s=1200.0)
+    assert capsule.line(slow) == ("capsule: first move, pre-copy: not of use after 20 min; 2.00 MiB there, 1.00 back")
+    assert capsule.document([row("capsule", 50.0), slow])["ratios"] == {}

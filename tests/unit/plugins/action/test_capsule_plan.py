@@ -89,6 +89,22 @@ def test_a_guest_with_a_capsule_at_the_far_end_is_there_in_seconds(run):
     assert cold["choices"][0]["modes"]["suspended"]["useful_s"]["value"] > 500
 
 
+def test_what_was_written_since_a_capsule_counts_and_not_the_file_that_it_made_grow(run):
+    one = guest()
+    stored = {"images": [{"image": BASE, "path": "/img/base.qcow2"}], "capsules": [capsule(one, 60)]}
+
+    def sent(rate):
+        working = {**measured(one), "disk_write_bytes_per_s": rate}
+        result = run(
+            destinations=["h3"], snapshots=sites(one), working_sets=[working], rate="384kbit", delay_ms=40,
+            intent=PERMITTED, capsules={"h1": stored, "h3": stored},
+        )  # fmt: skip
+        return result["choices"][0]["modes"]["suspended"]["bytes"]["value"]
+
+    # 1 MiB is the whole top layer, which is the most that can differ.
+    assert sent(0) < sent(4096) < sent(None) == sent(10**6)
+
+
 def test_of_several_hosts_the_one_that_has_the_guest_already_gets_it(run):
     one, other = guest(), guest("web1")
     stored = {"images": [], "capsules": [capsule(one, 60)]}
