@@ -100,7 +100,7 @@ def test_a_guest_goes_on_before_its_disk_has_come(site: Lab, operator: Operator)
     verify = Step("verified", "h2", "capsule_verify", {"guest": GUEST})
     found = run(operator, "later", [*later, verify])
     assert found["filled"]["changed"] is False
-    assert [one["status"] for one in found["verified"]["capsules"]] == ["right", "right"]
+    assert [one["status"] for one in found["verified"]["capsules"]] == ["good", "good"]
 
 
 @pytest.mark.soak
