@@ -99,11 +99,17 @@ def test_it_sends_what_differs(away: Lab, operator: Operator) -> None:
     check(away, "h1", boots)
 
 
-def test_a_copy_that_somebody_has_written_to_is_replaced(away: Lab, operator: Operator) -> None:
-    boots = actual_state.boot_ids(away)
-    away.host("h1").ssh(f"dd if=/dev/urandom of={DISK} bs=4k seek=600 count=9 conv=notrunc status=none", check=True)
-    disk = come_home(operator)
-    assert (disk["mode"], disk["full_because"]) == ("copy", f"{DISK} on h1 is not as it was left")
+def test_a_copy_that_somebody_has_written_to_is_neither_used_nor_overwritten(away: Lab, operator: Operator) -> None:
+    boots, h1 = actual_state.boot_ids(away), away.host("h1")
+    h1.ssh(f"dd if=/dev/urandom of={DISK} bs=4k seek=600 count=9 conv=notrunc status=none", check=True)
+    before = h1.ssh(f"sha256sum {DISK}", check=True).stdout
+    words = Steps(operator, "home", [digests(), move("h2", "h1")]).finish()[0].words
+    assert f"{DISK} on h1 is the old copy of disk vda of store, and is not as it was left" in words
+    assert "remove it if nobody does: virsh vol-delete store.qcow2 --pool images" in words
+    check(away, "h2", boots)
+    assert h1.ssh(f"sha256sum {DISK}", check=True).stdout == before
+    h1.ssh("virsh -q vol-delete store.qcow2 --pool images", check=True)
+    assert come_home(operator)["mode"] == "copy"
     check(away, "h1", boots)
 
 
@@ -168,7 +174,7 @@ def test_a_run_that_is_killed_in_the_middle_is_run_again(away: Lab, operator: Op
     boots, h2 = actual_state.boot_ids(away), away.host("h2")
 
     def kill(_home: Steps) -> None:
-        h2.ssh("pkill -KILL -f AnsiballZ_domain_migrate", check=True)
+        h2.ssh("pkill -KILL -f [A]nsiballZ_domain_migrate", check=True)
 
     in_the_middle(away, operator, kill)
     assert away.where("store") == ["h2"]

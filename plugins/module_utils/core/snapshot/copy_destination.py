@@ -31,7 +31,13 @@ Disk = t.Mapping[str, t.Any]
 
 
 def refusals(
-    domain: Domain, source: Snapshot, destination: Snapshot, intent: Intent, *, ours: t.Collection[str] = ()
+    domain: Domain,
+    source: Snapshot,
+    destination: Snapshot,
+    intent: Intent,
+    *,
+    ours: t.Collection[str] = (),
+    changed: t.Collection[str] = (),
 ) -> list[Refusal]:
     """Why the guest's disks cannot be copied there; empty when they can, or when none is copied.
 
@@ -40,6 +46,7 @@ def refusals(
         source, destination: snapshots. A destination without C(storage_pools) does not say, and nothing is refused.
         intent: a complete intent.
         ours: paths at the destination that are proven to be old copies of this very guest, which may be overwritten.
+        changed: targets of disks whose old copies there are not as they were left, or are used.
     """
     disks, pools = to_copy(domain, intent), destination.get("storage_pools")
     if not disks or pools is None:
@@ -51,7 +58,7 @@ def refusals(
             found.append(_no_pool(domain, together, source, destination))
             continue
         fault = _pool_fault(domain, together, pool, destination)
-        found.extend([fault] if fault else _existing(domain, together, pool, destination, ours))
+        found.extend([fault] if fault else _existing(domain, together, pool, destination, ours, changed))
     found.extend(_missing_layers(domain, disk, pools, source, destination) for disk in disks)
     found.extend(_no_space(disks, pools, destination, ours))
     return [refused for refused in found if refused]
@@ -118,9 +125,21 @@ def reserve_bytes(pool: Pool) -> int:
     return min(MOST_RESERVE_BYTES, int(RESERVE_SHARE * (pool["capacity_bytes"] or 0)))
 
 
-def already_there(host: str, guest: str, disk: Disk, pool: Pool) -> Refusal:
-    """Something has the place of a copy."""
+def already_there(host: str, guest: str, disk: Disk, pool: Pool, *, is_old_copy: bool = False) -> Refusal:
+    """Something has the place of a copy.
+
+    Args:
+        is_old_copy: whether it is what the guest has left there, and somebody has changed it or uses it.
+    """
     name, volume = shlex.quote(pool["name"]), shlex.quote(volume_of(disk))
+    if is_old_copy:
+        return refusal(
+            "old_copy_changed",
+            f"{path_of(disk, pool)} on {host} is the old copy of disk {disk['target']} of {guest}, and is not as it "
+            "was left, or another guest names it; so it is neither used nor overwritten",
+            f"see on {host} who needs it (virsh vol-info {volume} --pool {name}), and remove it if nobody does: "
+            f"virsh vol-delete {volume} --pool {name}",
+        )
     return refusal(
         "disk_exists",
         f"{path_of(disk, pool)} is on {host} already, where disk {disk['target']} of {guest} would be copied, and "
@@ -189,10 +208,15 @@ def _pool_fault(domain: Domain, disks: t.Sequence[Disk], pool: Pool, destination
 
 
 def _existing(
-    domain: Domain, disks: t.Sequence[Disk], pool: Pool, destination: Snapshot, ours: t.Collection[str]
+    domain: Domain,
+    disks: t.Sequence[Disk],
+    pool: Pool,
+    destination: Snapshot,
+    ours: t.Collection[str],
+    changed: t.Collection[str],
 ) -> list[Refusal]:
     return [
-        already_there(destination["host"], domain["name"], disk, pool)
+        already_there(destination["host"], domain["name"], disk, pool, is_old_copy=disk["target"] in changed)
         for disk in disks
         if volume_of(disk) in pool["volumes"] and path_of(disk, pool) not in ours
     ]

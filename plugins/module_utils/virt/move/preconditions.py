@@ -93,7 +93,7 @@ class Preconditions:
             guest = deltas.in_guest(guest)
             refusals = [
                 *cpu_check.refusals(there, guest, target.host),
-                *disk_copy_check.refusals(there, guest, local, remote, intent, ours=ours),
+                *disk_copy_check.refusals(there, guest, local, remote, intent, ours=ours, changed=deltas.changed),
                 *saved_memory.refusals(here, source.host, uuid),
                 *saved_memory.refusals(there, target.host, uuid),
             ]

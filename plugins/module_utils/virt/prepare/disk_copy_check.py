@@ -22,6 +22,7 @@ def refusals(
     intent: t.Mapping[str, t.Any],
     *,
     ours: t.Collection[str] = (),
+    changed: t.Collection[str] = (),
 ) -> list[Refusal]:
     """Why a destination has no place for the guest's disks; empty when it has one, or when no disk is copied.
 
@@ -30,7 +31,7 @@ def refusals(
         guest: the guest's part of the source's snapshot.
         source, destination: snapshots of both hosts.
         intent: a complete intent.
-        ours: paths there that may be overwritten (C(core.snapshot.copy_destination.refusals)).
+        ours, changed: of C(core.snapshot.copy_destination.refusals).
     """
     disks = copied_disks.to_copy(guest, intent)
     if not disks:
@@ -41,4 +42,4 @@ def refusals(
 
     pools = storage_pools(connection, refresh=concerned)
     there = {**destination, "storage_pools": [] if pools is None else pools}
-    return copy_destination.refusals(guest, source, there, intent, ours=ours)
+    return copy_destination.refusals(guest, source, there, intent, ours=ours, changed=changed)

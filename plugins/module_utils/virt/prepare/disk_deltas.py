@@ -38,10 +38,12 @@ class Deltas(t.NamedTuple):
     Attributes:
         old: old copies over which only what differs need be sent, by the disk's target.
         full_because: why other disks are copied as a whole, in words, by the disk's target.
+        changed: targets of disks whose old copies are not as they were left, or are used.
     """
 
     old: t.Mapping[str, OldCopy] = {}
     full_because: t.Mapping[str, str] = {}
+    changed: t.Collection[str] = ()
 
     def in_guest(self, guest: Guest) -> dict[str, t.Any]:
         """The guest, with what is expected to be sent of each disk (C(delta_bytes))."""
@@ -80,7 +82,9 @@ def proposed(
     left = {disk["path"]: disk for disk in (record["disks"] if record else ()) if disk.get("is_file") is not False}
     found: dict[str, OldCopy] = {}
     why: dict[str, str] = {}
-    for disk, image in images.planned(there, disks):
+    planned = images.planned(there, disks)
+    changed = [str(disk["target"]) for disk, image in planned if image.path in left and image.path not in ours]
+    for disk, image in planned:
         target = str(disk["target"])
         try:
             if image.path not in left:
@@ -97,8 +101,10 @@ def proposed(
     for disk in disks:
         # With a delta libvirt copies the top layer of each disk only.
         if found and disk["target"] not in found and (disk.get("layers") or disk.get("backing")):
-            return Deltas({}, {**why, **dict.fromkeys(found, f"disk {disk['target']} goes whole, and has layers")})
-    return Deltas(found, why)
+            return Deltas(
+                {}, {**why, **dict.fromkeys(found, f"disk {disk['target']} goes whole, and has layers")}, changed
+            )
+    return Deltas(found, why, changed)
 
 
 class DiskDeltas:

@@ -292,20 +292,37 @@ def test_our_own_old_copy_is_found_in_a_pool_that_does_not_know_it_yet(rig):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"mtime_ns": 1}, {"size_bytes": 4999}, {"mtime_ns": None}, {"path": "/images/web2.qcow2"}]
+    ("changes", "code"),
+    [
+        ({"mtime_ns": 1}, "old_copy_changed"),
+        ({"size_bytes": 4999}, "old_copy_changed"),
+        ({"mtime_ns": None}, "old_copy_changed"),
+        ({"path": "/images/web2.qcow2"}, "disk_exists"),
+    ],
 )
-def test_an_old_copy_that_has_changed_is_not_ours(rig, changes):
+def test_an_old_copy_that_has_changed_is_not_ours(rig, changes, code):
     guest = rig.guest()
     came_from_h2(rig, guest, **changes).content = "precious"
-    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert code_of(rig.moves(guest)) == code
     assert rig.h2.files[rig.path].content == "precious"
+
+
+def test_an_old_copy_that_has_changed_is_named_as_what_it_is(rig):
+    guest = rig.guest()
+    came_from_h2(rig, guest, mtime_ns=1)
+    [refused] = rig.moves(guest)["refusals"]
+    assert refused["reason"] == (
+        f"{rig.path} on h2 is the old copy of disk vda of web1, and is not as it was left, or another guest names it; "
+        "so it is neither used nor overwritten"
+    )
+    assert refused["remedy"].endswith("and remove it if nobody does: virsh vol-delete web1.qcow2 --pool images")
 
 
 def test_an_old_copy_that_another_guest_names_is_not_ours(rig):
     guest = rig.guest()
     came_from_h2(rig, guest).content = "precious"
     rig.h2.add_guest("other", disk=rig.path, **NAMED_SOMEWHERE)
-    assert code_of(rig.moves(guest)) == "disk_exists"
+    assert code_of(rig.moves(guest)) == "old_copy_changed"
     assert rig.h2.files[rig.path].content == "precious"
 
 
