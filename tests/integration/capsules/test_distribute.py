@@ -16,6 +16,9 @@ from harness.ansible import Outcome
 from harness.operator import Operator
 from lab import Lab, agent_protocol
 
+# The playbook has thirty tasks on three hosts: a quarter of a minute for each run of it.
+pytestmark = pytest.mark.soak
+
 SCENARIO = Path(__file__).with_name("sends.yml")
 STORE = "/var/lib/libvirt/capsules"
 READY_S = 180.0
@@ -77,7 +80,6 @@ def test_a_host_that_trusts_another_key_is_named_and_the_others_have_it(trio: La
     assert trio.host("h3").ssh(f"ls {STORE}/guests").stdout == ""
 
 
-@pytest.mark.soak
 def test_an_update_leaves_its_source_once_and_a_changed_base_is_not_built_upon(trio: Lab, operator: Operator) -> None:
     checked = distribute(operator, "--check")
     assert "plain would be saved first, as capsule 1." in checked.words
