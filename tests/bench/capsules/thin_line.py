@@ -35,7 +35,8 @@ FIRST_S = 480.0
 GUEST = {"host": "h1", "memory_mib": 96, "touched_mib": 8, "disk": 64, "disk_on": "local", "disk_reads_per_s": 1}
 FIRST = {**GUEST, "name": "first", "disk_writes_per_s": 1, "disk_hot_mib": 1}
 WRITER = {**GUEST, "name": "writer", "disk_writes_per_s": 5, "disk_hot_mib": 8}
-IDLE = {**GUEST, "name": "idle", "disk_writes_per_s": 0, "disk_filled": False}
+#: It reads only what it has written: its whole disk, when it starts.
+IDLE = {**GUEST, "name": "idle", "disk_writes_per_s": 0, "disk_filled": True}
 
 #: Each host has them; a definition that comes in may name no file unless an operator says so.
 BOOTED_FROM = ["/usr/share/kvmops-lab/vmlinuz", "/usr/share/kvmops-lab/initrd.gz"]
