@@ -74,13 +74,13 @@ def start_event_loop() -> None:
         if _event_loop_started:
             return
         libvirt.virEventRegisterDefaultImpl()
-        threading.Thread(target=_turn_event_loop, name="libvirt-events", daemon=True).start()
+        threading.Thread(target=_turn_event_loop, args=(libvirt,), name="libvirt-events", daemon=True).start()
         _event_loop_started = True
 
 
-def _turn_event_loop() -> None:
+def _turn_event_loop(library: t.Any) -> None:
     while True:
-        libvirt.virEventRunDefaultImpl()
+        library.virEventRunDefaultImpl()
 
 
 @contextlib.contextmanager
