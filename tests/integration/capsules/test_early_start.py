@@ -77,6 +77,7 @@ def check_whole(lab: Lab, boots: dict[str, str], sent: dict[str, Any]) -> None:
     assert ticket not in lab.host("h2").ssh("systemctl list-units --no-legend 'kvmops-fill-*'", check=True).stdout
 
 
+@pytest.mark.soak
 def test_a_guest_goes_on_before_its_disk_has_come(site: Lab, operator: Operator) -> None:
     boots = actual_state.boot_ids(site)
     sent = run(operator, "send", SEND)

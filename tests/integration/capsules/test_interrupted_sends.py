@@ -68,6 +68,7 @@ def test_a_line_that_is_cut_in_silence_and_with_resets_is_taken_again_where_it_b
     assert crossed(unsent, before) < DISK * (ONCE + 0.2)
 
 
+@pytest.mark.soak
 def test_a_line_that_stays_cut_is_named_and_the_same_command_goes_on(unsent: Lab, operator: Operator) -> None:
     before = unsent.line().bytes[0]
     steps = Steps(operator, "send", [send(retry_s=5)])
@@ -108,6 +109,7 @@ def test_two_sends_of_one_capsule_at_once_send_it_once(unsent: Lab, operator: Op
     assert is_there(unsent)
 
 
+@pytest.mark.soak
 def test_a_full_disk_at_the_far_end_is_told_before_anything_is_sent(unsent: Lab, operator: Operator) -> None:
     unsent.host("h2").ssh(
         "mkdir -p /var/lib/libvirt/capsules && mount -t tmpfs -o size=8m,mode=0711 tmpfs /var/lib/libvirt/capsules",
