@@ -120,10 +120,10 @@ class SendSession:
         answer = self._next(frames.Answer, self._first + came)
         if answer.there:
             return False
-        for name in answer.parts:
-            self._link.send(frames.encoded(frames.Part(name, self._part(name))))
+        # The answer to the last part may come while that is sent.
+        came = b"".join(self._link.send(frames.encoded(frames.Part(name, self._part(name)))) for name in answer.parts)
         if answer.parts:
-            self._next(frames.Ready)
+            self._next(frames.Ready, came)
         for name in answer.images:
             self._send_image(name)
         sealed = self._next(frames.Sealed, self._rest)
