@@ -104,37 +104,6 @@ def replay_refusal(capsule: Capsule, digest: str, known: Known, allow_older: boo
     return None
 
 
-def base_refusals(capsule: Capsule, has: t.Container[str], host: str) -> list[Refusal]:
-    """For each disk whose base the host does not have: why it cannot be started there.
-
-    Args:
-        capsule: the document.
-        has: digests of the images that the host has, as it hashed them itself.
-        host: its name.
-    """
-    name = capsule["guest"]["name"]
-    return [
-        refusal(
-            "base_missing",
-            f"the base of disk {disk['target']} of {name} is {disk['base']}, and {host} has no image with this digest;"
-            " on another base the disk would be silently corrupt",
-            f"send the base to {host} first, or seal it there with capsule_base if it is there with this very content",
-        )
-        for disk in capsule["disks"]
-        if disk["base"] is not None and disk["base"] not in has
-    ]
-
-
-def wrong_base(disk: str, guest: str, wanted: str, found: str, host: str) -> Refusal:
-    """The refusal where an image that should be a base has another content."""
-    return refusal(
-        "base_differs",
-        f"the base of disk {disk} of {guest} on {host} has the digest {found}, and the capsule was made on {wanted};"
-        " on it the disk would be silently corrupt",
-        f"put the right base on {host} (capsule_send of the base), and remove the wrong one",
-    )
-
-
 def host_refusals(capsule: Capsule, host: t.Mapping[str, t.Any]) -> list[Refusal]:
     """What a host lacks to start a capsule: to be said before anything is sent.
 

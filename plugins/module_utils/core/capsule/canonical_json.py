@@ -10,7 +10,6 @@ must be in this very form, so two hosts that read the same bytes never read two 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import typing as t
 
@@ -28,11 +27,6 @@ def canonical(document: t.Any) -> bytes:
     """
     _check(document)
     return json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=True).encode("ascii")
-
-
-def digest_of(document: t.Any) -> str:
-    """The digest by which a document is named: what C(sha256sum) says of its file."""
-    return "sha256:" + hashlib.sha256(canonical(document)).hexdigest()
 
 
 def parsed(data: bytes) -> t.Any:

@@ -2,7 +2,7 @@
 # BSD-2-Clause (see LICENSES/BSD-2-Clause.txt or https://opensource.org/licenses/BSD-2-Clause)
 # SPDX-License-Identifier: BSD-2-Clause
 
-"""A block manifest as bytes for a file, and as text for a document. What is read is not trusted.
+"""A block manifest as bytes for a file. What is read is not trusted.
 
 All numbers are unsigned and big-endian:
 
@@ -20,12 +20,9 @@ a segment takes one byte; one that is full takes 4129 bytes, 0.4 % of its conten
 from __future__ import annotations
 
 import array
-import base64
-import binascii
 import hashlib
 import struct
 import typing as t
-import zlib
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import (
     MOST_IMAGE_BYTES,
@@ -36,7 +33,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsul
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import (
     BLOCK_BYTES,
     BLOCK_DIGEST_BYTES,
-    BLOCKS_PER_SEGMENT,
     DIGEST_BYTES,
     SEGMENT_BYTES,
     Segment,
@@ -162,51 +158,6 @@ class _StoredSegments(t.Sequence[Segment]):
             at, zeros = at + len(bitmap), int.from_bytes(bitmap, "little")
         length = (blocks - bin(zeros).count("1")) * BLOCK_DIGEST_BYTES
         return Segment(blocks, zeros, bytes(self._data[at : at + length]), digest)
-
-
-def text(manifest: BlockManifest) -> str:
-    """The manifest as text: zlib, then base64."""
-    squeeze = zlib.compressobj(9)
-    squeezed = b"".join(squeeze.compress(piece) for piece in encoded(manifest)) + squeeze.flush()
-    return base64.b64encode(squeezed).decode("ascii")
-
-
-def from_text(written: str, what: str, size_bytes: int) -> BlockManifest:
-    """The manifest in a text.
-
-    Args:
-        written: see L(text).
-        what: whose manifest it is, for messages.
-        size_bytes: of the image. So a text that unpacks to more than such a manifest can have is given up early.
-
-    Raises:
-        CapsuleError: it is damaged, or of another image.
-    """
-    most = most_encoded_bytes(size_bytes)
-    # zlib never makes 1000 bytes more of what it cannot compress, and base64 makes four bytes of three.
-    if len(written) > (most + most // 1000 + 1000) * 4 // 3 + 4:
-        raise _damaged(what, f"its text has {len(written)} characters, too many for an image of {size_bytes} bytes")
-    unpack = zlib.decompressobj()
-    try:
-        data = unpack.decompress(base64.b64decode(written, validate=True), most + 1)
-    except (binascii.Error, ValueError, zlib.error) as error:
-        raise _damaged(what, f"its text cannot be unpacked ({error})") from error
-    if len(data) > most or not unpack.eof or unpack.unused_data:
-        raise _damaged(what, f"its text is cut off, or unpacks to too much for an image of {size_bytes} bytes")
-    manifest = parsed(data, what)
-    if manifest.size_bytes != size_bytes:
-        raise _damaged(what, f"it is of an image of {manifest.size_bytes} bytes, and this one has {size_bytes}")
-    return manifest
-
-
-def most_encoded_bytes(size_bytes: int) -> int:
-    """The most bytes that the manifest of an image can have.
-
-    >>> most_encoded_bytes(0), most_encoded_bytes(1024**3)
-    (90, 4260954)
-    """
-    segment = 1 + DIGEST_BYTES + BLOCKS_PER_SEGMENT // 8 + BLOCKS_PER_SEGMENT * BLOCK_DIGEST_BYTES
-    return _HEADER.size + segments_in(size_bytes) * segment + DIGEST_BYTES
 
 
 def _checksum() -> t.Any:

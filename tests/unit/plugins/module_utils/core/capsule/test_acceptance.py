@@ -11,7 +11,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.accept
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule.capsules import (
     CAPSULE,
     capsule,
-    image,
     sha,
 )
 
@@ -74,23 +73,6 @@ def test_another_capsule_with_the_same_number_is_never_taken():
     assert found["code"] == "capsule_forked"
     assert found["reason"] == (
         f"there are two different capsules with number 7 of db1: {sha(8)} is here, {sha(7)} came"
-    )
-
-
-def test_a_base_that_is_not_there_is_refused_by_its_digest():
-    assert acceptance.base_refusals(CAPSULE, {image(4)}, "h3") == []
-    assert acceptance.base_refusals(CAPSULE, {image(5)}, "h3") == [
-        {
-            "code": "base_missing",
-            "reason": f"the base of disk vda of db1 is {image(4)}, and h3 has no image with this digest;"
-            " on another base the disk would be silently corrupt",
-            "remedy": "send the base to h3 first, or seal it there with capsule_base if it is there with this very"
-            " content",
-        }
-    ]
-    found = acceptance.wrong_base("vda", "db1", image(4), image(5), "h3")
-    assert found["reason"].startswith(
-        f"the base of disk vda of db1 on h3 has the digest {image(5)}, and the capsule was made on {image(4)}"
     )
 
 
