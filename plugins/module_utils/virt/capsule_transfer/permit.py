@@ -25,7 +25,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Arrival
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.reservation import free_bytes
 
-#: The code of the receiver is all of the collection that it needs, and nothing else.
 #: What of the collection the receiver needs, and what that needs of Ansible: the host itself has no Ansible.
 PACKAGES = ("ansible_collections.kvmops.cluster.", "ansible.")
 _MAIN = """import os
