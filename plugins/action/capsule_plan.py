@@ -25,6 +25,7 @@ class ActionModule(ControllerAction):
         "destinations": {"type": "list", "elements": "str", "required": True},
         "snapshots": {"type": "raw", "required": True},
         "working_sets": {"type": "list", "elements": "dict", "default": []},
+        "changes": {"type": "list", "elements": "dict", "default": []},
         "calibration": {"type": "dict", "default": {}},
         "capsules": {"type": "dict", "default": {}},
         "connect": {"type": "dict", "default": {}},

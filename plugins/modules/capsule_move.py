@@ -200,10 +200,13 @@ useful_after_s:
   type: float
   sample: 7.4
 useful_by:
-  description: What has shown that it is of use.
+  description:
+    - What has shown that it is of use. V(disk) is a read or write that has ended, V(quiet) that it had none for two
+      seconds, with its disks there in full. A guest with an agent has answered as well, V(agent and disk) or
+      V(agent and quiet).
   returned: both on success and on failure, once it was saved
   type: str
-  sample: agent and read
+  sample: agent and disk
 bytes_out:
   description: Bytes on the link towards the other host, with headers.
   returned: both on success and on failure, once it was saved

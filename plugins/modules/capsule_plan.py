@@ -51,6 +51,14 @@ options:
     type: list
     elements: dict
     default: []
+  changes:
+    description:
+      - How much of each guest has changed since its newest capsule, as
+        RV(kvmops.cluster.measurement_view#module:changes) returns it. Without it, that is reckoned from what guests
+        write and from the age of the capsule.
+    type: list
+    elements: dict
+    default: []
   calibration:
     description:
       - What finished moves taught each host, as RV(kvmops.cluster.measurement_view#module:calibration) returns it.

@@ -197,7 +197,10 @@ useful_after_s:
   type: float
   sample: 2.3
 useful_by:
-  description: What showed that, V(agent and read) or V(read).
+  description:
+    - What has shown that it is of use. V(disk) is a read or write that has ended, V(quiet) that it had none for two
+      seconds, with its disks here in full. A guest with an agent has answered as well, V(agent and disk) or
+      V(agent and quiet).
   returned: success
   type: str
 notes:

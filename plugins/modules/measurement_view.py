@@ -58,6 +58,12 @@ working_sets:
   returned: success
   type: list
   elements: dict
+changes:
+  description: How much of each guest has changed since its newest capsule, where M(kvmops.cluster.working_set_info) has
+    looked.
+  returned: success
+  type: list
+  elements: dict
 calibration:
   description:
     - What finished moves taught each host, in the form of O(kvmops.cluster.migration_plan#module:calibration).

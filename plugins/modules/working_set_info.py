@@ -48,9 +48,16 @@ options:
       - The bandwidth that a move will have, in MiB per second. Guests whose forecast is doubtful at this bandwidth are
         measured more precisely. By default that of the fastest path that moves from this host have shown.
     type: int
+  since_capsule:
+    description:
+      - Also look how much of each guest is not as in its newest capsule on this host, for the forecast of a move to a
+        host that has that capsule. A quarter of O(budget_s) is for that.
+    type: bool
+    default: false
 extends_documentation_fragment:
   - kvmops.cluster.connection
   - kvmops.cluster.state_dir
+  - kvmops.cluster.capsule_dir
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.action_group
 attributes:
@@ -126,6 +133,35 @@ refusals:
   returned: success
   type: list
   elements: dict
+changes:
+  description:
+    - With O(since_capsule), for each guest with a capsule on this host how much of it has changed since. Empty in check
+      mode.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    guest:
+      description: Name and UUID.
+      type: dict
+      returned: always
+    number:
+      description: Of the capsule.
+      type: int
+      returned: always
+    digest:
+      description: Of the capsule.
+      type: str
+      returned: always
+    memory:
+      description: C(changed_bytes), C(compressed_share), C(sampled_bytes) and C(error), one relative standard deviation
+        of the first. Null if that cannot be told.
+      type: dict
+      returned: always
+    disks:
+      description: The same of each disk, by its target. A disk of which it cannot be told is left out.
+      type: dict
+      returned: always
 calibration:
   description: What finished moves taught about guests (by UUID) and paths (by host) from here.
   returned: success
@@ -136,6 +172,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CAPSULE_DIR_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     CONNECTION_ARGUMENTS,
@@ -149,11 +186,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **CONNECTION_ARGUMENTS,
+            **CAPSULE_DIR_ARGUMENT,
             "guests": {"type": "list", "elements": "str"},
             "budget_s": {"type": "float", "default": 10},
             "allow_monitor": {"type": "bool", "default": False},
             "look_at_memory": {"type": "bool", "default": True},
             "bandwidth_mib_s": {"type": "int"},
+            "since_capsule": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -170,6 +209,7 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
         allow_monitor=module.params["allow_monitor"],
         sample_memory=module.params["look_at_memory"],
         bandwidth_bytes_per_s=(module.params["bandwidth_mib_s"] or 0) * 1024 * 1024,
+        capsule_dir=module.params["capsule_dir"] if module.params["since_capsule"] else None,
     )
     found = working_sets.last_measured(request) if module.check_mode else working_sets.measure(request, utc_now)
     return {"changed": False, **found}

@@ -73,6 +73,7 @@ class Planner:
         self._snapshots = by_host(arguments["snapshots"])
         self._intent = stated(arguments["intent"], whose="intent")
         self._working_sets = {one["guest"]["uuid"]: one for one in arguments["working_sets"] or []}
+        self._changes = {one["guest"]["uuid"]: one for one in arguments.get("changes") or []}
         self._rate = _rate(arguments["rate"], "rate")
         self._fill = _rate(arguments["fill_rate"], "fill_rate")
         self._overheads = _overheads(arguments["overheads"])
@@ -148,9 +149,11 @@ class Planner:
         destination = self._destination(one)
         there = store_of(self._arguments["capsules"].get(destination), uuid)
         source, far = self._snapshots[one.source], self._snapshots[destination]
-        guest = guest_at(one.domain, self._working_sets.get(uuid), here, there, self._now)
+        guest = guest_at(
+            one.domain, self._working_sets.get(uuid), here, there, self._now, changes=self._changes.get(uuid)
+        )
         if not has_sparse(source, far):
-            guest = dataclasses.replace(guest, seed_age_s=None)
+            guest = dataclasses.replace(guest, seed_age_s=None, memory_changed_bytes=None)
         refused = mode_refusals(one.domain, source, far, intent)
         refused = {**refused, **self._not_wanted()}
         short = self._short_of_memory(one.domain, destination)

@@ -57,14 +57,18 @@ def why(result: t.Mapping[str, t.Any]) -> str:
 
 
 def measurements(results: t.Mapping[str, t.Mapping[str, t.Any]]) -> dict[str, t.Any]:
-    """What all hosts have measured, in one: C(working_sets), C(calibration) by host, C(hosts), and C(unmeasured)."""
-    found: dict[str, t.Any] = {"working_sets": [], "calibration": {}, "hosts": {}, "unmeasured": []}
+    """What all hosts have measured, in one.
+
+    C(working_sets), C(changes), C(calibration) by host, C(hosts), and C(unmeasured).
+    """
+    found: dict[str, t.Any] = {"working_sets": [], "changes": [], "calibration": {}, "hosts": {}, "unmeasured": []}
     for host, result in results.items():
         if "working_sets" not in result:
             nothing = {"host": host, "code": "host_not_measured", "reason": why(result), "remedy": ""}
             found["unmeasured"].append(nothing)
             continue
         found["working_sets"] += result["working_sets"]
+        found["changes"] += result.get("changes") or []
         found["calibration"][host] = result["calibration"]
         found["hosts"][host] = [document["guest"]["uuid"] for document in result["working_sets"]]
         found["unmeasured"] += [{"host": host, **refused} for refused in result["refusals"]]

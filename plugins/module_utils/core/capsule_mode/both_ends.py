@@ -24,6 +24,8 @@ WRITE_BYTES = 4096.0
 #: What the blocks of disks compress to is not known before they are read. Many files are compressed already, and rather
 #: too much is promised than too little.
 DISK_SHARE = 0.85
+#: From the look at what has changed until the guest stops: the choice, the lease on both hosts, what the far end says.
+SINCE_LOOK_S = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,14 @@ def _numbered(capsule: Document | None, now: datetime.datetime) -> dict[str, t.A
     return None if capsule is None or age is None else {"number": int(capsule["number"]), "age_s": round(age)}
 
 
-def guest_at(domain: Domain, working_set: Document | None, here: Store, there: Store, now: datetime.datetime) -> Guest:
+def guest_at(
+    domain: Domain,
+    working_set: Document | None,
+    here: Store,
+    there: Store,
+    now: datetime.datetime,
+    changes: Document | None = None,
+) -> Guest:
     """The guest as it has to get to the far end.
 
     Args:
@@ -80,21 +89,27 @@ def guest_at(domain: Domain, working_set: Document | None, here: Store, there: S
         working_set: None: it was not measured, or is off.
         here, there: what both hosts have of it.
         now: for the age of capsules.
+        changes: what has changed of it since a capsule, from C(working_set_info); None: nobody has looked.
     """
     measured = working_set or _unmeasured(domain)
     seed = in_common(here, there)
     age = _age(seed, now)
+    # What has changed since another capsule says nothing of this one.
+    looked = changes if changes and seed and changes["digest"] == seed["digest"] else {}
     newest = max((int(one["number"]) for one in here.capsules), default=0)
     current = seed is not None and int(seed["number"]) == newest
     rate = measured.get("disk_write_bytes_per_s")
     own = [disk for disk in domain.get("disks") or [] if disk.get("shared") is False and not disk.get("readonly")]
     each = None if rate is None else float(rate) / max(1, len(own))
-    disks = tuple(_disk(disk, each, here, there, seed, age, current) for disk in own)
+    disks = tuple(
+        _looked_at(_disk(disk, each, here, there, seed, age, current), looked.get("disks") or {}) for disk in own
+    )
     off = is_off(domain)
     return Guest(
         {**measured, "touched_bytes": 0} if off else measured,
         disks,
         seed_age_s=age if seed is not None and seed.get("memory") else None,
+        memory_changed_bytes=None if off else _sent_bytes(looked.get("memory")),
         balloon_bytes=0.0 if off else _balloon_bytes(domain, measured),
     )
 
@@ -139,6 +154,21 @@ def _disk(
         compressed_share=DISK_SHARE,
         writes=writes,
     )
+
+
+def _looked_at(disk: Disk, looked: t.Mapping[str, Document]) -> Disk:
+    """A disk with what a look has found of it; the guest goes on writing until it stops."""
+    found = looked.get(disk.target)
+    if found is None:
+        return disk
+    changed = float(found["changed_bytes"]) + disk.writes.different_bytes(SINCE_LOOK_S)
+    return dataclasses.replace(
+        disk, changed_bytes=min(disk.data_bytes, changed), compressed_share=float(found["compressed_share"])
+    )
+
+
+def _sent_bytes(found: Document | None) -> float | None:
+    return None if found is None else float(found["changed_bytes"]) * float(found["compressed_share"])
 
 
 def _balloon_bytes(domain: Domain, measured: Document) -> float:

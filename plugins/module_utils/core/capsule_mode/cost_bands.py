@@ -116,7 +116,11 @@ def _with_share(guest: Guest, path: Path, deviations: float) -> tuple[Guest, Pat
 def _with_changes(guest: Guest, path: Path, deviations: float) -> tuple[Guest, Path]:
     factor = 1 + deviations * CHANGES_ERROR
     disks = tuple(_writing(disk, factor) for disk in guest.disks)
-    return dataclasses.replace(guest, changes_factor=guest.changes_factor * factor, disks=disks), path
+    memory = None if guest.memory_changed_bytes is None else guest.memory_changed_bytes * factor
+    changed = dataclasses.replace(
+        guest, changes_factor=guest.changes_factor * factor, memory_changed_bytes=memory, disks=disks
+    )
+    return changed, path
 
 
 def _writing(disk: Disk, factor: float) -> Disk:

@@ -68,9 +68,15 @@ def parsed(description: str, layers: t.Sequence[Layer], size_bytes: int) -> Exte
     return Extents([*starts, at], files, places)
 
 
-def described(node: t.Mapping[str, t.Any]) -> str | None:
-    """What C(qemu-img map) says of an image; None: it says nothing, or too much."""
-    command = ["qemu-img", "map", "--output=json", "json:" + json.dumps(node)]
+def described(node: t.Mapping[str, t.Any], *, in_use: bool = False) -> str | None:
+    """What C(qemu-img map) says of an image; None: it says nothing, or too much.
+
+    Args:
+        node: the image.
+        in_use: a guest may write to it meanwhile.
+    """
+    shared = ["--force-share"] if in_use else []
+    command = ["qemu-img", "map", *shared, "--output=json", "json:" + json.dumps(node)]
     null = subprocess.DEVNULL
     try:
         with subprocess.Popen(command, stdin=null, stdout=subprocess.PIPE, stderr=null, cwd="/") as process:

@@ -191,7 +191,10 @@ def _followed_up(
         step = {"guest": record.guest, "destination": request.host}
         corrected = guest_clock.correct(domain, t.cast(t.Any, step), _stood_still_ms(capsule.document))
         found += [*corrected.done, *corrected.notes]
-    useful = usefulness.wait(domain, sorted(record.layers), request.wait_s)
+    later = before_disks.unfinished(store, record.guest["uuid"])
+    useful = usefulness.wait(
+        domain, sorted(record.layers), request.wait_s, all_here=not set(later).intersection(record.layers)
+    )
     useful_s = time.monotonic() - began if useful.yes else None
     if useful.lacks:
         found.append(f"{useful.lacks} within {request.wait_s:g} s: virsh console {quoted(record.guest['name'])}")
@@ -208,7 +211,7 @@ def _followed_up(
         request,
         changed=True,
         state="running" if domain.isActive() else "off",
-        disks=_disks(record.layers, before_disks.unfinished(store, record.guest["uuid"])),
+        disks=_disks(record.layers, later),
         notes=found,
         running_s=running_s,
         useful_s=useful_s,

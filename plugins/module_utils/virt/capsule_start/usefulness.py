@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: when a guest that was started is of use: its agent answers, and it has read from its disks.
+# PRIVATE to the collection: when a guest that was started is of use: its agent answers, and it works with its disks.
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import UnansweredError, within
 
 POLL_S = 0.1
+#: A guest goes on with what it had in memory, and may have nothing to read or write for long.
+QUIET_S = 2.0
 #: libvirt itself waits without an end for an agent that is connected and hangs.
 AGENT_S = 5.0
 
@@ -24,7 +26,8 @@ class Useful(t.NamedTuple):
 
     Attributes:
         yes: it is.
-        by: what shows it: C(agent) and C(read), or C(read) alone without an agent.
+        by: what shows it: C(agent) where it has one, and C(disk), a read or write that has ended, or C(quiet), none
+            for two seconds.
         lacks: what it has not done, as a part of a sentence; None if it is of use.
     """
 
@@ -37,6 +40,8 @@ def wait(
     domain: t.Any,
     disks: t.Sequence[str],
     wait_s: float,
+    *,
+    all_here: bool,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> Useful:
@@ -46,18 +51,23 @@ def wait(
         domain: the guest.
         disks: targets of its disks.
         wait_s: seconds to wait.
+        all_here: whether its disks are here in full. A guest that waits for a block of another host is quiet, too.
     """
     has_agent = _has_agent(domain)
-    end = clock() + wait_s
+    began = clock()
     answered = not has_agent
     while True:
         answered = answered or _answers(domain)
-        has_read = _has_read(domain, disks)
-        if answered and has_read:
-            return Useful(True, "agent and read" if has_agent else "read", None)
-        if clock() >= end or not _is_active(domain):
-            lacks = "its guest agent has not answered" if not answered else "it has read nothing from its disks"
-            return Useful(False, "agent and read" if has_agent else "read", lacks)
+        quiet = all_here and clock() - began >= QUIET_S
+        works = _has_worked(domain, disks)
+        active = _is_active(domain)
+        by = "disk" if works or not quiet else "quiet"
+        by = f"agent and {by}" if has_agent else by
+        if active and answered and (works or quiet):
+            return Useful(True, by, None)
+        if clock() - began >= wait_s or not active:
+            lacks = "its guest agent has not answered" if not answered else "it has not read or written its disks"
+            return Useful(False, by, lacks)
         sleep(POLL_S)
 
 
@@ -83,8 +93,9 @@ def _answers(domain: t.Any) -> bool:
     return True
 
 
-def _has_read(domain: t.Any, disks: t.Sequence[str]) -> bool:
+def _has_worked(domain: t.Any, disks: t.Sequence[str]) -> bool:
     try:
-        return any(domain.blockStats(target)[0] > 0 for target in disks) if disks else True
+        # Requests that have ended: reads, their bytes, writes.
+        return any(sum(domain.blockStats(target)[0:3:2]) > 0 for target in disks) if disks else True
     except virt.libvirt.libvirtError:
         return False

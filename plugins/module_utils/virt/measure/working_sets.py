@@ -26,14 +26,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.to
     touched,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import capsule_changes, memory_sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measurement import (
     GuestMeasurement,
     measure_all,
 )
 
 _KIB = 1024
+#: Of the budget, for the comparison of guests with their capsules.
+CAPSULES_SHARE = 0.25
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Request:
         allow_monitor: whether QEMU may be asked directly.
         sample_memory: whether to read a sample of memory.
         bandwidth_bytes_per_s: what a move will have as stated, 0 when nobody does.
+        capsule_dir: of the store whose capsules guests are compared with; None: they are not.
     """
 
     uri: str
@@ -59,6 +64,7 @@ class Request:
     allow_monitor: bool
     sample_memory: bool
     bandwidth_bytes_per_s: int
+    capsule_dir: str | None = None
 
 
 def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
@@ -72,6 +78,8 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
     with virt.connect(request.uri, read_only=False) as connection:
         domains = _wanted(connection, request)
         balloons = _balloons(connection)
+        seeds = _seeds(domains, request)
+        for_seeds_s = request.budget_s * CAPSULES_SHARE if seeds else 0.0
 
         link = _link(request)
 
@@ -85,17 +93,25 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
             connection,
             domains,
             allow_monitor=request.allow_monitor,
-            budget_s=request.budget_s,
+            budget_s=request.budget_s - for_seeds_s,
             sample_memory=request.sample_memory,
             needs_more=needs_more,
         )
         working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
+        changes = [
+            capsule_changes.look(domain, store, capsule, for_seeds_s / len(seeds)) for domain, store, capsule in seeds
+        ]
     for document in working_sets:
         # With a full disk the result is returned all the same. The next forecast there is less exact.
         with contextlib.suppress(OSError):
             history.add_measurement(request.state_dir, document["guest"]["uuid"], document)
     refusals = [dict(guest.refused) for guest in found if guest.refused is not None]
-    return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
+    return {
+        "working_sets": working_sets,
+        "refusals": refusals,
+        "calibration": _calibration(request, working_sets),
+        "changes": changes,
+    }
 
 
 def last_measured(request: Request) -> dict[str, t.Any]:
@@ -108,7 +124,21 @@ def last_measured(request: Request) -> dict[str, t.Any]:
                 working_sets.append(kept[-1])
             else:
                 refusals.append(dict(_never_measured(domain.name())))
-    return {"working_sets": working_sets, "refusals": refusals, "calibration": _calibration(request, working_sets)}
+    return {
+        "working_sets": working_sets,
+        "refusals": refusals,
+        "calibration": _calibration(request, working_sets),
+        "changes": [],
+    }
+
+
+def _seeds(domains: t.Sequence[t.Any], request: Request) -> list[tuple[t.Any, CapsuleStore, StoredCapsule]]:
+    """Guests with their newest capsules on this host, and its store."""
+    if request.capsule_dir is None:
+        return []
+    store = CapsuleStore(request.capsule_dir)
+    found = [(domain, capsule_changes.newest(store, domain.UUIDString())) for domain in domains]
+    return [(domain, store, capsule) for domain, capsule in found if capsule is not None]
 
 
 def _link(request: Request) -> Link | None:

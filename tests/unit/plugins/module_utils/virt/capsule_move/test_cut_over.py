@@ -34,7 +34,7 @@ from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.virt.cap
     keep,
 )
 
-RUNS = frames.Started("running", 800, 1300, "agent and read", ("its clock was set",), None)
+RUNS = frames.Started("running", 800, 1300, "agent and disk", ("its clock was set",), None)
 LACKS = refusal("machine_type", "h2 does not know the machine type pc-q35-10.0 of db1", "upgrade QEMU on h2")
 OFF = frames.Started("off", None, None, "", (), LACKS)
 UNCLEAR = frames.Started("unclear", None, None, "", (), refusal("start_unclear", "libvirtd is gone", "look there"))
@@ -127,7 +127,7 @@ def hosts(tmp_path, monkeypatch):
 def test_it_runs_there_and_is_forgotten_here(hosts):
     result = hosts.move(hosts.far_end(RUNS))
     assert hosts.done == ["saved, then stop", "released as h2 runs it"]
-    assert (result["state"], result["refusal"], result["useful_by"]) == ("moved", None, "agent and read")
+    assert (result["state"], result["refusal"], result["useful_by"]) == ("moved", None, "agent and disk")
     assert result["notes"] == ["its clock was set"]
     assert result["useful_after_s"] >= 5
     # It was of use half a second after it ran.

@@ -17,15 +17,15 @@ AGENT = "<domain><devices><channel><target name='org.qemu.guest_agent.0' state='
 
 
 class Guest:
-    """A guest that has read, or whose agent is there, after so many looks.
+    """A guest that has read or written, or whose agent is there, after so many looks.
 
     Args:
-        reads_at, agent_at: numbers of the look from which on it is so; agent_at None: it has no agent.
+        reads_at, writes_at, agent_at: numbers of the look from which on it is so; agent_at None: it has no agent.
         off_at: number of the look from which on it is off.
     """
 
-    def __init__(self, reads_at=0, agent_at=None, off_at=99):
-        self.reads_at, self.agent_at, self.off_at = reads_at, agent_at, off_at
+    def __init__(self, reads_at=0, agent_at=None, off_at=99, writes_at=99):
+        self.reads_at, self.agent_at, self.off_at, self.writes_at = reads_at, agent_at, off_at, writes_at
         self.now = 0.0
 
     def XMLDesc(self, _flags):  # noqa: N802
@@ -39,17 +39,17 @@ class Guest:
     def blockStats(self, _target):  # noqa: N802
         if self.now >= self.off_at:
             raise LibvirtError("domain is not running")
-        return (int(self.now >= self.reads_at), 4096, 0, 0, 0)
+        return (int(self.now >= self.reads_at), 4096, int(self.now >= self.writes_at), 4096, 0)
 
     def isActive(self):  # noqa: N802
         return int(self.now < self.off_at)
 
 
-def look(guest, wait_s=10, disks=("vda",)):
+def look(guest, wait_s=10, disks=("vda",), all_here=False):
     def sleep(_seconds):
         guest.now += 1
 
-    return usefulness.wait(guest, disks, wait_s, clock=lambda: guest.now, sleep=sleep)
+    return usefulness.wait(guest, disks, wait_s, all_here=all_here, clock=lambda: guest.now, sleep=sleep)
 
 
 @pytest.fixture(autouse=True)
@@ -59,22 +59,44 @@ def libvirt(monkeypatch):
 
 def test_a_guest_without_an_agent_is_of_use_once_it_has_read():
     guest = Guest(reads_at=3)
-    assert look(guest) == (True, "read", None)
+    assert look(guest) == (True, "disk", None)
     assert guest.now == 3
+
+
+def test_a_write_shows_it_as_well():
+    guest = Guest(reads_at=99, writes_at=4)
+    assert look(guest) == (True, "disk", None)
+    assert guest.now == 4
+
+
+def test_a_guest_whose_disks_are_here_may_have_nothing_to_read():
+    guest = Guest(reads_at=99)
+    assert look(guest, all_here=True) == (True, "quiet", None)
+    assert guest.now == usefulness.QUIET_S
+
+
+def test_a_quiet_guest_with_an_agent_must_answer():
+    guest = Guest(reads_at=99, agent_at=6)
+    assert look(guest, all_here=True) == (True, "agent and quiet", None)
+    assert guest.now == 6
+
+
+def test_a_quiet_guest_that_is_off_is_of_no_use():
+    assert not look(Guest(reads_at=99, off_at=1), all_here=True).yes
 
 
 def test_an_agent_must_answer_too():
     guest = Guest(reads_at=1, agent_at=5)
-    assert look(guest) == (True, "agent and read", None)
+    assert look(guest) == (True, "agent and disk", None)
     assert guest.now == 5
 
 
 @pytest.mark.parametrize(
     ("guest", "lacks"),
     [
-        (Guest(reads_at=99), "it has read nothing from its disks"),
+        (Guest(reads_at=99), "it has not read or written its disks"),
         (Guest(agent_at=99), "its guest agent has not answered"),
-        (Guest(reads_at=99, off_at=2), "it has read nothing from its disks"),
+        (Guest(reads_at=99, off_at=2), "it has not read or written its disks"),
     ],
 )
 def test_what_it_lacks_is_said_when_the_time_is_over(guest, lacks):

@@ -1,0 +1,112 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+# PRIVATE to the collection: looks how much of a running guest is not as in its newest capsule on this host.
+
+from __future__ import annotations
+
+import contextlib
+import os
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import sampled_changes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import Changes
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import direct_reads, guest_look
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import GuestDisk
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import node_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
+
+#: Pieces of 16 KiB of memory, at most.
+MOST_PIECES = 1024
+LEAST_PIECES = 16
+#: What is read of a disk, at most, and in what pieces.
+MOST_DISK_BYTES = 16 * 1024**2
+PIECE_BYTES = 64 * 1024
+
+
+def newest(store: CapsuleStore, uuid: str) -> StoredCapsule | None:
+    """The newest capsule of a guest that is here; None: there is none, or the store cannot be read."""
+    with contextlib.suppress(CapsuleError, OSError):
+        return max(store.capsules(uuid), key=lambda one: int(one.document["number"]), default=None)
+    return None
+
+
+def look(domain: t.Any, store: CapsuleStore, capsule: StoredCapsule, seconds: float) -> dict[str, t.Any]:
+    """How much of a guest is not as in a capsule.
+
+    Args:
+        domain: a running guest, on a writable connection.
+        store: of this host.
+        capsule: of this guest.
+        seconds: for its memory. Disks take less.
+
+    Returns:
+        C(guest), C(number), C(digest), C(memory), and C(disks) by target. What cannot be told is null, or left out.
+    """
+    document = capsule.document
+    memory = None
+    # A sample makes a forecast better. Without it there still is one, so no error here ends anything.
+    with contextlib.suppress(CapsuleError, OSError, virt.libvirt.libvirtError):
+        memory = _memory(domain, store, document["memory"], seconds)
+    disks = {}
+    with contextlib.suppress(virt.libvirt.libvirtError):
+        here = {disk.target: disk for disk in guest_look.look_at(domain, secure=False).disks}
+        for one in document["disks"]:
+            disk = here.get(one["target"])
+            with contextlib.suppress(CapsuleError, OSError):
+                found = _disk(disk, store, one["image"]) if disk is not None else None
+                if found is not None:
+                    disks[one["target"]] = found._asdict()
+    return {
+        "guest": {"name": domain.name(), "uuid": domain.UUIDString()},
+        "number": document["number"],
+        "digest": capsule.digest,
+        "memory": memory._asdict() if memory else None,
+        "disks": disks,
+    }
+
+
+def _memory(domain: t.Any, store: CapsuleStore, saved: t.Mapping[str, t.Any] | None, seconds: float) -> Changes | None:
+    if saved is None:
+        return None
+    manifest = store.manifest(saved["image"])
+    places = memory_sample.spread(domain, MOST_PIECES)
+    pieces = memory_sample.read(domain, places, least=LEAST_PIECES, budget_s=seconds)
+    return sampled_changes.of_memory(pieces.values(), manifest, int(domain.maxMemory()) * 1024)
+
+
+def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> Changes | None:
+    """Of the layer that the guest has written since, without what QEMU has only in memory."""
+    record = store.image(image)
+    if record is None or disk.form != "qcow2":
+        return None
+    layers = chain(disk.path, disk.form)
+    if len(layers) < 2 or layers[1].path != os.path.realpath(record["path"]):
+        return None
+    description = direct_reads.described(node_of(layers), in_use=True)
+    extents = direct_reads.parsed(description, layers, layers[0].size_bytes) if description else None
+    if extents is None:
+        return None
+    starts, files, places = extents
+    own = [(starts[at], places[at], starts[at + 1] - starts[at]) for at, layer in enumerate(files) if layer == 0]
+    written = sum(length for dummy, dummy, length in own)
+    with open(layers[0].path, "rb", buffering=0) as file:
+        blocks = [(start, os.pread(file.fileno(), length, place)) for start, place, length in _some(own, written)]
+    return sampled_changes.of_disk(blocks, store.manifest(image), written)
+
+
+def _some(ranges: t.Sequence[tuple[int, int, int]], total: int) -> t.Iterator[tuple[int, int, int]]:
+    """Pieces of ranges, each where in the image, where in its file, and its length: all, or as many, evenly spread."""
+    every = max(1, -(-total // MOST_DISK_BYTES))
+    number = 0
+    for start, place, length in ranges:
+        for at in range(0, length, PIECE_BYTES):
+            if number % every == 0:
+                yield start + at, place + at, min(PIECE_BYTES, length - at)
+            number += 1
