@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.capsules import golden_update, lazy_disk, least_delta, thin_line, way_home
+from bench.drains.playbook_drain import CALLBACK
 from harness.operator import Operator
 from lab import Lab, LabError
 
@@ -64,7 +65,14 @@ def measure(lab: Lab, folder: Path, options: argparse.Namespace) -> dict[str, An
     shutil.copy(options.scenario, place / "scenario.yml")
     rows = []
     for name in options.only or PARTS:
-        found = PARTS[name](lab, Operator(lab, place), place)
+        operator = Operator(
+            lab,
+            place,
+            ANSIBLE_CALLBACK_PLUGINS=str(CALLBACK),
+            ANSIBLE_CALLBACKS_ENABLED="task_seconds",
+            KVMOPS_TASK_SECONDS=str(place / thin_line.TASK_SECONDS),
+        )
+        found = PARTS[name](lab, operator, place)
         for one in found if isinstance(found, list) else [found]:
             rows.append({"part": name, **one})
             print(line(rows[-1]), flush=True)
@@ -101,7 +109,9 @@ def line(row: Mapping[str, Any]) -> str:
         predicted = row["predicted"]
         told += (
             f"; {row['mode']} was chosen, predicted {predicted['useful_s']:.0f} s until it is of use, down for"
-            f" {predicted['downtime_s']:.0f} s, {predicted['bytes'] / MIB:.2f} MiB"
+            f" {predicted['downtime_s']:.0f} s, {predicted['bytes'] / MIB:.2f} MiB; that was"
+            f" {row['useful_since_choice_s']} s after the choice (predicted over measured:"
+            f" {row['predicted_ratio']['useful']:.2f}, of the time down {row['predicted_ratio']['downtime']:.2f})"
         )
     if "allowed_s" in row:
         changed = sum(each["compressed_bytes"] for each in row["changed"].values())

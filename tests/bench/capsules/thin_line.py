@@ -40,6 +40,9 @@ IDLE = {**GUEST, "name": "idle", "disk_writes_per_s": 0, "disk_filled": True}
 
 #: Each host has them; a definition that comes in may name no file unless an operator says so.
 BOOTED_FROM = ["/usr/share/kvmops-lab/vmlinuz", "/usr/share/kvmops-lab/initrd.gz"]
+#: Where the operator's Ansible writes how long each task took, and the task that chooses.
+TASK_SECONDS = "task-seconds.jsonl"
+CHOICE = "Choose how each guest gets there"
 #: The playbook that an operator runs, and then what it had chosen.
 MOVE = """- import_playbook: kvmops.cluster.move_capsule
 - hosts: hypervisors
@@ -88,8 +91,9 @@ def seed(guest: str, source: str, destinations: Sequence[str]) -> list[Step]:
 
 def move(operator: Operator, name: str, watch: MoveWatch) -> tuple[dict[str, Any], dict[str, Any]]:
     """Run the playbook until the guest is of use at the far end; return what it chose, and what it did."""
-    told = operator.folder / f"{name}-chosen.json"
-    told.unlink(missing_ok=True)
+    told, timings = operator.folder / f"{name}-chosen.json", operator.folder / TASK_SECONDS
+    for one in (told, timings):
+        one.unlink(missing_ok=True)
     running = operator.start_file(
         operator.write(f"{name}.yml", MOVE % told),
         move_capsule_guest=name,
@@ -104,14 +108,32 @@ def move(operator: Operator, name: str, watch: MoveWatch) -> tuple[dict[str, Any
         raise LabError(f"{name}: move_capsule failed", f"See {operator.folder / name}.log.")
     watch.await_use(USEFUL_S)
     found: dict[str, dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))
-    return found["chosen"], found["moved"]
+    return {**found["chosen"], "after_s": _until(timings, CHOICE, outcome.seconds)}, found["moved"]
+
+
+def _until(timings: Path, task: str, whole_s: float) -> float:
+    """When a task had ended, in seconds since the playbook was started. What is around tasks counts as before."""
+    told = [json.loads(line) for line in timings.read_text(encoding="utf-8").splitlines()]
+    at = next(place for place, one in enumerate(told) if str(one["task"]).endswith(task))
+    return whole_s - sum(float(one["seconds"]) for one in told[at + 1 :])
 
 
 def beside(row: dict[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
     """What was predicted of the mode that was chosen. The prediction begins when the choice is made."""
     figures = chosen["modes"][chosen["mode"]]
     predicted = {key: figures[key]["value"] for key in ("useful_s", "downtime_s", "bytes")}
-    return {**row, "mode": chosen["mode"], "predicted": predicted}
+    since_s = row["useful_after_s"] - chosen["after_s"]
+    ratios = {
+        "useful": round(predicted["useful_s"] / since_s, 3),
+        "downtime": round(predicted["downtime_s"] / row["down_s"], 3),
+    }
+    return {
+        **row,
+        "mode": chosen["mode"],
+        "predicted": predicted,
+        "useful_since_choice_s": round(since_s, 2),
+        "predicted_ratio": ratios,
+    }
 
 
 def first_move(lab: Lab, operator: Operator, folder: Path) -> dict[str, Any]:

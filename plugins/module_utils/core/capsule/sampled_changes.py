@@ -24,6 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 
 #: Level 6 of zlib packs about as zstd does.
 LEVEL = 6
+#: The digests of an image up to this size are held in memory, 20 MB. Of a larger one those that samples have, and them.
+SMALL_BYTES = 512 * 1024**2
 
 
 class Changes(t.NamedTuple):
@@ -56,14 +58,22 @@ def of_memory(pieces: t.Iterable[bytes], manifest: BlockManifest, memory_bytes: 
     Returns:
         None if nothing was looked at, or if no page is as it was saved: the file then has pages in a form of its own.
     """
-    pages = [page for piece in pieces for page in _blocks(piece)]
-    digests = [block_digest(page) for page in pages]
-    wanted = {digest[:BLOCK_DIGEST_BYTES] for digest in digests if digest is not None}
-    kept = _found(manifest, wanted)
-    if not wanted or not kept:
-        return None
-    changed = [page for page, digest in zip(pages, digests) if digest and digest[:BLOCK_DIGEST_BYTES] not in kept]
-    return _estimate(changed, len(pages), memory_bytes)
+    if manifest.size_bytes > SMALL_BYTES:
+        pieces = list(pieces)
+        wanted = {_short(page) for piece in pieces for page in _blocks(piece)}
+    else:
+        wanted = None
+    known = _found(manifest, wanted)
+    changed, seen, is_known = [], 0, False
+    for piece in pieces:
+        for page in _blocks(piece):
+            digest = _short(page)
+            seen += 1
+            if digest in known:
+                is_known = True
+            elif digest is not None:
+                changed.append(page)
+    return _estimate(changed, seen, memory_bytes) if is_known else None
 
 
 def of_disk(blocks: t.Iterable[tuple[int, bytes]], manifest: BlockManifest, written_bytes: int) -> Changes | None:
@@ -84,10 +94,10 @@ def of_disk(blocks: t.Iterable[tuple[int, bytes]], manifest: BlockManifest, writ
             if segment not in listed:
                 inside = segment < len(manifest.segments)
                 listed[segment] = manifest.segments[segment].listed() if inside else []
-            digest, before = block_digest(block), listed[segment]
+            digest, before = _short(block), listed[segment]
             seen += 1
             old = before[within] if within < len(before) else None
-            if digest is not None and digest[:BLOCK_DIGEST_BYTES] != old:
+            if digest is not None and digest != old:
                 changed.append(block)
     return _estimate(changed, seen, written_bytes) if seen else None
 
@@ -109,17 +119,20 @@ def _estimate(changed: t.Sequence[bytes], seen: int, total_bytes: int) -> Change
     )
 
 
-def _found(manifest: BlockManifest, wanted: t.Collection[bytes]) -> set[bytes]:
-    """Those of some digests that an image has. Of its manifest, one segment is in memory at a time."""
+def _found(manifest: BlockManifest, wanted: t.Collection[bytes | None] | None) -> set[bytes]:
+    """Those of some digests that an image has; None: all that it has. One segment is in memory at a time."""
     found: set[bytes] = set()
     for segment in manifest.segments:
         digests = segment.digests
-        found.update(
-            one
-            for at in range(0, len(digests), BLOCK_DIGEST_BYTES)
-            if (one := digests[at : at + BLOCK_DIGEST_BYTES]) in wanted
-        )
+        each = (digests[at : at + BLOCK_DIGEST_BYTES] for at in range(0, len(digests), BLOCK_DIGEST_BYTES))
+        found.update(each if wanted is None else (one for one in each if one in wanted))
     return found
+
+
+def _short(block: bytes) -> bytes | None:
+    """What manifests keep of the digest of a block; None: it is zero."""
+    digest = block_digest(block)
+    return None if digest is None else digest[:BLOCK_DIGEST_BYTES]
 
 
 def _blocks(content: bytes) -> t.Iterator[bytes]:

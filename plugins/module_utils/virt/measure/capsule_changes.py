@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import sampled_changes
@@ -22,11 +23,15 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_se
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
 
-#: Pieces of 16 KiB of memory, at most.
+#: In pieces of 1 MiB, memory is read at 140 MiB/s; 64 KiB take a third of the time of 1 MiB (libvirt 11.3). So small
+#: guests are read in full, and of others evenly spread pieces.
+WHOLE_BYTES_PER_S = 100 * 1024**2
+WHOLE_PIECE_BYTES = 1024**2
 MOST_PIECES = 1024
 LEAST_PIECES = 16
-#: What is read of a disk, at most, and in what pieces.
+#: What is read of a disk, at most.
 MOST_DISK_BYTES = 16 * 1024**2
+#: Pieces of disks, and of memory that is not read in full.
 PIECE_BYTES = 64 * 1024
 
 
@@ -76,9 +81,27 @@ def _memory(domain: t.Any, store: CapsuleStore, saved: t.Mapping[str, t.Any] | N
     if saved is None:
         return None
     manifest = store.manifest(saved["image"])
-    places = memory_sample.spread(domain, MOST_PIECES)
-    pieces = memory_sample.read(domain, places, least=LEAST_PIECES, budget_s=seconds)
-    return sampled_changes.of_memory(pieces.values(), manifest, int(domain.maxMemory()) * 1024)
+    size = int(domain.maxMemory()) * 1024
+    whole = size <= min(memory_sample.HOLE, seconds * WHOLE_BYTES_PER_S)
+    pieces = _whole(domain, size) if whole else _spread(domain, size, seconds)
+    return sampled_changes.of_memory(pieces, manifest, size)
+
+
+def _whole(domain: t.Any, size: int) -> t.Iterator[bytes]:
+    """All of a guest's memory; it runs on meanwhile."""
+    for place in range(0, size, WHOLE_PIECE_BYTES):
+        length = min(WHOLE_PIECE_BYTES, size - place)
+        yield domain.memoryPeek(place, length, virt.libvirt.VIR_MEMORY_PHYSICAL)
+
+
+def _spread(domain: t.Any, size: int, seconds: float) -> t.Iterator[bytes]:
+    """Pieces of a guest's memory for so long."""
+    end = time.monotonic() + seconds
+    for number, place in enumerate(memory_sample.spread(domain, MOST_PIECES)):
+        if number >= LEAST_PIECES and time.monotonic() >= end:
+            return
+        length = min(PIECE_BYTES, min(size, memory_sample.HOLE) - place)
+        yield domain.memoryPeek(place, length, virt.libvirt.VIR_MEMORY_PHYSICAL)
 
 
 def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> Changes | None:

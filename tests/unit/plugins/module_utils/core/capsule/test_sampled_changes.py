@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import sampled_changes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import manifest_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import of_disk, of_memory
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule import images
@@ -30,8 +31,10 @@ def test_memory_that_is_as_it_was_saved_has_not_changed():
     assert found == (0, 1.0, 8 * MIB, 0.0)
 
 
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize("share", [0.02, 0.2, 0.7])
-def test_changed_pages_are_counted_and_zeros_are_not(share):
+def test_changed_pages_are_counted_and_zeros_are_not(monkeypatch, share, small):
+    monkeypatch.setattr(sampled_changes, "SMALL_BYTES", (64 if small else 1) * MIB)
     before = images.image(2, 16 * MIB)
     now = images.changed(before, 3, share)
     wiped = bytes(2 * MIB) + now[2 * MIB :]

@@ -121,11 +121,19 @@ def test_memory_and_disks_are_compared_with_the_capsule(place):
     assert found["guest"] == {"name": "db1", "uuid": UUID}
     assert (found["number"], found["digest"]) == (7, "sha256:1f")
     assert found["memory"]["changed_bytes"] == 0
-    assert found["memory"]["sampled_bytes"] > 6 * MIB
+    assert (found["memory"]["sampled_bytes"], found["memory"]["error"]) == (8 * MIB, 0.0)
     assert found["disks"]["vda"]["changed_bytes"] == place.changed * 4096 > 0
     assert found["disks"]["vda"]["sampled_bytes"] == 2 * CLUSTER
     # The guest writes to the layer meanwhile.
     assert place.told["asked"] == [True]
+
+
+def test_of_a_large_guest_evenly_spread_pieces_are_read(place, monkeypatch):
+    monkeypatch.setattr(capsule_changes, "WHOLE_BYTES_PER_S", MIB)
+    monkeypatch.setattr(capsule_changes, "MOST_PIECES", 20)
+    found = look(place)["memory"]
+    assert (found["sampled_bytes"], found["changed_bytes"]) == (20 * CLUSTER, 0)
+    assert capsule_changes.look(place.guest, place.store, place.capsule, 0.0)["memory"]["sampled_bytes"] == 16 * CLUSTER
 
 
 def test_of_a_large_layer_evenly_spread_pieces_are_read(place, monkeypatch):
