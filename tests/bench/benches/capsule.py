@@ -29,6 +29,14 @@ def _seeded(place: int) -> Part:
     return lambda lab, operator, folder: thin_line.seeded_move(lab, operator, folder, thin_line.SEEDED[place])
 
 
+def _lazy(delay_ms: float) -> Part:
+    return lambda lab, operator, folder: lazy_disk.lazy_move(lab, operator, folder, delay_ms)
+
+
+def _full_copy(delay_ms: float) -> Part:
+    return lambda lab, _operator, folder: lazy_disk.full_copy(lab, folder, delay_ms)
+
+
 def _home(away_s: float) -> Part:
     return lambda lab, operator, folder: way_home.drain_and_restore(lab, operator, folder, away_s)
 
@@ -41,9 +49,11 @@ def _plain(way: str) -> Part:
 PARTS: dict[str, Part] = {
     "writer": _seeded(0),
     "idle": _seeded(1),
-    "lazy": lazy_disk.lazy_move,
+    "lazy": _lazy(lazy_disk.NEAR_MS),
+    "full-copy": _full_copy(lazy_disk.NEAR_MS),
+    "lazy-far": _lazy(lazy_disk.FAR_MS),
+    "full-copy-far": _full_copy(lazy_disk.FAR_MS),
     "early": lazy_disk.early_start,
-    "full-copy": lambda lab, _operator, folder: lazy_disk.full_copy(lab, folder),
     "first": thin_line.first_move,
     "home": _home(60.0),
     "home-later": _home(300.0),
