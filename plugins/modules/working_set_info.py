@@ -51,7 +51,7 @@ options:
   since_capsule:
     description:
       - Also look how much of each guest is not as in its newest capsule on this host, for the forecast of a move to a
-        host that has that capsule. A quarter of O(budget_s) is for that.
+        host that has that capsule. That goes on beside the rest, for 0.6 of O(budget_s) at most.
     type: bool
     default: false
 extends_documentation_fragment:

@@ -32,8 +32,8 @@ class Overheads:
 
     Attributes:
         save_s: saving a guest, beside writing its memory: pausing it, freezing its disks on new layers.
-        restore_s: starting it from the capsule, beside reading its memory. With C(save_s) 0.5 s (hand-made capsules,
-            libvirt 11.3: 7.1 s in all, of which 6.5 s were 310 kB at 384 kbit/s).
+        restore_s: starting it from the capsule, beside reading its memory: definition, layers, libvirt's restore, its
+            clock (libvirt 11.3: 0.75 to 0.9 s for a guest of 96 MiB, reading its memory included).
         connect_s: the key exchange of ssh and the start of the receiver, without what a distance adds.
         tasks_s: tasks of Ansible after the choice and before the guest stops. Each begins Python on a host.
         round_trips: of ssh, of libvirt's own protocol and of the transfer before something is sent.
@@ -45,7 +45,7 @@ class Overheads:
     """
 
     save_s: float = 0.25
-    restore_s: float = 0.25
+    restore_s: float = 0.6
     connect_s: float = 0.4
     tasks_s: float = 0.0
     round_trips: int = 8

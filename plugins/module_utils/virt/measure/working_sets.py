@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import time
@@ -26,7 +27,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.to
     touched,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import capsule_changes, memory_sample
@@ -36,8 +36,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measur
 )
 
 _KIB = 1024
-#: Of the budget, for the comparison of guests with their capsules.
-CAPSULES_SHARE = 0.25
+#: Of the budget, for the comparison of guests with their capsules. It goes on beside the windows.
+CAPSULES_SHARE = 0.6
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,6 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
     with virt.connect(request.uri, read_only=False) as connection:
         domains = _wanted(connection, request)
         balloons = _balloons(connection)
-        seeds = _seeds(domains, request)
-        for_seeds_s = request.budget_s * CAPSULES_SHARE if seeds else 0.0
 
         link = _link(request)
 
@@ -89,18 +87,17 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
             document = _document(guest, balloons, request, now())
             return precopy_verdict(document, link, cap_ms=intents.DEFAULTS["max_downtime_ms"]) == "marginal"
 
-        found = measure_all(
-            connection,
-            domains,
-            allow_monitor=request.allow_monitor,
-            budget_s=request.budget_s - for_seeds_s,
-            sample_memory=request.sample_memory,
-            needs_more=needs_more,
-        )
+        with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
+            changes = beside.submit(_changes, domains, request)
+            found = measure_all(
+                connection,
+                domains,
+                allow_monitor=request.allow_monitor,
+                budget_s=request.budget_s,
+                sample_memory=request.sample_memory,
+                needs_more=needs_more,
+            )
         working_sets = [_document(guest, balloons, request, now()) for guest in found if guest.refused is None]
-        changes = [
-            capsule_changes.look(domain, store, capsule, for_seeds_s / len(seeds)) for domain, store, capsule in seeds
-        ]
     for document in working_sets:
         # With a full disk the result is returned all the same. The next forecast there is less exact.
         with contextlib.suppress(OSError):
@@ -110,7 +107,7 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
         "working_sets": working_sets,
         "refusals": refusals,
         "calibration": _calibration(request, working_sets),
-        "changes": changes,
+        "changes": changes.result(),
     }
 
 
@@ -132,13 +129,15 @@ def last_measured(request: Request) -> dict[str, t.Any]:
     }
 
 
-def _seeds(domains: t.Sequence[t.Any], request: Request) -> list[tuple[t.Any, CapsuleStore, StoredCapsule]]:
-    """Guests with their newest capsules on this host, and its store."""
+def _changes(domains: t.Sequence[t.Any], request: Request) -> list[dict[str, t.Any]]:
+    """How much of each guest is not as in its newest capsule on this host."""
     if request.capsule_dir is None:
         return []
     store = CapsuleStore(request.capsule_dir)
     found = [(domain, capsule_changes.newest(store, domain.UUIDString())) for domain in domains]
-    return [(domain, store, capsule) for domain, capsule in found if capsule is not None]
+    seeds = [(domain, capsule) for domain, capsule in found if capsule is not None]
+    seconds = request.budget_s * CAPSULES_SHARE
+    return [capsule_changes.look(domain, store, capsule, seconds / len(seeds)) for domain, capsule in seeds]
 
 
 def _link(request: Request) -> Link | None:
