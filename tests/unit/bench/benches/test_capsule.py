@@ -35,8 +35,12 @@ def test_a_row_says_what_changed_and_what_that_allows():
 
 def test_a_row_says_what_was_predicted_of_the_mode_that_was_chosen():
     predicted = {"useful_s": 60.4, "downtime_s": 48.2, "bytes": 3 << 20}
-    text = capsule.line(row("capsule", 50.0, mode="suspended", predicted=predicted))
-    assert text.endswith("1.00 back; suspended was chosen, predicted 60 s until it is of use, down for 48 s, 3.00 MiB")
+    measured = {"useful_since_choice_s": 55.0, "predicted_ratio": {"useful": 1.098, "downtime": 0.9}}
+    text = capsule.line(row("capsule", 60.0, mode="suspended", predicted=predicted, **measured))
+    assert text.endswith(
+        "1.00 back; suspended was chosen, predicted 60 s until it is of use, down for 48 s, 3.00 MiB; that was 55.0 s"
+        " after the choice (predicted over measured: 1.10, of the time down 0.90)"
+    )
 
 
 def test_a_way_that_was_given_up_has_no_time_and_counts_for_no_ratio():

@@ -37,14 +37,16 @@ def test_measurements_of_all_hosts_in_one():
     web1, web2 = (working_set(domain(name)) for name in ("web1", "web2"))
     refused = {"code": "never_measured", "reason": "new has not been measured", "remedy": "measure it"}
     learned = {"guests": {}, "paths": {"h2": {}}}
+    changed = {"guest": web1["guest"], "number": 3}
     results = {
-        "h1": {"working_sets": [web1], "refusals": [refused], "calibration": learned},
+        "h1": {"working_sets": [web1], "refusals": [refused], "calibration": learned, "changes": [changed]},
         "h2": {"working_sets": [web2], "refusals": [], "calibration": {"guests": {}, "paths": {}}},
         "h3": {"unreachable": True, "msg": "no route to host"},
     }
     lost = "it cannot be reached: no route to host"
     assert registered_results.measurements(results) == {
         "working_sets": [web1, web2],
+        "changes": [changed],
         "calibration": {"h1": learned, "h2": {"guests": {}, "paths": {}}},
         "hosts": {"h1": [web1["guest"]["uuid"]], "h2": [web2["guest"]["uuid"]]},
         "unmeasured": [

@@ -44,7 +44,7 @@ def far(tmp_path, monkeypatch):
     monkeypatch.setattr(layers, "make", lambda path, *_rest: Path(path).touch())
     monkeypatch.setattr(layers, "is_written", lambda path: Path(path).exists() and Path(path).stat().st_size > 0)
     monkeypatch.setattr(host_place, "place", lambda _connection, wanted: wanted)
-    monkeypatch.setattr(usefulness, "wait", lambda *_all: Useful(True, "read", None))
+    monkeypatch.setattr(usefulness, "wait", lambda *_all, **_more: Useful(True, "disk", None))
     monkeypatch.setattr(starting.guest_clock, "NOTICEABLE_MS", 10**12)
     (tmp_path / "h1").mkdir()
     (tmp_path / "h2").mkdir()
@@ -139,7 +139,7 @@ def test_a_start_that_died_is_ended_or_begun_anew(far, tmp_path, monkeypatch, ca
 
 def test_what_a_guest_has_written_is_never_removed(far, tmp_path, monkeypatch):
     """It ran, the module died before it could write that down, and the guest was shut down later."""
-    monkeypatch.setattr(usefulness, "wait", lambda *_all: (dummy for dummy in ()).throw(Died()))
+    monkeypatch.setattr(usefulness, "wait", lambda *_all, **_more: (dummy for dummy in ()).throw(Died()))
     with pytest.raises(Died):
         starting.start(far, far.store, wanted(far, tmp_path))
     (tmp_path / "h2" / LAYER).write_bytes(b"a day of work")
@@ -365,7 +365,7 @@ def test_the_old_host_forgets_the_guest_once_it_runs_elsewhere(source, tmp_path)
 
 def test_its_source_does_not_start_it_while_another_host_may_run_it(source, tmp_path, monkeypatch):
     monkeypatch.setattr(host_place, "place", lambda _connection, wanted: wanted)
-    monkeypatch.setattr(usefulness, "wait", lambda *_all: Useful(True, "read", None))
+    monkeypatch.setattr(usefulness, "wait", lambda *_all, **_more: Useful(True, "disk", None))
     save_record.read(source.store, UUID).write(asked=["h2"])
     at_home = wanted(source, tmp_path, host="h1", evidence=Evidence())
     with pytest.raises(CapsuleError) as error:

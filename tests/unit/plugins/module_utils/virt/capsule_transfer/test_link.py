@@ -44,7 +44,7 @@ def test_a_link_that_carries_all_at_once_is_not_taken_for_one_as_slow_as_its_sen
         # The sender needs a second for each piece.
         clock.now += 1.0
         fast.send(bytes(100_000))
-        wait_until(lambda: not fast.receive(0.0) and fast._is_idle())
+        wait_until(lambda: not fast.receive(0.0) and not fast.waiting_bytes and fast._is_idle())
     fast.close()
     assert (fast.sent, fast.rate) == (800_000, None)
 
