@@ -105,6 +105,44 @@ def test_what_was_written_since_a_capsule_counts_and_not_the_file_that_it_made_g
     assert sent(0) < sent(4096) < sent(None) == sent(10**6)
 
 
+def look(one, number=3, memory=None, **disks):
+    """What working_set_info has found: bytes that have changed, and the share that compression leaves of them."""
+    keys = ("changed_bytes", "compressed_share")
+    return {
+        "guest": {"name": one["name"], "uuid": one["uuid"]}, "number": number, "digest": f"sha256:{number}",
+        "memory": memory and dict(zip(keys, memory, strict=True)),
+        "disks": {target: dict(zip(keys, found, strict=True)) for target, found in disks.items()},
+    }  # fmt: skip
+
+
+def test_what_a_look_has_found_since_a_capsule_is_what_is_sent(run):
+    one = guest()
+    stored = {"images": [{"image": BASE, "path": "/img/base.qcow2"}], "capsules": [capsule(one, 3600)]}
+
+    def sent(*changes, rate=0, state="running"):
+        working = {**measured(one), "disk_write_bytes_per_s": rate}
+        result = run(
+            destinations=["h3"], snapshots=sites({**one, "state": state}), working_sets=[working], rate="384kbit",
+            intent=PERMITTED, capsules={"h1": stored, "h3": stored}, changes=list(changes),
+        )  # fmt: skip
+        return result["choices"][0]["modes"]["suspended"]["bytes"]
+
+    found = sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)))
+    assert found["value"] == 400_000
+    # A quarter more or less of what has changed, and a tenth of what disks compress to.
+    assert found["low"] < 400_000 - 40_000
+    assert found["high"] > 400_000 + 40_000
+    # What it writes until it stops comes on top; the disk changes no more than it has.
+    assert sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)), rate=4096)["value"] == pytest.approx(
+        400_000 + 0.5 * 4096 * 10, rel=0.01
+    )
+    # It says nothing of another capsule, and nothing of memory that is not saved.
+    assert sent(look(one, number=2, memory=(8, 1.0), vda=(8, 1.0)))["value"] == sent()["value"]
+    assert sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)), state="shutoff")["value"] == 200_000
+    # What it could not tell is reckoned as ever.
+    assert sent(look(one))["value"] == sent()["value"]
+
+
 def test_of_several_hosts_the_one_that_has_the_guest_already_gets_it(run):
     one, other = guest(), guest("web1")
     stored = {"images": [], "capsules": [capsule(one, 60)]}

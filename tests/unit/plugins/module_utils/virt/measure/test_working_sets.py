@@ -69,3 +69,31 @@ def test_a_guest_that_there_was_no_time_to_look_at_compresses_as_it_did(measure)
     assert measure(sample=sample(0.4))[0]["compressed_share"] == 0.4
     assert measure()[0]["compressed_share"] == 0.4
     assert measure(sample=sample(0.6))[0]["compressed_share"] == pytest.approx(0.5)
+
+
+def test_guests_are_compared_with_their_newest_capsules_where_that_is_asked_for(cluster, monkeypatch, tmp_path):
+    host = cluster.add_host("h1")
+    for name in ("web1", "web2", "web3"):
+        host.add_guest(name, rss_kib=500 << 10)
+    monkeypatch.setattr(working_sets, "measure_all", lambda *_args, **_more: [])
+    monkeypatch.setattr(
+        working_sets.capsule_changes,
+        "newest",
+        lambda store, uuid: None if uuid == names["web2"] else (store.directory, uuid),
+    )
+    monkeypatch.setattr(
+        working_sets.capsule_changes, "look", lambda domain, _store, capsule, seconds: (domain.name(), capsule, seconds)
+    )
+    with working_sets.virt.connect("qemu:///system", read_only=True) as connection:
+        names = {domain.name(): domain.UUIDString() for domain in connection.listAllDomains(0)}
+
+    def changes(capsule_dir):
+        request = working_sets.Request("qemu:///system", "h1", str(tmp_path), None, 5, False, True, 0, capsule_dir)
+        return working_sets.measure(request, lambda: "2026-11-28T02:00:00Z")["changes"]
+
+    # Both together take their share of the budget.
+    assert changes("/store") == [
+        ("web1", ("/store", names["web1"]), pytest.approx(1.5)),
+        ("web3", ("/store", names["web3"]), pytest.approx(1.5)),
+    ]
+    assert changes(None) == []
