@@ -126,9 +126,11 @@ def line(row: Mapping[str, Any]) -> str:
     if "allowed_s" in row:
         changed = sum(each["compressed_bytes"] for each in row["changed"].values())
         told += f"; {changed / MIB:.2f} MiB changed, which allows {row['allowed_s']} s"
+    if "prepared_s" in row:
+        told += f"; {row['useful_after_s'] - row['prepared_s']:.2f} s after the task began that moves it"
     if "fill_s" in row:
         told += f"; its disk came in {row['fill_s']} s ({row['fill_bytes'] / MIB:.0f} MiB)"
-    if "limit_s" in row:
+    if row.get("limit_s") is not None:
         told += f"; limit {row['limit_s']:g} s"
     return told
 

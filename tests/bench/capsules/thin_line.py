@@ -108,10 +108,10 @@ def move(operator: Operator, name: str, watch: MoveWatch) -> tuple[dict[str, Any
         raise LabError(f"{name}: move_capsule failed", f"See {operator.folder / name}.log.")
     watch.await_use(USEFUL_S)
     found: dict[str, dict[str, Any]] = json.loads(told.read_text(encoding="utf-8"))
-    return {**found["chosen"], "after_s": _until(timings, CHOICE, outcome.seconds)}, found["moved"]
+    return {**found["chosen"], "after_s": until(timings, CHOICE, outcome.seconds)}, found["moved"]
 
 
-def _until(timings: Path, task: str, whole_s: float) -> float:
+def until(timings: Path, task: str, whole_s: float) -> float:
     """When a task had ended, in seconds since the playbook was started. What is around tasks counts as before."""
     told = [json.loads(line) for line in timings.read_text(encoding="utf-8").splitlines()]
     at = next(place for place, one in enumerate(told) if str(one["task"]).endswith(task))

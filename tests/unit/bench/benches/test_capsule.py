@@ -43,6 +43,12 @@ def test_a_row_says_what_was_predicted_of_the_mode_that_was_chosen():
     )
 
 
+def test_a_row_says_how_long_the_move_alone_took():
+    text = capsule.line(row("lazy", 10.9, prepared_s=3.2, limit_s=8.0))
+    assert text.endswith("1.00 back; 7.70 s after the task began that moves it; limit 8 s")
+    assert "limit" not in capsule.line(row("lazy", 10.9, prepared_s=3.2, limit_s=None))
+
+
 def test_a_way_that_was_given_up_has_no_time_and_counts_for_no_ratio():
     slow = row("pre-copy", None, given_up_s=1200.0)
     assert capsule.line(slow) == ("capsule: first move, pre-copy: not of use after 20 min; 2.00 MiB there, 1.00 back")
