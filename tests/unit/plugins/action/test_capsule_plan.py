@@ -14,6 +14,7 @@ from ansible.template import Templar
 
 from ansible_collections.kvmops.cluster.plugins.action import capsule_plan
 from ansible_collections.kvmops.cluster.plugins.filter import capsule_table
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.both_ends import UNSEEN_S
 from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, disk, domain, record, snapshot, working_set
 
 BASE = "blocks:" + "1" * 64
@@ -132,9 +133,9 @@ def test_what_a_look_has_found_since_a_capsule_is_what_is_sent(run):
     # A quarter more or less of what has changed, and a tenth of what disks compress to.
     assert found["low"] < 400_000 - 40_000
     assert found["high"] > 400_000 + 40_000
-    # What it writes until it stops comes on top; the disk changes no more than it has.
+    # What the look has not seen of its writes comes on top.
     assert sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)), rate=4096)["value"] == pytest.approx(
-        400_000 + 0.5 * 4096 * 10, rel=0.01
+        400_000 + 0.5 * 4096 * UNSEEN_S, rel=0.01
     )
     # It says nothing of another capsule, and nothing of memory that is not saved.
     assert sent(look(one, number=2, memory=(8, 1.0), vda=(8, 1.0)))["value"] == sent()["value"]
