@@ -22,7 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.c
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket import Ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Arrival, Wanted
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import codecs_for
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import codecs_to_receive
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.incoming_image import IncomingImage
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_lock import ReceiveLock
 
@@ -145,7 +145,7 @@ class ReceiveSession:
         if state is not None and state.ground is not None and state.ground not in images:
             state = None
         states = {wanted.name: state} if state else None
-        receiver = Receiver(self._ticket.sender, {wanted.name: wanted.size_bytes}, images, states, codecs_for())
+        receiver = Receiver(self._ticket.sender, {wanted.name: wanted.size_bytes}, images, states, codecs_to_receive())
         started = False
         try:
             while not receiver.done:

@@ -87,7 +87,7 @@ def test_a_guest_with_a_capsule_at_the_far_end_is_there_in_seconds(run):
         destinations=["h3"], snapshots=sites(one), working_sets=[measured(one)], rate="384kbit", delay_ms=40,
         intent=PERMITTED, capsules={"h1": stored, "h3": there},
     )  # fmt: skip
-    assert cold["choices"][0]["modes"]["suspended"]["useful_s"]["value"] > 500
+    assert cold["choices"][0]["modes"]["suspended"]["useful_s"]["value"] > 450
 
 
 def test_what_was_written_since_a_capsule_counts_and_not_the_file_that_it_made_grow(run):

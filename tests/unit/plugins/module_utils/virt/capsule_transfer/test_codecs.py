@@ -8,8 +8,12 @@ import random
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.payload import unpacked
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import codecs
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import codecs_for
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.codecs import (
+    codecs_for,
+    codecs_to_receive,
+)
 
 PIECE = 256 * 1024
 WORDS = [random.Random(1).randbytes(24) for dummy in range(4000)]
@@ -21,13 +25,53 @@ def pieces(count):
     return [b"".join(chance.choices(WORDS, k=PIECE // 24 + 1))[:PIECE] for dummy in range(count)]
 
 
-@pytest.mark.parametrize("name", ["zstd-stream", "zlib-stream"])
+@pytest.mark.parametrize("name", ["lzma2-stream", "zstd-stream", "zlib-stream"])
 def test_what_is_packed_piece_by_piece_comes_out_as_it_was(name):
     if name == "zstd-stream":
         pytest.importorskip("zstandard")
-    there, here = codecs_for()[name], codecs_for()[name]
-    for piece in pieces(8):
+    there, here = codecs_for(lambda: 48_000.0)[name], codecs_to_receive()[name]
+    for piece in pieces(4):
         assert here.unpack(there.pack(piece), PIECE) == piece
+
+
+def test_only_a_thin_link_has_the_slow_codec_and_there_it_is_preferred():
+    assert next(iter(codecs_for(lambda: 48_000.0))) == "lzma2-stream"
+    for rate in (None, 1e6, codecs.LZMA_BYTES_PER_S + 1.0):
+        assert "lzma2-stream" not in codecs_for(lambda rate=rate: rate)
+    assert {one.number for one in codecs_to_receive().values()} >= {3, 4}
+
+
+def test_a_host_without_the_library_sends_by_another_codec(monkeypatch):
+    monkeypatch.setattr(codecs.lzma_stream, "LIBRARY", "liblzma.so.missing")
+    assert "lzma2-stream" not in codecs_for(lambda: 48_000.0)
+    assert "zlib-stream" in codecs_for(lambda: 48_000.0)
+
+
+def test_lzma_leaves_less_than_zlib_and_learns_from_what_went_before():
+    lzma, zlib = codecs_for(lambda: 48_000.0)["lzma2-stream"], codecs_for(lambda: 48_000.0)["zlib-stream"]
+    content = pieces(4)
+    sizes = [len(lzma.pack(piece)) for piece in content]
+    assert sizes[3] < 0.7 * sizes[0]
+    assert sum(sizes) < 0.8 * sum(len(zlib.pack(piece)) for piece in content)
+
+
+@pytest.mark.parametrize("length", [1, 4096, 700_000])
+def test_lzma_packs_pieces_of_any_size(length):
+    there, here = codecs_for(lambda: 48_000.0)["lzma2-stream"], codecs_to_receive()["lzma2-stream"]
+    for piece in (random.Random(3).randbytes(length), bytes(length), b"x" * length):
+        assert here.unpack(there.pack(piece), length) == piece
+
+
+def test_of_a_stream_of_lzma_no_more_is_unpacked_than_was_announced():
+    there, here = codecs_for(lambda: 48_000.0)["lzma2-stream"], codecs_to_receive()["lzma2-stream"]
+    with pytest.raises(ValueError, match="too long"):
+        here.unpack(there.pack(bytes(10**6)), 4096)
+
+
+@pytest.mark.parametrize("payload", [b"", b"\x01", b"\x03\xff\xff garbage", bytes(range(256))])
+def test_hostile_bytes_are_no_content(payload):
+    with pytest.raises(ValueError, match=r"cannot be unpacked|it has 0 bytes"):
+        unpacked(4, payload, PIECE, codecs_to_receive())
 
 
 def test_the_level_follows_the_rate_and_the_stream_can_still_be_read():
@@ -39,7 +83,7 @@ def test_the_level_follows_the_rate_and_the_stream_can_still_be_read():
         asked.append(next(rates))
         return asked[-1]
 
-    there, here = codecs_for(rate)["zstd-stream"], codecs_for()["zstd-stream"]
+    there, here = codecs_for(rate)["zstd-stream"], codecs_to_receive()["zstd-stream"]
     sizes = []
     for piece in pieces(4 * codecs.LOOK_BYTES // PIECE):
         payload = there.pack(piece)
