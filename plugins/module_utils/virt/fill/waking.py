@@ -14,9 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 
 #: A guest that runs on for so long has had its requests answered.
 STAYS_S = 3.0
-#: The first requests after a cut fail and begin the new connection: four tries were the most that were seen.
-TRIES = 30
-LOOK_S = 0.25
+#: The first requests after a cut fail, until QEMU has a new connection. After a long cut it waits 16 s before it tries
+#: to connect again, and a try that began during the cut takes 10 s: 30 tries in 8 s were too few after ten minutes.
+PATIENCE_S = 60.0
+LOOK_S, PAUSE_S = 0.25, 1.0
 
 
 def is_paused_by_error(domain: t.Any) -> bool:
@@ -33,24 +34,29 @@ def wake(domain: t.Any, sleep: t.Callable[[float], None] = time.sleep) -> int:
 
     Raises: CapsuleError when it is paused again and again.
     """
-    resumed = 0
+    resumed, spent_s = 0, 0.0
     while is_paused_by_error(domain):
-        if resumed == TRIES:
-            raise _stays_paused(domain)
+        if spent_s >= PATIENCE_S:
+            raise _stays_paused(domain, resumed)
+        if resumed:
+            sleep(PAUSE_S)
         domain.resume()
         resumed += 1
+        spent_s += PAUSE_S
         waited = 0.0
         while waited < STAYS_S and not is_paused_by_error(domain):
             sleep(LOOK_S)
             waited += LOOK_S
+        spent_s += waited
     return resumed
 
 
-def _stays_paused(domain: t.Any) -> CapsuleError:
+def _stays_paused(domain: t.Any, resumed: int) -> CapsuleError:
     errors = {1: "an error", 2: "no space left"}
     said = ", ".join(f"{disk}: {errors.get(code, code)}" for disk, code in sorted(domain.diskErrors().items()))
     return CapsuleError(
         "guest_stays_paused",
-        f"{domain.name()} was resumed {TRIES} times, and errors of its disk paused it each time ({said or 'none now'})",
-        f"see /var/log/libvirt/qemu/{domain.name()}.log and the room on the file system of its disk, then run it again",
+        f"{domain.name()} was resumed {resumed} times, and errors of its disk paused it each time ({said or 'none now'})",
+        f"see /var/log/libvirt/qemu/{domain.name()}.log and the room on the file system of its disk, then run capsule_fill"
+        " again",
     )
