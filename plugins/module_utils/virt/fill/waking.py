@@ -52,11 +52,10 @@ def wake(domain: t.Any, sleep: t.Callable[[float], None] = time.sleep) -> int:
 
 
 def _stays_paused(domain: t.Any, resumed: int) -> CapsuleError:
-    errors = {1: "an error", 2: "no space left"}
+    errors, name = {1: "an error", 2: "no space left"}, domain.name()
     said = ", ".join(f"{disk}: {errors.get(code, code)}" for disk, code in sorted(domain.diskErrors().items()))
     return CapsuleError(
         "guest_stays_paused",
-        f"{domain.name()} was resumed {resumed} times, and errors of its disk paused it each time ({said or 'none now'})",
-        f"see /var/log/libvirt/qemu/{domain.name()}.log and the room on the file system of its disk, then run capsule_fill"
-        " again",
+        f"{name} was resumed {resumed} times, and errors of its disk paused it each time ({said or 'none now'})",
+        f"see /var/log/libvirt/qemu/{name}.log and the room on the file system of its disk, then run capsule_fill again",
     )
