@@ -57,5 +57,5 @@ def _stays_paused(domain: t.Any, resumed: int) -> CapsuleError:
     return CapsuleError(
         "guest_stays_paused",
         f"{name} was resumed {resumed} times, and errors of its disk paused it each time ({said or 'none now'})",
-        f"see /var/log/libvirt/qemu/{name}.log and the room on the file system of its disk, then run capsule_fill again",
+        f"see /var/log/libvirt/qemu/{name}.log and the room on its disk's file system, then run capsule_fill again",
     )
