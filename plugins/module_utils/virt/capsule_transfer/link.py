@@ -24,8 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.token_bucket import TokenBucket
 
-#: So many pieces may wait in this process before the sender must stop for it: twenty seconds, and 1 MiB. On a thin link,
-#: content that compresses a hundred times is compressed more slowly than it could be sent; what waits is sent meanwhile.
+#: So many pieces may wait in this process before the sender must stop for it: twenty seconds, and 1 MiB. Content that
+#: compresses a hundred times is compressed more slowly than a thin link could carry it; what waits is sent meanwhile.
 MOST_WAITING_PIECES = 200
 MOST_WAITING_BYTES = 1024**2
 READ_BYTES = 256 * 1024
