@@ -26,6 +26,8 @@ SCENARIO = Path(__file__).with_name("lazy.yml")
 GUEST = "early"
 DISK_MIB = 24
 FORGET = ("/var/lib/libvirt/capsules", "/var/lib/kvmops", "/run/kvmops", "/var/lib/libvirt/images/*")
+#: QEMU waits five minutes for a disk before the guest sees that it is not there.
+AWAY_S = 600.0
 FILES = ["/usr/share/kvmops-lab/*", "/var/log/kvmops-lab/*"]
 
 #: The memory and the definition go to h2, and h2 may read the disk.
@@ -161,7 +163,8 @@ def test_a_source_that_is_away_for_ten_minutes(site: Lab, operator: Operator) ->
     run(operator, "start", [start(sent)])
     early = Step("early", "h2", "capsule_send", {"guest": GUEST, "to": ["h3"]})
     assert refused(Steps(operator, "early", [early]).finish()[1], "early")["code"] == "fill_unfinished"
-    lab.fault.cut_line(600)
+    lab.fault.cut_line(AWAY_S)
+    time.sleep(AWAY_S)
     assert "paused (I/O error)" in lab.host("h2").ssh(f"virsh domstate --reason {GUEST}").stdout
     began = time.monotonic()
     filled = run(operator, "fill", [fill()])["filled"]["fill"]
