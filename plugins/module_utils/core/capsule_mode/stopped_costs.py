@@ -27,6 +27,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.t
 #: write counts as one to a new place.
 SEED_FIRST_FACTOR = 1.15
 MOST_SEEDS = 3
+#: A further seed must take so many times as much off the time for which the guest stands still as it adds to the whole.
+FURTHER_SAVES = 3.0
 #: Until a guest with lazy disks is filled, it depends on the link. So that must save at least this share of the time.
 LAZY_SAVES = 0.2
 
@@ -66,7 +68,10 @@ def _seeded_first(guest: Guest, path: Path, direct: Cost, cap_ms: int) -> Cost:
         seconds, sent = seconds + step, sent + left
         found = _after(guest, path, sent, seconds, since_s=step, seeds=number)
         left = found.sent_bytes - sent
-        if found.downtime_s >= best.downtime_s or found.useful_s > SEED_FIRST_FACTOR * direct.useful_s:
+        saved, added = best.downtime_s - found.downtime_s, found.useful_s - best.useful_s
+        if saved <= 0 or found.useful_s > SEED_FIRST_FACTOR * direct.useful_s:
+            break
+        if number > 1 and saved < FURTHER_SAVES * added:
             break
         best = found
         if best.downtime_s * 1000 <= cap_ms:

@@ -116,8 +116,11 @@ def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> Changes | None:
     extents = direct_reads.parsed(description, layers, layers[0].size_bytes) if description else None
     if extents is None:
         return None
-    starts, files, places = extents
-    own = [(starts[at], places[at], starts[at + 1] - starts[at]) for at, layer in enumerate(files) if layer == 0]
+    own = [
+        (extents.starts[at], extents.places[at], extents.starts[at + 1] - extents.starts[at])
+        for at, layer in enumerate(extents.files)
+        if layer == 0
+    ]
     written = sum(length for dummy, dummy, length in own)
     with open(layers[0].path, "rb", buffering=0) as file:
         blocks = [(start, os.pread(file.fileno(), length, place)) for start, place, length in _some(own, written)]
