@@ -78,6 +78,14 @@ def test_a_second_seed_takes_what_changed_during_the_first():
     assert found.useful_s < 1.1 * never.useful_s
 
 
+@pytest.mark.parametrize(("tasks_s", "seeds"), [(0.0, 2), (10.0, 1), (60.0, 0)])
+def test_a_further_seed_must_save_three_times_what_it_adds(tasks_s, seeds):
+    writes = DiskWrites(1, 4096, 64 * MIB)
+    one = guest(Disk("vda", 64 * MIB, layer_bytes=16 * MIB, base_there=True, changed_bytes=0, writes=writes))
+    found = suspended(one, thin_path(48_000, 0.0, overheads=Overheads(tasks_s=tasks_s)), 500, lazy_disks=False)
+    assert found.settings["seeds"] == seeds
+
+
 def test_the_balloon_takes_what_the_guest_does_not_use():
     path = thin_path(KBIT_384, 0.04)
     plain = suspended(guest(), path, 10**9)
