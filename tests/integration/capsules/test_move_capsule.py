@@ -16,6 +16,7 @@ from harness.operator import Operator
 from lab import Lab
 
 GUEST = "payroll"
+FORGET = ("/var/lib/libvirt/capsules", "/var/lib/kvmops", "/run/kvmops", "/var/lib/libvirt/images/*")
 FILES = ["/usr/share/kvmops-lab/*", "/var/log/kvmops-lab/*"]
 SUSPENDED = {"move_capsule_modes": ["suspended"], "move_capsule_measure_s": 0, "move_capsule_rate": "20mbit"}
 
@@ -77,6 +78,7 @@ def test_a_guest_moves_to_the_other_site(lab: Lab, operator: Operator) -> None:
 
 @pytest.mark.soak
 def test_a_check_moves_nothing_and_a_guest_comes_home(lab: Lab, operator: Operator) -> None:
+    lab.reset(forget=FORGET)
     boots = actual_state.boot_ids(lab)
     before = run_number(lab, "h1")
     looked = begin(operator, "h2", "--check").finish()
@@ -90,6 +92,7 @@ def test_a_check_moves_nothing_and_a_guest_comes_home(lab: Lab, operator: Operat
 
 @pytest.mark.soak
 def test_a_move_goes_on_without_its_controller(lab: Lab, operator: Operator) -> None:
+    lab.reset(forget=FORGET)
     running = begin(operator, "h2")
     # The guest is off from here on.
     running.await_text(rf"{GUEST} -> h2 \| send +.*the guest is saved and stops")
