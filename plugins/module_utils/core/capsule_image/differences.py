@@ -46,7 +46,7 @@ def _add(places: list[tuple[int, int]], start: int, length: int) -> None:
 
 
 def parts_of(capsule: Capsule) -> dict[str, str]:
-    """The names of all images that a host must have to start a capsule, by what they are: disks, memory, and bases.
+    """The names of all images that a capsule is made of, by what they are: disks, memory, and bases.
 
     Layers between a base and a disk are not among them: they may have been merged.
     """
@@ -57,6 +57,39 @@ def parts_of(capsule: Capsule) -> dict[str, str]:
     return parts
 
 
-def missing(capsule: Capsule, there: t.Container[str]) -> list[dict[str, str]]:
-    """The images of a capsule that a host does not have: C(part) and C(image) each."""
-    return [{"part": part, "image": image} for part, image in parts_of(capsule).items() if image not in there]
+def needed_where(capsule: Capsule, backing: t.Mapping[str, str | None]) -> dict[str, str]:
+    """The names of all images that one host must have to start a capsule, by what they are.
+
+    A disk that came to a host without its base came in full, and stands on nothing there.
+
+    Args:
+        capsule: the capsule.
+        backing: for each image that the host has, the one on which it stands.
+    """
+    parts = parts_of(capsule)
+    for disk in capsule["disks"]:
+        image, base = disk["image"], disk["base"]
+        if base is not None and image in backing and base not in _chain(image, backing):
+            del parts[f"base of {disk['target']}"]
+    return parts
+
+
+def _chain(image: str, backing: t.Mapping[str, str | None]) -> list[str]:
+    """An image and those below it, as far as they are known."""
+    found: list[str] = []
+    below: str | None = image
+    while below is not None and below not in found:
+        found.append(below)
+        below = backing.get(below)
+    return found
+
+
+def missing(capsule: Capsule, backing: t.Mapping[str, str | None]) -> list[dict[str, str]]:
+    """The images that a host lacks of a capsule, each with C(part) and C(image).
+
+    Args:
+        capsule: the capsule.
+        backing: for each sound image that the host has, the one on which it stands.
+    """
+    parts = needed_where(capsule, backing)
+    return [{"part": part, "image": image} for part, image in parts.items() if image not in backing]

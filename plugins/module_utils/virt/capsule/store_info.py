@@ -33,7 +33,7 @@ def look(store: CapsuleStore, guest: str | None, others: t.Mapping[str, t.Any]) 
         others: what this told on other hosts, by host.
     """
     records = store.images()
-    sound = {name for name, record in records.items() if store.changed(record) is None}
+    sound = {name: record["backing"] for name, record in records.items() if store.changed(record) is None}
     found = [one for one in store.capsules() if guest in (None, *one.document["guest"].values())]
     wanted = {name for one in found for name in _all_of(one, records)} if guest else set(records)
     damaged = [*store.damaged_records(), *store.unreadable()]
@@ -64,7 +64,7 @@ def _capsule(
     store: CapsuleStore,
     capsule: StoredCapsule,
     records: t.Mapping[str, ImageRecord],
-    sound: t.Container[str],
+    sound: t.Mapping[str, str | None],
     others: t.Mapping[str, t.Any],
 ) -> Info:
     document = capsule.document
@@ -80,13 +80,14 @@ def _capsule(
         "folder": capsule.folder,
         "lineage": _lineage(store, capsule),
         "missing": lacking,
-        "missing_at": {
-            host: missing(
-                document, {one.get("image") for one in (told or {}).get("images") or [] if not one.get("why")}
-            )
-            for host, told in sorted(others.items())
-        },
+        "missing_at": {host: missing(document, _told(told)) for host, told in sorted(others.items())},
     }
+
+
+def _told(told: t.Any) -> dict[str, str | None]:
+    """What another host has told of its images: on what each one stands that is as it was sealed."""
+    images = (told or {}).get("images") or []
+    return {str(one.get("image")): one.get("backing") for one in images if not one.get("why")}
 
 
 def _lineage(store: CapsuleStore, capsule: StoredCapsule) -> list[dict[str, t.Any]]:

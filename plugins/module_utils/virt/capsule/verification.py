@@ -13,7 +13,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.accept
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.changed_ranges import Hint
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.differences import differing, parts_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.differences import (
+    differing,
+    needed_where,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image.image_record import ImageRecord
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import capsules, durable_files
@@ -119,7 +122,9 @@ class Verifier:
         refused = signature_fault(capsule, signed.state, signed.detail, bool(keys), known.signed)
         other = _other_than_known(capsule, known, who)
         faults += [one for one in (refused, other) if one]
-        images = [{"part": part, **self.image(name, f"{part} of {who}")} for part, name in parts_of(document).items()]
+        backing = {name: record["backing"] for name, record in self._store.images().items()}
+        parts = needed_where(document, backing)
+        images = [{"part": part, **self.image(name, f"{part} of {who}")} for part, name in parts.items()]
         faults += [t.cast(Refusal, one["why"]) for one in images if one["why"]]
         return {
             "guest": document["guest"],
