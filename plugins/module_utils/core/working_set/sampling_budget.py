@@ -44,14 +44,18 @@ def first_windows(*, fine: bool, budget_s: float) -> list[RepeatedWindow]:
 
     >>> first_windows(fine=False, budget_s=3)
     [RepeatedWindow(window_s=1, repeats=2)]
+    >>> first_windows(fine=False, budget_s=1.5)
+    [RepeatedWindow(window_s=1, repeats=1)]
     """
     left = budget_s * 2 / 3
-    chosen: list[RepeatedWindow] = []
-    for window in FINE if fine else COARSE:
-        if chosen and window.window_s * window.repeats > left:
+    windows = FINE if fine else COARSE
+    first = windows[0]
+    chosen = [first._replace(repeats=max(1, min(first.repeats, int(left / first.window_s))))]
+    for window in windows[1:]:
+        left -= chosen[-1].window_s * chosen[-1].repeats
+        if window.window_s * window.repeats > left:
             break
         chosen.append(window)
-        left -= window.window_s * window.repeats
     return chosen
 
 

@@ -27,6 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.to
     touched,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import capsule_changes, memory_sample
@@ -38,6 +39,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measur
 _KIB = 1024
 #: Of the budget, for the comparison of guests with their capsules. It goes on beside the windows.
 CAPSULES_SHARE = 0.6
+#: Of the budget, for the windows, where all guests have a capsule: what has changed since says more.
+WINDOWS_SHARE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,13 +90,14 @@ def measure(request: Request, now: t.Callable[[], str]) -> dict[str, t.Any]:
             document = _document(guest, balloons, request, now())
             return precopy_verdict(document, link, cap_ms=intents.DEFAULTS["max_downtime_ms"]) == "marginal"
 
+        seeds = _seeds(domains, request)
         with concurrent.futures.ThreadPoolExecutor(max_workers=1) as beside:
-            changes = beside.submit(_changes, domains, request)
+            changes = beside.submit(_changes, seeds, request)
             found = measure_all(
                 connection,
                 domains,
                 allow_monitor=request.allow_monitor,
-                budget_s=request.budget_s,
+                budget_s=request.budget_s * (WINDOWS_SHARE if domains and len(seeds) == len(domains) else 1.0),
                 sample_memory=request.sample_memory,
                 needs_more=needs_more,
             )
@@ -129,13 +133,18 @@ def last_measured(request: Request) -> dict[str, t.Any]:
     }
 
 
-def _changes(domains: t.Sequence[t.Any], request: Request) -> list[dict[str, t.Any]]:
-    """How much of each guest is not as in its newest capsule on this host."""
+def _seeds(domains: t.Sequence[t.Any], request: Request) -> list[tuple[t.Any, StoredCapsule]]:
+    """Guests with their newest capsules on this host."""
     if request.capsule_dir is None:
         return []
     store = CapsuleStore(request.capsule_dir)
     found = [(domain, capsule_changes.newest(store, domain.UUIDString())) for domain in domains]
-    seeds = [(domain, capsule) for domain, capsule in found if capsule is not None]
+    return [(domain, capsule) for domain, capsule in found if capsule is not None]
+
+
+def _changes(seeds: t.Sequence[tuple[t.Any, StoredCapsule]], request: Request) -> list[dict[str, t.Any]]:
+    """How much of each guest is not as in its newest capsule on this host."""
+    store = CapsuleStore(str(request.capsule_dir))
     seconds = request.budget_s * CAPSULES_SHARE
     return [capsule_changes.look(domain, store, capsule, seconds / len(seeds)) for domain, capsule in seeds]
 
