@@ -189,16 +189,12 @@ def test_what_an_older_host_cannot_start_is_not_sent(lab_with: Callable[[Path], 
     lab.fault.mend_line()
     operator = Operator(lab, tmp_path)
     before = lab.line().bytes[0]
-    tries: list[tuple[dict[str, str], set[str]]] = [
-        ({"consistency": "memory"}, {"sparse_memory"}),
-        ({"consistency": "memory", "memory_format": "raw"}, {"qemu_older", "machine_type"}),
-        ({"consistency": "crash"}, {"machine_type"}),
-    ]
-    for number, (how, codes) in enumerate(tries):
-        outcome, results = Steps(operator, f"try-{number}", [save(**how), send()]).finish()
+    for consistency, code in (("memory", "sparse_memory"), ("crash", "machine_type")):
+        steps = [save(consistency=consistency), send()]
+        outcome, results = Steps(operator, consistency, steps).finish()
         assert outcome.status == 2, outcome.text
         refusal = refused(results, "sent")
-        assert refusal["code"] in codes, refusal
+        assert refusal["code"] == code, refusal
         assert "h2" in refusal["reason"]
         assert refusal["remedy"]
     assert lab.line().bytes[0] - before < MIB

@@ -144,7 +144,7 @@ def _sparse(capsule: Capsule, host: t.Mapping[str, t.Any]) -> Refusal | None:
         "sparse_memory",
         f"the memory of {capsule['guest']['name']} is saved in the sparse form, and libvirt"
         f" {host['versions']['libvirt']} on {host['host']} cannot read it",
-        f"upgrade libvirt on {host['host']} to 11.2, or save with memory_format: raw",
+        f"upgrade libvirt on {host['host']} to 11.2, or save without memory (consistency: frozen)",
     )
 
 
