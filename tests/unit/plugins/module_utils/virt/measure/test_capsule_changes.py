@@ -89,7 +89,7 @@ def place(tmp_path, monkeypatch):
     ]
     told = {"rows": json.dumps(rows), "asked": []}
 
-    def described(_node, *, in_use):
+    def described(_image, *, in_use):
         told["asked"].append(in_use)
         return told["rows"]
 
