@@ -227,7 +227,8 @@ class Link:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_S)
         self._errors.seek(0)
-        said = " ".join(self._errors.read(4000).decode("utf-8", "replace").split())[:500]
+        # What Python says of an error that nobody expected ends with the error.
+        said = " ".join(self._errors.read(16_000).decode("utf-8", "replace").split())[-500:]
         return LinkLostError(self._process.poll(), said, self._came > 0)
 
     def close(self) -> Traffic:

@@ -33,6 +33,10 @@ PAUSES_S = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0)
 FIRST_S = 120.0
 #: ssh's own exit status for all that goes wrong with a connection.
 SSH_FAILED = 255
+#: With these the link was lost: ssh was killed, could not connect, or the receiver said why.
+LOST = (None, SSH_FAILED, REFUSED)
+#: A receiver that is killed once is started again. One that ends so often at the same place will always end there.
+CRASHES = 4
 #: What was damaged after it came is sent again once, as the receiver knows then what that is.
 AGAIN = ("image_damaged",)
 
@@ -107,6 +111,12 @@ def send(
             if watch.progress != progress:
                 progress_at, progress, failures = clock(), watch.progress, 0
             answered = answered or lost.answered
+            if failures >= CRASHES and lost.status not in LOST:
+                raise CapsuleError(
+                    "receiver_fails",
+                    f"the receiver on {far_end.name} has ended {failures + 1} times at the same place ({lost})",
+                    f"check the disk and the memory of {far_end.name} (dmesg, free); if they are well, report that text",
+                ) from lost
             quiet_s = clock() - progress_at
             if quiet_s >= (how.retry_s if answered else min(how.retry_s, FIRST_S)):
                 raise CapsuleError(
@@ -162,7 +172,7 @@ def give_up_on(lost: LinkLostError, far_end: FarEnd) -> None:
             f"{far_end.name} does not take the key of this send any more ({lost})",
             "run capsule_send again: it goes on from there",
         ) from lost
-    if not lost.answered and lost.status not in (None, SSH_FAILED, REFUSED):
+    if not lost.answered and lost.status not in LOST:
         raise CapsuleError(
             "ticket_gone",
             f"the receiver does not start on {far_end.name} ({lost.said or f'exit status {lost.status}'})",
