@@ -19,7 +19,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
     StoppedError,
     started,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_command import REFUSED
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_command import (
+    INTERRUPTED,
+    REFUSED,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_session import (
     Outgoing,
     SendSession,
@@ -111,11 +114,11 @@ def send(
             if watch.progress != progress:
                 progress_at, progress, failures = clock(), watch.progress, 0
             answered = answered or lost.answered
-            if failures >= CRASHES and lost.status not in LOST:
+            if failures >= CRASHES and lost.status not in (*LOST, INTERRUPTED):
                 raise CapsuleError(
                     "receiver_fails",
                     f"the receiver on {far_end.name} has ended {failures + 1} times at the same place ({lost})",
-                    f"check the disk and the memory of {far_end.name} (dmesg, free); if they are well, report that text",
+                    f"check the disk and the memory of {far_end.name} (dmesg, free); if both are well, report this",
                 ) from lost
             quiet_s = clock() - progress_at
             if quiet_s >= (how.retry_s if answered else min(how.retry_s, FIRST_S)):
