@@ -66,6 +66,13 @@ def require_nbd() -> None:
         )
 
 
+def close_handle(handle: t.Any) -> None:
+    """End a connection of libnbd's. That of Debian 12 has no C(close), and ends it with the last reference."""
+    close = getattr(handle, "close", None)
+    if close is not None:
+        close()
+
+
 def node_of(layers: t.Sequence[Layer], writable: bool = False) -> dict[str, t.Any]:
     """The image as QEMU's own description of its files: nothing is taken from a header.
 
@@ -222,7 +229,7 @@ class ServedImage:
             self._direct.close()
         with contextlib.suppress(nbd.Error):
             self._handle.shutdown()
-        self._handle.close()
+        close_handle(self._handle)
 
     def read_directly(self) -> None:
         """From now on, read from the files themselves where that is possible. Nobody may write to them."""

@@ -9,7 +9,10 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import require_nbd
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import (
+    close_handle,
+    require_nbd,
+)
 
 try:
     import nbd
@@ -46,7 +49,7 @@ class NbdClient:
                 self._handle.connect_unix(socket)
                 self.size_bytes: int = self._handle.get_size()
         except NbdEndedError:
-            self._handle.close()
+            close_handle(self._handle)
             raise
 
     def ask(self, offset: int, length: int) -> int:
@@ -69,7 +72,7 @@ class NbdClient:
     def close(self) -> None:
         """End the connection."""
         with contextlib.suppress(nbd.Error):
-            self._handle.close()
+            close_handle(self._handle)
         self._buffers.clear()
 
 
