@@ -189,14 +189,13 @@ def test_what_an_older_host_cannot_start_is_not_sent(lab_with: Callable[[Path], 
     lab.fault.mend_line()
     operator = Operator(lab, tmp_path)
     before = lab.line().bytes[0]
-    for consistency, code in (("memory", "sparse_memory"), ("crash", "machine_type")):
-        steps = [save(consistency=consistency), send()]
-        outcome, results = Steps(operator, consistency, steps).finish()
-        assert outcome.status == 2, outcome.text
-        refusal = refused(results, "sent")
-        assert refusal["code"] == code, refusal
-        assert "h2" in refusal["reason"]
-        assert refusal["remedy"]
+    outcome, results = Steps(operator, "memory", [save(), send()]).finish()
+    assert outcome.status == 2, outcome.text
+    refusal = refused(results, "sent")
+    assert refusal["code"] == "sparse_memory", refusal
+    assert "h2" in refusal["reason"]
     assert lab.line().bytes[0] - before < MIB
-    assert lab.verify(GUEST)["disk_ok"]
+    # As the remedy says: it has the guest's machine type, and can start it without memory.
+    run(operator, "disks", [save(consistency="crash"), send()])
+    check_sent(lab, operator)
     operator.leave()
