@@ -189,7 +189,7 @@ def test_what_an_older_host_cannot_start_is_not_sent(lab_with: Callable[[Path], 
     lab.fault.mend_line()
     operator = Operator(lab, tmp_path)
     before = lab.line().bytes[0]
-    outcome, results = Steps(operator, "memory", [save(), send()]).finish()
+    outcome, results = Steps(operator, "memory", [save(consistency="memory"), send()]).finish()
     assert outcome.status == 2, outcome.text
     refusal = refused(results, "sent")
     assert refusal["code"] == "sparse_memory", refusal
