@@ -6,8 +6,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import socket
+import struct
+import termios
+import time
 from pathlib import Path
 
 import pytest
@@ -53,6 +57,10 @@ class Link:
             count -= piece
             while piece:
                 piece -= len(self.far.recv(piece))
+        # What has come counts once the far end has said so, which it may put off.
+        end = time.monotonic() + 10
+        while struct.unpack("=i", fcntl.ioctl(self.near, termios.TIOCOUTQ, bytes(4)))[0]:
+            assert time.monotonic() < end
 
     def close(self):
         for one in (self.near, self.far, self.listener):
