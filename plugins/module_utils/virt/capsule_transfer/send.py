@@ -38,8 +38,8 @@ FIRST_S = 120.0
 SSH_FAILED = 255
 #: With these the link was lost: ssh was killed, could not connect, or the receiver said why.
 LOST = (None, SSH_FAILED, REFUSED)
-#: A receiver that is killed once is started again. One that ends so often at the same place will always end there.
-CRASHES = 4
+#: A receiver that is killed once is started again. One that ends so often with the same words always will.
+CRASHES = 5
 #: What was damaged after it came is sent again once, as the receiver knows then what that is.
 AGAIN = ("image_damaged",)
 
@@ -105,6 +105,7 @@ def send(
         StoppedError: the operator wanted it to stop.
     """
     progress_at, progress, failures, again, answered = clock(), watch.progress, 0, 0, False
+    crashes, said = 0, ""
     while True:
         try:
             once, first = first, None
@@ -114,10 +115,12 @@ def send(
             if watch.progress != progress:
                 progress_at, progress, failures = clock(), watch.progress, 0
             answered = answered or lost.answered
-            if failures >= CRASHES and lost.status not in (*LOST, INTERRUPTED):
+            crashed = lost.status not in (*LOST, INTERRUPTED)
+            crashes, said = (crashes + 1 if crashed and lost.said == said else int(crashed)), lost.said
+            if crashes >= CRASHES:
                 raise CapsuleError(
                     "receiver_fails",
-                    f"the receiver on {far_end.name} has ended {failures + 1} times at the same place ({lost})",
+                    f"the receiver on {far_end.name} has ended {crashes} times with the same words ({lost})",
                     f"check the disk and the memory of {far_end.name} (dmesg, free); if both are well, report this",
                 ) from lost
             quiet_s = clock() - progress_at

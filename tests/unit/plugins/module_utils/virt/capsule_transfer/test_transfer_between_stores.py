@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import frames
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.acceptance import Known
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
@@ -268,6 +270,21 @@ def test_a_far_end_that_cannot_be_reached_is_given_up_in_the_end(pair):
         send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
     assert watch.interruptions > 1
     assert send.FIRST_S <= clock.now < 2 * send.FIRST_S
+
+
+def test_a_receiver_that_always_ends_with_the_same_error_is_not_started_for_ever(pair):
+    stored = keep(pair.source, 1, content(1))
+    whole, clock = outgoing(pair.source, stored), Clock()
+    watch = SendWatch({}, whole.base_of, lambda line, **figures: pair.lines.append(line))
+    program = (
+        f"import sys; sys.stdout.buffer.write({frames.START!r}); sys.stdout.flush();"
+        " sys.exit('Traceback ' + 2000 * 'x' + ' AttributeError: no close')"
+    )
+    how = send.Sending(lambda: [sys.executable, "-c", program], None, None, retry_s=86400, stopping=lambda: False)
+    end = FarEnd("h2", "h2", 22, "root", (), "ticket-1")
+    with pytest.raises(CapsuleError, match=r"^the receiver on h2 has ended 5 times .*AttributeError: no close\)"):
+        send.send(end, whole, how, watch, clock=clock, pause=clock.pause)
+    assert watch.interruptions == send.CRASHES - 1
 
 
 def request(pair, host="h1"):
