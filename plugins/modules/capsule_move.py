@@ -202,7 +202,7 @@ useful_after_s:
 useful_by:
   description:
     - What has shown that it is of use. V(disk) is a read or write that has ended, V(quiet) that it had none for two
-      seconds, with its disks there in full. A guest with an agent has answered as well, V(agent and disk) or
+      seconds, with its memory and its disks there. A guest with an agent has answered as well, V(agent and disk) or
       V(agent and quiet).
   returned: both on success and on failure, once it was saved
   type: str

@@ -69,7 +69,10 @@ def needed_where(capsule: Capsule, backing: t.Mapping[str, str | None]) -> dict[
     parts = parts_of(capsule)
     for disk in capsule["disks"]:
         image, base = disk["image"], disk["base"]
-        if base is not None and image in backing and base not in _chain(image, backing):
+        chain = _chain(image, backing)
+        # Where a layer below is not known, nobody can say that the base is not needed.
+        whole = chain[-1] in backing and backing[chain[-1]] is None
+        if base is not None and whole and base not in chain:
             del parts[f"base of {disk['target']}"]
     return parts
 

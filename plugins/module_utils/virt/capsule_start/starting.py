@@ -192,9 +192,8 @@ def _followed_up(
         corrected = guest_clock.correct(domain, t.cast(t.Any, step), _stood_still_ms(capsule.document))
         found += [*corrected.done, *corrected.notes]
     later = before_disks.unfinished(store, record.guest["uuid"])
-    useful = usefulness.wait(
-        domain, sorted(record.layers), request.wait_s, all_here=not set(later).intersection(record.layers)
-    )
+    quiet = bool(record["with_memory"]) and not set(later).intersection(record.layers)
+    useful = usefulness.wait(domain, sorted(record.layers), request.wait_s, may_be_quiet=quiet)
     useful_s = time.monotonic() - began if useful.yes else None
     if useful.lacks:
         found.append(f"{useful.lacks} within {request.wait_s:g} s: virsh console {quoted(record.guest['name'])}")

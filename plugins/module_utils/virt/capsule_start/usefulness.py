@@ -41,7 +41,7 @@ def wait(
     disks: t.Sequence[str],
     wait_s: float,
     *,
-    all_here: bool,
+    may_be_quiet: bool,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
 ) -> Useful:
@@ -51,14 +51,15 @@ def wait(
         domain: the guest.
         disks: targets of its disks.
         wait_s: seconds to wait.
-        all_here: whether its disks are here in full. A guest that waits for a block of another host is quiet, too.
+        may_be_quiet: whether it goes on with its memory, and its disks are here in full. A guest that begins to boot is
+            quiet, too, and so is one that waits for a block of another host.
     """
     has_agent = _has_agent(domain)
     began = clock()
     answered = not has_agent
     while True:
         answered = answered or _answers(domain)
-        quiet = all_here and clock() - began >= QUIET_S
+        quiet = may_be_quiet and clock() - began >= QUIET_S
         works = _has_worked(domain, disks)
         active = _is_active(domain)
         by = "disk" if works or not quiet else "quiet"

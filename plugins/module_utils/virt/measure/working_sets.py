@@ -30,6 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import ANSWER_TIMEOUT_S, each
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import capsule_changes, memory_sample
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.measurement import (
     GuestMeasurement,
@@ -144,9 +145,15 @@ def _seeds(domains: t.Sequence[t.Any], request: Request) -> list[tuple[t.Any, St
 
 def _changes(seeds: t.Sequence[tuple[t.Any, StoredCapsule]], request: Request) -> list[dict[str, t.Any]]:
     """How much of each guest is not as in its newest capsule on this host."""
-    store = CapsuleStore(str(request.capsule_dir))
-    seconds = request.budget_s * CAPSULES_SHARE
-    return [capsule_changes.look(domain, store, capsule, seconds / len(seeds)) for domain, capsule in seeds]
+    store, seconds = CapsuleStore(str(request.capsule_dir)), request.budget_s * CAPSULES_SHARE / max(1, len(seeds))
+    answers = each(
+        seeds,
+        lambda seed: capsule_changes.look(seed[0], store, seed[1], seconds),
+        timeout_s=ANSWER_TIMEOUT_S + seconds,
+        max_hanging=1,
+    )
+    # Of a guest that hangs or is gone, the forecast is made without it.
+    return [answer for answer in answers if not isinstance(answer, Exception)]
 
 
 def _link(request: Request) -> Link | None:

@@ -28,8 +28,9 @@ ALL = {"disk vda": DISK, "memory": MEMORY, "base of vda": BASE}
         ({DISK: None, BASE: None}, ["disk vda", "memory"]),
         # Of a host that has no disk yet, nobody knows how it will get it.
         ({}, ["disk vda", "memory", "base of vda"]),
-        # A record that names itself below itself ends the search.
-        ({DISK: LAYER, LAYER: DISK}, ["disk vda", "memory"]),
+        # A layer below it is lost, or records name each other: then nobody can say that the base is not needed.
+        ({DISK: LAYER}, ["disk vda", "memory", "base of vda"]),
+        ({DISK: LAYER, LAYER: DISK}, ["disk vda", "memory", "base of vda"]),
     ],
 )
 def test_what_a_host_needs_of_a_capsule(backing, parts):

@@ -45,11 +45,11 @@ class Guest:
         return int(self.now < self.off_at)
 
 
-def look(guest, wait_s=10, disks=("vda",), all_here=False):
+def look(guest, wait_s=10, disks=("vda",), may_be_quiet=False):
     def sleep(_seconds):
         guest.now += 1
 
-    return usefulness.wait(guest, disks, wait_s, all_here=all_here, clock=lambda: guest.now, sleep=sleep)
+    return usefulness.wait(guest, disks, wait_s, may_be_quiet=may_be_quiet, clock=lambda: guest.now, sleep=sleep)
 
 
 @pytest.fixture(autouse=True)
@@ -71,18 +71,18 @@ def test_a_write_shows_it_as_well():
 
 def test_a_guest_whose_disks_are_here_may_have_nothing_to_read():
     guest = Guest(reads_at=99)
-    assert look(guest, all_here=True) == (True, "quiet", None)
+    assert look(guest, may_be_quiet=True) == (True, "quiet", None)
     assert guest.now == usefulness.QUIET_S
 
 
 def test_a_quiet_guest_with_an_agent_must_answer():
     guest = Guest(reads_at=99, agent_at=6)
-    assert look(guest, all_here=True) == (True, "agent and quiet", None)
+    assert look(guest, may_be_quiet=True) == (True, "agent and quiet", None)
     assert guest.now == 6
 
 
 def test_a_quiet_guest_that_is_off_is_of_no_use():
-    assert not look(Guest(reads_at=99, off_at=1), all_here=True).yes
+    assert not look(Guest(reads_at=99, off_at=1), may_be_quiet=True).yes
 
 
 def test_an_agent_must_answer_too():

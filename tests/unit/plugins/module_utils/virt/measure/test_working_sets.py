@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import Reading
@@ -97,3 +100,18 @@ def test_guests_are_compared_with_their_newest_capsules_where_that_is_asked_for(
         ("web3", ("/store", names["web3"]), pytest.approx(1.5)),
     ]
     assert changes(None) == []
+
+
+def test_a_guest_that_cannot_be_compared_costs_no_measurement(cluster, monkeypatch, tmp_path):
+    cluster.add_host("h1").add_guest("web1", rss_kib=500 << 10)
+    monkeypatch.setattr(working_sets, "measure_all", lambda *_args, **_more: [])
+    monkeypatch.setattr(working_sets.capsule_changes, "newest", lambda _store, uuid: uuid)
+    # With the time for the look itself, a tenth of a second.
+    monkeypatch.setattr(working_sets, "ANSWER_TIMEOUT_S", 0.1 - 5 * working_sets.CAPSULES_SHARE)
+    released = threading.Event()
+    monkeypatch.setattr(working_sets.capsule_changes, "look", lambda *_all: released.wait(30))
+    request = working_sets.Request("qemu:///system", "h1", str(tmp_path), None, 5, False, True, 0, "/store")
+    began = time.monotonic()
+    assert working_sets.measure(request, lambda: "2026-11-28T02:00:00Z")["changes"] == []
+    assert time.monotonic() - began < 20
+    released.set()
