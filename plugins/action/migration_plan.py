@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_shape import GOALS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write, saved_cluster
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import planner
@@ -23,7 +24,7 @@ class ActionModule(ControllerAction):
     """Makes a plan on the controller, out of documents only."""
 
     ARGUMENTS = {
-        "goal": {"type": "str", "required": True, "choices": list(plans.GOALS)},
+        "goal": {"type": "str", "required": True, "choices": list(GOALS)},
         "hosts": {"type": "list", "elements": "str", "default": []},
         "snapshots": {"type": "raw"},
         "paths": {"type": "list", "elements": "dict", "default": []},

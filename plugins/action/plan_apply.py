@@ -13,14 +13,18 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_limits
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.input_checks import by_host
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import color_of, phrase
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 display = Display()
 
@@ -36,10 +40,11 @@ class ActionModule(LiveAction):
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = {"owner": _operator(), **super().module_arguments(task_vars)}
-        arguments.pop("snapshots", None)
+        for option in ("snapshots", "connect", "intent", "sha256"):
+            arguments.pop(option, None)
         path = arguments.pop("plan_path", None)
-        if path:
-            arguments["plan"] = self._read(path)
+        if path or arguments.get("plan"):
+            arguments["plan"] = self._accepted(path, arguments.get("plan"), task_vars)
         return arguments
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -82,15 +87,31 @@ class ActionModule(LiveAction):
     def is_short(self, arguments: dict[str, t.Any]) -> bool:
         return self._peeking
 
-    def _read(self, path: str) -> dict[str, t.Any]:
+    def _accepted(self, path: str | None, given: t.Any, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """The plan, which leads nowhere else than the inventory, and permits no more than the task says."""
+        what = f"plan {path}" if path else "plan"
+        connect, intent = plain(self._task.args.get("connect")), plain(self._task.args.get("intent"))
         try:
-            with open(self._loader.path_dwim(path), encoding="utf-8") as file:
-                plan = read_plan(file.read())
+            if path:
+                with open(self._loader.path_dwim(path), "rb") as file:
+                    given = file.read()
+                if self._task.args.get("sha256"):
+                    plan_limits.check_digest(given, str(self._task.args["sha256"]))
+            plan = read_plan(given if path else plain(given))
+            plan = plan_limits.with_known_addresses(plan, connect or _addresses(plan["hosts"], task_vars))
+            if intent is not None:
+                plan_limits.check_permissions(plan, intent)
         except OSError as error:
-            raise AnsibleError(f"The plan {path} cannot be read: {error.strerror}.") from error
-        except plans.PlanError as error:
-            raise AnsibleError(f"The plan {path} cannot be used: {error}") from error
+            raise AnsibleError(f"The {what} cannot be read: {error.strerror}.") from error
+        except (plans.PlanError, IntentError) as error:
+            raise AnsibleError(f"The {what} cannot be used: {clean(str(error))}") from error
         return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan)))
+
+
+def _addresses(hosts: t.Iterable[str], task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """The addresses that the inventory has for hosts of a plan."""
+    hostvars = task_vars.get("hostvars") or {}
+    return {host: registered_results.connection(host, hostvars[host]) for host in hosts if host in hostvars}
 
 
 def _operator() -> str:

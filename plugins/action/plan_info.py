@@ -10,13 +10,17 @@ from pathlib import Path
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Goal, Plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_limits
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_shape import GOALS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_result import plan_result
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 
 class ActionModule(ControllerAction):
@@ -25,7 +29,10 @@ class ActionModule(ControllerAction):
     ARGUMENTS = {
         "path": {"type": "path", "required": True},
         "snapshots": {"type": "dict"},
-        "goal": {"type": "str", "choices": list(plans.GOALS)},
+        "connect": {"type": "dict"},
+        "intent": {"type": "dict"},
+        "sha256": {"type": "str"},
+        "goal": {"type": "str", "choices": list(GOALS)},
         "hosts": {"type": "list", "elements": "str"},
     }
 
@@ -34,13 +41,20 @@ class ActionModule(ControllerAction):
         arguments = plain(arguments)
         path, snapshots = Path(arguments["path"]), arguments["snapshots"]
         try:
-            plan = read_plan(path.read_bytes())
+            data = path.read_bytes()
+            if arguments["sha256"]:
+                plan_limits.check_digest(data, arguments["sha256"])
+            plan = read_plan(data)
             _check_goal(plan, arguments["goal"], arguments["hosts"])
+            if arguments["connect"] is not None:
+                plan = plan_limits.with_known_addresses(plan, arguments["connect"])
+            if arguments["intent"] is not None:
+                plan_limits.check_permissions(plan, arguments["intent"])
             stale = None if snapshots is None else plan_freshness.stale_result(plan, snapshots, str(path))
         except OSError as error:
             raise AnsibleActionFail(f"The plan {path} cannot be read: {error.strerror}.") from None
-        except plans.PlanError as error:
-            raise AnsibleActionFail(f"The plan {path} cannot be used: {error}.") from None
+        except (plans.PlanError, IntentError) as error:
+            raise AnsibleActionFail(f"The plan {path} cannot be used: {clean(str(error))}.") from None
         if stale:
             return stale
         return {"changed": False, "changes": [], **plan_result(plan)}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import typing as t
 from pathlib import Path
@@ -36,15 +37,14 @@ class ActionModule(ControllerAction):
             raise AnsibleActionFail(str(error)) from None
         stem = Path(arguments["directory"]) / (arguments["name"] or plan["goal"]["kind"])
         paths = {kind: str(stem.with_name(f"{stem.name}.{kind}")) for kind in ("json", "xml", "md")}
-        texts = {
-            "json": json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n",
-            "xml": plan_review.junit(plan),
-            "md": plan_review.markdown(plan, arguments["apply"].replace("PLAN", paths["json"])),
-        }
+        text = json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        apply = arguments["apply"].replace("PLAN", paths["json"]).replace("DIGEST", digest)
+        texts = {"json": text, "xml": plan_review.junit(plan), "md": plan_review.markdown(plan, apply)}
         changed = [kind for kind, path in paths.items() if _differs(Path(path), texts[kind])]
         if not self._task.check_mode:
             _write({Path(paths[kind]): texts[kind] for kind in changed})
-        return {"changed": bool(changed), "paths": paths, "summary": plan_review.summary(plan)}
+        return {"changed": bool(changed), "paths": paths, "sha256": digest, "summary": plan_review.summary(plan)}
 
 
 def _differs(path: Path, text: str) -> bool:

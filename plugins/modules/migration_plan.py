@@ -68,7 +68,7 @@ options:
   intent:
     description:
       - What a move may cost a guest, for example C(max_downtime_ms) of V(200) and C(allow_postcopy).
-      - A guest's own intent, from its metadata, counts more. But no guest can permit what is V(false) here.
+      - A guest's own intent, from its metadata, can only be stricter. Only C(allow_shutdown) is the guest's to give.
       - The keys are V(max_downtime_ms), V(max_slowdown_pct), V(deadline_s), V(allow_postcopy), V(allow_suspend),
         V(allow_shutdown), V(allow_storage_copy), V(allow_managed), V(bandwidth_mib_s), V(bandwidth_floor_mib_s),
         V(encryption) and V(disks).

@@ -61,6 +61,22 @@ options:
         asks its destination when its turn comes.
       - By default only this host's own UUID is checked.
     type: raw
+  connect:
+    description:
+      - How the hosts are reached by the inventory, as RV(kvmops.cluster.cluster_view#module:connect) has it.
+      - By default this is read from the inventory. A plan with other addresses is refused, and the differences are
+        told. No host is asked that the inventory does not have.
+    type: raw
+  intent:
+    description:
+      - What the operator of this run permits. A plan of which a step permits more is refused.
+      - By default the plan says what is permitted. State it for a plan that others have written.
+    type: raw
+  sha256:
+    description:
+      - The SHA-256 of the file that was reviewed, as C(sha256sum) prints it. With O(plan_path), any other file is
+        refused.
+    type: str
   owner:
     description:
       - Who runs it; shown to others who find the host busy.
@@ -195,6 +211,8 @@ EXAMPLES = r"""
   kvmops.cluster.plan_apply:
     name: "{{ inventory_hostname }}"
     plan_path: plans/drain-h1.json
+    sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+    intent: {max_downtime_ms: 200}
     snapshots: "{{ ansible_play_hosts | map('extract', hostvars, ['seen', 'snapshot']) }}"
 
 - name: Do it only while this run has the host
@@ -365,6 +383,9 @@ def main() -> None:
             "plan": {"type": "dict"},
             "plan_path": {"type": "path"},
             "snapshots": {"type": "raw"},
+            "connect": {"type": "raw"},
+            "intent": {"type": "raw"},
+            "sha256": {"type": "str"},
             "owner": {"type": "str", "default": "ansible"},
             "window": {"type": "int", "default": 1},
             "attach_only": {"type": "bool", "default": False},

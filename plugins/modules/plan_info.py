@@ -27,6 +27,21 @@ options:
       - Snapshots of the hosts as they are now, by host, as M(kvmops.cluster.cluster_view) returns them.
       - Without them the plan is only read, and is not compared with the cluster.
     type: dict
+  connect:
+    description:
+      - How the hosts are reached by the inventory, as RV(kvmops.cluster.cluster_view#module:connect) has it.
+      - A plan with another address is refused, and the difference is told. Without this option addresses are not
+        compared; M(kvmops.cluster.plan_apply) compares them then.
+    type: dict
+  intent:
+    description:
+      - What the operator of this run permits. A plan of which a step permits more is refused.
+      - Without this option permissions are not compared.
+    type: dict
+  sha256:
+    description:
+      - The SHA-256 of the file that was reviewed, as C(sha256sum) prints it. Any other file is refused.
+    type: str
   goal:
     description: The goal that the plan must have.
     type: str
@@ -48,6 +63,9 @@ EXAMPLES = r"""
   kvmops.cluster.plan_info:
     path: plans/drain-h1.json
     snapshots: "{{ view.snapshots }}"
+    connect: "{{ view.connect }}"
+    intent: "{{ drain_intent }}"
+    sha256: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
     goal: drain
     hosts: [h1]
   register: drain

@@ -32,7 +32,7 @@ options:
   apply:
     description:
       - The command that carries the plan out. The Markdown shows it.
-      - C(PLAN) in it is replaced by the path of the plan.
+      - C(PLAN) in it is replaced by the path of the plan, and C(DIGEST) by the SHA-256 of that file.
     type: str
     required: true
 extends_documentation_fragment:
@@ -55,7 +55,7 @@ EXAMPLES = r"""
   kvmops.cluster.plan_review:
     plan: "{{ found.plan }}"
     directory: plans
-    apply: ansible-playbook kvmops.cluster.rebalance -e rebalance_plan=PLAN
+    apply: ansible-playbook kvmops.cluster.rebalance -e rebalance_plan=PLAN -e rebalance_plan_sha256=DIGEST
 """
 
 RETURN = r"""
@@ -64,6 +64,11 @@ paths:
   returned: success
   type: dict
   sample: {json: plans/rebalance.json, xml: plans/rebalance.xml, md: plans/rebalance.md}
+sha256:
+  description:
+    - The SHA-256 of the plan's file. Whoever carries the plan out can state it, so that no other file is taken.
+  returned: success
+  type: str
 summary:
   description: The plan in one line.
   returned: success

@@ -45,8 +45,8 @@ _NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
     "bandwidth_floor_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
 }
 _PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy", "allow_managed")
-#: A guest can refuse these, and not give them.
-OPERATORS_ONLY = ("allow_storage_copy", "allow_managed")
+#: The one permission that a guest can give: it concerns nobody else, and is the consent of its owner.
+CONSENTS = ("allow_shutdown",)
 _ENCRYPTION = ("required", "off")
 #: How disks get there that the destination does not share, if they may be copied at all.
 DISKS = ("copy", "lazy", "delta")
@@ -105,28 +105,66 @@ def merge(
     *,
     whose: str | None = None,
 ) -> dict[str, t.Any]:
-    """The intent for one guest: its own words win over those of the run, and what neither says is the default.
+    """The intent for one guest: the stricter of what it says and of what the run says, word by word.
 
-    Where the run *says* no (a permission that is false, encryption that is required), no guest can say yes: so pass
-    the run's intent as the operator stated it, not with its defaults filled in. Some permissions no guest can give
-    itself at all.
+    Whoever owns a guest writes its words. So they can hold its move to more, and permit nothing that the operator has
+    not permitted. Pass the run's intent as the operator stated it, not with its defaults filled in: only then can a
+    guest consent to be shut down.
 
-    >>> merge({"allow_postcopy": False}, {"allow_postcopy": True, "max_downtime_ms": 50})["allow_postcopy"]
+    >>> merge({"allow_postcopy": True}, {"allow_postcopy": False, "max_downtime_ms": 50})["allow_postcopy"]
     False
     >>> merge({}, {"allow_postcopy": True})["allow_postcopy"]
+    False
+    >>> merge({}, {"allow_shutdown": True})["allow_shutdown"]
     True
     """
-    of_run = stated(run)
-    of_guest = stated(guest, whose=whose)
-    result = {**DEFAULTS, **of_run, **of_guest}
-    for word in _PERMISSIONS:
-        if of_run.get(word) is False:
-            result[word] = False
-    for word in OPERATORS_ONLY:
-        result[word] = bool(of_run.get(word)) and bool(result[word])
-    if of_run.get("encryption") == "required":
-        result["encryption"] = "required"
+    of_run, of_guest = stated(run), stated(guest, whose=whose)
+    result = {**DEFAULTS, **of_run}
+    for word, value in of_guest.items():
+        consents = word in CONSENTS and word not in of_run
+        result[word] = value if consents else stricter(word, result[word], value)
     return result
+
+
+def not_granted(run: t.Mapping[str, t.Any] | None, guest: t.Mapping[str, t.Any] | None) -> list[str]:
+    """The words of a guest that ask for more than the run permits, so that they do nothing.
+
+    >>> not_granted({}, {"allow_postcopy": True, "max_downtime_ms": 50})
+    ['allow_postcopy']
+    """
+    merged = merge(run, guest)
+    return [word for word, value in stated(guest).items() if merged[word] != value]
+
+
+def beyond(permitted: t.Mapping[str, t.Any], asked: t.Mapping[str, t.Any]) -> list[str]:
+    """The words in which one complete intent permits more than another.
+
+    >>> beyond(normalise({}), normalise({"encryption": "off", "deadline_s": 60}))
+    ['encryption']
+    """
+    return [word for word in DEFAULTS if stricter(word, permitted[word], asked[word]) != asked[word]]
+
+
+def stricter(word: str, one: t.Any, other: t.Any) -> t.Any:
+    """The stricter of two values of a word."""
+    if word in _NUMBERS:
+        return min((value for value in (one, other) if value is not None), default=None)
+    if word in _PERMISSIONS:
+        return one and other
+    # The order of DISKS is not by strictness: what waits for no other host is the strictest.
+    order = _ENCRYPTION if word == "encryption" else ("copy", "delta", "lazy")
+    return min(one, other, key=order.index)
+
+
+def shown(value: t.Any) -> str:
+    """A value of a word for people.
+
+    >>> shown(True), shown(None), shown(200)
+    ('true', 'no limit', '200')
+    """
+    if value is None:
+        return "no limit"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _may_be_null(word: str) -> bool:

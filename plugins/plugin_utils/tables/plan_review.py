@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 from xml.etree import ElementTree
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_limits
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, plan_summary
@@ -59,6 +60,10 @@ def markdown(plan: Document, apply: str | None = None) -> str:
     if plan["steps"]:
         header = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
         lines += ["", _row(header), _row(["---"] * len(header)), *(_row(_cells(step)) for step in plan["steps"])]
+    beyond = plan_limits.deviations(plan)
+    if beyond:
+        lines += ["", "What these moves may do beyond the defaults, or are held to:", ""]
+        lines += [f"- {_cell(line)}" for line in beyond]
     if plan["steps"] and apply:
         lines += ["", "To carry it out, once it is agreed to:", "", "```console", f"$ {apply}", "```"]
     for stay in plan["stays"]:

@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode i
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
@@ -125,7 +125,7 @@ def test_what_the_builders_of_unit_tests_make():
     check("path", path("h1", "h2"))
 
 
-@pytest.mark.parametrize("kind", plan.GOALS)
+@pytest.mark.parametrize("kind", plan_shape.GOALS)
 def test_what_the_planner_makes(kind):
     check("plan", plan_document(busy_cluster(), kind=kind))
 

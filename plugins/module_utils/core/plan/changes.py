@@ -35,7 +35,7 @@ def changes_since(plan: Plan, snapshots: t.Mapping[str, Snapshot]) -> list[Refus
     """
     changed = {host for host, now in snapshots.items() if plan["snapshots"].get(host) != snapshot_digest(now)}
     now = _CurrentCluster(plan, snapshots)
-    found = _silent(plan, now)
+    found = [*_silent(plan, now), *_misdescribed(plan, now)]
     found.extend(now.duplicates_by_uuid[uuid] for uuid in now.steps_of_guest if uuid in now.duplicates_by_uuid)
     found.extend(refused for host in sorted(changed) for refused in _closed(plan, snapshots[host]))
     for step in plan["steps"]:
@@ -127,6 +127,19 @@ def _silent(plan: Plan, now: _CurrentCluster) -> list[Refusal]:
 
 def _in_step(host: str, step: Step) -> str:
     return f"{step['guest']['name']} is to {'leave' if host == step['source'] else 'go to'} it"
+
+
+def _misdescribed(plan: Plan, now: _CurrentCluster) -> list[Refusal]:
+    """Return what a plan says of guests that move and that is not so: who reads it must know which guest it means."""
+    found = []
+    for step in plan["steps"]:
+        here = now.at(step["guest"]["uuid"], step["source"])
+        if here is not None and here["name"] != step["guest"]["name"]:
+            reason = (
+                f"the guest {step['guest']['uuid']} of step {step['id']} is {here['name']}, not {step['guest']['name']}"
+            )
+            found.append(refusal("other_guest", reason, "make a new plan"))
+    return found
 
 
 def _step_changed(plan: Plan, step: Step, now: _CurrentCluster) -> list[Refusal]:

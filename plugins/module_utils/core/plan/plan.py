@@ -11,6 +11,7 @@ import json
 import re
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     PLAN,
     Domain,
@@ -22,12 +23,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     Step,
     Wave,
     is_off,
+    metadata_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Planned
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-
-GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
 
 
 class PlanError(ValueError):
@@ -69,16 +69,18 @@ def build(
         "stays": planned.placement.stays,
         "off": off,
         "expected": planned.expected,
-        "remarks": [*planned.remarks, *guest_remarks(planned.placement.steps, snapshots)],
+        "remarks": [*planned.remarks, *guest_remarks(planned.placement.steps, snapshots, intent)],
         "figures": planned.figures,
         "waves": list(waves or ()),
     }
 
 
-def guest_remarks(steps: t.Iterable[Step], snapshots: t.Mapping[str, Snapshot]) -> list[Refusal]:
+def guest_remarks(
+    steps: t.Iterable[Step], snapshots: t.Mapping[str, Snapshot], run_intent: t.Mapping[str, t.Any]
+) -> list[Refusal]:
     """Return what is to be known of the guests that move. What holds for several of them is told once."""
     known = {
-        (host, domain["uuid"]): domain.get("remarks") or []
+        (host, domain["uuid"]): [*(domain.get("remarks") or []), *_not_granted(domain, run_intent)]
         for host, snapshot in snapshots.items()
         for domain in snapshot.get("domains") or []
     }
@@ -88,6 +90,27 @@ def guest_remarks(steps: t.Iterable[Step], snapshots: t.Mapping[str, Snapshot]) 
             told = names.setdefault((remark["code"], remark["reason"], remark["remedy"] or ""), [])
             told.append(step["guest"]["name"])
     return [refusal(code, f"{listed(guests)}: {reason}", remedy) for (code, reason, remedy), guests in names.items()]
+
+
+def _not_granted(domain: Domain, run_intent: t.Mapping[str, t.Any]) -> list[Refusal]:
+    """What a guest's metadata asks for that only the operator can permit."""
+    own = metadata_of(domain).get("intent")
+    try:
+        words = intents.not_granted(run_intent, own)
+    except intents.IntentError:
+        # The plan has a refusal for this guest.
+        return []
+    if not words:
+        return []
+    asked = intents.stated(own)
+    return [
+        refusal(
+            "intent_not_granted",
+            f"the metadata asks for {', '.join(f'{word}={intents.shown(asked[word])}' for word in words)}, and only the"
+            " run can permit that",
+            "permit it in the intent of the run if it is to be so",
+        )
+    ]
 
 
 def new_id(goal: Goal, created_at: str, nonce: str) -> str:

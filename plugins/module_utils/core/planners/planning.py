@@ -9,7 +9,8 @@ from __future__ import annotations
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.evacuation import Solver
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import GOALS, PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan_shape import GOALS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import ANY_TIME, Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import shut_off_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.drain import drain

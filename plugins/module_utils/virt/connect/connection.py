@@ -14,6 +14,7 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
 try:
@@ -96,6 +97,9 @@ def connect(uri: str, *, read_only: bool) -> t.Iterator[t.Any]:
     Raises:
         VirtError: the hypervisor could not be reached.
     """
+    fault = connect_uri.fault_of(uri, whose="a host")
+    if fault is not None:
+        raise VirtError(fault)
     # This collection raises errors in its own words. libvirt would print them to stderr as well.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     start_event_loop()

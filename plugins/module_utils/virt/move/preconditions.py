@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
@@ -85,6 +86,11 @@ class Preconditions:
         intent = intents.normalise(step["intent"])
         if guest is None:
             return Answers(local, remote, {}, intent, [_vanished(step)])
+        if guest["name"] != step["guest"]["name"]:
+            return Answers(local, remote, guest, intent, [_other_name(step, guest["name"])])
+        exposed = connect_uri.unencrypted(target.uri) if intent["encryption"] == "required" else None
+        if exposed is not None:
+            return Answers(local, remote, guest, intent, [exposed])
         deltas = NO_DELTAS
         refusals = compatibility.refusals(guest, local, remote, intent, reserve_bytes=self._settings.reserve_bytes)
         if not refusals:
@@ -137,3 +143,12 @@ def nothing_to_move(step: Step, here: Side, there: Side) -> Result | None:
 def _vanished(step: Step) -> Refusal:
     name, source = step["guest"]["name"], step["source"]
     return refusal("vanished", f"{name} has just left {source}", "see who stopped or moved it, and run again")
+
+
+def _other_name(step: Step, name: str) -> Refusal:
+    guest = step["guest"]
+    return refusal(
+        "other_guest",
+        f"the guest {guest['uuid']} on {step['source']} is {name}, not {guest['name']}",
+        "make a new plan, and see who changed this one",
+    )

@@ -7,9 +7,9 @@
 from __future__ import annotations
 
 import datetime
-import urllib.parse
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import host_files
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates
@@ -32,16 +32,9 @@ def check_encryption(request: PathRequest, destination: Destination, root: Path)
     """
     if request.encryption == "off":
         return passed("encryption", "off", "not asked for")
-    uri = destination.uri
-    if _transport(uri) == "tcp":
-        return failed(
-            "encryption",
-            refusal(
-                "control_unencrypted",
-                f"{uri} is not encrypted: everything libvirt says to the other host would be readable",
-                "use qemu+ssh:// or qemu+tls://, or permit encryption: off",
-            ),
-        )
+    exposed = connect_uri.unencrypted(destination.uri)
+    if exposed is not None:
+        return failed("encryption", exposed)
     settings = host_files.qemu_conf(_text(root / "etc/libvirt/qemu.conf"))
     user = settings.get("user")
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -56,15 +49,6 @@ def check_encryption(request: PathRequest, destination: Destination, root: Path)
             f"{verdict['remedy']}, or permit encryption: off",
         ),
     )
-
-
-def _transport(uri: str) -> str:
-    """
-    >>> _transport("qemu+ssh://h2/system"), _transport("qemu://h2/system")
-    ('ssh', 'tls')
-    """
-    scheme = urllib.parse.urlsplit(uri).scheme
-    return scheme.partition("+")[2] or "tls"
 
 
 def _text(path: Path) -> str:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -325,6 +327,76 @@ def test_a_saved_plan_is_refused_once_the_cluster_is_another_and_says_what_chang
 def test_a_plan_for_something_else_is_refused(run, tmp_path, asked, why):
     with pytest.raises(AnsibleError, match=why):
         run(plan_info, **{"path": saved(tmp_path), "snapshots": BEFORE, **asked})
+
+
+CONNECT = {
+    "h1": {"connect_uri": "qemu+ssh://root@h1/system", "migration_address": "198.18.0.11"},
+    "h2": {"connect_uri": "qemu+ssh://root@h2/system", "migration_address": None},
+}
+
+
+def test_a_plan_with_the_addresses_of_the_inventory_is_read(run, tmp_path):
+    result, _shown = run(plan_info, path=saved(tmp_path), connect=CONNECT, intent={"max_downtime_ms": 200})
+
+    assert result["plan"] == PLAN
+
+
+def test_nobody_is_asked_whom_the_inventory_does_not_have(run, tmp_path):
+    result, _shown = run(plan_info, path=saved(tmp_path), connect={})
+
+    assert {host["connect_uri"] for host in result["plan"]["hosts"].values()} == {None}
+    assert {host["migration_address"] for host in result["plan"]["hosts"].values()} == {None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (
+            {"connect": {**CONNECT, "h1": {"connect_uri": "qemu+ssh://root@evil/system", "migration_address": None}}},
+            (
+                "cannot be used: its addresses are not those of the inventory: the connect URI of h1 is "
+                "'qemu+ssh://root@h1/system' in the plan and 'qemu+ssh://root@evil/system' in the inventory; "
+                "the migration address of h1 is '198.18.0.11' in the plan and not given in the inventory: "
+                "find out who changed them; if the inventory has changed, make a new plan."
+            ),
+        ),
+        (
+            {"intent": {"max_downtime_ms": 100}},
+            (
+                "cannot be used: step s001 (db1) permits more than this run does: max_downtime_ms=200 (the run: 100): "
+                "permit it to this run as well, in the same words as when the plan was made, or make a new plan."
+            ),
+        ),
+        ({"intent": {"max_downtime_ms": "soon"}}, "cannot be used: max_downtime_ms must be a whole number"),
+        (
+            {"sha256": "ab" * 32},
+            f", and the plan that was asked for has {'ab' * 32}: give the file that was reviewed (sha256sum tells",
+        ),
+    ],
+)
+def test_a_plan_that_leads_elsewhere_or_permits_more_is_refused(run, tmp_path, asked, why):
+    with pytest.raises(AnsibleError) as caught:
+        run(plan_info, path=saved(tmp_path), **asked)
+    assert why in str(caught.value)
+
+
+def test_a_plan_is_pinned_by_its_digest(run, tmp_path):
+    path_ = saved(tmp_path)
+    digest = hashlib.sha256(Path(path_).read_bytes()).hexdigest()
+    for wanted in (digest, f" {digest.upper()}\n", f"sha256:{digest}"):
+        assert run(plan_info, path=path_, sha256=wanted)[0]["plan"] == PLAN
+
+
+def test_a_plan_that_names_another_guest_than_its_uuid_is_refused(run, tmp_path):
+    plan = json.loads(json.dumps(PLAN))
+    plan["steps"][0]["guest"]["name"] = "unimportant"
+    file = tmp_path / "edited.json"
+    file.write_text(json.dumps(plan), encoding="utf-8")
+
+    result, _shown = run(plan_info, path=str(file), snapshots=BEFORE)
+
+    assert (result["failed"], [change["code"] for change in result["changes"]]) == (True, ["other_guest"])
+    assert "of step s001 is db1, not unimportant" in result["msg"]
 
 
 def test_a_plan_for_review_is_written_once(run, tmp_path):

@@ -23,6 +23,12 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     uuid_of,
 )
 
+INVENTORY = {
+    "h1": {"kvmops_cluster_migration_address": "198.18.0.11"},
+    "h2": {},
+    "h3": {"kvmops_cluster_connect_uri": "qemu+tls://h3/system"},
+}
+
 
 def hosts():
     return cluster(snapshot("h1", domain("web1"), domain("web2")), snapshot("h2"), snapshot("h3"))
@@ -47,7 +53,7 @@ def apply(**arguments):
         return {"changed": False, "results": []}
 
     with mock.patch.object(action, "_execute_module", execute):
-        result = action.run(task_vars={"inventory_hostname": "h1"})
+        result = action.run(task_vars={"inventory_hostname": "h1", "hostvars": INVENTORY})
     return result, next(iter(reached), None)
 
 
@@ -146,3 +152,34 @@ def test_a_guest_of_its_keep_apart_group_has_come():
 def test_what_is_neither_a_plan_nor_snapshots(arguments, text):
     with pytest.raises(AnsibleError, match=text):
         apply(**arguments)
+
+
+def test_an_address_that_the_inventory_does_not_have_reaches_no_host():
+    plan = plan_document(hosts())
+    plan["hosts"]["h2"]["connect_uri"] = "qemu+ssh://root@h9/system"
+    why = r"The plan cannot be used: .* the connect URI of h2 is 'qemu\+ssh://root@h9/system' in the plan and "
+    with pytest.raises(AnsibleError, match=why + r"'qemu\+ssh://root@h2/system' in the inventory"):
+        apply(plan=plan)
+
+
+def test_a_program_in_an_address_reaches_no_host_whatever_the_inventory_says():
+    plan = plan_document(hosts())
+    plan["hosts"]["h2"]["connect_uri"] = "qemu+ext:///system?command=/tmp/x"
+    with pytest.raises(AnsibleError, match=r"connect_uri is refused: .* has the scheme 'qemu\+ext'"):
+        apply(plan=plan, connect={"h2": {"connect_uri": "qemu+ext:///system?command=/tmp/x"}})
+
+
+def test_a_plan_may_permit_no_more_than_the_task():
+    plan = plan_document(hosts())
+    plan["steps"][1]["intent"].update(encryption="off", allow_postcopy=True)
+    apply(plan=plan)
+    why = r"step s002 \(web2\) permits more than this run does: allow_postcopy=true \(the run: false\), "
+    with pytest.raises(AnsibleError, match=why + r"encryption=off \(the run: required\)"):
+        apply(plan=plan, intent={"max_downtime_ms": 200})
+
+
+def test_a_file_that_was_not_reviewed_is_refused(tmp_path):
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan_document(hosts())), encoding="utf-8")
+    with pytest.raises(AnsibleError, match=r"its SHA-256 is [0-9a-f]{64}, and the plan that was asked for has 00"):
+        apply(plan_path=str(file), sha256="00" * 32)

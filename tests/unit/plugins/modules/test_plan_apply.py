@@ -193,15 +193,16 @@ def test_what_is_on_record_is_not_set_for_a_guest_that_has_not_arrived(world, wh
     assert kept_settings.guests(str(world.state_dir)) == [old.uuid]
 
 
-def test_one_step_that_makes_no_sense_spoils_no_other(world):
+def test_a_plan_with_a_step_that_makes_no_sense_moves_nobody(world):
     good, bad = world.h1.add_guest("web1"), world.h1.add_guest("web2")
     plan = world.plan(good)
     plan["steps"].append(world.step(bad, intent={"max_downtime_ms": "soon"}))
     world.cluster.on_migrate = lambda job: job.complete()
-    for check, first in ((True, "would_move"), (False, "moved")):
+    for check in (True, False):
         result = world.apply(plan, check=check)
-        assert outcomes(result) == [first, "refused"]
-        assert "max_downtime_ms must be a whole number" in result["msg"]
+        assert "the plan is damaged: steps[1].intent makes no sense: max_downtime_ms must be" in result["msg"]
+        assert "results" not in result
+    assert world.cluster.writes == []
 
 
 def test_what_failed_is_summed_up_and_what_moved_has_changed(world):

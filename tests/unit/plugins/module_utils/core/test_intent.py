@@ -114,14 +114,25 @@ def test_whose_intent_it_is_comes_first():
     ("run", "guest", "word", "wins"),
     [
         ({"max_downtime_ms": 300}, {"max_downtime_ms": 50}, "max_downtime_ms", 50),
-        ({"max_downtime_ms": 300}, {"max_downtime_ms": 900}, "max_downtime_ms", 900),
+        ({"max_downtime_ms": 300}, {"max_downtime_ms": 900}, "max_downtime_ms", 300),
+        ({}, {"max_downtime_ms": 900}, "max_downtime_ms", 500),
         ({"max_downtime_ms": 300}, {}, "max_downtime_ms", 300),
         ({}, {}, "max_downtime_ms", 500),
-        ({"deadline_s": 60}, {"deadline_s": None}, "deadline_s", None),
+        ({"deadline_s": 60}, {"deadline_s": None}, "deadline_s", 60),
+        ({"deadline_s": None}, {"deadline_s": 30}, "deadline_s", 30),
+        ({"max_slowdown_pct": 20}, {"max_slowdown_pct": 0}, "max_slowdown_pct", 0),
+        ({"bandwidth_mib_s": 100}, {"bandwidth_mib_s": 900}, "bandwidth_mib_s", 100),
+        ({"bandwidth_floor_mib_s": 10}, {"bandwidth_floor_mib_s": 90}, "bandwidth_floor_mib_s", 10),
+        ({}, {"disks": "lazy"}, "disks", "copy"),
+        ({"disks": "lazy"}, {"disks": "copy"}, "disks", "copy"),
         ({"allow_postcopy": False}, {"allow_postcopy": True}, "allow_postcopy", False),
         ({"allow_postcopy": True}, {"allow_postcopy": False}, "allow_postcopy", False),
         ({"allow_postcopy": True}, {}, "allow_postcopy", True),
-        ({}, {"allow_postcopy": True}, "allow_postcopy", True),
+        ({}, {"allow_postcopy": True}, "allow_postcopy", False),
+        ({}, {"allow_suspend": True}, "allow_suspend", False),
+        # The consent of the owner, which concerns no other guest.
+        ({}, {"allow_shutdown": True}, "allow_shutdown", True),
+        ({"allow_shutdown": False}, {"allow_shutdown": True}, "allow_shutdown", False),
         ({"allow_storage_copy": False}, {"allow_storage_copy": "yes"}, "allow_storage_copy", False),
         ({}, {"allow_storage_copy": "yes"}, "allow_storage_copy", False),
         ({"allow_storage_copy": "yes"}, {}, "allow_storage_copy", True),
@@ -133,10 +144,35 @@ def test_whose_intent_it_is_comes_first():
         ({"allow_managed": True}, {"allow_managed": False}, "allow_managed", False),
         ({"encryption": "required"}, {"encryption": "off"}, "encryption", "required"),
         ({"encryption": "off"}, {"encryption": "required"}, "encryption", "required"),
-        ({}, {"encryption": "off"}, "encryption", "off"),
+        ({}, {"encryption": "off"}, "encryption", "required"),
     ],
 )
-def test_the_guest_wins_unless_the_run_forbids(run, guest, word, wins):
+def test_the_stricter_of_run_and_guest_wins(run, guest, word, wins):
     merged = intent.merge(run, guest)
     assert merged[word] == wins
     assert list(merged) == list(intent.DEFAULTS)
+
+
+def test_what_a_guest_asks_for_in_vain_is_known():
+    wanted = {"allow_postcopy": True, "allow_shutdown": True, "max_downtime_ms": 900, "encryption": "required"}
+    assert intent.not_granted({}, wanted) == ["max_downtime_ms", "allow_postcopy"]
+    assert intent.not_granted({"allow_postcopy": True, "max_downtime_ms": 900}, wanted) == []
+    assert intent.not_granted({}, None) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({}, []),
+        ({"max_downtime_ms": 100, "deadline_s": 10, "bandwidth_mib_s": 5}, []),
+        ({"max_downtime_ms": 501}, ["max_downtime_ms"]),
+        ({"allow_postcopy": True, "encryption": "off", "disks": "lazy"}, ["allow_postcopy", "encryption", "disks"]),
+    ],
+)
+def test_what_permits_more_is_known(asked, words):
+    assert intent.beyond(intent.normalise({}), intent.normalise(asked)) == words
+
+
+def test_no_limit_is_more_than_a_limit():
+    limited = intent.normalise({"deadline_s": 60, "bandwidth_mib_s": 5})
+    assert intent.beyond(limited, intent.normalise({})) == ["deadline_s", "bandwidth_mib_s"]

@@ -45,11 +45,11 @@ def test_what_is_to_be_known_of_guests_that_move_is_told_once():
         "h2": {"domains": [{"uuid": "u1", "remarks": [own]}]},
     }
     steps = [{"guest": {"name": f"web{number}", "uuid": f"u{number}"}, "source": "h1"} for number in (1, 2, 3)]
-    assert plan.guest_remarks(steps, seen) == [
+    assert plan.guest_remarks(steps, seen, {}) == [
         {**shared, "reason": "web1 and web2: it may have /srv mounted"},
         {**own, "reason": "web2: the medium in sda stays"},
     ]
-    assert plan.guest_remarks(steps[:0], seen) == []
+    assert plan.guest_remarks(steps[:0], seen, {}) == []
 
 
 def test_its_own_cluster():

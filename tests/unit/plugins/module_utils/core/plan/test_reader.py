@@ -103,7 +103,45 @@ TEXT = json.dumps(made(), indent=2)
                 "give the file that migration_plan wrote, unedited or edited with care"
             ),
         ),
-        (b"\xff\xfe\x00", "not_json", "the plan is not a text file: give the file that migration_plan wrote"),
+        (
+            b"\xff\xfe\x00",
+            "not_json",
+            "the plan cannot be read: it is not a text in UTF-8: give the file that migration_plan wrote",
+        ),
+        (
+            TEXT.replace('"steps": [', '"steps": [], "steps": [', 1),
+            "not_json",
+            "the plan cannot be read: it has the key 'steps' twice: give the file that migration_plan wrote",
+        ),
+        (
+            re.sub(r'"memory_bytes": \d+', '"memory_bytes": ' + "9" * 5000, TEXT, count=1),
+            "not_json",
+            (
+                "the plan cannot be read: it has a number of 5000 digits (" + "9" * 37 + "...): "
+                "give the file that migration_plan wrote"
+            ),
+        ),
+        (
+            TEXT.replace("113.9", "1e999"),
+            "not_json",
+            (
+                "the plan cannot be read: it has the number 1e999, which is too large: "
+                "give the file that migration_plan wrote"
+            ),
+        ),
+        (
+            TEXT.replace("113.9", "NaN"),
+            "not_json",
+            "the plan cannot be read: it has NaN, which is no number: give the file that migration_plan wrote",
+        ),
+        (
+            "[" * 100_000,
+            "not_json",
+            (
+                "the plan cannot be read: its parts are nested more than 60 deep: "
+                "give the file that migration_plan wrote"
+            ),
+        ),
         (
             "[]",
             "not_a_plan",
@@ -152,6 +190,64 @@ TEXT = json.dumps(made(), indent=2)
             "plan_invalid",
             (
                 "the plan is damaged: steps[0].memory_bytes must be a whole number, not true: "
+                "correct it there, or make a new plan"
+            ),
+        ),
+        (
+            edited(lambda p: p["steps"][0].update(memory_bytes=-1)),
+            "plan_invalid",
+            (
+                "the plan is damaged: steps[0].memory_bytes must be 0 or more, not -1: "
+                "correct it there, or make a new plan"
+            ),
+        ),
+        (
+            edited(lambda p: p["steps"][0].update(destination="h1")),
+            "plan_invalid",
+            ("the plan is damaged: step s001 goes from h1 to the same host: correct it there, or make a new plan"),
+        ),
+        (
+            edited(lambda p: p["steps"][1].update(guest=p["steps"][0]["guest"])),
+            "plan_invalid",
+            (
+                "the plan is damaged: step s002 takes web1 away from h1 a second time: "
+                "correct it there, or make a new plan"
+            ),
+        ),
+        (
+            edited(lambda p: p["steps"][0]["guest"].update(uuid="web1")),
+            "plan_invalid",
+            "the plan is damaged: steps[0].guest.uuid must be a UUID: correct it there, or make a new plan",
+        ),
+        (
+            edited(lambda p: p["steps"][0].update(shell="id")),
+            "plan_invalid",
+            "the plan is damaged: steps[0].shell is unknown: correct it there, or make a new plan",
+        ),
+        (
+            edited(lambda p: p["steps"][0]["intent"].update(max_downtime_ms="soon")),
+            "plan_invalid",
+            (
+                "the plan is damaged: steps[0].intent makes no sense: max_downtime_ms must be a whole number from 1 to "
+                "2000000 (milliseconds), not 'soon': correct it there, or make a new plan"
+            ),
+        ),
+        (
+            edited(lambda p: p["hosts"]["h1"].update(connect_uri="qemu+ext:///system?command=/tmp/x")),
+            "plan_invalid",
+            (
+                "the plan is damaged: hosts.h1.connect_uri is refused: the connect URI of a host has the scheme "
+                "'qemu+ext', which is none of qemu+ssh, qemu+tls, qemu+tcp, qemu+libssh2, qemu+libssh, qemu, "
+                "qemu+unix: correct it there, or make a new plan"
+            ),
+        ),
+        (
+            edited(lambda p: p["hosts"]["h1"].update(connect_uri="qemu+ssh://root@h1/system?netcat=/tmp/x")),
+            "plan_invalid",
+            (
+                "the plan is damaged: hosts.h1.connect_uri is refused: the connect URI of a host has the query "
+                "parameter 'netcat', which is none of keyfile, known_hosts, known_hosts_verify, mode, no_tty, "
+                "no_verify, pkipath, sshauth, tls_priority: "
                 "correct it there, or make a new plan"
             ),
         ),

@@ -981,6 +981,34 @@ def test_an_intent_that_makes_no_sense_is_refused(rig):
     assert code_of(rig.mover.check(step)) == "intent"
 
 
+@pytest.mark.parametrize("uri", ["qemu+tcp://h2/system", "qemu+tls://h2/system?no_verify=1"])
+def test_what_must_be_encrypted_does_not_go_by_way_of_a_daemon_that_is_not(rig, uri):
+    guest = rig.h1.add_guest("web1")
+    rig.use(destinations={"h2": {"connect_uri": uri, "migration_address": None}})
+    step = rig.step(guest, encryption="required")
+    for result in (rig.mover.check(step), rig.mover.move(step, lambda: None)):
+        assert code_of(result) == "control_unencrypted"
+    assert runs_at(guest, rig.h1, rig.h2)
+    assert rig.cluster.writes == []
+
+
+def test_an_address_that_names_a_program_is_never_opened(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.use(destinations={"h2": {"connect_uri": "qemu+ext:///system?command=/tmp/x", "migration_address": None}})
+    assert code_of(rig.move(guest)) == "connect_uri"
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_step_that_names_another_guest_than_its_uuid_moves_nobody(rig):
+    guest = rig.h1.add_guest("web1")
+    step = rig.step(guest)
+    step["guest"]["name"] = "unimportant"
+    for result in (rig.mover.check(step), rig.mover.move(step, lambda: None)):
+        assert code_of(result) == "other_guest"
+        assert result["refusals"][0]["reason"] == f"the guest {guest.uuid} on h1 is web1, not unimportant"
+    assert runs_at(guest, rig.h1, rig.h2)
+
+
 def named(inner, path="."):
     """The XML of a guest called web1, with these elements in it."""
     root = ET.fromstring(libvirt.domain_xml("web1", WEB1))

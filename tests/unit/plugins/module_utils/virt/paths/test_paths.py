@@ -128,7 +128,13 @@ def test_a_connection_in_the_clear(hosts, ready):
     found = probe(hosts, ready, Destination("h2", "qemu+tcp://h2/system", None), encryption="required")
     failed = check(found, "encryption")
     assert (failed["ok"], failed["code"]) == (False, "control_unencrypted")
-    assert failed["remedy"] == "use qemu+ssh:// or qemu+tls://, or permit encryption: off"
+    assert failed["reason"] == (
+        "encryption is required, and what libvirt says to h2 is not kept secret: qemu+tcp neither encrypts nor proves"
+        " which host answers"
+    )
+    assert failed["remedy"] == (
+        "use qemu+ssh:// or qemu+tls:// with certificates in kvmops_cluster_connect_uri, or permit encryption: off"
+    )
 
 
 def test_no_certificates(hosts, ready):
