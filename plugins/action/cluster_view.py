@@ -43,7 +43,9 @@ class ActionModule(ControllerAction):
         same_servers = registered_results.same_servers(hostvars, hosts)
         found = {**before["snapshots"], **registered_results.snapshots(results)}
         snapshots = shares.with_one_name(found, same_servers)
-        connect = {host: registered_results.connection(host, hostvars[host]) for host in snapshots}
+        asked = {host: registered_results.connection(host, hostvars[host]) for host in [*snapshots, *hosts]}
+        addresses = {**before.get("addresses", {}), **asked}
+        connect = {host: addresses[host] for host in snapshots}
         return {
             "changed": False,
             "at": datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -52,6 +54,7 @@ class ActionModule(ControllerAction):
             "open": registered_results.open_hosts(snapshots),
             **named_files(snapshots)._asdict(),
             "connect": connect,
+            "addresses": addresses,
             "endpoints": [
                 {
                     "name": host,

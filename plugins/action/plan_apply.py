@@ -40,11 +40,12 @@ class ActionModule(LiveAction):
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         arguments = {"owner": _operator(), **super().module_arguments(task_vars)}
-        for option in ("snapshots", "connect", "intent", "sha256"):
+        for option in ("snapshots", "intent", "sha256"):
             arguments.pop(option, None)
         path = arguments.pop("plan_path", None)
         if path or arguments.get("plan"):
-            arguments["plan"] = self._accepted(path, arguments.get("plan"), task_vars)
+            arguments["connect"] = plain(arguments.get("connect")) or _addresses(task_vars)
+            arguments["plan"] = self._accepted(path, arguments.get("plan"), arguments["connect"])
         return arguments
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -87,10 +88,10 @@ class ActionModule(LiveAction):
     def is_short(self, arguments: dict[str, t.Any]) -> bool:
         return self._peeking
 
-    def _accepted(self, path: str | None, given: t.Any, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+    def _accepted(self, path: str | None, given: t.Any, connect: dict[str, t.Any]) -> dict[str, t.Any]:
         """The plan, which leads nowhere else than the inventory, and permits no more than the task says."""
         what = f"plan {path}" if path else "plan"
-        connect, intent = plain(self._task.args.get("connect")), plain(self._task.args.get("intent"))
+        intent = plain(self._task.args.get("intent"))
         try:
             if path:
                 with open(self._loader.path_dwim(path), "rb") as file:
@@ -98,7 +99,7 @@ class ActionModule(LiveAction):
                 if self._task.args.get("sha256"):
                     plan_limits.check_digest(given, str(self._task.args["sha256"]))
             plan = read_plan(given if path else plain(given))
-            plan = plan_limits.with_known_addresses(plan, connect or _addresses(plan["hosts"], task_vars))
+            plan = plan_limits.with_known_addresses(plan, connect)
             if intent is not None:
                 plan_limits.check_permissions(plan, intent)
         except OSError as error:
@@ -108,10 +109,11 @@ class ActionModule(LiveAction):
         return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan)))
 
 
-def _addresses(hosts: t.Iterable[str], task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    """The addresses that the inventory has for hosts of a plan."""
+def _addresses(task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """The addresses of all hosts of the play, as the inventory has them."""
     hostvars = task_vars.get("hostvars") or {}
-    return {host: registered_results.connection(host, hostvars[host]) for host in hosts if host in hostvars}
+    hosts = task_vars.get("ansible_play_hosts_all") or list(hostvars)
+    return {host: registered_results.connection(host, hostvars[host]) for host in hosts}
 
 
 def _operator() -> str:

@@ -116,8 +116,12 @@ connect:
   type: dict
   sample:
     h2: {connect_uri: qemu+ssh://root@h2/system, migration_address: 198.18.0.12, bandwidth_mib_s: 1100.0, link: rack7}
+addresses:
+  description: The same for all hosts that were asked, also for those that gave no snapshot.
+  returned: success
+  type: dict
 endpoints:
-  description: The same as a list, in the form of O(kvmops.cluster.migration_path_info#module:destinations).
+  description: RV(connect) as a list, in the form of O(kvmops.cluster.migration_path_info#module:destinations).
   returned: success
   type: list
   elements: dict

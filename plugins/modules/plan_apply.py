@@ -63,9 +63,10 @@ options:
     type: raw
   connect:
     description:
-      - How the hosts are reached by the inventory, as RV(kvmops.cluster.cluster_view#module:connect) has it.
-      - By default this is read from the inventory. A plan with other addresses is refused, and the differences are
-        told. No host is asked that the inventory does not have.
+      - How all hosts are reached by the inventory, as RV(kvmops.cluster.cluster_view#module:addresses) has it.
+      - By default these are the hosts of the play. A plan with other addresses is refused, and the differences are
+        told. No host is asked that is not among these.
+      - A guest that a dead run left paused goes on only if all of these hosts have been asked, and none has it.
     type: raw
   intent:
     description:

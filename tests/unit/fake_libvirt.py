@@ -1530,8 +1530,9 @@ class Job:
             was_paused = self.switched_over
             self._remove_destination()
             self.source_guest.job = None
-            reason = c.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED
-            self.source_guest.state = (c.VIR_DOMAIN_RUNNING, reason)
+            # Of a guest that was never stopped libvirt changes nothing.
+            if was_paused or self.source_guest.state[0] == c.VIR_DOMAIN_PAUSED:
+                self.source_guest.state = (c.VIR_DOMAIN_RUNNING, c.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED)
         if was_paused:
             self._lifecycle_source(c.VIR_DOMAIN_EVENT_RESUMED, c.VIR_DOMAIN_EVENT_RESUMED_MIGRATED)
         self._end(libvirtError(text, code))

@@ -98,7 +98,8 @@ def test_an_abort_lets_the_guest_run_on_and_says_so_to_the_caller(hosts):
         78,
         "operation aborted: job 'migration out' canceled by client",
     )
-    assert guest.state == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATION_CANCELED)
+    # It was never stopped, so libvirt gives no other reason (seen with 11.3).
+    assert guest.state == (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_BOOTED)
     assert hosts[1].guests == {}
     assert not [e for e in events if e[1] == libvirt.VIR_DOMAIN_EVENT_ID_JOB_COMPLETED]
 

@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode i
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan, plan_shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts

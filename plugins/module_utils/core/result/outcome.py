@@ -61,7 +61,36 @@ class Verdict:
     remedy: str = ""
 
 
-def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool = False) -> Verdict:
+@dataclasses.dataclass(frozen=True)
+class Seen:
+    """What was seen of a guest while it was under way.
+
+    Attributes:
+        handed_over: whether it was stopped at its source for the switchover; None where nobody watched. From then on it
+            may run at the destination.
+        ran_there: whether it was seen running at the destination.
+    """
+
+    handed_over: bool | None = None
+    ran_there: bool = False
+
+    def may_run_there(self, source: Side) -> bool:
+        """Whether a guest that runs at its source may run at a destination that says nothing.
+
+        libvirt lets a guest go on at its source with the reason C(migration_canceled) when the answer to the switchover
+        was lost (qemuMigrationSrcRestoreDomainState). One that was never stopped keeps the reason that it had.
+        """
+        if self.ran_there or self.handed_over is not None:
+            return self.ran_there or bool(self.handed_over)
+        return source.state_reason == "migration_canceled"
+
+
+NOTHING_SEEN = Seen()
+
+
+def judge(
+    name: str, source: Side, destination: Side, *, suspended_by_us: bool = False, seen: Seen = NOTHING_SEEN
+) -> Verdict:
     """Judge a move.
 
     Args:
@@ -69,6 +98,7 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
         source: what the source's libvirtd says.
         destination: what the destination's says.
         suspended_by_us: whether this move stopped the guest to finish, so that it is ours to let it go on.
+        seen: what was seen of it while it was under way.
 
     C(moved): runs at the destination, and the source has let go.
     C(stayed): runs at the source, and the destination has nothing of it.
@@ -79,71 +109,104 @@ def judge(name: str, source: Side, destination: Side, *, suspended_by_us: bool =
     C(ended): the guest runs on neither side, and neither side holds its memory.
     C(unclear): only a person can tell; touch nothing.
     """
-    seen = f"{name} is {source.describe()} and {destination.describe()}"
+    told = f"{name} is {source.describe()} and {destination.describe()}"
     look = f"virsh domstate --reason {quoted(name)}"
     # A post-copy that broke off keeps its job on both sides for ever, so this comes before what is still at work.
     if "postcopy_failed" in (source.state_reason, destination.state_reason):
-        return _broken_postcopy(seen, look)
+        return _broken_postcopy(told, look)
     if not source.reachable or not destination.reachable:
-        return _one_host_silent(source, destination, seen, look)
+        return _one_host_silent(name, source, destination, told, look, seen)
     if source.migrating or destination.migrating:
-        return _in_flight(seen, look)
+        return _in_flight(told, look)
     if "postcopy" in source.state_reason or "postcopy" in destination.state_reason:
-        return _broken_postcopy(seen, look)
+        return _broken_postcopy(told, look)
     if source.active and destination.active:
-        return Verdict("unclear", seen, f"start and destroy nothing; compare {look} on both hosts")
+        return _on_both(name, source, destination, told, look)
     if destination.active:
-        return _at_destination(destination, seen, look)
+        return _at_destination(destination, told, look)
     if source.active:
-        return _at_source(source, destination, seen, look, suspended_by_us)
-    return Verdict("ended", f"{seen}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
+        return _at_source(source, destination, told, look, suspended_by_us, seen)
+    return Verdict("ended", f"{told}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 
 
-def _in_flight(seen: str, look: str) -> Verdict:
-    return Verdict("in_flight", seen, f"start and destroy nothing; look again later: {look} on both hosts")
+def _in_flight(told: str, look: str) -> Verdict:
+    return Verdict("in_flight", told, f"start and destroy nothing; look again later: {look} on both hosts")
 
 
-def _broken_postcopy(seen: str, look: str) -> Verdict:
+def _broken_postcopy(told: str, look: str) -> Verdict:
     return Verdict(
         "unclear",
-        f"post-copy was interrupted: {seen}, and each side holds a part of its memory",
+        f"post-copy was interrupted: {told}, and each side holds a part of its memory",
         f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
     )
 
 
-def _one_host_silent(source: Side, destination: Side, seen: str, look: str) -> Verdict:
+def _one_host_silent(name: str, source: Side, destination: Side, told: str, look: str, seen: Seen) -> Verdict:
     if source.reachable and source.migrating:
-        return _in_flight(seen, look)
-    # A guest that runs at the source untouched by a migration cannot run elsewhere: QEMU stops it before handing over.
+        return _in_flight(told, look)
     if source.reachable and source.state == "running" and "postcopy" not in source.state_reason:
-        return Verdict("stayed", seen)
+        # QEMU stops a guest before it hands it over, so one that was never stopped runs nowhere else.
+        return _maybe_twice(name, source, destination, seen) if seen.may_run_there(source) else Verdict("stayed", told)
     silent = " and ".join(side.host for side in (source, destination) if not side.reachable)
-    return Verdict("unclear", seen, f"bring {silent} back, then compare {look} on both hosts; start nothing until then")
+    return Verdict("unclear", told, f"bring {silent} back, then compare {look} on both hosts; start nothing until then")
 
 
-def _at_destination(destination: Side, seen: str, look: str) -> Verdict:
+def _maybe_twice(name: str, source: Side, destination: Side, seen: Seen) -> Verdict:
+    """The last answer of a destination was lost, and libvirt has let the guest go on at its source."""
+    here, there = source.host, destination.host
+    happened = f"it ran on {there}" if seen.ran_there else f"it was handed over to {there}"
+    return Verdict(
+        "unclear",
+        f"URGENT: {name} may run twice, on the same disks: it is {source.describe()}, and {happened}"
+        f" before that stopped answering ({destination.error})",
+        f"first stop one side: pause it on {here} (virsh suspend {quoted(name)}), or switch {there} off; then see"
+        f" whether it runs on {there}. If it does, its memory on {here} is older than its disks: let it not go on"
+        f" there. If it never ran on {there} (its log in /var/log/libvirt/qemu there), let it go on on {here}",
+    )
+
+
+def _on_both(name: str, source: Side, destination: Side, told: str, look: str) -> Verdict:
+    if source.state != "running" or destination.state != "running":
+        return Verdict("unclear", told, f"start and destroy nothing; compare {look} on both hosts")
+    here, there = source.host, destination.host
+    return Verdict(
+        "unclear",
+        f"URGENT: {told}: it runs twice, on the same disks",
+        f"pause it on {here} at once (virsh suspend {quoted(name)}), where its memory is the older one; then check the"
+        f" file systems of its disks from {there}, and compare {look} on both hosts",
+    )
+
+
+def _at_destination(destination: Side, told: str, look: str) -> Verdict:
     if destination.state == "running":
-        return Verdict("moved", seen)
+        return Verdict("moved", told)
     if destination.state == "paused" and destination.state_reason in ("migration", "starting_up"):
-        return _in_flight(seen, look)
-    return Verdict("unclear", seen, f"see why it does not run: {look} on {destination.host}")
+        return _in_flight(told, look)
+    return Verdict("unclear", told, f"see why it does not run: {look} on {destination.host}")
 
 
-def _at_source(source: Side, destination: Side, seen: str, look: str, suspended_by_us: bool) -> Verdict:
+def _at_source(source: Side, destination: Side, told: str, look: str, suspended_by_us: bool, seen: Seen) -> Verdict:
+    if source.state == "running" and not seen.ran_there:
+        return Verdict("stayed", told)
     if source.state == "running":
-        return Verdict("stayed", seen)
+        return Verdict(
+            "unclear",
+            f"{told}, where it ran meanwhile, so its memory on {source.host} is older than its disks",
+            f"shut it down on {source.host}, check the file systems of its disks, and only then let it run again; its"
+            f" log in /var/log/libvirt/qemu on {destination.host} says how it ended there",
+        )
     ours = ("migration", "unknown", "user") if suspended_by_us else ("migration", "unknown")
     if source.state != "paused" or source.state_reason not in ours:
-        return Verdict("unclear", seen, f"see why it does not run: {look} on {source.host}")
+        return Verdict("unclear", told, f"see why it does not run: {look} on {source.host}")
     if destination.state == "shutoff" and destination.state_reason != "failed":
         return Verdict(
             "unclear",
-            f"{seen}, where it may have run and ended since; its memory on {source.host} would then be older than its"
+            f"{told}, where it may have run and ended since; its memory on {source.host} would then be older than its"
             " disks",
             f"start nothing and let nothing go on until its log in /var/log/libvirt/qemu on {destination.host} says how"
             " it ended there; only after 'shutting down, reason=failed' it never ran there",
         )
-    return Verdict("resume_source", seen)
+    return Verdict("resume_source", told)
 
 
 def quoted(name: str) -> str:

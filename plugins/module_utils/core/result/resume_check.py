@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, quoted
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Seen, Side, Verdict, quoted
 
 
 @dataclasses.dataclass
@@ -21,17 +21,23 @@ class DestinationEvidence:
         ran: the guest was seen to run there, so it may have gone on from there.
         persistent: whatever runs there leaves a definition, which outlives a reboot of the destination.
         events: the stream of the destination's events from the start; None when there was none.
+        handed_over: the guest was stopped at its source for the switchover; None where nobody watched that.
     """
 
     reached: bool = False
     ran: bool = False
     persistent: bool = False
     events: object | None = None
+    handed_over: bool | None = None
 
     def add(self, there: Side) -> None:
         """One more look at the destination."""
         self.reached = self.reached or there.active
         self.ran = self.ran or there.state == "running"
+
+    def seen(self) -> Seen:
+        """What of it counts for the verdict."""
+        return Seen(self.handed_over, self.ran)
 
 
 def confirm_resume(
@@ -52,12 +58,17 @@ def confirm_resume(
     return verdict
 
 
-def may_be_elsewhere(step: t.Mapping[str, t.Any], verdict: Verdict) -> Verdict:
-    """A guest that is paused at its source may still have gone on somewhere else, so nobody touches it."""
+def may_be_elsewhere(step: t.Mapping[str, t.Any], verdict: Verdict, why: str = "") -> Verdict:
+    """A guest that is paused at its source may still have gone on somewhere else, so nobody touches it.
+
+    Args:
+        why: what a third host says of it.
+    """
     guest, source = step["guest"]["name"], step["source"]
     return Verdict(
         "unclear",
-        f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there",
+        f"{verdict.reason}, and it may have been on its way to another host, or have gone on from there"
+        + (f" ({why})" if why else ""),
         f"see where it went (/var/log/libvirt/qemu/{guest}.log on {source}); only if it runs on no host, let it go on:"
         f" virsh resume {quoted(guest)} on {source}",
     )

@@ -10,7 +10,13 @@ import dataclasses
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict, judge
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import (
+    NOTHING_SEEN,
+    Seen,
+    Side,
+    Verdict,
+    judge,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_names import reason_word, state_word
@@ -88,28 +94,30 @@ def await_agreement(
     connections: Connections,
     name: str,
     uuid: str,
-    source: Endpoint,
-    destination: Endpoint,
+    ends: tuple[Endpoint, Endpoint],
     *,
     suspended_by_us: bool = False,
     timeout_s: float = AGREEMENT_TIMEOUT_S,
     clock: t.Callable[[], float] = time.monotonic,
     sleep: t.Callable[[float], None] = time.sleep,
     watching: t.Callable[[Side, Side], bool] = lambda _here, _there: True,
+    seen: t.Callable[[], Seen] = lambda: NOTHING_SEEN,
 ) -> tuple[Verdict, Side, Side]:
     """Ask both sides until they agree, or until the time is over.
 
     A migration that is still in flight is awaited as long as it lasts: its own deadline ends it, not this wait.
 
     Args:
+        ends: source and destination.
         watching: called after each look at a move that is in flight; false says that it is not awaited any longer than
             ``timeout_s``.
+        seen: what has been seen of the guest while it was under way.
     """
     end = clock() + timeout_s
     resumable_since: float | None = None
     while True:
-        here, there = ask_host(connections, source, uuid), ask_host(connections, destination, uuid)
-        verdict, now = judge(name, here, there, suspended_by_us=suspended_by_us), clock()
+        here, there = (ask_host(connections, where, uuid) for where in ends)
+        verdict, now = judge(name, here, there, suspended_by_us=suspended_by_us, seen=seen()), clock()
         if verdict.kind == "in_flight" and here.migrating:
             end = now + timeout_s if watching(here, there) else end
         elif verdict.kind in ("moved", "stayed"):

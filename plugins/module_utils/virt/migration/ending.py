@@ -41,6 +41,7 @@ class MigrationEnding:
         maybe_postcopy: whether it switched to post-copy, or may have.
         statistics: libvirt's final job statistics, empty when there are none.
         switchover: when the guest stopped and went on.
+        handed_over: whether it was stopped for the switchover.
         reached: whether the guest was seen coming in at the destination.
         iterations: rounds seen.
         memory_bytes: the last figure seen of memory sent.
@@ -59,6 +60,7 @@ class MigrationEnding:
     maybe_postcopy: bool = False
     statistics: dict[str, t.Any] = dataclasses.field(default_factory=dict)
     switchover: Switchover = dataclasses.field(default_factory=Switchover)
+    handed_over: bool = False
     reached: bool = False
     iterations: int = 0
     memory_bytes: int = 0

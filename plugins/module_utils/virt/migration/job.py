@@ -55,8 +55,8 @@ class MigrationJob:
         self._uuid = domain.UUIDString()
         self._connect_uri = connect_uri
         self._decision = decision
-        self._source_events = source_events
-        #: The events of the destination from the start.
+        self.source_events = source_events
+        #: The events of the destination, and above those of the source, from the start.
         self.destination_events = destination_events
         self._clock = clock
         self._before = before
@@ -108,12 +108,12 @@ class MigrationJob:
         def there(event: Event) -> None:
             self._inbox.put(("destination", event))
 
-        self._source_events.listen(self._uuid, here)
+        self.source_events.listen(self._uuid, here)
         self.destination_events.listen(self._uuid, there)
         try:
             yield
         finally:
-            self._source_events.forget(self._uuid, here)
+            self.source_events.forget(self._uuid, here)
             self.destination_events.forget(self._uuid, there)
 
     @contextlib.contextmanager
@@ -200,6 +200,8 @@ class MigrationJob:
         if side == "source" and event.event == libvirt.VIR_DOMAIN_EVENT_SUSPENDED:
             if switchover.stopped_at is None:
                 switchover.stopped_at = event.at
+            by_migration = (libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY)
+            self._ending.handed_over = self._ending.handed_over or event.detail in by_migration
             if event.detail == libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY:
                 self._ending.postcopy = True
         elif side == "destination" and event.event == libvirt.VIR_DOMAIN_EVENT_RESUMED:

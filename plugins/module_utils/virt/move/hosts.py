@@ -88,22 +88,34 @@ class Hosts:
         except virt.VirtError:
             return None
 
+    def source_events(self, step: Step) -> EventStream | None:
+        """The events of the source as they come now, or None when it cannot be reached."""
+        source, _target = self.endpoints(step)
+        try:
+            return self._connections.get(source.uri).events
+        except virt.VirtError:
+            return None
+
     def incoming(self, step: Step) -> int:
         """How many guests come in at the destination now."""
         _source, target = self.endpoints(step)
         return destination.incoming(self._connections.get(target.uri).connection)
 
-    def seen_elsewhere(self, step: Step) -> bool:
-        """Whether a third host of the plan has the guest, or cannot be asked."""
-        for name, known in self._settings.destinations.items():
-            if name in (self._settings.source.host, step["destination"]):
-                continue
-            if not known.get("connect_uri"):
-                return True
-            side = guest_state.ask_host(self._connections, Endpoint(name, known["connect_uri"]), step["guest"]["uuid"])
+    def why_elsewhere(self, step: Step) -> str | None:
+        """Why a guest may be on a third host, in words; None where all of them have been asked and none has it.
+
+        Asked are all hosts that the run knows how to reach, also those that gave no snapshot.
+        """
+        ends = (self._settings.source.host, step["destination"])
+        others = {**self._settings.destinations, **self._settings.witnesses}
+        for name in sorted(set(others) - set(ends)):
+            uri = others[name].get("connect_uri")
+            if not uri:
+                return f"nobody says how to reach {name}"
+            side = guest_state.ask_host(self._connections, Endpoint(name, uri), step["guest"]["uuid"])
             if side.active or not side.reachable:
-                return True
-        return False
+                return f"it is {side.describe()}"
+        return None
 
 
 def _unknown_host(name: str) -> virt.VirtError:

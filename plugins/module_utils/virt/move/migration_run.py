@@ -61,11 +61,21 @@ class MigrationRun:
         evidence = DestinationEvidence(
             ending.reached,
             ran=ending.switchover.resumed_at is not None,
+            handed_over=self._handed_over(attempt, ending),
             persistent="PERSIST_DEST" in attempt.decision.flags,
             events=job.destination_events,
         )
         verdict, here, there = self._verification.conclude(move, ending, control_loop, evidence)
         return verdict, here, there, ending
+
+    def _handed_over(self, attempt: Attempt, ending: MigrationEnding) -> bool | None:
+        """Whether the guest was stopped for the switchover; None where its source was out of sight meanwhile."""
+        if ending.handed_over:
+            return True
+        # Behind a connection that was opened anew nobody knows what the one before has missed. A guest that was
+        # suspended to finish is not stopped a second time.
+        watched = self._context.hosts.source_events(attempt.move.step) is attempt.job.source_events
+        return False if watched and not ending.suspended else None
 
     def _others_come_in(self, step: Step) -> bool:
         """Whether the destination takes in guests of other hosts now. Only asked where it may take in several."""

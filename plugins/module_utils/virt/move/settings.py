@@ -69,6 +69,7 @@ class Settings:
         at_once: guests that this host may be sending at the same time.
         shared_devices: patterns of paths of block devices that all hosts see.
         capsule_dir: where this host keeps capsules, and the records of exports.
+        witnesses: by host name, as C(destinations): hosts that are asked only whether they have a guest.
         tickets: of the far ends that may read disks from here, by the names of hosts.
     """
 
@@ -83,6 +84,7 @@ class Settings:
     at_once: int = 1
     shared_devices: t.Sequence[str] = ()
     capsule_dir: str = CAPSULE_DIR
+    witnesses: t.Mapping[str, t.Mapping[str, t.Any]] = dataclasses.field(default_factory=dict)
     tickets: t.Mapping[str, t.Mapping[str, t.Any]] = dataclasses.field(default_factory=dict)
 
 
@@ -129,6 +131,7 @@ def settings_of(
         at_once=_at_once(parameters, steps),
         shared_devices=devices,
         capsule_dir=parameters.get("capsule_dir") or CAPSULE_DIR,
+        witnesses=parameters.get("connect") or {},
         tickets=parameters.get("tickets") or {},
     )
 

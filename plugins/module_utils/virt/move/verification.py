@@ -101,8 +101,10 @@ class Verification:
         verdict, here, there = self._await_agreement(move)
         if verdict.kind == "resume_source":
             record = self._limits.unfinished_migration(step)
-            if not record or record.get("destination") != step["destination"] or self._hosts.seen_elsewhere(step):
+            if not record or record.get("destination") != step["destination"]:
                 verdict = may_be_elsewhere(step, verdict)
+            elif (why := self._hosts.why_elsewhere(step)) is not None:
+                verdict = may_be_elsewhere(step, verdict, why)
             else:
                 persistent = "PERSIST_DEST" in (record.get("flags") or ())
                 verdict = self._confirm_resume(move, verdict, DestinationEvidence(reached=True, persistent=persistent))
@@ -123,7 +125,6 @@ class Verification:
     ) -> tuple[Verdict, Side, Side]:
         """Wait until both sides agree, and control what is still under way."""
         step = move.step
-        source, target = self._hosts.endpoints(step)
 
         def watching(here: Side, there: Side) -> bool:
             if control_loop is None or evidence is None:
@@ -139,12 +140,12 @@ class Verification:
             self._context.connections,
             step["guest"]["name"],
             step["guest"]["uuid"],
-            source,
-            target,
+            self._hosts.endpoints(step),
             suspended_by_us=suspended,
             clock=self._context.clock,
             sleep=self._context.sleep,
             watching=watching,
+            seen=(evidence or DestinationEvidence()).seen,
         )
         if control_loop is not None and verdict.kind in ("stayed", "resume_source"):
             # The limits on record come first: what was found may have been set by a run that died.

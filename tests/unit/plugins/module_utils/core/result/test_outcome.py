@@ -11,6 +11,7 @@ import shlex
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import (
+    Seen,
     Side,
     definition_faults,
     judge,
@@ -106,7 +107,6 @@ THERE = {
         ("canceled", "absent", "stayed"),
         ("canceled", "shutoff", "stayed"),
         ("running", "silent", "stayed"),
-        ("canceled", "silent", "stayed"),
         # still at it
         ("sending", "coming", "in_flight"),
         ("sending", "absent", "in_flight"),
@@ -142,6 +142,8 @@ THERE = {
         ("silent", "running", "unclear"),
         ("silent", "absent", "unclear"),
         ("silent", "silent", "unclear"),
+        # stopped for the switchover and let go on, while nobody knows what the destination made of it
+        ("canceled", "silent", "unclear"),
         # on both
         ("running", "running", "unclear"),
         ("running", "paused by a user", "unclear"),
@@ -173,6 +175,50 @@ def test_what_both_sides_mean_together(here, there, kind):
 @pytest.mark.parametrize(("ours", "kind"), [(False, "unclear"), (True, "resume_source")])
 def test_a_guest_that_a_user_paused_is_only_resumed_if_that_was_us(ours, kind):
     assert judge("web1", HERE["paused by a user"], THERE["absent"], suspended_by_us=ours).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "seen", "kind"),
+    [
+        # nobody watched: only libvirt's reason tells whether it was stopped for the switchover
+        ("running", "silent", Seen(), "stayed"),
+        ("canceled", "silent", Seen(), "unclear"),
+        # it was never stopped, so it runs nowhere else; the reason is that of a move before
+        ("running", "silent", Seen(handed_over=False), "stayed"),
+        ("canceled", "silent", Seen(handed_over=False), "stayed"),
+        # it was stopped, or was even seen there
+        ("running", "silent", Seen(handed_over=True), "unclear"),
+        ("running", "silent", Seen(ran_there=True), "unclear"),
+        ("running", "silent", Seen(handed_over=False, ran_there=True), "unclear"),
+        # the destination has ended it: that it never ran there, only who watched can tell
+        ("canceled", "absent", Seen(handed_over=True), "stayed"),
+        ("canceled", "absent", Seen(handed_over=True, ran_there=True), "unclear"),
+        ("running", "powered off", Seen(ran_there=True), "unclear"),
+        # it has arrived
+        ("shutoff", "running", Seen(handed_over=True, ran_there=True), "moved"),
+        ("left paused", "absent", Seen(handed_over=True), "resume_source"),
+    ],
+)
+def test_what_was_seen_at_the_destination_belongs_to_the_verdict(here, there, seen, kind):
+    assert judge("web1", HERE[here], THERE[there], seen=seen).kind == kind
+
+
+def test_an_operator_is_told_first_to_stop_one_side():
+    verdict = judge("web1", HERE["canceled"], THERE["silent"], seen=Seen(handed_over=True, ran_there=True))
+    assert verdict.reason == (
+        "URGENT: web1 may run twice, on the same disks: it is running (migration_canceled) on h1, and it ran on"
+        " h2 before that stopped answering (no route to host)"
+    )
+    assert verdict.remedy == (
+        "first stop one side: pause it on h1 (virsh suspend web1), or switch h2 off; then see whether it runs on h2. If"
+        " it does, its memory on h1 is older than its disks: let it not go on there. If it never ran on h2 (its log in"
+        " /var/log/libvirt/qemu there), let it go on on h1"
+    )
+    both = judge("web1", HERE["canceled"], THERE["running"])
+    assert both.reason.startswith("URGENT: web1 is running (migration_canceled) on h1 and running (migrated) on h2: it")
+    assert both.remedy.startswith("pause it on h1 at once (virsh suspend web1), where its memory is the older one;")
+    older = judge("web1", HERE["canceled"], THERE["absent"], seen=Seen(ran_there=True))
+    assert older.reason.endswith("where it ran meanwhile, so its memory on h1 is older than its disks")
 
 
 def pairs():

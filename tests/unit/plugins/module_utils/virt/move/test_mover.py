@@ -663,6 +663,40 @@ def test_the_link_is_cut_and_the_destination_never_answers(rig):
     assert (result["outcome"], result["error"]) == ("failed", f"{SOCKET_CLOSED}.{STAYS}")
 
 
+def lose_last_answer(job, *, ran):
+    """The destination has all of the guest, its answer is lost, and libvirt lets the guest go on at its source."""
+    job.switch_over()
+    if ran:
+        detail = libvirt.VIR_DOMAIN_EVENT_RESUMED_MIGRATED
+        job.destination.lifecycle(job.destination_guest, libvirt.VIR_DOMAIN_EVENT_RESUMED, detail)
+    job.fail(libvirt.VIR_ERR_INTERNAL_ERROR, SOCKET_CLOSED)
+
+
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_lost_last_answer_with_a_silent_destination_is_never_called_stayed(rig, ran):
+    guest = rig.h1.add_guest("web1")
+
+    def lost(job):
+        lose_last_answer(job, ran=ran)
+        rig.h2.stop_daemon()
+
+    rig.cluster.on_migrate = lost
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    happened = "it ran on h2" if ran else "it was handed over to h2"
+    told = "URGENT: web1 may run twice, on the same disks: it is running (migration_canceled) on h1, and "
+    assert told + happened + " before that stopped answering" in result["error"]
+    assert "first stop one side: pause it on h1 (virsh suspend web1), or switch h2 off" in result["error"]
+
+
+def test_a_guest_that_ran_at_its_destination_and_is_back_is_not_called_stayed(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: lose_last_answer(job, ran=True)
+    result = rig.move(guest)
+    assert result["outcome"] == "unclear"
+    assert "where it ran meanwhile, so its memory on h1 is older than its disks" in result["error"]
+
+
 def test_a_result_that_is_lost_lets_the_guest_go_on_at_once(rig):
     guest = rig.h1.add_guest("web1")
     rig.cluster.on_migrate = lambda job: job.fail_unclear()
@@ -1161,7 +1195,7 @@ def test_a_joined_migration_that_fails(rig):
     result = move.result()
     assert (result["outcome"], result["error"]) == (
         "failed",
-        f"web1 is running (migration_canceled) on h1 and unknown on h2.{STAYS}",
+        f"web1 is running (booted) on h1 and unknown on h2.{STAYS}",
     )
 
 
@@ -1295,6 +1329,28 @@ def stays_paused(rig, guest):
     assert "only if it runs on no host, let it go on: virsh resume web1 on h1" in result["refusals"][0]["remedy"]
     assert guest.state == LEFT_PAUSED
     assert rig.cluster.writes == []
+
+
+@pytest.mark.parametrize("how", ["has it", "is silent", "has no address"])
+def test_a_guest_that_was_left_paused_waits_for_every_host_of_the_inventory(rig, how):
+    """Also for one that the plan does not name."""
+    guest = rig.h1.add_guest("web1", state=LEFT_PAUSED)
+    died(rig, guest)
+    h9 = rig.cluster.add_host("h9")
+    uri = None if how == "has no address" else "qemu+ssh://root@h9/system"
+    if how == "has it":
+        h9.add_guest("web1", uuid=guest.uuid)
+    elif how == "is silent":
+        h9.stop_daemon()
+    rig.use(witnesses={"h9": {"connect_uri": uri, "migration_address": None}})
+    stays_paused(rig, guest)
+    reason = rig.move(guest)["refusals"][0]["reason"]
+    why = {
+        "has it": "it is running (booted) on h9",
+        "is silent": "on h9, which does not answer",
+        "has no address": "h9)",
+    }
+    assert why[how] in reason
 
 
 def test_a_guest_that_nobody_knows_the_way_of_may_run_anywhere(rig):
