@@ -35,6 +35,7 @@ INVENTORY_VARIABLES = frozenset(
         "report_dir",
         "same_servers",
         "shared_devices",
+        "silent_s",
         "state_dir",
         "uri",
     )

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import math
 import os
 import re
 import shlex
@@ -22,6 +24,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
     FollowedFile,
     color_of,
@@ -39,8 +42,10 @@ JOB_LOOK_S = 15.0
 SILENT_JOB_LOOK_S = 2.0
 #: A job whose processes are gone has had so many looks to leave its result.
 LOOKS_AT_DEAD_JOB = 2
-#: How long a host may not answer before the controller stops watching. The job on the host goes on.
-LOST_S = 300.0
+#: How long a host may not answer before the controller stops watching. The job on the host goes on, if the host does.
+LOST_S = 60.0
+#: A single command, also on a busy host, answers within this time.
+ANSWER_S = 25.0
 #: How long the host may take to be told of an interrupt; ansible-playbook keeps the operator waiting for that.
 PARTING_S = 8.0
 _BOOT_ID = re.compile(r"[0-9a-f-]{36}")
@@ -130,6 +135,8 @@ class _Job:
         self._boot = ""
         self._dead = 0
         self._ended = False
+        self._lost_s = _silence(task_vars)
+        self._warned = False
 
     def follow(self) -> dict[str, t.Any]:
         """Start the job, show its progress, and return the module's result."""
@@ -149,7 +156,7 @@ class _Job:
                     if status.get("finished"):
                         return self._finish(status)
                     self._check_alive()
-                seen_at = time.monotonic()
+                seen_at, self._warned = time.monotonic(), False
             except AnsibleConnectionFailure as error:
                 self._lost(error, time.monotonic() - seen_at)
 
@@ -210,13 +217,20 @@ class _Job:
             )
 
     def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
-        if quiet_s >= LOST_S:
+        # Otherwise the next command would wait for the same dead connection.
+        with contextlib.suppress(AnsibleError), answered_within(ANSWER_S):
+            self._action._connection.reset()
+        if quiet_s >= self._lost_s:
             raise AnsibleError(
-                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). The run there goes on: when the host"
-                " answers again, run the same playbook to continue."
+                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). If it still runs, its moves go on: run"
+                " the same playbook again when it answers. If it has lost its power, its guests that had not moved are"
+                f" off: see what the other hosts have, then power {self._host} on."
             ) from error
-        display.warning(f"{self._host} does not answer ({error}); its moves go on. Trying again.")
-        self._action._connection.reset()
+        if not self._warned:
+            display.warning(
+                f"{self._host} does not answer ({error}); its moves go on. Trying again for {self._lost_s:g} s."
+            )
+        self._warned = True
 
     def _finish(self, status: dict[str, t.Any]) -> dict[str, t.Any]:
         self._show_news()
@@ -229,11 +243,26 @@ class _Job:
     def _status(self) -> dict[str, t.Any]:
         # The directory of asynchronous jobs is a shell option that async_wrapper has used as well.
         directory = self._action.get_shell_option("async_dir", default="~/.ansible_async")
-        return self._action._execute_module(
-            module_name="ansible.builtin.async_status",
-            module_args={"jid": self._job_id, "mode": "status", "_async_dir": directory},
-            task_vars=self._vars,
-        )
+        with answered_within(2 * ANSWER_S):
+            return self._action._execute_module(
+                module_name="ansible.builtin.async_status",
+                module_args={"jid": self._job_id, "mode": "status", "_async_dir": directory},
+                task_vars=self._vars,
+            )
 
     def _shell(self, command: str) -> str:
-        return str(self._action._low_level_execute_command(command).get("stdout", ""))
+        with answered_within(ANSWER_S):
+            return str(self._action._low_level_execute_command(command).get("stdout", ""))
+
+
+def _silence(task_vars: t.Mapping[str, t.Any]) -> float:
+    """For how many seconds a host may say nothing.
+
+    Raises: AnsibleError where the inventory gives anything but a number of at least 1.
+    """
+    stated = task_vars.get("kvmops_cluster_silent_s", LOST_S)
+    with contextlib.suppress(TypeError, ValueError):
+        seconds = float(stated)
+        if not isinstance(stated, bool) and 1 <= seconds < math.inf:
+            return seconds
+    raise AnsibleError(f"kvmops_cluster_silent_s is {stated!r}: give a number of seconds, at least 1.")

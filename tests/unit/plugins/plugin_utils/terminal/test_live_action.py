@@ -127,8 +127,8 @@ def signals(monkeypatch):
     return types.SimpleNamespace(handlers=handlers, alarms=alarms)
 
 
-def job(host, **arguments):
-    return live_action._Job(Action(host), {"name": "h1", **arguments}, {})
+def job(host, *, task_vars=None, **arguments):
+    return live_action._Job(Action(host), {"name": "h1", **arguments}, task_vars or {})
 
 
 def test_a_job_is_followed_to_its_end_and_cleaned_up(shown, clock):
@@ -241,25 +241,40 @@ def test_a_host_that_comes_back_is_followed_again(shown, clock):
     host.say(phase="job", pid=4711)
 
     def weather():
-        host.lost = 1010 < clock.at < 1200
-        if clock.at > 1210:
+        host.lost = 1010 < clock.at < 1060
+        if clock.at > 1070:
             host.say(phase="end")
             host.status = {"finished": 1}
             clock.on_sleep = None
 
     clock.on_sleep = weather
     assert job(host).follow() == {}
-    assert host.resets > 100
-    assert "its moves go on" in shown.warnings[0]
+    assert host.resets > 40
+    assert shown.warnings == ["h1 does not answer (ssh: no route to host); its moves go on. Trying again for 60 s."]
 
 
 def test_a_host_that_stays_away_is_given_up_in_words_that_calm(shown, clock):
     host = Host()
     host.lost = True
     with pytest.raises(
-        AnsibleError, match=r"h1 has not answered for 30\d s .*when the host answers again, run the same"
+        AnsibleError, match=r"h1 has not answered for 6\d s .*its moves go on: run the same playbook .*power h1 on"
     ):
         job(host).follow()
+    assert len(shown.warnings) == 1
+
+
+@pytest.mark.parametrize(("stated", "seconds"), [(5, 5), ("900", 900), (1.5, 2)])
+def test_the_inventory_says_how_long_a_host_may_be_silent(shown, clock, stated, seconds):
+    host = Host()
+    host.lost = True
+    with pytest.raises(AnsibleError, match=rf"h1 has not answered for {seconds} s "):
+        job(host, task_vars={"kvmops_cluster_silent_s": stated}).follow()
+
+
+@pytest.mark.parametrize("stated", [0, -1, True, "soon", None, float("inf"), float("nan")])
+def test_a_silence_that_cannot_be_is_refused_before_anything_starts(shown, stated):
+    with pytest.raises(AnsibleError, match=r"^kvmops_cluster_silent_s is .*: give a number of seconds, at least 1\.$"):
+        job(Host(), task_vars={"kvmops_cluster_silent_s": stated})
 
 
 @pytest.mark.parametrize(

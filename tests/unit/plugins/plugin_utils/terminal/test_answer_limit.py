@@ -1,0 +1,73 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+
+import pytest
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import (
+    NoAnswerError,
+    answered_within,
+)
+
+
+@pytest.fixture(autouse=True)
+def no_alarm_is_left():
+    before = signal.getsignal(signal.SIGALRM)
+    yield
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+    assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_what_hangs_ends_and_so_does_the_program_that_it_waits_for():
+    with subprocess.Popen(["sleep", "60"]) as program:
+        with pytest.raises(NoAnswerError, match=r"^no answer within 0\.2 s$"), answered_within(0.2):
+            program.wait()
+        assert program.wait(10) == -signal.SIGTERM
+
+
+def test_what_answers_is_left_alone():
+    with answered_within(0.2):
+        pass
+    time.sleep(0.3)
+
+
+def test_a_nearer_end_stays_the_nearer_one():
+    class TooLateError(Exception):
+        pass
+
+    def expired(_number, _frame):
+        raise TooLateError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(TooLateError), answered_within(30):
+            time.sleep(5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_a_later_end_of_the_task_goes_on():
+    class TooLateError(Exception):
+        pass
+
+    def expired(_number, _frame):
+        raise TooLateError
+
+    before = signal.signal(signal.SIGALRM, expired)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.6)
+        with pytest.raises(NoAnswerError), answered_within(0.2):
+            time.sleep(5)
+        with pytest.raises(TooLateError):
+            time.sleep(5)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
