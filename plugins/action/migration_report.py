@@ -16,7 +16,8 @@ from ansible.utils.display import Display
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import GOOD, goal_words, join
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words, join
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
@@ -25,6 +26,8 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.report_table
 
 #: Goals after which the hosts that they name are to run no guest.
 TO_BE_EMPTY = ("drain", "evacuate")
+#: Outcomes that fail a run even if it tries again who has not moved.
+URGENT = ("unclear", "off", "lost")
 
 Results = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -118,8 +121,8 @@ def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]], path
 
 def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bool) -> str:
     """Why the task fails, if it does; guests that were to stay are no reason."""
-    rows = [row for row in report["guests"] if row["outcome"] not in GOOD]
-    undone = [row["guest"] for row in rows if row["outcome"] == "unclear" or not tolerant]
+    rows = [row for row in report["guests"] if not leaves_nothing_to_do(row)]
+    undone = [row["guest"] for row in rows if row["outcome"] in URGENT or not tolerant]
     if not undone and not came:
         return ""
     moves = f"{len(undone)} of {len(report['guests'])} guests did not move as planned ({', '.join(undone)})"

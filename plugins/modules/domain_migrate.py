@@ -274,7 +274,7 @@ def finish(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
     document: dict[str, t.Any] = {"changed": result["outcome"] in ("moved", "would_move"), "migration": result}
     if module._diff:
         document["diff"] = module_common.diff([result])
-    if result["outcome"] not in step_result.GOOD:
+    if not step_result.leaves_nothing_to_do(result):
         module.fail_json(msg=module_common.summary([result], 1), **document)
     return document
 

@@ -254,8 +254,9 @@ results:
     outcome:
       description:
         - V(moved), V(already_there), V(would_move) in check mode, V(refused) when nothing was tried, V(failed) when it
-          was tried and the guest still runs where it was, V(unclear) when a person must look at both sides,
-          V(not_started) when the run was stopped before its turn.
+          was tried and the guest still runs where it was, V(off) when it is shut off there and runs nowhere, V(lost)
+          when a part of its memory is gone, V(unclear) when a person must look at both sides, V(not_started) when the
+          run was stopped before its turn.
       type: str
       returned: always
     left_copies:
@@ -487,7 +488,7 @@ def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any
     document["changed"] = changed
     if module._diff:
         document["diff"] = module_common.diff(results)
-    undone = [one for one in results if one["outcome"] not in step_result.GOOD]
+    undone = [one for one in results if not step_result.leaves_nothing_to_do(one)]
     if undone:
         module.fail_json(msg=module_common.summary(undone, len(results)), **document)
     return document

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     is_off,
     plain_state,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, judge
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 
 Result = t.Mapping[str, t.Any]
@@ -75,11 +76,38 @@ def _checked(step: Step, result: Result | None, snapshots: Snapshots) -> Result:
         return _unclear(result, f"it is {active[destination]} on {destination}, and {source} does not answer")
     if result["outcome"] in ARRIVED:
         return _lost(result, active, snapshots)
-    if list(active) == [source] and result["outcome"] == "unclear" and destination in snapshots:
-        return _stayed(result, source, active[source])
-    if not active and source in snapshots:
-        return _unclear(result, f"it is active neither on {source} nor on any other host that answers")
-    return result
+    if active:
+        stayed = list(active) == [source] and result["outcome"] == "unclear" and destination in snapshots
+        return _stayed(result, source, active[source]) if stayed else result
+    return _nowhere(step, result, snapshots)
+
+
+def _nowhere(step: Step, result: Result, snapshots: Snapshots) -> Result:
+    """The result of a guest that is active on no host that answers."""
+    source, destination = step["source"], step["destination"]
+    if source not in snapshots or result["outcome"] == "lost":
+        return result
+    off = _off(step, result, snapshots) if destination in snapshots else None
+    if off is not None or result["outcome"] == "off":
+        return off or result
+    return _unclear(result, f"it is active neither on {source} nor on any other host that answers")
+
+
+def _off(step: Step, result: Result, snapshots: Snapshots) -> Result | None:
+    """The result of a guest that is off where it was, as when its host was rebooted; None for a guest that is not."""
+    source, uuid = step["source"], step["guest"]["uuid"]
+    domains = snapshots[source].get("domains") or []
+    domain = next((one for one in domains if one["uuid"] == uuid and is_off(one)), None)
+    if domain is None:
+        return None
+    side = Side(source, True, "shutoff", str(domain.get("state_reason") or "unknown"), bool(domain.get("persistent")))
+    verdict = judge(step["guest"]["name"], side, Side(step["destination"], True))
+    if verdict.kind != "off":
+        return None
+    if side.shut_down:
+        # Nothing is to be done about that.
+        return {**result, "outcome": "off", "error": None, "notes": [*(result.get("notes") or []), verdict.reason]}
+    return {**result, "outcome": "off", "error": f"{verdict.reason}: {verdict.remedy}"}
 
 
 def _running(result: Result, host: str, state: str) -> Result:

@@ -20,6 +20,8 @@ OUTCOMES = {
     "already_there": "was there already",
     "refused": "refused",
     "failed": "failed",
+    "off": "IS OFF",
+    "lost": "LOST",
     "unclear": "UNCLEAR",
     "not_started": "not started",
 }

@@ -32,6 +32,16 @@ class Side:
     error: str = ""
 
     @property
+    def never_ran(self) -> bool:
+        """Whether a guest that is not active there has not run there since it began to come in."""
+        return self.state == "absent" or (self.state, self.state_reason) == ("shutoff", "failed")
+
+    @property
+    def shut_down(self) -> bool:
+        """Whether somebody has shut the guest down there, or ended it."""
+        return self.state == "shutoff" and self.state_reason in ("shutdown", "destroyed", "saved")
+
+    @property
     def active(self) -> bool:
         """Whether a QEMU process holds the guest there."""
         return self.state not in ("absent", "shutoff")
@@ -51,9 +61,9 @@ class Verdict:
     """What both sides together mean.
 
     Attributes:
-        kind: C(moved), C(stayed), C(in_flight), C(resume_source), C(ended) or C(unclear).
+        kind: C(moved), C(stayed), C(in_flight), C(resume_source), C(off), C(lost), C(ended) or C(unclear).
         reason: in one sentence.
-        remedy: what a person must look at, for C(unclear), C(ended) and an C(in_flight) that is awaited no longer.
+        remedy: what a person must do or look at. Only C(moved), C(stayed) and C(resume_source) have none.
     """
 
     kind: str
@@ -106,6 +116,9 @@ def judge(
     C(resume_source): stopped at the source by a migration that is over, and the destination has nothing, or only a
     definition whose last start has failed. Of a guest that is to leave no definition there, having nothing proves only
     as much as the caller knows of the destination since: it forgets such a guest when it is rebooted.
+    C(off): it is shut off at the source, and never ran at the destination: its QEMU or its host has died, or somebody
+    has shut it down.
+    C(lost): it ran at the destination without all of its memory, and the QEMU that had the rest is gone.
     C(ended): the guest runs on neither side, and neither side holds its memory.
     C(unclear): only a person can tell; touch nothing.
     """
@@ -113,20 +126,51 @@ def judge(
     look = f"virsh domstate --reason {quoted(name)}"
     # A post-copy that broke off keeps its job on both sides for ever, so this comes before what is still at work.
     if "postcopy_failed" in (source.state_reason, destination.state_reason):
-        return _broken_postcopy(told, look)
+        return _lost_half(name, source, destination, told) or _broken_postcopy(told, look)
     if not source.reachable or not destination.reachable:
         return _one_host_silent(name, source, destination, told, look, seen)
     if source.migrating or destination.migrating:
         return _in_flight(told, look)
     if "postcopy" in source.state_reason or "postcopy" in destination.state_reason:
         return _broken_postcopy(told, look)
-    if source.active and destination.active:
-        return _on_both(name, source, destination, told, look)
     if destination.active:
-        return _at_destination(destination, told, look)
+        return (_on_both if source.active else _at_destination)(name, source, destination, told, look)
     if source.active:
         return _at_source(source, destination, told, look, suspended_by_us, seen)
+    return _nowhere(name, source, destination, told, seen)
+
+
+def _nowhere(name: str, source: Side, destination: Side, told: str, seen: Seen) -> Verdict:
+    if source.state == "shutoff" and source.state_reason != "migrated" and destination.never_ran and not seen.ran_there:
+        return _off(name, source, told)
     return Verdict("ended", f"{told}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
+
+
+def _off(name: str, source: Side, told: str) -> Verdict:
+    how = "somebody has shut it down" if source.shut_down else f"its QEMU on {source.host} has ended"
+    log = f"/var/log/libvirt/qemu/{name}.log"
+    return Verdict(
+        "off",
+        f"{how}: {told}",
+        f"start it again if it is to run: virsh start {quoted(name)} on {source.host}; {log} there says how it ended",
+    )
+
+
+def _lost_half(name: str, source: Side, destination: Side, told: str) -> Verdict | None:
+    """Post-copy has broken off, and the QEMU of one side is gone with its part of the memory; None: it may not be."""
+    gone, left = (source, destination) if destination.state_reason == "postcopy_failed" else (destination, source)
+    if not gone.reachable or gone.active:
+        return None
+    # A source lets go of a guest, and of its definition, also when all of its memory has arrived.
+    if gone is source and (gone.state, gone.state_reason) in (("absent", ""), ("shutoff", "migrated")):
+        return None
+    return Verdict(
+        "lost",
+        f"the memory of {name} is lost: post-copy was interrupted, and its QEMU on {gone.host}, which had a part of its"
+        f" memory, has ended: {told}",
+        f"nothing can be resumed. End what is left on {left.host} (virsh destroy {quoted(name)} there), then start it"
+        f" anew from its disks on one host only; its log in /var/log/libvirt/qemu on {gone.host} says how it ended",
+    )
 
 
 def _in_flight(told: str, look: str) -> Verdict:
@@ -177,7 +221,7 @@ def _on_both(name: str, source: Side, destination: Side, told: str, look: str) -
     )
 
 
-def _at_destination(destination: Side, told: str, look: str) -> Verdict:
+def _at_destination(_name: str, _source: Side, destination: Side, told: str, look: str) -> Verdict:
     if destination.state == "running":
         return Verdict("moved", told)
     if destination.state == "paused" and destination.state_reason in ("migration", "starting_up"):

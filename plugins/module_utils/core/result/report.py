@@ -13,6 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
 
 #: Outcomes after which a guest is where the plan wants it.
 GOOD = ("moved", "already_there")
@@ -55,7 +56,7 @@ def join(
         "started_at": started_at,
         "finished_at": finished_at,
         "total_s": _seconds_between(started_at, finished_at),
-        "ok": not stuck and all(row["outcome"] in GOOD and not _stops(row) for row in guests),
+        "ok": not stuck and all(leaves_nothing_to_do(row) and not _stops(row) for row in guests),
         "bytes": sum(row["bytes"] or 0 for row in guests),
         "expected": dict(plan["expected"]),
         "accuracy": accuracy.summary(row["errors"] for row in guests),
@@ -105,6 +106,7 @@ def _kept(got: t.Mapping[str, t.Any], accepted: int | None) -> bool | None:
 def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list[str]:
     """Return sentences, the most urgent first: what may be lost, what failed, what was refused, what is left."""
     todo = [_unclear(row) for row in guests if row["outcome"] == "unclear"]
+    todo.extend(_gone(row) for row in guests if row["outcome"] in ("lost", "off") and not leaves_nothing_to_do(row))
     todo.extend(_failed(row) for row in guests if row["outcome"] == "failed")
     todo.extend(faulty for row in guests for faulty in _faulty(row))
     todo.extend(_refused(row) for row in guests if row["outcome"] == "refused")
@@ -113,7 +115,7 @@ def _todo(plan: Plan, stuck: list[Stay], guests: list[dict[str, t.Any]]) -> list
             f"{stay['guest']['name']} stays on {stay['host']}: {_end(sentence(refused))}"
             for refused in stay["refusals"]
         )
-    waiting = len(stuck) + sum(row["outcome"] not in GOOD for row in guests)
+    waiting = len(stuck) + sum(not leaves_nothing_to_do(row) for row in guests)
     if waiting:
         todo.append(_again(plan, waiting))
     return todo
@@ -124,6 +126,11 @@ def _unclear(row: t.Mapping[str, t.Any]) -> str:
         f"Look at {row['guest']} on both {row['source']} and {row['destination']} before anything else, and destroy "
         f"neither: it is not clear which of them holds it{_because(row)}."
     )
+
+
+def _gone(row: t.Mapping[str, t.Any]) -> str:
+    what = "is LOST" if row["outcome"] == "lost" else f"is off on {row['source']}, and runs nowhere"
+    return f"{row['guest']} {what}{_because(row)}."
 
 
 def _failed(row: t.Mapping[str, t.Any]) -> str:

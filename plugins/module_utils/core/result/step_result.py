@@ -18,9 +18,14 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.correct
 Step = dict[str, t.Any]
 Result = dict[str, t.Any]
 
-OUTCOMES = ("moved", "already_there", "would_move", "refused", "failed", "unclear", "not_started")
+OUTCOMES = ("moved", "already_there", "would_move", "refused", "failed", "off", "lost", "unclear", "not_started")
 #: Outcomes that leave nothing to do.
 GOOD = ("moved", "already_there", "would_move")
+
+
+def leaves_nothing_to_do(result: t.Mapping[str, t.Any]) -> bool:
+    """Whether a step is done, or not needed any more because somebody has shut its guest down."""
+    return result["outcome"] in GOOD or (result["outcome"] == "off" and not result.get("error"))
 
 
 def step_result(  # noqa: PLR0913 - a result has that many parts, and each is named where it is given

@@ -24,8 +24,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.state_nam
 #: How long both sides may take to agree after a daemon was restarted or a migration was aborted. A destination whose
 #: daemon was killed showed the unfinished guest for 6 s; libvirt notices a dead link after 30 s.
 AGREEMENT_TIMEOUT_S = 45.0
-#: A guest that a migration left paused may go on when both sides have said so for this long. It stands still meanwhile.
-RESUME_AFTER_S = 3.0
+#: What both sides must have said for this long: that a guest may go on which a migration left paused, and which stands
+#: still meanwhile, or that a guest runs nowhere.
+SETTLED_AFTER_S = 3.0
+SETTLING = ("resume_source", "off", "lost")
 #: Both sides are asked this often.
 POLL_S = 0.5
 
@@ -114,7 +116,7 @@ def await_agreement(
         seen: what has been seen of the guest while it was under way.
     """
     end = clock() + timeout_s
-    resumable_since: float | None = None
+    settled: tuple[str, float] | None = None
     while True:
         here, there = (ask_host(connections, where, uuid) for where in ends)
         verdict, now = judge(name, here, there, suspended_by_us=suspended_by_us, seen=seen()), clock()
@@ -122,7 +124,10 @@ def await_agreement(
             end = now + timeout_s if watching(here, there) else end
         elif verdict.kind in ("moved", "stayed"):
             return verdict, here, there
-        resumable_since = (resumable_since or now) if verdict.kind == "resume_source" else None
-        if now >= end or (resumable_since is not None and now >= resumable_since + RESUME_AFTER_S):
+        if verdict.kind not in SETTLING:
+            settled = None
+        elif settled is None or settled[0] != verdict.kind:
+            settled = verdict.kind, now
+        if now >= end or (settled is not None and now >= settled[1] + SETTLED_AFTER_S):
             return verdict, here, there
         sleep(POLL_S)

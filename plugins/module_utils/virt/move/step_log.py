@@ -34,6 +34,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.disk_d
 
 #: Lines about something that takes long come so often.
 TELL_EVERY_S = 2.0
+#: Outcomes of a guest that has not moved, by the kind of the verdict. All others are unclear.
+OUTCOMES = {"stayed": "failed", "off": "off", "lost": "lost"}
 
 
 class StepLog:
@@ -209,7 +211,7 @@ class StepLog:
         return result
 
     def not_moved(self, ending: MigrationEnding, verdict: Verdict) -> Result:
-        outcome = "failed" if verdict.kind == "stayed" else "unclear"
+        outcome = OUTCOMES.get(verdict.kind, "unclear")
         text = _why(self._step, ending, verdict)
         self.tell("migration.decision", "failed", text, action="reject")
         return self._result(outcome, ending, error=text)

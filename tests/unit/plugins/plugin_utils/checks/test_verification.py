@@ -66,6 +66,29 @@ def test_a_guest_that_is_not_where_it_should_be_is_unclear(said, where, error):
     assert checked(cluster(**where), said) == ("unclear", error)
 
 
+@pytest.mark.parametrize("said", ["failed", "unclear", "off", None])
+def test_a_guest_that_died_with_its_host_comes_with_how_to_start_it(said):
+    off = domain("web1", state="shutoff", state_reason="unknown")
+    outcome, error = checked(cluster(h1=[off], h2=[]), said)
+    assert outcome == "off"
+    assert error.startswith(
+        "its QEMU on h1 has ended: web1 is shutoff (unknown) on h1 and unknown on h2: start it again"
+    )
+
+
+def test_a_guest_that_somebody_shut_down_meanwhile_needs_nothing():
+    off = domain("web1", state="shutoff", state_reason="shutdown")
+    assert checked(cluster(h1=[off], h2=[]), "off", error="somebody has shut it down") == ("off", None)
+
+
+@pytest.mark.parametrize("reason", ["migrated", "unknown"])
+def test_a_guest_that_had_left_is_not_called_off_at_its_source(reason):
+    off = domain("web1", state="shutoff", state_reason=reason)
+    assert checked(cluster(h1=[off], h2=[]), "moved")[0] == "unclear"
+    if reason == "migrated":
+        assert checked(cluster(h1=[off], h2=[]), "failed")[0] == "unclear"
+
+
 def test_what_the_run_said_is_kept_beside_what_the_hosts_say():
     assert checked(cluster(h1=[], h2=[]), "failed", error="the link was cut.") == (
         "unclear",

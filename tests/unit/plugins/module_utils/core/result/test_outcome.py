@@ -18,7 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
     quoted,
 )
 
-KINDS = ("moved", "stayed", "in_flight", "resume_source", "ended", "unclear")
+KINDS = ("moved", "stayed", "in_flight", "resume_source", "off", "lost", "ended", "unclear")
 STATES = ("absent", "running", "paused", "shutdown", "shutoff", "crashed", "pmsuspended", "unknown", "state_9")
 REASONS = {
     "running": ("booted", "migrated", "migration_canceled", "unpaused", "postcopy", "postcopy_failed", "reason_77"),
@@ -68,6 +68,9 @@ HERE = {
     "postcopy, no job": side("h1", "paused", "postcopy"),
     "postcopy failed": side("h1", "paused", "postcopy_failed", migrating=True),
     "shutoff": side("h1", "shutoff", "migrated", persistent=True),
+    "died": side("h1", "shutoff", "crashed", persistent=True),
+    "shut down": side("h1", "shutoff", "shutdown", persistent=True),
+    "rebooted": side("h1", "shutoff", "unknown", persistent=True),
     "crashed": side("h1", "crashed"),
     "absent": side("h1"),
     "silent": unreachable("h1"),
@@ -152,7 +155,6 @@ THERE = {
         ("postcopy failed", "silent", "unclear"),
         ("silent", "postcopy failed", "unclear"),
         ("postcopy, no job", "absent", "unclear"),
-        ("postcopy failed", "absent", "unclear"),
         # paused for a reason that is not ours
         ("paused by a user", "absent", "unclear"),
         ("paused, ioerror", "absent", "unclear"),
@@ -166,6 +168,18 @@ THERE = {
         ("shutoff", "absent", "ended"),
         ("shutoff", "shutoff", "ended"),
         ("absent", "shutoff", "ended"),
+        # its QEMU or its host died before it had left
+        ("died", "absent", "off"),
+        ("died", "shutoff", "off"),
+        ("died", "off, unknown", "ended"),
+        ("shut down", "absent", "off"),
+        ("rebooted", "absent", "off"),
+        # post-copy broke off, and one of the two halves is gone
+        ("shutoff", "postcopy failed", "unclear"),
+        ("absent", "postcopy failed", "unclear"),
+        ("died", "postcopy failed", "lost"),
+        ("postcopy failed", "absent", "lost"),
+        ("postcopy failed", "shutoff", "lost"),
     ],
 )
 def test_what_both_sides_mean_together(here, there, kind):
@@ -221,6 +235,35 @@ def test_an_operator_is_told_first_to_stop_one_side():
     assert older.reason.endswith("where it ran meanwhile, so its memory on h1 is older than its disks")
 
 
+def test_a_guest_that_died_comes_with_how_to_start_it():
+    verdict = judge("web1", HERE["died"], THERE["absent"])
+    assert verdict.reason == "its QEMU on h1 has ended: web1 is shutoff (crashed) on h1 and unknown on h2"
+    assert verdict.remedy == (
+        "start it again if it is to run: virsh start web1 on h1; /var/log/libvirt/qemu/web1.log there says how it ended"
+    )
+    assert judge("web1", HERE["shut down"], THERE["absent"]).reason.startswith("somebody has shut it down: web1 is ")
+
+
+def test_a_guest_is_only_called_off_where_it_cannot_have_run_elsewhere():
+    seen = 0
+    for here, there, ours in pairs():
+        if judge("web1", here, there, suspended_by_us=ours).kind == "off":
+            seen += 1
+            assert (here.reachable, here.state, there.reachable) == (True, "shutoff", True)
+            assert (there.state, there.state_reason) in (("absent", ""), ("shutoff", "failed"))
+            assert here.state_reason != "migrated"
+    assert seen
+    assert judge("web1", HERE["died"], THERE["absent"], seen=Seen(ran_there=True)).kind == "ended"
+
+
+def test_half_of_a_guest_is_named_as_lost_with_what_may_be_removed_where():
+    verdict = judge("web1", HERE["died"], THERE["postcopy failed"])
+    assert verdict.reason.startswith(
+        "the memory of web1 is lost: post-copy was interrupted, and its QEMU on h1, which had a part of its memory, has"
+    )
+    assert verdict.remedy.startswith("nothing can be resumed. End what is left on h2 (virsh destroy web1 there), then")
+
+
 def pairs():
     return itertools.product(every("h1"), every("h2"), (False, True))
 
@@ -269,8 +312,11 @@ def test_a_broken_postcopy_is_never_waited_for_and_never_touched():
     for here, there, ours in pairs():
         if "postcopy_failed" in (here.state_reason, there.state_reason):
             verdict = judge("web1", here, there, suspended_by_us=ours)
-            assert verdict.kind == "unclear", (here, there)
-            assert "destroy neither side" in verdict.remedy
+            left = here.reachable and here.state_reason not in ("", "migrated")
+            gone = [side for side in (here, there) if side.reachable and not side.active]
+            gone = gone if there.state_reason != "postcopy_failed" or left else []
+            assert verdict.kind == ("lost" if gone else "unclear"), (here, there)
+            assert ("nothing can be resumed" if gone else "destroy neither side") in verdict.remedy
 
 
 def test_every_pair_has_a_verdict_with_both_hosts_and_a_way_on():
@@ -278,9 +324,11 @@ def test_every_pair_has_a_verdict_with_both_hosts_and_a_way_on():
         verdict = judge("web1", here, there, suspended_by_us=ours)
         assert verdict.kind in KINDS
         assert {"h1", "h2"} <= set(re.findall(r"h\d", verdict.reason))
-        assert bool(verdict.remedy) == (verdict.kind in ("unclear", "ended", "in_flight")), (here, there)
+        wanted = ("unclear", "off", "lost", "ended", "in_flight")
+        assert bool(verdict.remedy) == (verdict.kind in wanted), (here, there)
         # No remedy tells anyone to do what could start a guest twice or end the only one.
-        assert not re.search(r"virsh (start|destroy|resume|undefine)", verdict.remedy)
+        if verdict.kind not in ("off", "lost"):
+            assert not re.search(r"virsh (start|destroy|resume|undefine)", verdict.remedy)
 
 
 def test_the_texts_that_an_operator_reads():

@@ -62,4 +62,4 @@ def test_an_outcome_that_the_contract_does_not_know_is_a_mistake():
 
 
 def test_good_outcomes_leave_nothing_to_do():
-    assert set(OUTCOMES) - set(GOOD) == {"refused", "failed", "unclear", "not_started"}
+    assert set(OUTCOMES) - set(GOOD) == {"refused", "failed", "off", "lost", "unclear", "not_started"}
