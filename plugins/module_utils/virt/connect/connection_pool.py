@@ -73,6 +73,16 @@ class Connections:
                 self._links[uri] = link
             return link
 
+    def drop_broken(self, uri: str) -> None:
+        """Forget a link that claims to be open and answers nothing, so that the next one is opened anew."""
+        link = self._links.get(uri)
+        if link is None:
+            return
+        try:
+            within(CLOSE_S, link.connection.getLibVersion)
+        except (virt.libvirt.libvirtError, UnansweredError):
+            self._forget(uri)
+
     def close(self) -> None:
         """Close all of them."""
         for uri in list(self._links):

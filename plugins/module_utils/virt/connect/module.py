@@ -15,7 +15,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import pattern_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, lost_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
 
 # Must be kept in sync with plugins/doc_fragments/shared_devices.py.
@@ -97,6 +97,8 @@ def explained(error: Exception) -> Refusal | None:
     carried = getattr(error, "refusal", None)
     if isinstance(carried, dict) and {"code", "reason", "remedy"} <= set(carried):
         return t.cast(Refusal, carried)
+    if lost_connection.is_lost(error):
+        return lost_connection.lost(error)
     if isinstance(error, connection.libvirt.libvirtError):
         return refusal(
             "libvirt_error",

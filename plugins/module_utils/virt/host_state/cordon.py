@@ -17,6 +17,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import lost_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 
 UUID = maintenance.PUBLISHED_AS
@@ -124,6 +125,8 @@ def _not_published(error: t.Any) -> Refusal:
 
 
 def _failed(what: str, error: t.Any) -> VirtError:
+    if lost_connection.is_lost(error):
+        return VirtError(lost_connection.lost(error), error.get_error_code())
     return VirtError(
         refusal(
             "record_not_published",

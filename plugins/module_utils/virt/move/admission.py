@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.appraisal import Appraisal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.lost_connection import Answer, Patience
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import (
@@ -101,6 +102,7 @@ class Admission:
         self._choice = choice
         self._verification = verification
         self._waits = HostWaits(context)
+        self._patience = Patience(context.clock, context.sleep, self._check_goes_on)
 
     def check(self, step: Step) -> Result:
         """What moving a guest would do. Changes nothing and needs no writable connection."""
@@ -127,7 +129,7 @@ class Admission:
             libvirtError, VirtError: a host cannot be asked.
         """
         step = move.step
-        here, there = self._hosts.sides(step)
+        here, there = self._asked(step, lambda: self._hosts.sides(step))
         if here.state == "paused" and here.state_reason == "migration" and not here.migrating:
             here, there = self._verification.resolve_paused(move)
         known = nothing_to_move(step, here, there)
@@ -153,7 +155,7 @@ class Admission:
 
         Raises: VirtError for what the hosts now have against the move.
         """
-        answers = self._preconditions.ask(move.step)
+        answers = self._asked(move.step, lambda: self._preconditions.ask(move.step))
         if answers.refusals:
             raise virt.VirtError(answers.refusals[0])
         appraised = self._choice.appraise(move.step, answers, freed_bytes=freed_bytes)
@@ -161,17 +163,26 @@ class Admission:
             raise virt.VirtError(appraised.choice["refusal"])
         return Proceed(answers, appraised)
 
+    def _asked(self, step: Step, question: t.Callable[[], Answer]) -> Answer:
+        """The answer of both hosts, of which one may be restarting its daemon."""
+        return self._patience.ask(step["destination"], question, lambda: self._hosts.drop_broken(step))
+
+    def _check_goes_on(self) -> None:
+        if self._context.is_stopping:
+            raise StoppedError
+
     def _ask_and_wait(self, move: Move) -> Refuse | Proceed:
         """Ask both hosts and choose the method, then wait for the link and for the destination."""
         step, clock = move.step, self._context.clock
-        answers, asked_at = self._preconditions.ask(step), clock()
+        answers = self._asked(step, lambda: self._preconditions.ask(step))
+        asked_at = clock()
         appraised = None if answers.refusals else self._choice.appraise(step, answers)
         if not move.take_link_slot():
             raise StoppedError
-        refusals = answers.refusals or self._waits.for_slot(move)
+        refusals = answers.refusals or self._asked(step, lambda: self._waits.for_slot(move))
         if not refusals and clock() >= asked_at + STALE_S:
             # Meanwhile other guests took memory there, or somebody cordoned the host. And their moves taught something.
-            answers = self._preconditions.ask(step)
+            answers = self._asked(step, lambda: self._preconditions.ask(step))
             refusals = answers.refusals
             appraised = None if refusals else self._choice.appraise(step, answers)
         if appraised and appraised.choice["refusal"]:

@@ -12,6 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import lost_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections, Link
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import EventStream
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import destination, guest_state
@@ -45,6 +46,11 @@ class Hosts:
         source, target = self.endpoints(step)
         return self._connections.get(source.uri), self._connections.get(target.uri)
 
+    def drop_broken(self, step: Step) -> None:
+        """Forget connections of a step that claim to be open and answer nothing."""
+        for endpoint in self.endpoints(step):
+            self._connections.drop_broken(endpoint.uri)
+
     def sides(self, step: Step) -> tuple[Side, Side]:
         """The guest as source and destination see it; VirtError for a host that does not answer."""
         uuid = step["guest"]["uuid"]
@@ -53,6 +59,8 @@ class Hosts:
             if not side.reachable:
                 # Says why in words that an operator can act on.
                 self._connections.get(endpoint.uri)
+                if lost_connection.is_lost_text(side.error):
+                    raise virt.VirtError(lost_connection.lost(side.error))
                 raise virt.VirtError(
                     refusal(
                         "not_answering",

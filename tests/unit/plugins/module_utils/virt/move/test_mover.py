@@ -1015,6 +1015,58 @@ def test_an_intent_that_makes_no_sense_is_refused(rig):
     assert code_of(rig.mover.check(step)) == "intent"
 
 
+@pytest.mark.parametrize("claims_to_live", [False, True])
+@pytest.mark.parametrize("moment", ["idle", "maintenance record"])
+def test_a_daemon_that_is_restarted_costs_some_seconds_and_no_guest(rig, monkeypatch, moment, claims_to_live):
+    """At an idle moment, and in the middle of a question."""
+    first, second = rig.h1.add_guest("web1"), rig.h1.add_guest("web2")
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(first)["outcome"] == "moved"
+    if claims_to_live:
+        monkeypatch.setattr(libvirt.Connection, "isAlive", lambda connection: 1)
+    real, restarts = libvirt.Connection.secretLookupByUUIDString, [moment]
+
+    def restart():
+        restarts.clear()
+        rig.h2.stop_daemon()
+        rig.clock.on_sleep = lambda clock: clock.slept >= begun + 5 and rig.h2.start_daemon()
+
+    def lookup(connection, uuid):
+        if connection.host is rig.h2 and restarts:
+            restart()
+        return real(connection, uuid)
+
+    begun = rig.clock.slept
+    if moment == "idle":
+        restart()
+    monkeypatch.setattr(libvirt.Connection, "secretLookupByUUIDString", lookup)
+    result = rig.move(second)
+    assert result["outcome"] == "moved"
+    assert runs_at(second, rig.h2, rig.h1)
+    assert 5 <= rig.clock.slept - begun < 15
+
+
+def test_only_the_first_guest_waits_for_a_daemon_that_does_not_come_back(rig):
+    guests = [rig.h1.add_guest(f"web{number}") for number in (1, 2)]
+    rig.h2.stop_daemon()
+    waited = []
+    for guest in guests:
+        before = rig.clock.slept
+        assert code_of(rig.move(guest)) == "no_daemon"
+        waited.append(rig.clock.slept - before)
+    assert waited[0] >= 29
+    assert waited[1] < 1
+
+
+def test_nobody_waits_for_a_daemon_when_the_run_is_stopped(rig):
+    guest = rig.h1.add_guest("web1")
+    rig.h2.stop_daemon()
+    rig.clock.on_sleep = lambda clock: rig.stopping.set()
+    result = rig.move(guest)
+    assert (result["outcome"], result["error"]) == ("not_started", STOPPED)
+    assert rig.clock.slept < 3
+
+
 @pytest.mark.parametrize("uri", ["qemu+tcp://h2/system", "qemu+tls://h2/system?no_verify=1"])
 def test_what_must_be_encrypted_does_not_go_by_way_of_a_daemon_that_is_not(rig, uri):
     guest = rig.h1.add_guest("web1")
