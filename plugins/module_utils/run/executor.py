@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.passing_fault import is_passing, reason_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.destination_gate import DestinationGate
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
@@ -21,6 +22,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import
 
 #: Outcomes after which a step that waits for this one may start.
 DONE = ("moved", "already_there")
+#: Code of the refusal of a step that waits for one that did not move.
+AFTER_FAILED = "after_failed"
 
 
 class Mover(t.Protocol):
@@ -90,7 +93,36 @@ class Executor:
         self._results: dict[str, Result] = {}
 
     def run(self, steps: t.Sequence[Step]) -> list[Result]:
-        """Carry out the steps; returns one result a step, in their order. One failure stops no other step."""
+        """Carry out the steps; returns one result a step, in their order. One failure stops no other step.
+
+        What did not move because of something that passes is tried once more, after all others.
+        """
+        self._carry_out(steps)
+        self._carry_out_again([step for step in steps if self._may_do_better(step)])
+        return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
+
+    def _may_do_better(self, step: Step) -> bool:
+        """Whether a step has failed because of something that passes, or waits for such a step."""
+        result = self._results.get(step["id"])
+        if result is None or self._stopping.is_set():
+            return False
+        if result["outcome"] == "refused" and [one["code"] for one in result["refusals"]] == [AFTER_FAILED]:
+            others = [self._results.get(name) for name in step.get("after") or []]
+            return any(other is not None and is_passing(other) for other in others)
+        return is_passing(result)
+
+    def _carry_out_again(self, steps: t.Sequence[Step]) -> None:
+        first = {step["id"]: self._results.pop(step["id"]) for step in steps}
+        for step in steps:
+            self._progress.write("waiting", f"trying once more: {reason_of(first[step['id']])}", step=step)
+        self._carry_out(steps)
+        for step_id, before in first.items():
+            # The run may have been stopped meanwhile.
+            now = self._results.get(step_id)
+            note = f"the first try failed: {reason_of(before)}"
+            self._results[step_id] = before if now is None else {**now, "notes": [*now["notes"], note]}
+
+    def _carry_out(self, steps: t.Sequence[Step]) -> None:
         threads = []
         ids, begun = {step["id"] for step in steps}, set()
         for step in steps:
@@ -114,7 +146,6 @@ class Executor:
             threads.append(thread)
         for thread in threads:
             thread.join()
-        return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
 
     def _step(self, step: Step) -> None:
         nearly_transferred = _Once(self._window.release)
@@ -174,7 +205,7 @@ class Executor:
         if not undone:
             return None
         why = refusal(
-            "after_failed",
+            AFTER_FAILED,
             f"it may only move after {', '.join(undone)}, which did not move",
             "repair what stopped that one, then make a new plan",
         )

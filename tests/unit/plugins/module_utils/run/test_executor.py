@@ -422,3 +422,89 @@ def test_what_failed_without_stopping_stops_nobody():
     run.mover.end("s1")
     run.mover.end("s2")
     assert run.outcomes() == ["moved", "moved"]
+
+
+BROKEN = "operation failed: Unable to write to socket: Broken pipe. It still runs where it was."
+
+
+class Flaky:
+    """A mover whose first tries fail."""
+
+    def __init__(self, **fails):
+        self.fails, self.asked = {name: list(errors) for name, errors in fails.items()}, []
+        self.on_fail = lambda: None
+
+    def move(self, step, transferred, take_link_slot, nearly_transferred):
+        assert take_link_slot()
+        self.asked.append(step["id"])
+        left = self.fails.get(step["id"])
+        if left:
+            self.on_fail()
+            told = left.pop(0)
+            if isinstance(told, str):
+                return step_result(step, "failed", error=told)
+            return step_result(step, "refused", refusals=[told])
+        return step_result(step, "moved")
+
+
+def carried_out(mover, *steps, stopping=None):
+    progress, journal = Progress(), Journal()
+    stopping = stopping or threading.Event()
+    results = Executor(mover, journal, progress, window=1, stopping=stopping).run(steps)
+    return [one["outcome"] for one in results], results, progress
+
+
+def test_a_fault_that_passes_costs_one_more_try_after_all_others():
+    mover = Flaky(s1=[BROKEN])
+    outcomes, results, progress = carried_out(mover, step(1), step(2), step(3))
+    assert mover.asked == ["s1", "s2", "s3", "s1"]
+    assert outcomes == ["moved"] * 3
+    assert results[0]["notes"] == [f"the first try failed: {BROKEN}"]
+    assert progress.lines == [("waiting", f"trying once more: {BROKEN}")]
+
+
+def test_there_is_one_more_try_and_not_a_third():
+    mover = Flaky(s1=[BROKEN, BROKEN, BROKEN])
+    outcomes, results, _progress = carried_out(mover, step(1), step(2))
+    assert mover.asked == ["s1", "s2", "s1"]
+    assert outcomes == ["failed", "moved"]
+    assert (results[0]["error"], results[0]["notes"]) == (BROKEN, [f"the first try failed: {BROKEN}"])
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "given up: it does not converge, Broken pipe or not; permit allow_postcopy",
+        "internal error: guest CPU doesn't match specification",
+        refusal("no_room", "h2 has no room", "make room"),
+        refusal("hook_failed", "the hook failed", "see why"),
+    ],
+)
+def test_what_will_happen_again_is_not_tried_again(told):
+    mover = Flaky(s1=[told])
+    outcomes, _results, _progress = carried_out(mover, step(1), step(2))
+    assert mover.asked == ["s1", "s2"]
+    assert outcomes[1] == "moved"
+
+
+@pytest.mark.parametrize("code", ["connection_lost", "no_daemon", "unreachable", "no_answer", "not_answering"])
+def test_a_host_that_did_not_answer_is_asked_again(code):
+    mover = Flaky(s1=[refusal(code, "h2 did not answer", "look")])
+    outcomes, results, _progress = carried_out(mover, step(1), step(2))
+    assert outcomes == ["moved", "moved"]
+    assert results[0]["notes"] == ["the first try failed: h2 did not answer"]
+
+
+def test_who_waits_for_such_a_step_gets_its_turn_as_well():
+    mover = Flaky(s1=[BROKEN])
+    outcomes, _results, _progress = carried_out(mover, step(1), step(2, "s1"), step(3))
+    assert mover.asked == ["s1", "s3", "s1", "s2"]
+    assert outcomes == ["moved"] * 3
+
+
+def test_a_run_that_is_stopped_tries_nothing_again():
+    stopping = threading.Event()
+    mover = Flaky(s1=[BROKEN])
+    mover.on_fail = stopping.set
+    outcomes, results, _progress = carried_out(mover, step(1), stopping=stopping)
+    assert (outcomes, results[0]["notes"], mover.asked) == (["failed"], [], ["s1"])
