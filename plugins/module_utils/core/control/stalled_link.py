@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction, abort, report
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, mib
 
@@ -13,7 +15,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample
 STALLED_S = 5.0
 #: After so long a dead link is given up, unless a deadline says how long to wait.
 GIVE_UP_S = 90.0
-#: Before the first byte of memory, a destination may clear huge pages or make disk images, which takes its time.
+#: Once disks have begun to flow, they stand still for so long only where the link or the destination's storage does.
+DISKS_STALLED_S = 20.0
+#: Before the first byte, a destination may clear huge pages or make disk images, which takes its time.
 SET_UP_STALLED_S = 60.0
 SET_UP_GIVE_UP_S = 1800.0
 #: A suspended guest goes on where it was where, for so long as C(GIVE_UP_S), the link gives less than this share of the
@@ -21,9 +25,47 @@ SET_UP_GIVE_UP_S = 1800.0
 LEAST_SHARE = 0.1
 
 MEND = "repair the link between the two hosts, then run it again; the guest keeps running where it was"
+MEND_DISKS = (
+    "repair the link between the two hosts, and see whether the storage of the destination works, then run it again;"
+    " the guest keeps running where it was"
+)
 MEND_SET_UP = (
     "check what libvirt at the destination is busy with, and repair the link between the two hosts; the guest keeps "
     "running where it was"
+)
+
+
+class _Phase(t.NamedTuple):
+    """What standing still means in a phase of a migration.
+
+    Attributes:
+        report_s, give_up_s: after how long it is told, and given up.
+        words: what has stood still, with the seconds.
+        question: what to ask an operator.
+        mend: what to do.
+    """
+
+    report_s: float
+    give_up_s: float
+    words: str
+    question: str
+    mend: str
+
+
+_MEMORY = _Phase(STALLED_S, GIVE_UP_S, "no data was sent for {:.0f} s", "is the link up?", MEND)
+_DISKS = _Phase(
+    DISKS_STALLED_S,
+    GIVE_UP_S,
+    "nothing of its disks was sent for {:.0f} s",
+    "is the link up, and is there room at the destination?",
+    MEND_DISKS,
+)
+_SET_UP = _Phase(
+    SET_UP_STALLED_S,
+    SET_UP_GIVE_UP_S,
+    "no data was sent for {:.0f} s, and no memory has been sent yet",
+    "is the destination busy, or the link down?",
+    MEND_SET_UP,
 )
 
 
@@ -31,7 +73,8 @@ class StalledLink:
     """Notices when neither memory nor disks move. Fed with every sample of a migration, in order."""
 
     def __init__(self) -> None:
-        self._last_moved = -1
+        self._processed = self._disk_sent = -1
+        self._least_disk_left: int | None = None
         self._last_change_s = 0.0
         self._is_reported = False
 
@@ -42,27 +85,30 @@ class StalledLink:
             sample: the next one.
             may_give_up: whether the migration may be aborted for it.
         """
-        moved = sample.processed_bytes + sample.disk_remaining_bytes
-        if moved != self._last_moved:
-            self._last_moved = moved
+        if self._has_moved(sample):
             self._last_change_s = sample.at_s
             self._is_reported = False
             return None
         stalled_s = sample.at_s - self._last_change_s
-        text = f"no data was sent for {stalled_s:.0f} s"
-        if sample.iteration > 0:
-            if stalled_s < STALLED_S:
-                return None
-            if may_give_up and stalled_s >= GIVE_UP_S:
-                return abort("no_progress", text, MEND)
-            return self._report(f"{text}: is the link up?")
-        # Both hosts get ready, or a disk is copied.
-        if stalled_s < SET_UP_STALLED_S:
-            return None
-        text += ", and no memory has been sent yet"
-        if may_give_up and stalled_s >= SET_UP_GIVE_UP_S:
-            return abort("no_progress", text, MEND_SET_UP)
-        return self._report(f"{text}: is the destination busy, or the link down?")
+        phase = _MEMORY if sample.iteration > 0 else _DISKS if sample.disk_sent_bytes > 0 else _SET_UP
+        text = phase.words.format(stalled_s)
+        if may_give_up and stalled_s >= phase.give_up_s:
+            return abort("no_progress", text, phase.mend)
+        return self._report(f"{text}: {phase.question}") if stalled_s >= phase.report_s else None
+
+    def _has_moved(self, sample: Sample) -> bool:
+        """Whether anything went over the link since the sample before.
+
+        A guest that writes makes more of its disks left to copy, which is no progress. Holes make less of them, and
+        nothing is sent for that.
+        """
+        left, least = sample.disk_remaining_bytes, self._least_disk_left
+        # That the first disk is added to the figures is a change as well.
+        less_left = left > 0 and (least is None or left < least)
+        moved = less_left or (sample.processed_bytes, sample.disk_sent_bytes) != (self._processed, self._disk_sent)
+        self._processed, self._disk_sent = sample.processed_bytes, sample.disk_sent_bytes
+        self._least_disk_left = left if less_left else least
+        return moved
 
     def _report(self, text: str) -> Reaction | None:
         if self._is_reported:

@@ -292,6 +292,32 @@ def test_disks_that_move_are_no_silence():
         assert control.react(Sample(float(second), 1, MIB, 0, 0, disk_remaining_bytes=1000 - second)) is None
 
 
+def copying(at_s, *, sent, left):
+    return Sample(float(at_s), 0, 0, 0, 0, disk_remaining_bytes=left, disk_total_bytes=1 << 30, disk_sent_bytes=sent)
+
+
+def test_disks_whose_packets_vanish_are_told_soon_while_the_guest_goes_on_writing():
+    """What the guest writes makes more of the disk left to copy, which must not count as progress."""
+    control = Control(decision())
+    for second in range(10):
+        assert control.react(copying(second, sent=second * MIB, left=(500 - second) * MIB)) is None
+    told = [control.react(copying(9 + at_s, sent=9 * MIB, left=(491 + at_s) * MIB)) for at_s in range(200)]
+    report, abort = [(at_s, one) for at_s, one in enumerate(told) if one]
+    assert (report[0], report[1].action) == (20, "report")
+    assert report[1].reason == (
+        "nothing of its disks was sent for 20 s: is the link up, and is there room at the destination?"
+    )
+    assert (abort[0], abort[1].action, abort[1].code) == (90, "abort", "no_progress")
+    assert abort[1].reason == "nothing of its disks was sent for 90 s"
+    assert abort[1].remedy.startswith("repair the link between the two hosts, and see whether the storage of the dest")
+
+
+def test_holes_of_a_disk_need_no_link_and_are_no_silence():
+    control = Control(decision())
+    for second in range(600):
+        assert control.react(copying(second, sent=MIB, left=(1000 - second) * MIB)) is None
+
+
 def test_a_guest_that_swings_is_recognised_too():
     run = Run()
     swinging = [60 * MIB, 40 * MIB] * 30
