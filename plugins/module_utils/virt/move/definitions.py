@@ -94,6 +94,16 @@ def hand_over_left(hosts: Hosts, state_dir: str, kept: KeptSettings) -> Correcti
     return found
 
 
+def transient_there(step: Step) -> str:
+    """What to say of a guest that somebody has moved without a definition. It may have been meant so."""
+    name, target = step["guest"]["name"], step["destination"]
+    return (
+        f"somebody else has moved {name}, and {target} has no definition of it: it is gone once it is shut down. If it"
+        f" is to stay, define it on {target}: virsh dumpxml --inactive --security-info {quoted(name)} > guest.xml &&"
+        " virsh define guest.xml"
+    )
+
+
 def _not_handed_over(step: Step, settings: SourceSettings, error: Exception) -> list[Refusal]:
     """What a destination that does not answer any more may lack."""
     if not settings.autostart and not settings.checkpoints:

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import (
     Result,
     Step,
@@ -26,7 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission
     Refuse,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete, transient_there
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import left_nvram
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
@@ -141,6 +142,8 @@ class GuestMover:
         if known.result["outcome"] != "already_there":
             return move.log.close(known.result)
         settings = self._left_settings(move.step, known)
+        if settings is None and not known.there.persistent:
+            return move.log.close(known.result, Corrections(notes=[transient_there(move.step)]))
         if settings is None:
             return move.log.close(known.result)
         return move.log.close(known.result, complete(self._context, move.step, known.here, known.there, settings))

@@ -912,6 +912,17 @@ def test_a_guest_that_is_there_already_is_left_alone(rig):
     assert rig.cluster.writes == []
 
 
+@pytest.mark.parametrize("persistent", [True, False])
+def test_a_guest_that_somebody_moved_by_hand_without_a_definition_is_told(rig, persistent):
+    guest = rig.h2.add_guest("web1", persistent=persistent)
+    result = rig.move(guest)
+    told = (
+        "somebody else has moved web1, and h2 has no definition of it: it is gone once it is shut down. If it is to"
+        " stay, define it on h2: virsh dumpxml --inactive --security-info web1 > guest.xml && virsh define guest.xml"
+    )
+    assert (result["outcome"], result["notes"]) == ("already_there", [] if persistent else [told])
+
+
 def test_a_guest_that_nobody_knows(rig):
     guest = rig.h1.add_guest("web1")
     rig.h1.guests.clear()
