@@ -69,14 +69,19 @@ def snapshot(
     }
 
 
-def incoming(connection: t.Any) -> int:
-    """How many guests are coming in at a host right now."""
+def incoming(connection: t.Any) -> list[str]:
+    """Names of the guests that are coming in at a host right now.
+
+    Not among them is one whose post-copy has broken off: its job stays for good, and nothing comes in.
+    """
     libvirt = virt.libvirt
-    coming = 0
+    coming = []
     for domain in connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED):
         # A guest that has just left or arrived is not coming in any more.
         with contextlib.suppress(libvirt.libvirtError):
-            coming += guest_state.is_migrating(domain)
+            split = domain.state()[1] == libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED
+            if not split and guest_state.is_coming_in(domain):
+                coming.append(domain.name())
     return coming
 
 

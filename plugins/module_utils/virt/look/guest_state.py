@@ -68,20 +68,31 @@ def ask(connection: t.Any, host: str, uuid: str) -> Side:
 
 def is_migrating(domain: t.Any) -> bool:
     """Whether a migration is at work on the guest, here as its source or as its destination."""
+    return _migration(domain) is not None
+
+
+def is_coming_in(domain: t.Any) -> bool:
+    """Whether a migration is at work on the guest, here as its destination."""
+    return _migration(domain) == virt.libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN
+
+
+def _migration(domain: t.Any) -> int | None:
+    """libvirt's operation of a migration that is at work on the guest here; None for no migration."""
     libvirt = virt.libvirt
     try:
         job = domain.jobStats()
     except libvirt.libvirtError as error:
         # A destination answers "statistics are available only on the source host" while a guest comes in.
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_UNSUPPORTED:
-            return True
+            return int(libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)
         # A guest that has just stopped has no job.
         if error.get_error_code() == libvirt.VIR_ERR_OPERATION_INVALID:
-            return False
+            return None
         raise
     migrations = (libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT, libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN)
     running = (libvirt.VIR_DOMAIN_JOB_BOUNDED, libvirt.VIR_DOMAIN_JOB_UNBOUNDED)
-    return job.get("type") in running and job.get("operation") in migrations
+    operation = job.get("operation")
+    return int(operation) if job.get("type") in running and operation in migrations else None
 
 
 def ask_host(connections: Connections, endpoint: Endpoint, uuid: str) -> Side:

@@ -104,8 +104,8 @@ class Hosts:
         except virt.VirtError:
             return None
 
-    def incoming(self, step: Step) -> int:
-        """How many guests come in at the destination now."""
+    def incoming(self, step: Step) -> list[str]:
+        """Names of the guests that come in at the destination now."""
         _source, target = self.endpoints(step)
         return destination.incoming(self._connections.get(target.uri).connection)
 

@@ -81,5 +81,5 @@ class MigrationRun:
         """Whether the destination takes in guests of other hosts now. Only asked where it may take in several."""
         if self._context.settings.incoming_limit > 1:
             with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
-                return self._context.hosts.incoming(step) > 0
+                return bool(self._context.hosts.incoming(step))
         return False

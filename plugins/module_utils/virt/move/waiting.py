@@ -9,11 +9,14 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 
 #: The other hosts are asked this often. After this long the step is refused.
 POLL_S = 1.0
+#: So many guests are named that a destination takes in.
+NAMES_TOLD = 3
 WAIT_TIMEOUT_S = 1800.0
 #: Time from asking a destination for a slot until a guest is seen coming in: measured 0.5 to 1.1 s. A source waits so
 #: long for each source that comes before it, to see whether that one takes the slot.
@@ -46,8 +49,8 @@ class HostWaits:
         free_since: float | None = None
         while True:
             coming = self._hosts.incoming(move.step)
-            others = "another guest" if coming == 1 else f"{coming} other guests"
-            if coming < limit:
+            others = listed(coming, NAMES_TOLD)
+            if len(coming) < limit:
                 free_since = self._clock() if free_since is None else free_since
                 if self._clock() >= free_since + first:
                     return []
@@ -62,13 +65,13 @@ class HostWaits:
                         "run it again later, or raise incoming_limit",
                     )
                 ]
-            if not told and coming >= limit:
+            if not told and len(coming) >= limit:
                 told = True
                 move.log.tell(
                     "step.waiting",
                     "waiting",
                     f"waiting for {target}, which is taking in {others}",
-                    incoming=coming,
+                    incoming=len(coming),
                 )
             self._sleep(POLL_S)
 

@@ -162,7 +162,7 @@ def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
         "calibrate",
         lambda _settings, step, _appraised, _decision, ending: shared_link.append((step["id"], ending.shared_link)),
     )
-    monkeypatch.setattr(destination, "incoming", lambda _connection: 0)
+    monkeypatch.setattr(destination, "incoming", lambda _connection: [])
     guests = [rig.h1.add_guest(name) for name in ("web1", "web2")]
     moves = []
     for guest in guests:
@@ -184,7 +184,7 @@ def test_a_move_knows_whether_it_had_the_link_alone(rig, monkeypatch, overlap):
 def test_guests_that_come_in_from_elsewhere_are_company(rig, monkeypatch):
     shared_link = []
     monkeypatch.setattr(past_moves, "calibrate", lambda *known: shared_link.append(known[-1].shared_link))
-    monkeypatch.setattr(destination, "incoming", lambda _connection: 1)
+    monkeypatch.setattr(destination, "incoming", lambda _connection: ["other"])
     rig.use(incoming_limit=2)
     rig.cluster.on_migrate = lambda job: job.complete()
     rig.move(rig.h1.add_guest("web1"))
@@ -1726,7 +1726,35 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert result["outcome"] == "moved"
     assert result["total_s"] < 5
     assert rig.recorder.names().count("step.waiting") == 1
-    assert ("waiting", "waiting for h2, which is taking in another guest") in rig.recorder.lines
+    assert ("waiting", "waiting for h2, which is taking in other") in rig.recorder.lines
+
+
+@pytest.mark.parametrize("side", ["source", "destination"])
+def test_half_of_a_guest_whose_post_copy_broke_off_holds_nobodys_turn(rig, busy, side):
+    """Its job stays on both hosts for good."""
+    half = busy.destination_guest
+    half.state = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED)
+    if side == "source":
+        half.job.destination_guest, half.job.source_guest = half.job.source_guest, half
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: job.complete()
+    assert rig.move(guest)["outcome"] == "moved"
+    assert "step.waiting" not in rig.recorder.names()
+
+
+def test_a_guest_that_is_just_leaving_a_destination_is_not_coming_in(rig):
+    leaving = rig.h2.add_guest("leaving")
+    rig.cluster.add_host("h3")
+    rig.cluster.local = rig.h2
+    outside(rig, leaving, uri="qemu+ssh://root@h3/system")
+    job = leaving.wait_for_job()
+    job.switch_over()
+    rig.cluster.local = rig.h1
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda one: one.complete()
+    assert rig.move(guest)["outcome"] == "moved"
+    assert "step.waiting" not in rig.recorder.names()
+    job.complete()
 
 
 def test_a_destination_that_was_waited_for_is_asked_again(rig, busy):
