@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.operator_name import operator_name
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
 
 
@@ -11,3 +14,6 @@ class ActionModule(LiveAction):
     """Moves one guest and shows how it goes."""
 
     INTERRUPT_NOTE = "The move is being aborted; the guest stays where it is."
+
+    def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        return {"owner": operator_name(), **super().module_arguments(task_vars)}

@@ -4,9 +4,7 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import socket
 import typing as t
 
 from ansible.errors import AnsibleError
@@ -20,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader im
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.input_checks import by_host
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import plan_freshness
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.operator_name import operator_name
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import LiveAction
@@ -39,7 +38,7 @@ class ActionModule(LiveAction):
     )
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        arguments = {"owner": _operator(), **super().module_arguments(task_vars)}
+        arguments = {"owner": operator_name(), **super().module_arguments(task_vars)}
         for option in ("snapshots", "intent", "sha256"):
             arguments.pop(option, None)
         path = arguments.pop("plan_path", None)
@@ -114,7 +113,3 @@ def _addresses(task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
     hostvars = task_vars.get("hostvars") or {}
     hosts = task_vars.get("ansible_play_hosts_all") or list(hostvars)
     return {host: registered_results.connection(host, hostvars[host]) for host in hosts}
-
-
-def _operator() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"

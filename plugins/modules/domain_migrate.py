@@ -16,6 +16,9 @@ description:
   - Refuses what cannot work, with the reason and a remedy, before it changes anything.
   - Moves the definition too. Afterwards it asks both libvirtds; only their answers count.
   - Shows a line every few seconds while the guest moves. Ctrl-C aborts the move, and the guest stays where it is.
+  - Is a run of its own on the host, with a journal and the host's run lock, like M(kvmops.cluster.plan_apply). While
+    another run moves guests away from this host, it is refused (C(busy)), and says who is at work. If that run is the
+    same move, it is joined.
 extends_documentation_fragment:
   - kvmops.cluster.capsule_dir
   - kvmops.cluster.connection
@@ -63,10 +66,23 @@ options:
         more than two minutes, and the guest would stand still.
     type: str
     default: 49152-49215
+  owner:
+    description:
+      - Who runs it; shown to others who find the host busy.
+    type: str
+    default: ansible
+  fence:
+    description:
+      - The fencing number of this host's lease, as M(kvmops.cluster.host_lease) returned it to this run. The guest is
+        moved only while nobody else has taken the host. This is checked again right before the guest is sent.
+      - The lease is renewed while the guest moves, so it can be short.
+      - By default leases are not checked.
+    type: int
 author:
   - kvmops.cluster contributors (@kvmops)
 seealso:
   - module: kvmops.cluster.plan_apply
+  - module: kvmops.cluster.host_lease
 """
 
 EXAMPLES = r"""
@@ -84,6 +100,13 @@ EXAMPLES = r"""
     migration_address: 10.1.0.12
     allow_postcopy: true
     deadline_s: 600
+
+- name: Move a guest only while this run has the host
+  kvmops.cluster.domain_migrate:
+    guest: web1
+    destination: h2
+    destination_uri: qemu+ssh://root@h2/system
+    fence: "{{ lease.fence }}"
 """
 
 RETURN = r"""
@@ -105,7 +128,9 @@ migration:
       type: str
       returned: always
     outcome:
-      description: V(moved), V(already_there), V(would_move), V(refused), V(failed) or V(unclear).
+      description:
+        - V(moved), V(already_there), V(would_move), V(refused), V(failed), V(unclear), or V(not_started) if the run was
+          stopped before it looked at the guest.
       type: str
       returned: always
     refusals:
@@ -158,21 +183,42 @@ migration:
       type: list
       elements: dict
       returned: always
+run:
+  description: The run itself.
+  returned: both on success and on failure, once the guest was looked at
+  type: dict
+  contains:
+    plan:
+      description: Its id, which names the directory of its records on this host. It is null in check mode.
+      type: str
+      returned: always
+      sample: migrate-web1-20261124T020000Z-3f9a
+    attached:
+      description: Whether a run of the same move that was at work already was joined.
+      type: bool
+      returned: always
+    journal:
+      description: The journal on this host.
+      type: str
+      returned: not in check mode
 """
 
 import contextlib
+import datetime
 import os
-import signal
+import secrets
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import single_move
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.host_files import FIRST_PORT, LAST_PORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import host_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
@@ -182,9 +228,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module
     run,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import (
     INTENT_ARGUMENTS,
     MOVE_ARGUMENTS,
+    Settings,
     settings_of,
 )
 
@@ -200,43 +248,79 @@ def main() -> None:
             "destination_uri": {"type": "str", "required": True},
             "migration_address": {"type": "str"},
             "migration_ports": {"type": "str", "default": f"{FIRST_PORT}-{LAST_PORT}"},
+            "owner": {"type": "str", "default": "ansible"},
+            "fence": {"type": "int"},
         },
         supports_check_mode=True,
     )
-    run(module, lambda: finish(module, _with_digests(module, migrate(module))))
-
-
-def _with_digests(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
-    """Compute digests of what the guest has left here, after this module's end."""
-    module_common.digest_left([result], module.params["state_dir"])
-    return result
+    run(module, lambda: finish(module, migrate(module)))
 
 
 def migrate(module: AnsibleModule) -> dict[str, t.Any]:
-    """Move the guest, or say what that would do; returns a step result."""
+    """Move the guest, or say what that would do; returns C(results) (one) and C(run)."""
     parameters = module.params
     source = host_name(module)
     target = parameters["destination"] or host_of(parameters["destination_uri"]) or parameters["destination_uri"]
-    hosts = {
-        target: {
-            "connect_uri": parameters["destination_uri"],
-            "migration_address": parameters["migration_address"],
-            "ports": _ports(parameters["migration_ports"]),
-        }
-    }
-    settings = settings_of(parameters, source, hosts)
+    host = {"connect_uri": parameters["destination_uri"], "migration_address": parameters["migration_address"]}
+    settings = settings_of(parameters, source, {target: {**host, "ports": _ports(parameters["migration_ports"])}})
     intent = intents.normalise({word: parameters[word] for word in INTENT_ARGUMENTS})
-    stop = runner.Stop()
-    with Connections(read_only=module.check_mode) as connections:
-        guest = module_common.find_guest(connections, settings, parameters["guest"], target)
-        step = {"id": "move", "guest": guest, "source": source, "destination": target, "intent": intent}
+    start_refusal = leases.start_check(parameters["state_dir"], parameters["fence"], source)
+    with Connections(read_only=True) as connections:
+        guest, memory_bytes = module_common.find_guest(connections, settings, parameters["guest"], target)
+        step = single_move.step_of(guest, source, target, memory_bytes, intent)
         if module.check_mode:
-            return module_common.checking_mover(connections, settings).check(step)
-        if parameters["progress_path"]:
-            # Where that cannot be, nobody sees the lines, and the move goes on all the same.
-            with contextlib.suppress(OSError):
-                os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
-        return _move(connections, settings, step, parameters["progress_path"], stop)
+            mover = module_common.checking_mover(connections, settings)
+            return {"results": [mover.check(step)], "run": {"plan": None, "attached": False}}
+        hosts = {
+            source: {
+                "host_uuid": module_common.host_uuid(connections, settings.source.uri) or "",
+                "connect_uri": None,
+                "migration_address": None,
+            },
+            target: {"host_uuid": module_common.host_uuid(connections, host["connect_uri"]) or "", **host},
+        }
+    now = f"{datetime.datetime.now(datetime.timezone.utc):%Y-%m-%dT%H:%M:%SZ}"
+    plan = single_move.plan_of(step, hosts, now, secrets.token_hex(2))
+    return _carry_out(parameters, settings, plan, start_refusal)
+
+
+def _carry_out(
+    parameters: dict[str, t.Any],
+    settings: Settings,
+    plan: dict[str, t.Any],
+    start_refusal: t.Callable[[], Refusal | None],
+) -> dict[str, t.Any]:
+    """Move the guest under the host's run lock, or join the run that does so already."""
+    state_dir, steps = parameters["state_dir"], plan["steps"]
+    running = runner.running_plan(state_dir)
+    if running and single_move.is_same_move(running, steps[0]):
+        plan = {**plan, "id": running["id"]}
+    if parameters["progress_path"]:
+        # Where that cannot be, nobody sees the lines, and the move goes on all the same.
+        with contextlib.suppress(OSError):
+            os.makedirs(os.path.dirname(parameters["progress_path"]), mode=0o700, exist_ok=True)
+    request = runner.Request(
+        plan=plan,
+        steps=steps,
+        owner=parameters["owner"],
+        state_dir=state_dir,
+        progress_path=parameters["progress_path"],
+        window=1,
+        start_refusal=start_refusal,
+    )
+
+    @contextlib.contextmanager
+    def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
+        with Connections(read_only=False) as writable:
+            module_common.give_back_memory(writable, settings, journal, progress)
+            module_common.hand_over_left_settings(writable, settings, steps, journal, progress)
+            # The operator asked for this one move only, so the first signal aborts it.
+            yield module_common.mover(writable, settings, journal, progress, stop.stopping, stop.stopping)
+
+    with leases.keep_renewed(state_dir, parameters["fence"], settings.source.host):
+        document = runner.run(request, make_mover, runner.Stop())
+    module_common.digest_left(document["results"], state_dir)
+    return document
 
 
 def _ports(stated: str) -> tuple[int, int]:
@@ -253,25 +337,14 @@ def _ports(stated: str) -> tuple[int, int]:
     )
 
 
-def _move(
-    connections: Connections, settings: t.Any, step: dict[str, t.Any], progress_path: str | None, stop: runner.Stop
-) -> dict[str, t.Any]:
-    progress = Progress(progress_path)
-    progress.begin(os.getpid())
-    mover = module_common.mover(connections, settings, None, progress, stop.stopping, stop.stopping)
-    # A lost session says nothing about what its operator wants; an interrupt and a termination do.
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, stop.on_signal)
-    try:
-        return mover.move(step, lambda: None)
-    finally:
-        progress.end()
-
-
-def finish(module: AnsibleModule, result: dict[str, t.Any]) -> dict[str, t.Any]:
+def finish(module: AnsibleModule, moved: dict[str, t.Any]) -> dict[str, t.Any]:
     """End the module with what became of the guest."""
-    document: dict[str, t.Any] = {"changed": result["outcome"] in ("moved", "would_move"), "migration": result}
+    result = moved["results"][0]
+    document: dict[str, t.Any] = {
+        "changed": result["outcome"] in ("moved", "would_move"),
+        "migration": result,
+        "run": moved["run"],
+    }
     if module._diff:
         document["diff"] = module_common.diff([result])
     if not step_result.leaves_nothing_to_do(result):

@@ -336,20 +336,16 @@ run:
 """
 
 import contextlib
-import functools
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import hooks
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import source_order
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import no_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, run_lock_holder
@@ -425,7 +421,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         module.fail_json(msg=why if asked else "there is nothing to carry out: give plan or plan_path")
     plan = read_plan(module.params["plan"])
     name = host_name(module)
-    start_refusal = lease_check(module.params, name)
+    start_refusal = leases.start_check(module.params["state_dir"], module.params["fence"], name)
     preparation = PreparationOptions(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
     steps: list[dict[str, t.Any]] = [
         {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
@@ -433,7 +429,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     ranks = source_order.ranks(plan, name)
     settings = settings_of(module.params, name, plan["hosts"], ranks, steps=steps)
     with Connections(read_only=True) as connections:
-        plans.check_cluster(plan, {name: module_common.host_uuid(connections, settings)})
+        plans.check_cluster(plan, {name: module_common.host_uuid(connections, settings.source.uri)})
         if module.check_mode:
             mover = module_common.checking_mover(connections, settings)
             return {"results": [mover.check(step) for step in steps], "run": {"plan": plan["id"], "attached": False}}
@@ -454,31 +450,10 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
             module_common.hand_over_left_settings(writable, settings, steps, journal, progress)
             yield module_common.mover(writable, settings, journal, progress, stop.aborting, stop.stopping, preparation)
 
-    with lease_kept(module.params, name):
+    with leases.keep_renewed(module.params["state_dir"], module.params["fence"], name):
         document = runner.run(request, make_mover, runner.Stop())
     module_common.digest_left(document["results"], module.params["state_dir"])
     return document
-
-
-def lease_check(parameters: dict[str, t.Any], name: str) -> t.Callable[[], Refusal | None]:
-    """What tells whether the host's lease still lets this run begin a move.
-
-    Raises: LeaseError when it does not even now.
-    """
-    fence = parameters["fence"]
-    if fence is None:
-        return no_refusal
-    why = leases.start_refusal(parameters["state_dir"], fence, name)
-    if why:
-        raise LeaseError(why)
-    return functools.partial(leases.start_refusal, parameters["state_dir"], fence, name)
-
-
-def lease_kept(parameters: dict[str, t.Any], name: str) -> contextlib.AbstractContextManager[None]:
-    """Keep the host's lease from ending while its guests are being moved."""
-    if parameters["fence"] is None:
-        return contextlib.nullcontext()
-    return leases.keep_renewed(parameters["state_dir"], parameters["fence"], name)
 
 
 def finish(module: AnsibleModule, document: dict[str, t.Any]) -> dict[str, t.Any]:

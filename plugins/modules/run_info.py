@@ -10,8 +10,8 @@ module: run_info
 short_description: Read a host's own record of the plans it carried out
 version_added: 0.1.0
 description:
-  - Reads what M(kvmops.cluster.plan_apply) records on a source host. The record is there even if the controller that
-    started the run is gone.
+  - Reads what M(kvmops.cluster.plan_apply) and M(kvmops.cluster.domain_migrate) record on a source host. The record is
+    there even if the controller that started the run is gone.
   - Returns which guests a plan moves away from the host, and when each of them left.
 author:
   - kvmops.cluster contributors (@kvmops)

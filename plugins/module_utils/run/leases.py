@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import fcntl
+import functools
 import os
 import threading
 import time
@@ -125,12 +126,29 @@ def start_refusal(state_dir: str, fence: int, host: str) -> Refusal | None:
         return error.refusal
 
 
+def start_check(state_dir: str, fence: int | None, host: str) -> t.Callable[[], Refusal | None]:
+    """What tells a run, at each step, whether the lease that it works under lets it begin. Without a fence, always.
+
+    Raises:
+        LeaseError: it does not even now.
+    """
+    if fence is None:
+        return lambda: None
+    why = start_refusal(state_dir, fence, host)
+    if why:
+        raise LeaseError(why)
+    return functools.partial(start_refusal, state_dir, fence, host)
+
+
 @contextlib.contextmanager
-def keep_renewed(state_dir: str, fence: int, host: str) -> t.Iterator[None]:
-    """Renew the lease with this fence as long as the block takes. So a lease can be short.
+def keep_renewed(state_dir: str, fence: int | None, host: str) -> t.Iterator[None]:
+    """Renew the lease with this fence as long as the block takes. So a lease can be short. Without one, do nothing.
 
     A renewal that fails ends nothing: before each step the lease is checked anyway.
     """
+    if fence is None:
+        yield
+        return
     ended = threading.Event()
     keeper = threading.Thread(target=_renew, args=(state_dir, fence, host, ended), name="lease", daemon=True)
     keeper.start()

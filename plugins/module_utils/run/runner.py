@@ -113,6 +113,16 @@ def _take(request: Request, plan_id: str) -> RunLock | None:
     return None
 
 
+def running_plan(state_dir: str) -> dict[str, t.Any] | None:
+    """The plan that is being carried out here, or None: nobody is at work, or the record is not whole."""
+    try:
+        plan_id = str(run_lock_holder(state_dir).get("plan")) if is_run_locked(state_dir) else ""
+        plan = read_json(RunDirectory(state_dir, plan_id).plan)
+    except (RunError, OSError):
+        return None
+    return plan if isinstance(plan, dict) and plan.get("id") == plan_id else None
+
+
 def host_busy(state_dir: str) -> RunError:
     """The error that another run moves guests away from this host."""
     who = run_lock_holder(state_dir)
@@ -126,7 +136,7 @@ def host_busy(state_dir: str) -> RunError:
         refusal(
             "busy",
             what,
-            "wait for its end (plan_apply with attach_only: true shows it), then make a new plan",
+            "wait for its end (plan_apply with attach_only: true shows it), then begin again; a plan is made anew",
         )
     )
 

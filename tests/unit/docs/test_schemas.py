@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode i
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_shape, single_move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners import plan_forecasts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.forecast_planning import make_with_forecasts
@@ -43,6 +43,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     record,
     snapshot,
     step_result,
+    uuid_of,
     working_set,
 )
 
@@ -128,6 +129,14 @@ def test_what_the_builders_of_unit_tests_make():
 @pytest.mark.parametrize("kind", plan_shape.GOALS)
 def test_what_the_planner_makes(kind):
     check("plan", plan_document(busy_cluster(), kind=kind))
+
+
+def test_what_a_single_move_has_on_record():
+    move = single_move.step_of({"name": "web1", "uuid": uuid_of("web1")}, "h1", "h2", 1 << 29, intent.DEFAULTS)
+    hosts = {
+        name: {"host_uuid": uuid_of(name), "connect_uri": None, "migration_address": None} for name in ("h1", "h2")
+    }
+    check("plan", single_move.plan_of(move, hosts, "2026-11-24T02:00:00Z", "3f9a"))
 
 
 def test_what_forecasting_makes_of_a_plan():

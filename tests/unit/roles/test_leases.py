@@ -7,6 +7,9 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+
+from harness.ansible import CHECKOUT
 
 from .conftest import part
 
@@ -96,3 +99,23 @@ def test_what_another_run_had_meanwhile_is_not_taken_anew(hosts):
     assert outcome.status == 2, outcome.text
     assert "c could not be taken for this run. the lease with fencing number" in outcome.words, outcome.text
     assert "c was taken over by another run, which has ended" in outcome.words, outcome.text
+
+
+def of_moves(tasks):
+    """What the tasks say that move guests away from a host, with those of blocks."""
+    for task in tasks:
+        for part_of_block in ("block", "rescue", "always"):
+            yield from of_moves(task.get(part_of_block) or ())
+        for module in ("plan_apply", "domain_migrate"):
+            arguments = task.get(f"kvmops.cluster.{module}")
+            if arguments and not arguments.get("attach_only"):
+                yield module, arguments
+
+
+def test_whatever_moves_guests_does_so_under_the_lease_of_its_run():
+    files = sorted((CHECKOUT / "roles").glob("*/tasks/**/*.yml"))
+    found = [move for file in files for move in of_moves(yaml.safe_load(file.read_text("utf-8")) or ())]
+    assert {module for module, _arguments in found} == {"plan_apply", "domain_migrate"}
+    for _module, arguments in found:
+        assert "__run_fences" in arguments["fence"]
+        assert "__run_lease_owner" in arguments["owner"]

@@ -119,9 +119,18 @@ def new_id(goal: Goal, created_at: str, nonce: str) -> str:
     >>> new_id({"kind": "drain", "hosts": ["h1", "h2 b"]}, "2026-11-24T02:00:00Z", "3f9a")
     'drain-h1-and-1-more-20261124T020000Z-3f9a'
     """
-    host = re.sub(r"[^A-Za-z0-9._-]+", "_", goal["hosts"][0])[:48].strip("._-") if goal["hosts"] else "cluster"
     more = f"-and-{len(goal['hosts']) - 1}-more" if len(goal["hosts"]) > 1 else ""
-    return f"{goal['kind']}-{host or 'host'}{more}-{re.sub(r'[-:]', '', created_at)}-{nonce}"
+    return directory_name(goal["kind"], goal["hosts"][0] if goal["hosts"] else "cluster", created_at, nonce, more=more)
+
+
+def directory_name(kind: str, name: str, created_at: str, nonce: str, *, more: str = "") -> str:
+    """Return a plan's id for a host or a guest of any name.
+
+    >>> directory_name("migrate", "web 1", "2026-11-24T02:00:00Z", "3f9a")
+    'migrate-web_1-20261124T020000Z-3f9a'
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", name)[:48].strip("._-")
+    return f"{kind}-{plain or 'host'}{more}-{re.sub(r'[-:]', '', created_at)}-{nonce}"
 
 
 def snapshot_digest(snapshot: Snapshot) -> str:

@@ -12,6 +12,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 
 GOALS = ("drain", "evacuate", "rebalance", "restore", "upgrade")
+#: The goal of a single move (single_move.py). No planner makes such a plan.
+MIGRATE = "migrate"
 _AT = shape.text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", "a time in UTC, such as 2026-11-24T02:00:00Z")
 _UUID = shape.text(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", "a UUID")
 _NAME = shape.text(r"(?s).+", "a name")
@@ -118,7 +120,7 @@ PLAN = shape.mapping(
         "id": shape.text(
             r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", "letters, digits, '.', '_' and '-' only, as it names a directory"
         ),
-        "goal": shape.mapping({"kind": shape.one_of(*GOALS), "hosts": shape.list_of(_NAME)}),
+        "goal": shape.mapping({"kind": shape.one_of(*GOALS, MIGRATE), "hosts": shape.list_of(_NAME)}),
         "created_at": _AT,
         "intent": _is_intent,
         "snapshots": shape.mapping_of(shape.text()),

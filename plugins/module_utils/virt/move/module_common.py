@@ -32,15 +32,17 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import give_back_all
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
+KIB = 1024
 
-def host_uuid(connections: Connections, shared: Settings) -> str | None:
-    """This host's UUID as its own libvirtd gives it."""
-    connection = connections.get(shared.source.uri).connection
+
+def host_uuid(connections: Connections, uri: str) -> str | None:
+    """A host's UUID as its own libvirtd gives it."""
+    connection = connections.get(uri).connection
     return capabilities.host_uuid(capabilities.parse(connection.getCapabilities()))
 
 
-def find_guest(connections: Connections, shared: Settings, wanted: str, target: str) -> dict[str, str]:
-    """Name and UUID of a guest that is on this host or at its destination.
+def find_guest(connections: Connections, shared: Settings, wanted: str, target: str) -> tuple[dict[str, str], int]:
+    """A guest that is on this host or at its destination: its name and UUID, and the bytes of its memory.
 
     Args:
         wanted: its name or UUID.
@@ -54,7 +56,7 @@ def find_guest(connections: Connections, shared: Settings, wanted: str, target: 
         connection = connections.get(uri).connection
         domain = _lookup(connection, wanted)
         if domain is not None:
-            return {"name": domain.name(), "uuid": domain.UUIDString()}
+            return {"name": domain.name(), "uuid": domain.UUIDString()}, domain.maxMemory() * KIB
         known.extend(other.name() for other in connection.listAllDomains())
     close = difflib.get_close_matches(wanted, known, n=1)
     raise virt.VirtError(

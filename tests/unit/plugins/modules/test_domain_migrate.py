@@ -8,9 +8,19 @@ import functools
 import json
 import signal
 import threading
+from pathlib import Path
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, take_run_lock
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import guest_state, host
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
@@ -37,6 +47,8 @@ class World:
 def world(run_module, cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))
     monkeypatch.setattr(migration, "POLL_S", 0.01)
+    monkeypatch.setattr(runner, "JOIN_POLL_S", 0.01)
+    monkeypatch.setattr(runner, "TAKE_AGAIN_S", 0.001)
     before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     yield World(run_module, cluster, tmp_path)
     for number, handler in before.items():
@@ -241,3 +253,122 @@ def test_what_is_no_range_of_ports_is_refused(world, ports):
     assert result["failed"]
     assert f"migration_ports is {ports!r}, which is no range of ports" in result["msg"]
     assert "set migration_ports to the first and the last port, such as 49152-49215" in result["msg"]
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+MOVE = "migrate-web1-20261124T020000Z-3f9a"
+ALICE = Claim("h1", "alice@admin1", "migrate-web1", ttl_s=600)
+BOB = Claim("h1", "bob@admin2", "rebalance-7", "nightly rebalance", force=True)
+
+
+def test_the_move_is_on_record_as_a_plan_of_one_step(world):
+    world.h1.add_guest("web1")
+    seen = []
+
+    def look(job):
+        (journal,) = (world.path / "runs").glob("migrate-web1-*/journal.jsonl")
+        seen.extend(entry["event"] for entry in journals.read(str(journal)))
+        assert is_run_locked(str(world.path))
+        job.complete()
+
+    world.cluster.on_migrate = look
+    result = world.migrate("web1", owner="alice@admin1")
+    assert seen == ["run.started", "step.started", "migration.started"]
+    assert not is_run_locked(str(world.path))
+    directory = RunDirectory(str(world.path), result["run"]["plan"])
+    assert (result["run"]["journal"], result["run"]["attached"]) == (directory.journal, False)
+    entries = journals.read(directory.journal)
+    assert (entries[0]["data"]["owner"], entries[-1]["event"]) == ("alice@admin1", "run.finished")
+    plan = read_plan(Path(directory.plan).read_text("utf-8"))
+    assert plan["hosts"]["h2"]["host_uuid"] == world.h2.uuid
+    assert plan["steps"][0]["memory_bytes"] == 512 << 20
+    (run,) = list_runs(str(world.path))
+    assert (run["goal"]["kind"], run["finished"]) == ("migrate", True)
+    assert run["steps"][0]["moved_at"]
+
+
+@pytest.mark.parametrize("name", AWKWARD_NAMES)
+def test_the_records_of_a_guest_with_any_name_are_in_the_host_s_directory(world, name):
+    world.h1.add_guest(name)
+    world.cluster.on_migrate = lambda job: job.complete()
+    plan = world.migrate(name)["run"]["plan"]
+    assert [path.name for path in (world.path / "runs").iterdir()] == [plan]
+
+
+def test_while_another_run_is_at_work_it_is_told_which_and_nothing_is_begun(world):
+    world.h1.add_guest("web1")
+    lock = take_run_lock(str(world.path), "drain-h1-1", "bob@admin2")
+    result = world.migrate("web1")
+    lock.release()
+    assert result["refusal"]["code"] == "busy"
+    assert "plan drain-h1-1 of bob@admin2 is being carried out here since" in result["msg"]
+    assert world.cluster.writes == []
+
+
+@pytest.mark.parametrize("destination", ["h2", "h3"])
+def test_the_same_move_at_work_is_joined_and_another_one_is_not(world, tmp_path, destination):
+    guest = world.h1.add_guest("web1")
+    state_dir = str(world.path)
+    lock = take_run_lock(state_dir, MOVE, "bob@admin2")
+    step = {"id": "move", "guest": {"name": "web1", "uuid": guest.uuid}, "source": "h1", "destination": destination}
+    directory = RunDirectory(state_dir, MOVE)
+    directory.make({"id": MOVE, "goal": {"kind": "migrate", "hosts": []}, "steps": [step]})
+
+    def end():
+        moved = {"schema": runner.RESULT_SCHEMA, "results": [step_result(step, "moved")], "run": {"plan": MOVE}}
+        write_durably(directory.result, moved)
+        lock.release()
+
+    threading.Timer(0.2, end).start()
+    result = world.migrate("web1", progress_path=str(tmp_path / "link"))
+    if destination == "h2":
+        assert (result["migration"]["outcome"], result["run"]) == ("moved", {"plan": MOVE, "attached": True})
+        assert (tmp_path / "link").readlink() == world.path / "runs" / MOVE / "progress.jsonl"
+    else:
+        assert result["refusal"]["code"] == "busy"
+    assert world.cluster.writes == []
+
+
+def test_records_that_cannot_be_kept_are_a_reason(world):
+    world.h1.add_guest("web1")
+    (world.path / "file").write_text("")
+    result = world.migrate("web1", state_dir=str(world.path / "file" / "x"))
+    assert result["refusal"]["code"] == "state_dir"
+    assert world.cluster.writes == []
+
+
+def test_a_run_that_has_the_host_moves_its_guest_and_keeps_the_lease(world):
+    world.h1.add_guest("web1")
+    taken = leases.take(str(world.path), ALICE).after
+    world.cluster.on_migrate = lambda job: job.complete()
+    assert world.migrate("web1", fence=taken["fence"])["migration"]["outcome"] == "moved"
+    kept = leases.load(str(world.path), "h1")
+    assert kept["expires_at"] > taken["expires_at"]
+    assert kept["fence"] == taken["fence"]
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_a_late_writer_is_fenced_off(world, check):
+    world.h1.add_guest("web1")
+    late = leases.take(str(world.path), ALICE).after["fence"]
+    leases.take(str(world.path), BOB)
+    result = world.migrate("web1", fence=late, check=check)
+    assert result["refusal"]["code"] == "lease_lost"
+    assert "h1 was taken over by bob@admin2 for run rebalance-7 (nightly rebalance)" in result["msg"]
+    assert (world.cluster.opened, world.cluster.writes) == ([], [])
+
+
+def test_a_host_that_is_lost_on_the_way_gives_no_guest(world, monkeypatch):
+    world.h1.add_guest("web1")
+    fence = leases.take(str(world.path), ALICE).after["fence"]
+    real = module_common.give_back_memory
+
+    def lose(*arguments):
+        leases.take(str(world.path), BOB)
+        return real(*arguments)
+
+    monkeypatch.setattr(module_common, "give_back_memory", lose)
+    result = world.migrate("web1", fence=fence)
+    assert (result["migration"]["outcome"], result["migration"]["refusals"][0]["code"]) == ("refused", "lease_lost")
+    assert "virDomainMigrateToURI3" not in [call for _host, call in world.cluster.writes]

@@ -26,6 +26,9 @@ def test_the_id_is_a_safe_name_for_a_directory(host):
     assert re.fullmatch(r"drain-[A-Za-z0-9._-]+-20261124T020000Z-3f9a", found)
     assert "/" not in found
     assert len(found) < 100
+    found = plan.directory_name("migrate", host, "2026-11-24T02:00:00Z", "3f9a")
+    assert re.fullmatch(r"migrate-[A-Za-z0-9._-]+-20261124T020000Z-3f9a", found)
+    assert len(found) < 100
 
 
 def test_steps_of_a_host():

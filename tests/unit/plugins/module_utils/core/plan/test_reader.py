@@ -265,7 +265,7 @@ TEXT = json.dumps(made(), indent=2)
             edited(lambda p: p["goal"].update(kind="destroy")),
             "plan_invalid",
             (
-                "the plan is damaged: goal.kind must be one of drain, evacuate, rebalance, restore, upgrade, "
+                "the plan is damaged: goal.kind must be one of drain, evacuate, rebalance, restore, upgrade, migrate, "
                 "not 'destroy': correct it there, or make a new plan"
             ),
         ),
