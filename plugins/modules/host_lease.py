@@ -170,10 +170,23 @@ lease:
       returned: always
       sample: '2026-11-24T02:00:00.120Z'
     expires_at:
-      description: When it ends if it is not renewed.
+      description:
+        - When it ends if it is not renewed, by the host's clock.
+        - After a reboot this counts, for RV(lease.ttl_s) at most.
       type: str
       returned: always
       sample: '2026-11-24T02:15:00.120Z'
+    boot_id:
+      description: The boot of the host in which it was taken or renewed last. V(null) in leases of older versions.
+      type: str
+      returned: always
+      sample: 3e7b4f0a-5b1c-4f0e-9c55-0a4c9a2b7d11
+    expires_uptime_s:
+      description:
+        - When it ends in that boot, in seconds since the boot. In this boot only this counts, whatever the clock says.
+      type: float
+      returned: always
+      sample: 86423.118
     ttl_s:
       description: How long it is renewed for.
       type: int
@@ -223,6 +236,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
+NO_END = dict.fromkeys(("expires_at", "boot_id", "expires_uptime_s"))
+
 
 def main() -> None:
     module = AnsibleModule(
@@ -267,7 +282,7 @@ def result(outcome: leases.Outcome, state: str, *, check_mode: bool, diff: bool)
     """What the module returns."""
     before, after = outcome.before, outcome.after
     # A renewal only moves the end.
-    changed = outcome.broken or {**before, "expires_at": None} != {**after, "expires_at": None}
+    changed = outcome.broken or {**before, **NO_END} != {**after, **NO_END}
     foretold = check_mode and after["fence"] != before["fence"]
     document = {
         "changed": changed,

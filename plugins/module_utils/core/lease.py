@@ -4,9 +4,9 @@
 
 """Whose turn it is on a host: the lease that one run of a playbook holds (docs/contracts.md, "Lease").
 
-A lease ends at its time, so that a dead run keeps nobody out. Whoever was late to notice is told by its fence, a
-number that only grows: a writer with an older one than the host's is refused (a sequencer in M. Burrows, "The Chubby
-lock service", OSDI 2006, section 2.4).
+A lease ends at its time (lease_clock.py), so that a dead run keeps nobody out. Whoever was late to notice is told by
+its fence, a number that only grows: a writer with an older one than the host's is refused (a sequencer in M. Burrows,
+"The Chubby lock service", OSDI 2006, section 2.4).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ import datetime
 import json
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease_clock
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment, written
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
 SCHEMA = "kvmops.lease/1"
@@ -30,6 +32,8 @@ FREE: Lease = {
     "since": None,
     "expires_at": None,
     "ttl_s": None,
+    "boot_id": None,
+    "expires_uptime_s": None,
     "fence": 0,
     "hosts": [],
 }
@@ -99,10 +103,16 @@ def _check_holder(lease: Lease, host: str, where: str) -> None:
             raise damaged(host, where, f"its {key} is {lease[key]!r}")
     if not _is_number(lease["ttl_s"]) or lease["ttl_s"] < 1:
         raise damaged(host, where, f"its ttl_s is {lease['ttl_s']!r}")
-    try:
-        _moment(lease["expires_at"])
-    except ValueError as error:
-        raise damaged(host, where, f"its expires_at is {lease['expires_at']!r}, not a time in UTC") from error
+    for key in ("since", "expires_at"):
+        try:
+            lease_clock.moment(lease[key])
+        except ValueError as error:
+            raise damaged(host, where, f"its {key} is {lease[key]!r}, not a time in UTC") from error
+    if not isinstance(lease["boot_id"], (str, type(None))):
+        raise damaged(host, where, f"its boot_id is {lease['boot_id']!r}")
+    uptime = lease["expires_uptime_s"]
+    if uptime is not None and not (_is_number(uptime) or isinstance(uptime, float)):
+        raise damaged(host, where, f"its expires_uptime_s is {uptime!r}, not a number")
 
 
 def _is_number(value: t.Any) -> bool:
@@ -120,12 +130,12 @@ def damaged(host: str, where: str, why: str) -> LeaseError:
     )
 
 
-def take(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
+def take(lease: Lease, claim: Claim, now: Moment) -> Lease:
     """The lease that the host has once the claim is granted; whoever has it already gets it for longer.
 
     Args:
         lease: the host's lease as it is, or L(FREE) where a damaged one is broken.
-        now: the time by the host's own clock, with its zone.
+        now: by the host's own clocks.
 
     Raises:
         LeaseError: another run has it, or the one that is meant is not there any more.
@@ -135,28 +145,33 @@ def take(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
     if claim.fence is not None and not (mine and lease["fence"] == claim.fence):
         raise LeaseError(_lost(lease, claim.host, claim.fence), lease)
     if not mine and not _may_break(lease, claim) and _is_held(lease, now):
-        raise LeaseError(_held(lease, claim.host), lease)
+        raise LeaseError(_held(lease, claim.host, now), lease)
     return {
         "schema": SCHEMA,
         "owner": claim.owner,
         "run": claim.run,
         "purpose": lease["purpose"] if mine and claim.purpose is None else claim.purpose,
-        "since": lease["since"] if mine else written(now),
-        "expires_at": written(now + datetime.timedelta(seconds=claim.ttl_s)),
+        "since": lease["since"] if mine else written(now.wall),
+        **lease_clock.ends_in(claim.ttl_s, now),
         "ttl_s": claim.ttl_s,
         "fence": lease["fence"] if mine else next_fence(lease["fence"], now),
         "hosts": list(claim.hosts) or (lease["hosts"] if mine else [claim.host]),
     }
 
 
-def renew(lease: Lease, fence: int, now: datetime.datetime) -> Lease:
+def bound(lease: Lease, now: Moment) -> Lease:
+    """The lease as it counts from now on: bound to this boot of the host, if somebody has it."""
+    return lease if lease["owner"] is None else lease_clock.bound(lease, now)
+
+
+def renew(lease: Lease, fence: int, now: Moment) -> Lease:
     """The lease for as long again as it was taken for; one that ``fence`` does not mean, or that is free, as it is."""
     if lease["fence"] != fence or lease["owner"] is None:
         return lease
-    return {**lease, "expires_at": written(now + datetime.timedelta(seconds=lease["ttl_s"]))}
+    return {**lease, **lease_clock.ends_in(lease["ttl_s"], now)}
 
 
-def release(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
+def release(lease: Lease, claim: Claim, now: Moment) -> Lease:
     """The lease once its holder gave it back. One of somebody else stays as it is, unless it is broken with force.
 
     The fence stays, and the next one must be higher; that of a lease that is broken grows at once, so that its holder
@@ -164,7 +179,7 @@ def release(lease: Lease, claim: Claim, now: datetime.datetime) -> Lease:
 
     Args:
         lease: the host's lease as it is.
-        now: the time by the host's own clock, with its zone.
+        now: by the host's own clocks.
     """
     mine = _is_of(lease, claim) and claim.fence in (None, lease["fence"])
     if not (mine or claim.force) or lease["owner"] is None:
@@ -181,30 +196,16 @@ def start_refusal(lease: Lease, fence: int, host: str) -> Refusal | None:
     return None if lease["fence"] == fence else _lost(lease, host, fence)
 
 
-def next_fence(last: int, now: datetime.datetime) -> int:
+def next_fence(last: int, now: Moment) -> int:
     """A number higher than any that the host gave before.
 
     Counting alone would begin anew where the record was lost; the seconds since 1970 are higher than what was counted
     before that.
     """
-    return max(last + 1, int((now - _EPOCH).total_seconds()))
-
-
-def written(moment: datetime.datetime) -> str:
-    """A time as the contracts write it."""
-    utc = moment.astimezone(datetime.timezone.utc)
-    return utc.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return max(last + 1, int((now.wall - _EPOCH).total_seconds()))
 
 
 _EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
-
-
-def _moment(text: str) -> datetime.datetime:
-    # Python 3.9 knows no Z.
-    moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        raise ValueError("it has no zone")
-    return moment
 
 
 def _check(claim: Claim) -> None:
@@ -227,14 +228,17 @@ def _may_break(lease: Lease, claim: Claim) -> bool:
     return claim.force or lease["run"] in claim.takes_over
 
 
-def _is_held(lease: Lease, now: datetime.datetime) -> bool:
-    return lease["owner"] is not None and now < _moment(lease["expires_at"])
+def _is_held(lease: Lease, now: Moment) -> bool:
+    return lease["owner"] is not None and lease_clock.rest_s(lease, now) > 0
 
 
-def _held(lease: Lease, host: str) -> Refusal:
+def _held(lease: Lease, host: str, now: Moment) -> Refusal:
+    ahead = ""
+    if lease_clock.begins_in_future(lease, now):
+        ahead = f"; it was taken at a time that is still to come, so the clock of {host} was wrong then or is wrong now"
     return refusal(
         "lease_held",
-        f"{host} is taken by {_who(lease)}, until {lease['expires_at']} unless it is renewed",
+        f"{host} is taken by {_who(lease)}, until {lease_clock.until(lease, now)} unless it is renewed{ahead}",
         f"wait for the end of that run (wait_s waits), or ask {lease['owner']}; if the run is dead, its lease ends by"
         " itself, or take it over with force=true",
     )

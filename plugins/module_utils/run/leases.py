@@ -18,8 +18,10 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim, Lease, LeaseError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id, uptime_s
 
 FILE = "lease.json"
 LOCK = "lease.lock"
@@ -44,9 +46,9 @@ class Outcome(t.NamedTuple):
     waited: bool = False
 
 
-def clock() -> datetime.datetime:
-    """The time of now, by which leases end."""
-    return datetime.datetime.now(datetime.timezone.utc)
+def clock() -> Moment:
+    """Now, by the clocks by which leases end."""
+    return Moment(datetime.datetime.now(datetime.timezone.utc), boot_id(), uptime_s())
 
 
 def load(state_dir: str, host: str) -> Lease:
@@ -92,7 +94,7 @@ def take(state_dir: str, claim: Claim, *, wait_s: float = 0, write: bool = True)
             taken = _change(
                 state_dir,
                 claim.host,
-                lambda lease: leases.take(lease, claim, clock()),
+                lambda lease, now: leases.take(lease, claim, now),
                 write=write,
                 force=claim.force,
             )
@@ -114,7 +116,7 @@ def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
     if not os.path.exists(os.path.join(state_dir, FILE)):
         return Outcome(dict(leases.FREE), dict(leases.FREE))
     return _change(
-        state_dir, claim.host, lambda lease: leases.release(lease, claim, clock()), write=write, force=claim.force
+        state_dir, claim.host, lambda lease, now: leases.release(lease, claim, now), write=write, force=claim.force
     )
 
 
@@ -164,12 +166,12 @@ def _renew(state_dir: str, fence: int, host: str, ended: threading.Event) -> Non
     while not ended.wait(pause_s):
         pause_s = WAIT_POLL_S
         with contextlib.suppress(LeaseError):
-            renewed = _change(state_dir, host, lambda lease: leases.renew(lease, fence, clock())).after
+            renewed = _change(state_dir, host, lambda lease, now: leases.renew(lease, fence, now)).after
             pause_s = (renewed["ttl_s"] or RENEWALS * WAIT_POLL_S) / RENEWALS
 
 
 def _change(
-    state_dir: str, host: str, decide: t.Callable[[Lease], Lease], *, write: bool = True, force: bool = False
+    state_dir: str, host: str, decide: t.Callable[[Lease, Moment], Lease], *, write: bool = True, force: bool = False
 ) -> Outcome:
     """Replace the lease by what is decided from the present one, under the lock."""
     with _locked(state_dir, host) if write else contextlib.nullcontext():
@@ -181,7 +183,16 @@ def _change(
             if not broken:
                 raise
             before = dict(leases.FREE)
-        after = decide(before)
+        now = clock()
+        bound = leases.bound(before, now)
+        try:
+            after = decide(bound, now)
+        except LeaseError:
+            # Whoever has it keeps it, but from now on it ends by a clock that nobody sets.
+            if write and bound != before:
+                with contextlib.suppress(LeaseError):
+                    _store(state_dir, bound)
+            raise
         if write and (broken or after != before):
             _store(state_dir, after)
         return Outcome(before, after, broken)

@@ -8,17 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import typing as t
-from pathlib import Path
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
-def boot_id(path: Path = BOOT_ID) -> str | None:
-    """Names this boot of this host; None where the kernel does not say."""
-    try:
-        return path.read_text(encoding="ascii").strip() or None
-    except (OSError, ValueError):
-        return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,13 +15,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CAPSULE_DIR,
     CAPSULE_DIR_ARGUMENT,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
     SHARED_DEVICES_ARGUMENT,
     shared_devices,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import qemu_instance
 
 MIB = 1024 * 1024
 
@@ -127,7 +127,7 @@ def settings_of(
         incoming_limit=parameters["incoming_limit"],
         tune_network=parameters["tune_network"],
         ranks=ranks or {},
-        boot_id=qemu_instance.boot_id(),
+        boot_id=boot_id(),
         at_once=_at_once(parameters, steps),
         shared_devices=devices,
         capsule_dir=parameters.get("capsule_dir") or CAPSULE_DIR,

@@ -11,14 +11,16 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import FREE, Claim, LeaseError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 
-NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc)
+NOON = Moment(datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.timezone.utc), "boot-1", 5000.0)
 ALICE = Claim("h1", "alice@admin1", "drain-h1", "drain h1, ticket 4711", ttl_s=600, hosts=("h1", "h2"))
 BOB = Claim("h1", "bob@admin2", "rebalance-7", ttl_s=600)
 
 
-def after(seconds):
-    return NOON + datetime.timedelta(seconds=seconds)
+def after(seconds, boot_id="boot-1", *, clock_s=0):
+    """So many seconds later, with a clock that was set forward or back by C(clock_s) meanwhile."""
+    return Moment(NOON.wall + datetime.timedelta(seconds=seconds + clock_s), boot_id, NOON.uptime_s + seconds)
 
 
 def test_a_free_host_is_taken():
@@ -30,7 +32,9 @@ def test_a_free_host_is_taken():
         "since": "2026-11-24T12:00:00.000Z",
         "expires_at": "2026-11-24T12:10:00.000Z",
         "ttl_s": 600,
-        "fence": int(NOON.timestamp()),
+        "boot_id": "boot-1",
+        "expires_uptime_s": 5600.0,
+        "fence": int(NOON.wall.timestamp()),
         "hosts": ["h1", "h2"],
     }
 
@@ -74,7 +78,7 @@ def test_a_dead_owners_lease_ends():
 def test_the_same_run_again_has_it_for_longer():
     held = leases.take(FREE, ALICE, NOON)
     again = leases.take(held, ALICE._replace(purpose=None, hosts=(), ttl_s=60), after(300))
-    assert again == {**held, "ttl_s": 60, "expires_at": "2026-11-24T12:06:00.000Z"}
+    assert again == {**held, "ttl_s": 60, "expires_at": "2026-11-24T12:06:00.000Z", "expires_uptime_s": 5360.0}
 
 
 def test_a_run_that_was_late_but_met_nobody_has_the_same_lease():
@@ -127,11 +131,110 @@ def test_a_renewal_takes_no_new_lease():
 
 def test_what_keeps_a_lease_moves_its_end_and_nothing_else():
     held = leases.take(FREE, ALICE, NOON)
-    assert leases.renew(held, held["fence"], after(60)) == {**held, "expires_at": "2026-11-24T12:11:00.000Z"}
+    longer = {**held, "expires_at": "2026-11-24T12:11:00.000Z", "expires_uptime_s": 5660.0}
+    assert leases.renew(held, held["fence"], after(60)) == longer
     gone = leases.release(held, ALICE, NOON)
     assert leases.renew(gone, held["fence"], after(60)) == gone
     taken = leases.take(held, BOB, after(700))
     assert leases.renew(taken, held["fence"], after(701)) == taken
+
+
+YEARS_S = 10 * 365 * 86400
+#: As leases were written before they had a boot.
+OLD = {
+    key: value for key, value in leases.take(FREE, ALICE, NOON).items() if key not in ("boot_id", "expires_uptime_s")
+}
+
+
+def is_held(lease, now):
+    try:
+        leases.take(lease, BOB, now)
+    except LeaseError as error:
+        return error.refusal["code"] == "lease_held"
+    return False
+
+
+@pytest.mark.parametrize("clock_s", [-YEARS_S, -3600, 0, 3600, YEARS_S])
+def test_in_one_boot_a_clock_that_is_set_changes_no_lease(clock_s):
+    held = leases.take(FREE, ALICE, NOON)
+    assert is_held(held, after(599, clock_s=clock_s))
+    assert not is_held(held, after(600, clock_s=clock_s))
+    assert leases.bound(held, after(60, clock_s=clock_s)) == held
+
+
+def test_a_lease_that_was_renewed_while_the_clock_was_far_ahead_ends_in_time():
+    held = leases.take(FREE, ALICE, NOON)
+    held = leases.renew(held, held["fence"], after(60, clock_s=YEARS_S))
+    assert is_held(held, after(659))
+    assert not is_held(held, after(660))
+
+
+def test_after_a_reboot_the_clock_counts():
+    held = leases.take(FREE, ALICE, NOON)
+    # The uptime of another boot says nothing.
+    rebooted = Moment(after(599).wall, "boot-2", 9.0)
+    assert is_held(held, rebooted)
+    assert not is_held(held, rebooted._replace(wall=after(600).wall))
+    assert leases.bound(held, rebooted) == {**held, "boot_id": "boot-2", "expires_uptime_s": 10.0}
+
+
+@pytest.mark.parametrize("boot_id", ["boot-2", None])
+def test_after_a_reboot_a_lease_of_a_clock_that_was_years_ahead_lasts_no_longer_than_it_was_taken_for(boot_id):
+    ahead = leases.take(FREE, ALICE, after(0, clock_s=YEARS_S))
+    now = Moment(NOON.wall, boot_id, 9.0)
+    bound = leases.bound(ahead, now)
+    assert bound["expires_at"] == "2026-11-24T12:10:00.000Z"
+    assert leases.bound(bound, now._replace(wall=after(60).wall, uptime_s=69.0)) == bound
+    assert is_held(bound, now._replace(wall=after(599).wall, uptime_s=608.0))
+    assert not is_held(bound, now._replace(wall=after(600).wall, uptime_s=609.0))
+
+
+def test_a_lease_that_begins_in_the_future_says_so():
+    ahead = leases.take(FREE, ALICE, after(0, clock_s=YEARS_S))
+    now = Moment(NOON.wall, "boot-2", 9.0)
+    with pytest.raises(LeaseError) as refused:
+        leases.take(leases.bound(ahead, now), BOB, now)
+    assert refused.value.refusal["reason"] == (
+        "h1 is taken by alice@admin1 for run drain-h1 (drain h1, ticket 4711) since 2036-11-21T12:00:00.000Z,"
+        " until 2026-11-24T12:10:00.000Z unless it is renewed; it was taken at a time that is still to come, so the"
+        " clock of h1 was wrong then or is wrong now"
+    )
+
+
+def test_the_end_is_told_by_the_clock_as_it_is_now():
+    held = leases.take(FREE, ALICE, NOON)
+    with pytest.raises(LeaseError, match=r"until 2026-11-24T13:10:00\.000Z unless"):
+        leases.take(held, BOB, after(60, clock_s=3600))
+
+
+@pytest.mark.parametrize("clock_s", [0, YEARS_S])
+def test_a_lease_of_an_older_version_is_read_and_bound_to_this_boot(clock_s):
+    old = {**OLD, "expires_at": leases.take(FREE, ALICE, after(0, clock_s=clock_s))["expires_at"]}
+    read = leases.parsed(json.dumps(old), "h1", "lease.json")
+    assert (read["boot_id"], read["expires_uptime_s"]) == (None, None)
+    bound = leases.bound(read, after(0))
+    assert (bound["boot_id"], bound["expires_uptime_s"]) == ("boot-1", 5600.0)
+    assert is_held(bound, after(599))
+    assert not is_held(bound, after(600))
+
+
+@pytest.mark.parametrize("lease", [FREE, leases.take(FREE, ALICE, NOON)])
+def test_what_nobody_has_any_more_is_not_bound(lease):
+    now = Moment(after(601).wall, "boot-2", 9.0)
+    assert leases.bound(lease, now) == lease
+
+
+def test_two_runs_of_one_owner_are_two_holders():
+    held = leases.take(FREE, ALICE, NOON)
+    second = ALICE._replace(run="drain-h1-again")
+    assert leases.release(held, second, after(1)) == held
+    with pytest.raises(LeaseError, match="is no longer valid"):
+        leases.take(held, second._replace(fence=held["fence"]), after(1))
+    taken = leases.take(held, second, after(600))
+    assert taken["fence"] > held["fence"]
+    assert leases.start_refusal(taken, held["fence"], "h1")["code"] == "lease_lost"
+    assert leases.renew(taken, held["fence"], after(601)) == taken
+    assert leases.release(taken, ALICE, after(601)) == taken
 
 
 def test_giving_it_back_keeps_the_number():
@@ -214,6 +317,10 @@ HELD = leases.take(FREE, ALICE, NOON)
         (json.dumps({**HELD, "ttl_s": 0}), "its ttl_s is 0"),
         (json.dumps({**HELD, "expires_at": "soon"}), "its expires_at is 'soon', not a time in UTC"),
         (json.dumps({**HELD, "expires_at": "2026-11-24T12:00:00"}), "its expires_at is '2026-11-24T12:00:00', not"),
+        (json.dumps({**HELD, "since": "soon"}), "its since is 'soon', not a time in UTC"),
+        (json.dumps({**HELD, "boot_id": 7}), "its boot_id is 7"),
+        (json.dumps({**HELD, "expires_uptime_s": "7"}), "its expires_uptime_s is '7', not a number"),
+        (json.dumps({**HELD, "expires_uptime_s": True}), "its expires_uptime_s is True, not a number"),
         (json.dumps({**HELD, "hosts": "h1"}), "its hosts are 'h1', not a list"),
     ],
 )

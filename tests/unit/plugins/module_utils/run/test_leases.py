@@ -17,7 +17,9 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import FREE, Claim, LeaseError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 
 ALICE = Claim("h1", "alice@admin1", "drain-h1", "drain h1")
 BOB = Claim("h1", "bob@admin2", "rebalance-7")
@@ -35,11 +37,13 @@ def state_dir(tmp_path):
 @pytest.fixture
 def time_passes(monkeypatch):
     """Call it with seconds, and that much later it is."""
-    at = [datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)]
+    at = [Moment(datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC), "boot-1", 5000.0)]
     monkeypatch.setattr(leases, "clock", lambda: at[0])
 
-    def pass_by(seconds):
-        at[0] += datetime.timedelta(seconds=seconds)
+    def pass_by(seconds, clock_s=0, boot_id="boot-1"):
+        wall = at[0].wall + datetime.timedelta(seconds=seconds + clock_s)
+        uptime_s = at[0].uptime_s + seconds if boot_id == at[0].boot_id else 9.0
+        at[0] = Moment(wall, boot_id, uptime_s)
 
     return pass_by
 
@@ -84,6 +88,32 @@ def test_a_dead_owners_lease_ends(state_dir, time_passes):
     time_passes(1)
     leases.take(state_dir, BOB)
     assert leases.start_refusal(state_dir, dead["fence"], "h1")["code"] == "lease_lost"
+
+
+def test_a_lease_of_a_clock_that_was_ahead_ends_although_it_is_only_looked_at(state_dir, time_passes):
+    time_passes(0, clock_s=10**9)
+    leases.take(state_dir, ALICE)
+    time_passes(30, clock_s=-(10**9), boot_id="boot-2")
+    for _look in range(3):
+        with pytest.raises(LeaseError, match="at a time that is still to come"):
+            leases.take(state_dir, BOB)
+        time_passes(299, boot_id="boot-2")
+    time_passes(3, boot_id="boot-2")
+    assert leases.take(state_dir, BOB).after["owner"] == "bob@admin2"
+
+
+def test_only_looking_binds_no_lease(state_dir, time_passes):
+    taken = leases.take(state_dir, ALICE).after
+    time_passes(30, boot_id="boot-2")
+    with pytest.raises(LeaseError, match="is taken by"):
+        leases.take(state_dir, BOB, write=False)
+    assert leases.load(state_dir, "h1") == taken
+
+
+def test_the_clock_is_that_of_this_boot():
+    now, later = leases.clock(), leases.clock()
+    assert now.boot_id == later.boot_id == boot_id()
+    assert 0 < now.uptime_s <= later.uptime_s
 
 
 def test_who_waits_gets_it_when_it_is_given_back(state_dir, monkeypatch):

@@ -8,24 +8,10 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_instance import (
     MigrationLimits,
-    boot_id,
     is_same_instance,
     limits_before,
     qemu_instance_of,
 )
-
-
-def test_this_boot_has_a_name_that_stays():
-    assert boot_id() == boot_id()
-    assert len(boot_id()) == 36
-
-
-@pytest.mark.parametrize("content", [None, b"", b"\n", b"\xff"])
-def test_a_kernel_that_does_not_say_has_no_name_for_its_boot(tmp_path, content):
-    path = tmp_path / "boot_id"
-    if content is not None:
-        path.write_bytes(content)
-    assert boot_id(path) is None
 
 
 class Domain:
