@@ -7,11 +7,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_json,
+    remove_durably,
+    write_durably,
+)
 
 SCHEMA = "kvmops.begun_copies/1"
 
@@ -69,14 +73,13 @@ def store(state_dir: str, begun: Begun) -> None:
     Raises: OSError when that cannot be; then nothing must be copied.
     """
     path = _path(state_dir, begun["guest"]["uuid"])
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(path.parent))
     write_durably(str(path), begun)
 
 
 def remove(state_dir: str, uuid: str) -> None:
     """The copies of a guest have ended: its images are in use, or gone."""
-    with contextlib.suppress(FileNotFoundError):
-        _path(state_dir, uuid).unlink()
+    remove_durably(str(_path(state_dir, uuid)))
 
 
 def read(state_dir: str, uuid: str, destination: str) -> Begun | None:

@@ -11,7 +11,11 @@ import hashlib
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_json,
+    write_durably,
+)
 
 #: So many measurements of a guest are kept.
 KEEP = 12
@@ -29,7 +33,7 @@ def _kept(state_dir: str, room: str, key: str) -> dict[str, t.Any]:
 
 def _keep(state_dir: str, room: str, key: str, document: dict[str, t.Any]) -> None:
     path = _path(state_dir, room, key)
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(path.parent))
     write_durably(str(path), document)
 
 

@@ -14,6 +14,8 @@ import os
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import sync_directory
+
 SCHEMA = "kvmops.journal/1"
 
 
@@ -38,6 +40,8 @@ class Journal:
         entries = read(path)
         self._sequence = entries[-1]["seq"] if entries else 0
         self._file = open(path, "ab", buffering=0)  # noqa: SIM115  (open as long as the run)
+        # Otherwise a crash may take away the whole file, with lines that were synced.
+        sync_directory(os.path.dirname(path))
         #: whether the last line is not whole, after a crash or on a full disk; the next line must not become part of it
         self._torn = _lacks_newline(path)
 

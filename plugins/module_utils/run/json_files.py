@@ -6,8 +6,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import threading
 import typing as t
 
 
@@ -18,21 +20,55 @@ def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode
         indent: columns for each level, for files that people read; by default all on one line.
         mode: permissions of the file; by default those of any new file.
     """
-    temporary = f"{path}.new"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=indent)
-        if indent:
-            file.write("\n")
-        if mode is not None:
-            os.chmod(file.fileno(), mode)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    directory = os.open(os.path.dirname(path), os.O_RDONLY)
+    # Two that write at once must not write into each other's file.
+    temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.new"
     try:
-        os.fsync(directory)
+        with open(temporary, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=indent)
+            if indent:
+                file.write("\n")
+            if mode is not None:
+                os.chmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+    sync_directory(os.path.dirname(path))
+
+
+def make_directory(path: str, mode: int = 0o700) -> None:
+    """Make a directory and those above it, so that a crash does not take it away with the records in it.
+
+    Args:
+        mode: permissions of those that are made.
+    """
+    if os.path.isdir(path):
+        return
+    above = os.path.dirname(path)
+    if above and above != path:
+        make_directory(above, mode)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, mode)
+        sync_directory(above)
+
+
+def remove_durably(path: str) -> None:
+    """Remove a file, if it is there, so that a crash does not bring it back."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        sync_directory(os.path.dirname(path))
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory last."""
+    descriptor = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
     finally:
-        os.close(directory)
+        os.close(descriptor)
 
 
 def read_json(path: str) -> t.Any:

@@ -11,7 +11,12 @@ import contextlib
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_json,
+    remove_durably,
+    write_durably,
+)
 
 SCHEMA = "kvmops.kept_settings/1"
 
@@ -46,14 +51,14 @@ def store(state_dir: str, kept: KeptSettings) -> None:
 
     Raises: OSError when that cannot be; the guest must not be moved then.
     """
-    _folder(state_dir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(_folder(state_dir)))
     write_durably(str(_path(state_dir, kept["uuid"])), kept)
 
 
 def remove(state_dir: str, uuid: str) -> None:
     """Remove the record of a guest whose settings are where it is, or that has not moved."""
     with contextlib.suppress(OSError):
-        _path(state_dir, uuid).unlink()
+        remove_durably(str(_path(state_dir, uuid)))
 
 
 def read(state_dir: str, uuid: str) -> KeptSettings | None:

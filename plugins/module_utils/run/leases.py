@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import functools
 import os
 import threading
@@ -20,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease a
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim, Lease, LeaseError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id, uptime_s
 
@@ -200,34 +200,21 @@ def _change(
 
 @contextlib.contextmanager
 def _locked(state_dir: str, host: str) -> t.Iterator[None]:
-    try:
-        os.makedirs(state_dir, mode=0o755, exist_ok=True)
-        descriptor = os.open(os.path.join(state_dir, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _unwritable(state_dir, error) from error
-    try:
-        end = time.monotonic() + LOCK_TIMEOUT_S
-        while not _try_lock(descriptor):
-            if time.monotonic() >= end:
-                raise LeaseError(
-                    refusal(
-                        "lease_locked",
-                        f"another process has been writing the lease of {host} for more than {LOCK_TIMEOUT_S:g} s",
-                        f"see which one it is, on {host}: fuser -v {os.path.join(state_dir, LOCK)}",
-                    )
+    path = os.path.join(state_dir, LOCK)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.locked(path, LOCK_TIMEOUT_S, LOCK_POLL_S))
+        except OSError as error:
+            raise _unwritable(state_dir, error) from error
+        except file_lock.StillLockedError as error:
+            raise LeaseError(
+                refusal(
+                    "lease_locked",
+                    f"another process has been writing the lease of {host} for more than {LOCK_TIMEOUT_S:g} s",
+                    f"see which one it is, on {host}: fuser -v {path}",
                 )
-            time.sleep(LOCK_POLL_S)
+            ) from error
         yield
-    finally:
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _store(state_dir: str, lease: Lease) -> None:

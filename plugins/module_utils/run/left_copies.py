@@ -14,7 +14,12 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import Record, parsed
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_json,
+    remove_durably,
+    write_durably,
+)
 
 
 def _folder(state_dir: str) -> Path:
@@ -28,10 +33,9 @@ def store(state_dir: str, record: Record) -> None:
     """
     path = _folder(state_dir) / f"{record['guest']['uuid']}.json"
     if not record["disks"]:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        remove_durably(str(path))
         return
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(path.parent))
     write_durably(str(path), record, indent=2)
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 
 SCHEMA = "kvmops.maintenance/1"
@@ -29,6 +30,9 @@ AUTOSTART = "autostart"
 PUBLISHED_AS = "6b766d6f-7073-4d61-a169-6e74656e616e"
 
 FILE = "maintenance.json"
+LOCK = "maintenance.lock"
+#: Under the lock, libvirtd is asked about all guests of the host.
+LOCK_TIMEOUT_S = 60.0
 #: Ansible reads local facts from here: the record is then ansible_local.kvmops.
 FACT = Path("/etc/ansible/facts.d/kvmops.fact")
 
@@ -166,6 +170,30 @@ def load(state_dir: Path = STATE_DIR) -> dict[str, t.Any]:
     return parsed(text, str(path))
 
 
+@contextlib.contextmanager
+def locked(state_dir: Path, host: str) -> t.Iterator[None]:
+    """Let nobody else change the record while the block reads it, decides and writes it.
+
+    Raises:
+        RecordError: somebody else does not end, or the lock cannot be made.
+    """
+    path = str(state_dir / LOCK)
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(file_lock.locked(path, LOCK_TIMEOUT_S))
+        except OSError as error:
+            raise _not_written(state_dir / FILE, error) from error
+        except file_lock.StillLockedError as error:
+            raise RecordError(
+                refusal(
+                    "maintenance_locked",
+                    f"another process has been changing the maintenance of {host} for more than {LOCK_TIMEOUT_S:g} s",
+                    f"see which one it is, on {host}: fuser -v {path}",
+                )
+            ) from error
+        yield
+
+
 def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
     """Write the record so that it is either the old one or the new one, whatever happens meanwhile.
 
@@ -174,16 +202,20 @@ def store(record: dict[str, t.Any], state_dir: Path = STATE_DIR) -> None:
     """
     path = state_dir / FILE
     try:
-        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(str(state_dir), 0o755)
         write_durably(str(path), record, indent=2, mode=0o644)
     except OSError as error:
-        raise RecordError(
-            refusal(
-                "maintenance_record_not_written",
-                f"the maintenance record {path} cannot be written: {error}",
-                "run as root (become: true), and check whether the file system is full or read-only",
-            )
-        ) from error
+        raise _not_written(path, error) from error
+
+
+def _not_written(path: Path, error: OSError) -> RecordError:
+    return RecordError(
+        refusal(
+            "maintenance_record_not_written",
+            f"the maintenance record {path} cannot be written: {error}",
+            "run as root (become: true), and check whether the file system is full or read-only",
+        )
+    )
 
 
 def show_as_fact(state_dir: Path = STATE_DIR) -> bool:

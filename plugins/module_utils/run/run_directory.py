@@ -6,13 +6,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    remove_durably,
+    write_durably,
+)
 
 #: A plan's id names a directory, so it may not climb out of it.
 _PLAN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
@@ -46,7 +49,6 @@ class RunDirectory:
 
     def make(self, plan: dict[str, t.Any]) -> None:
         """Create the directory and write the plan. The result of an earlier run of the same plan is removed."""
-        os.makedirs(self.path, mode=0o700, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self.result)
+        make_directory(self.path)
+        remove_durably(self.result)
         write_durably(self.plan, plan)

@@ -12,6 +12,7 @@ import os
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory
 
 
 class RunLock:
@@ -31,7 +32,7 @@ class RunLock:
 
 def take_run_lock(state_dir: str, plan_id: str, owner: str) -> RunLock | None:
     """Take the host's run lock, or return None when a living process holds it."""
-    os.makedirs(state_dir, mode=0o700, exist_ok=True)
+    make_directory(state_dir)
     descriptor = os.open(_run_lock_path(state_dir), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -13,7 +13,12 @@ import os
 import typing as t
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_json,
+    remove_durably,
+    write_durably,
+)
 
 SCHEMA = "kvmops.taken_memory/1"
 
@@ -46,7 +51,7 @@ def locked(state_dir: str, uuid: str) -> t.Iterator[bool]:
     Raises: OSError when the folder cannot be written.
     """
     folder = _folder(state_dir)
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_directory(str(folder))
     descriptor = os.open(folder / f"{uuid}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
@@ -69,8 +74,7 @@ def store(state_dir: str, taken: Taken) -> None:
 
 def remove(state_dir: str, uuid: str) -> None:
     """Remove the record of a guest that has its memory back."""
-    with contextlib.suppress(FileNotFoundError):
-        _path(state_dir, uuid).unlink()
+    remove_durably(str(_path(state_dir, uuid)))
 
 
 def read(state_dir: str, uuid: str) -> Taken | None:

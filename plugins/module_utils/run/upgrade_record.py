@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
     SCHEMA,
     Record,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, write_durably
 
 FILE = "upgrade.json"
 
@@ -65,7 +65,7 @@ def store(record: Record, state_dir: Path) -> None:
     """
     path = state_dir / FILE
     try:
-        state_dir.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(str(state_dir), 0o755)
         write_durably(str(path), record, indent=2)
     except OSError as error:
         raise UpgradeRecordError(

@@ -80,6 +80,8 @@ def _write(path: str, told: RunningMove) -> None:
     with open(path, "r+", encoding="utf-8") as file:
         json.dump(told._asdict(), file)
         file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def busy(store: CapsuleStore, guest: t.Mapping[str, str], host: str) -> CapsuleError:

@@ -18,6 +18,7 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import sync_directory
 
 #: Where tickets, keys and the code of the receiver are. It is gone when the host starts anew.
 RUN_DIR = "/run/kvmops"
@@ -153,6 +154,7 @@ def _replace(path: str, content: str) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        sync_directory(folder)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(beside)

@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
     zero_segment,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import sync_directory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess
 
 #: So much is read at once.
@@ -142,9 +143,5 @@ class DigestWriter:
             os.replace(self._new, self._path)
             os.close(self._descriptor)
             self._descriptor = None
-            folder = os.open(os.path.dirname(self._path), os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_directory(os.path.dirname(self._path))
         return digest_file.name_of(index)

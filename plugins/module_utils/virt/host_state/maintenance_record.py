@@ -29,12 +29,21 @@ class Change(t.NamedTuple):
 def apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Change:
     """Record what is asked for, in the file, the local fact and the host's libvirtd.
 
+    Of two that do so at once, the second sees what the first has written.
+
     Args:
         connection: to the host's own libvirtd; read-only in check mode.
 
     Raises:
         RecordError, VirtError: it is refused, or it could not be done.
     """
+    if check_mode:
+        return _apply(connection, request, state_dir, check_mode=True)
+    with maintenance.locked(state_dir, request.host):
+        return _apply(connection, request, state_dir, check_mode=False)
+
+
+def _apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Change:
     before = _current(connection, request, state_dir)
     after = maintenance.next_record(before, request, _running(connection), _now())
     marks = autostart_marks.marked(connection) if after["state"] == "maintenance" else NO_MARKS

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import json
+import threading
 
 import pytest
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance as record
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon, maintenance_record
 from ansible_collections.kvmops.cluster.plugins.modules import host_maintenance
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -109,6 +110,59 @@ def at_looks(monkeypatch):
         monkeypatch.setattr(libvirt.Connection, "listAllDomains", look)
 
     return arrange
+
+
+@pytest.mark.parametrize("first", ["cordoned", "maintenance"])
+def test_of_two_that_write_at_once_the_second_sees_what_the_first_wrote(world, at_looks, first):
+    told = {}
+
+    def bob():
+        try:
+            connection = libvirt.open("qemu:///system")
+            request = record.MaintenanceRequest("h1", "cordoned", "bob@admin2", None, force=False)
+            told["change"] = maintenance_record.apply(connection, request, world.state_dir, check_mode=False)
+        except record.RecordError as error:
+            told["refusal"] = error.refusal
+
+    second = threading.Thread(target=bob)
+
+    def come_second():
+        second.start()
+        # Long enough for whoever does not wait.
+        second.join(0.3)
+
+    at_looks(come_second)
+    assert world.ask(first, owner="alice@admin1")["changed"]
+    second.join(10)
+    assert told["refusal"]["code"] == "maintenance_of_other"
+    assert (world.file["owner"], world.published["owner"]) == ("alice@admin1", "alice@admin1")
+
+
+def test_marks_that_one_run_records_are_not_lost_to_another(world, at_looks):
+    off = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+    guest = world.host.add_guest("web1", state=off, autostart=True)
+    world.ask("cordoned", owner="alice@admin1")
+
+    def close():
+        connection = libvirt.open("qemu:///system")
+        request = record.MaintenanceRequest("h1", "maintenance", "alice@admin1", None, force=False)
+        maintenance_record.apply(connection, request, world.state_dir, check_mode=False)
+
+    second = threading.Thread(target=close)
+    at_looks(lambda: (second.start(), second.join(0.3)))
+    world.ask("cordoned", owner="alice@admin1", reason="DIMM")
+    second.join(10)
+    assert world.file["autostart"] == [{"name": "web1", "uuid": guest.uuid}]
+
+
+def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(world, monkeypatch):
+    monkeypatch.setattr(record, "LOCK_TIMEOUT_S", 0.05)
+    with record.locked(world.state_dir, "h1"):
+        refused = world.ask("cordoned", owner="alice@admin1")
+        assert refused["refusal"]["code"] == "maintenance_locked"
+        # Looking waits for nobody.
+        assert world.ask("cordoned", owner="alice@admin1", check=True)["changed"]
+    assert world.ask("cordoned", owner="alice@admin1")["changed"]
 
 
 def test_an_open_host_is_closed_before_it_is_proven_empty(world, at_looks):
