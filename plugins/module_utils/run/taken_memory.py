@@ -23,17 +23,23 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files impo
 SCHEMA = "kvmops.taken_memory/1"
 
 
-class Taken(t.TypedDict):
-    """What was taken.
-
-    ``before_kib`` is the guest's own size, ``target_kib`` its size meanwhile.
-    """
-
+class _Taken(t.TypedDict):
     schema: str
     name: str
     uuid: str
     before_kib: int
     target_kib: int
+
+
+class Taken(_Taken, total=False):
+    """What was taken.
+
+    ``before_kib`` is the guest's own size, ``target_kib`` its size meanwhile. ``boot_id`` and ``domain_id`` name the
+    QEMU that it was taken of; records of older versions lack them.
+    """
+
+    boot_id: str | None
+    domain_id: int
 
 
 def _folder(state_dir: str) -> Path:
@@ -81,7 +87,7 @@ def read(state_dir: str, uuid: str) -> Taken | None:
     """What was taken of a guest and not given back, or None."""
     document = read_json(str(_path(state_dir, uuid)))
     whole = (
-        isinstance(document, dict) and document.get("schema") == SCHEMA and set(Taken.__annotations__) <= set(document)
+        isinstance(document, dict) and document.get("schema") == SCHEMA and set(_Taken.__annotations__) <= set(document)
     )
     return t.cast(Taken, document) if whole else None
 

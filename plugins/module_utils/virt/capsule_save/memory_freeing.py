@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.touched import RSS_OVERHEAD_BYTES
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import ENDED, Balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import report
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import by_hand, give_back_left
 
@@ -41,7 +41,7 @@ def free(domain: t.Any, state_dir: str) -> tuple[int, list[str]]:
 
     try:
         left = give_back_left(state_dir, uuid, find, interrupted, time.monotonic, time.sleep)
-        if left is not None and left[1] not in ("returned", "gone"):
+        if left is not None and left[1] not in ENDED:
             return 0, [f"no memory is freed: it has not got back what an earlier run has taken ({by_hand(left[0])})"]
         memory = dataclasses.replace(report(domain, None).memory, swapped_bytes=0)
         decided = ballooning.decide(memory, {}, _LINK_BYTES_PER_S)

@@ -20,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ba
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report
 
@@ -35,6 +36,8 @@ MIN_TIMEOUT_S = 5.0
 #: then.
 RETURN_TIMEOUT_S = 30.0
 _KIB = 1024
+#: What may come of giving back, after which no run has the guest's memory any more.
+ENDED = ("returned", "gone", "restarted", "resized")
 
 FindDomain = t.Callable[[], t.Any]
 
@@ -114,7 +117,8 @@ class Balloon:
     def give_back(self, taken: Taken) -> str:
         """Give a guest back what was taken, and wait until it has it. The caller has locked the guest's record.
 
-        Returns: C(returned); C(gone) when it is off or no longer here; C(not_returned) when that took too long.
+        Returns: C(returned); C(gone) when it is off or no longer here; C(restarted) or C(resized) when its size is no
+            more of our making, and was left as it is; C(not_returned) when that took too long.
         """
         started, wanted, asked = self._clock(), taken["before_kib"], False
         most, grew_at = 0, started
@@ -123,6 +127,9 @@ class Balloon:
             try:
                 domain = self._find()
                 if not asked:
+                    others = _of_others(taken, domain)
+                    if others:
+                        return self._done(taken, others)
                     _resize(domain, wanted)
                     asked = True
                 size = _size_kib(domain)
@@ -171,6 +178,20 @@ class Balloon:
             self._sleep(POLL_S)
 
 
+def _of_others(taken: Taken, domain: t.Any) -> str | None:
+    """Why the size of a guest is not what was taken of it: C(restarted), C(resized), or None.
+
+    Another QEMU has the size that it was started with. A balloon that was set beyond our two sizes was set by others.
+    A record of an older version names no QEMU; then only the sizes tell.
+    """
+    boot, now = taken.get("boot_id"), boot_id()
+    if boot and now and domain.isActive() and (boot, taken.get("domain_id")) != (now, domain.ID()):
+        return "restarted"
+    size = _size_kib(domain)
+    ours = taken["target_kib"] - SLACK_KIB <= size <= taken["before_kib"] + SLACK_KIB
+    return None if ours else "resized"
+
+
 def _taken(domain: t.Any, before: MemoryReport, freeing: Freeing) -> Taken:
     return {
         "schema": SCHEMA,
@@ -178,6 +199,8 @@ def _taken(domain: t.Any, before: MemoryReport, freeing: Freeing) -> Taken:
         "uuid": domain.UUIDString(),
         "before_kib": (before.memory.current_bytes or 0) // _KIB,
         "target_kib": (freeing.target_bytes or 0) // _KIB,
+        "boot_id": boot_id(),
+        "domain_id": domain.ID(),
     }
 
 

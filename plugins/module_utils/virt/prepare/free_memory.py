@@ -16,7 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import ENDED, Balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_return import (
     by_hand,
@@ -69,7 +69,7 @@ class FreeMemory:
         if left is None:
             return []
         taken, outcome = left
-        if outcome in ("returned", "gone"):
+        if outcome in ENDED:
             tell("memory.returned", "setup", return_in_words(taken, outcome), uuid=uuid, outcome=outcome)
             return []
         return [self._not_returned(step, tell, busy=outcome == "busy")]

@@ -83,6 +83,16 @@ def return_in_words(taken: Taken, outcome: str) -> str:
     name, size = taken["name"], human_bytes(taken["before_kib"] * _KIB)
     if outcome == "returned":
         return f"{name} has all its {size} back; a run that died had taken some of it"
+    if outcome == "restarted":
+        return (
+            f"{name} runs in another QEMU than the one that a run that died had taken memory of, so its size is left as"
+            f" it is (it was {size}); if it is too small: {_setmem(taken)}"
+        )
+    if outcome == "resized":
+        return (
+            f"{name} was resized by somebody since a run that died had taken memory of it, so its size is left as it is"
+            f" (it was {size}); if it is not as you want it: {_setmem(taken)}"
+        )
     if outcome == "gone":
         return f"{name} is off or not here, and a run that died had taken memory of it; on its host: {_setmem(taken)}"
     return f"{name} has not got all its {size} back; a run that died had taken some of it: {by_hand(taken)}"

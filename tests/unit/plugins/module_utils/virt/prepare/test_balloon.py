@@ -10,6 +10,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import Freeing
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import report
@@ -59,7 +60,7 @@ class Rig:
     def record(self):
         return taken_memory.read(self.state_dir, self.guest.uuid)
 
-    def die_with_it_taken(self, full_kib=FULL_KIB):
+    def die_with_it_taken(self, full_kib=FULL_KIB, **record):
         """A run takes memory, and is killed with SIGKILL."""
         domain = self.find()
         self.balloon.most_kib = full_kib
@@ -71,6 +72,9 @@ class Rig:
                 "uuid": self.guest.uuid,
                 "before_kib": full_kib,
                 "target_kib": TARGET_KIB,
+                "boot_id": boot_id(),
+                "domain_id": domain.ID(),
+                **record,
             },
         )
         domain.setMemoryFlags(TARGET_KIB, libvirt.VIR_DOMAIN_AFFECT_LIVE)
@@ -282,6 +286,61 @@ def test_what_cannot_be_given_back_is_told_with_the_way_to_do_it_by_hand(rig):
     assert event == "memory.not_returned"
     assert f"virsh setmem {rig.guest.uuid} {FULL_KIB} --live" in words
     assert rig.record() is not None
+
+
+def set_to(rig, kib):
+    """Somebody resizes the guest, and the guest follows."""
+    rig.balloon.size_kib = rig.balloon.target_kib = rig.balloon.most_kib = kib
+    rig.host.cluster.writes.clear()
+
+
+def test_what_is_on_record_names_the_qemu_that_it_was_taken_of(rig):
+    seen = []
+    rig.balloon.on_look = lambda _balloon: seen.append(rig.record())
+    rig.free()
+    (record, *_rest) = [one for one in seen if one]
+    assert (record["boot_id"], record["domain_id"]) == (boot_id(), rig.guest.domain_id)
+
+
+@pytest.mark.parametrize("other", [{"domain_id": 99}, {"boot_id": "another boot"}])
+@pytest.mark.parametrize("kib", [64 << 10, TARGET_KIB, 300 << 10, FULL_KIB, 2 * FULL_KIB])
+def test_a_guest_that_was_started_anew_keeps_its_size(rig, other, kib):
+    rig.die_with_it_taken(**other)
+    set_to(rig, kib)
+    rig.next_run()
+    assert (rig.balloon.size_kib, rig.balloon.target_kib, rig.record()) == (kib, kib, None)
+    assert rig.host.cluster.writes == []
+    ((event, words),) = rig.told
+    assert event == "memory.returned"
+    assert words.startswith("web1 runs in another QEMU than the one that a run that died had taken memory of")
+    assert words.endswith(f"(it was 512 MiB); if it is too small: virsh setmem {rig.guest.uuid} {FULL_KIB} --live")
+
+
+@pytest.mark.parametrize("record", [{}, {"boot_id": None}])
+@pytest.mark.parametrize("kib", [64 << 10, 2 * FULL_KIB])
+def test_a_guest_that_somebody_has_resized_keeps_its_size(rig, record, kib):
+    rig.die_with_it_taken(**record)
+    set_to(rig, kib)
+    rig.next_run()
+    assert (rig.balloon.target_kib, rig.record()) == (kib, None)
+    assert rig.host.cluster.writes == []
+    assert rig.told[0][1].startswith("web1 was resized by somebody since a run that died had taken memory of it")
+
+
+def test_a_record_of_an_older_version_still_gives_the_memory_back(rig, tmp_path):
+    rig.die_with_it_taken()
+    old = {key: value for key, value in rig.record().items() if key not in ("boot_id", "domain_id")}
+    taken_memory.store(rig.state_dir, old)
+    rig.next_run()
+    assert (rig.balloon.size_kib, rig.record()) == (FULL_KIB, None)
+
+
+def test_a_guest_that_is_off_is_told_as_gone(rig):
+    rig.die_with_it_taken()
+    rig.guest.state = (libvirt.VIR_DOMAIN_SHUTOFF, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
+    rig.next_run()
+    assert "web1 is off or not here" in rig.told[0][1]
+    assert rig.record() is None
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"schema": "kvmops.taken_memory/1", "uuid": "x"}'])

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
@@ -95,11 +96,11 @@ class Rig:
         """Write hooks into the guest's metadata."""
         self.guest.xml = self.guest.xml.replace("</domain>", METADATA.format(hooks))
 
-    def lose_memory(self, most_kib=FULL_KIB):
+    def lose_memory(self, most_kib=FULL_KIB, **record):
         """A run takes memory and is killed; the guest then takes back so much of it and no more."""
         taken = {"name": "web1", "uuid": self.guest.uuid, "before_kib": FULL_KIB, "target_kib": 128 << 10}
         (Path(self.state_dir) / "taken_memory").mkdir()
-        taken_memory.store(self.state_dir, {"schema": taken_memory.SCHEMA, **taken})
+        taken_memory.store(self.state_dir, {"schema": taken_memory.SCHEMA, **taken, **record})
         self.balloon.size_kib = self.balloon.target_kib = 128 << 10
         self.balloon.most_kib = most_kib
 
@@ -201,6 +202,18 @@ def test_a_guest_gets_back_what_an_earlier_run_has_taken_and_moves(rig):
     assert rig.events == [
         ("memory.returned", "web1 has all its 512 MiB back; a run that died had taken some of it"),
     ]
+
+
+def test_a_guest_that_was_started_anew_since_moves_with_the_size_that_it_has(rig):
+    rig.lose_memory(boot_id=boot_id(), domain_id=99)
+    size_kib = rig.balloon.size_kib
+    with rig.prepared() as ready:
+        assert ready.refusals == []
+        assert (rig.balloon.size_kib, taken_memory.guests(rig.state_dir)) == (size_kib, [])
+        ready.ended("moved")
+    ((event, words),) = rig.events
+    assert event == "memory.returned"
+    assert "runs in another QEMU" in words
 
 
 @pytest.mark.parametrize("recorded", [True, False])
