@@ -55,13 +55,13 @@ _list:
   elements: dict
 """
 
-import json
 import typing as t
 from pathlib import Path
 
 from ansible.plugins.lookup import LookupBase
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims, without_reported
 
@@ -93,10 +93,12 @@ def read_reports(directory: Path) -> list[dict[str, t.Any]]:
     found = []
     for path in sorted(directory.glob("*.json")):
         try:
-            report = json.loads(path.read_text(encoding="utf-8"))
+            report = json_text.parsed(path.read_bytes())
+            if not isinstance(report, dict) or report.get("schema") != REPORT:
+                continue
+            document_shapes.REPORT(report, "")
         except (OSError, ValueError) as error:
             Display().warning(f"{path} is left out: it cannot be read as a report ({error})")
-            continue
-        if isinstance(report, dict) and report.get("schema") == REPORT:
+        else:
             found.append(report)
     return found

@@ -12,10 +12,9 @@ its fence, a number that only grows: a writer with an older one than the host's 
 from __future__ import annotations
 
 import datetime
-import json
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease_clock
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, lease_clock, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment, written
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
@@ -37,6 +36,26 @@ FREE: Lease = {
     "fence": 0,
     "hosts": [],
 }
+
+
+#: A lease has some hundreds.
+MOST_BYTES = 1 << 20
+#: A longer one would end after the last day that Python knows.
+MOST_TTL_S = 1000 * 366 * 86400
+_WORD = shape.or_null(shape.text())
+_SHAPE = shape.mapping({
+    "schema": shape.text(),
+    "owner": _WORD,
+    "run": _WORD,
+    "purpose": _WORD,
+    "since": _WORD,
+    "expires_at": _WORD,
+    "ttl_s": shape.or_null(shape.whole()),
+    "fence": shape.whole(0),
+    "hosts": shape.list_of(shape.text()),
+    "boot_id": _WORD,
+    "expires_uptime_s": shape.or_null(shape.number()),
+})  # fmt: skip
 
 
 class LeaseError(Exception):
@@ -74,24 +93,26 @@ class Claim(t.NamedTuple):
     takes_over: tuple[str, ...] = ()
 
 
-def parsed(text: str, host: str, where: str) -> Lease:
+def parsed(text: str | bytes, host: str, where: str) -> Lease:
     """The lease in a text.
 
     Raises:
         LeaseError: it is damaged or of another version. It then counts as held by somebody unknown.
     """
     try:
-        found = json.loads(text)
-    except ValueError as error:
+        if len(text) > MOST_BYTES:
+            raise json_text.JsonTextError(f"it has more than {MOST_BYTES} bytes")
+        found = json_text.parsed(text)
+    except json_text.JsonTextError as error:
         raise damaged(host, where, f"it is not JSON ({error})") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         schema = found.get("schema") if isinstance(found, dict) else None
-        raise damaged(host, where, f"its schema is {schema!r}, not {SCHEMA}")
+        raise damaged(host, where, f"its schema is {_shown(schema)}, not {SCHEMA}")
     lease: Lease = {key: found.get(key, default) for key, default in FREE.items()}
-    if not _is_number(lease["fence"]) or lease["fence"] < 0:
-        raise damaged(host, where, f"its fence is {lease['fence']!r}, not a number")
-    if not isinstance(lease["hosts"], list):
-        raise damaged(host, where, f"its hosts are {lease['hosts']!r}, not a list")
+    try:
+        _SHAPE(lease, "")
+    except shape.ShapeError as error:
+        raise damaged(host, where, f"its {error.place} {error.what}") from error
     if lease["owner"] is not None:
         _check_holder(lease, host, where)
     return lease
@@ -100,23 +121,20 @@ def parsed(text: str, host: str, where: str) -> Lease:
 def _check_holder(lease: Lease, host: str, where: str) -> None:
     for key in ("owner", "run", "since", "expires_at"):
         if not isinstance(lease[key], str) or not lease[key]:
-            raise damaged(host, where, f"its {key} is {lease[key]!r}")
-    if not _is_number(lease["ttl_s"]) or lease["ttl_s"] < 1:
-        raise damaged(host, where, f"its ttl_s is {lease['ttl_s']!r}")
+            raise damaged(host, where, f"its {key} is {_shown(lease[key])}")
+    if lease["ttl_s"] is None or not 1 <= lease["ttl_s"] <= MOST_TTL_S:
+        raise damaged(host, where, f"its ttl_s is {lease['ttl_s']}")
     for key in ("since", "expires_at"):
         try:
             lease_clock.moment(lease[key])
         except ValueError as error:
-            raise damaged(host, where, f"its {key} is {lease[key]!r}, not a time in UTC") from error
-    if not isinstance(lease["boot_id"], (str, type(None))):
-        raise damaged(host, where, f"its boot_id is {lease['boot_id']!r}")
-    uptime = lease["expires_uptime_s"]
-    if uptime is not None and not (_is_number(uptime) or isinstance(uptime, float)):
-        raise damaged(host, where, f"its expires_uptime_s is {uptime!r}, not a number")
+            raise damaged(host, where, f"its {key} is {_shown(lease[key])}, not a time in UTC") from error
 
 
-def _is_number(value: t.Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _shown(value: t.Any) -> str:
+    if isinstance(value, str) and value:
+        return repr(value[:40])
+    return "missing" if value is None or value == "" else shape.kind_of(value)
 
 
 def damaged(host: str, where: str, why: str) -> LeaseError:
@@ -217,6 +235,10 @@ def _check(claim: Claim) -> None:
     if claim.ttl_s < 1:
         raise LeaseError(
             refusal("bad_option", f"ttl_s is {claim.ttl_s}, and 1 is the least it can be", "set ttl_s to 1 or more")
+        )
+    if claim.ttl_s > MOST_TTL_S:
+        raise LeaseError(
+            refusal("bad_option", f"ttl_s is {claim.ttl_s}, and {MOST_TTL_S} is the most", "give a shorter ttl_s")
         )
 
 

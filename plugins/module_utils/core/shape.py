@@ -161,6 +161,15 @@ def mapping(
     return check
 
 
+def fits(shape: Shape, value: t.Any) -> bool:
+    """Whether a value has a shape, for readers that leave out what has not."""
+    try:
+        shape(value, "")
+    except ShapeError:
+        return False
+    return True
+
+
 def anything(_value: t.Any, _place: str) -> None:
     """What nobody reads."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
     make_directory,
     read_json,
@@ -91,17 +92,5 @@ def read(state_dir: str, uuid: str, destination: str) -> Begun | None:
 def read_any(state_dir: str, uuid: str) -> Begun | None:
     """The copies to any destination that a run has begun for a guest and that were not ended, or None."""
     document = read_json(str(_path(state_dir, uuid)))
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        return None
-    disks = document.get("disks")
-    whole = isinstance(disks, list) and all(map(_is_whole, disks))
-    return t.cast(Begun, document) if whole and isinstance(document.get("destination"), str) else None
-
-
-def _is_whole(disk: t.Any) -> bool:
-    if not isinstance(disk, dict) or not all(isinstance(disk.get(key), str) for key in _BegunDisk.__annotations__):
-        return False
-    delta = disk.get("delta")
-    return delta is None or (
-        isinstance(delta, dict) and all(delta.get(key) is not None for key in BegunDelta.__annotations__)
-    )
+    whole = shape.fits(document_shapes.BEGUN_COPIES, document) and document["schema"] == SCHEMA
+    return t.cast(Begun, document) if whole else None

@@ -11,6 +11,7 @@ import hashlib
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
     make_directory,
     read_json,
@@ -40,7 +41,8 @@ def _keep(state_dir: str, room: str, key: str, document: dict[str, t.Any]) -> No
 def measurements(state_dir: str, uuid: str) -> list[dict[str, t.Any]]:
     """Working sets measured of a guest on this host, the newest last."""
     found = _kept(state_dir, "working_sets", uuid).get("documents", [])
-    return found if isinstance(found, list) else []
+    # One that cannot be used is forgotten with the next that is kept.
+    return [one for one in found if shape.fits(document_shapes.WORKING_SET, one)] if isinstance(found, list) else []
 
 
 def add_measurement(state_dir: str, uuid: str, document: dict[str, t.Any]) -> None:

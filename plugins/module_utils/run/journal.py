@@ -14,9 +14,24 @@ import os
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import sync_directory
 
 SCHEMA = "kvmops.journal/1"
+_WORD = shape.or_null(shape.text())
+#: What readers index. A line without it tells nothing that they could use.
+_LINE = shape.mapping(
+    {"seq": shape.whole(0)},
+    {
+        "at": shape.text(),
+        "event": shape.text(),
+        "step": _WORD,
+        "guest": _WORD,
+        "uuid": _WORD,
+        "data": shape.or_null(shape.mapping({}, others=True)),
+    },
+    others=True,
+)
 
 
 def utc_now() -> str:
@@ -112,7 +127,7 @@ def read(path: str, about: str = "") -> list[dict[str, t.Any]]:
 
 def _parsed(line: bytes) -> dict[str, t.Any] | None:
     try:
-        entry = json.loads(line)
-    except ValueError:
+        entry = json_text.parsed(line)
+    except json_text.JsonTextError:
         return None
-    return entry if isinstance(entry, dict) and isinstance(entry.get("seq"), int) else None
+    return entry if shape.fits(_LINE, entry) else None

@@ -12,6 +12,8 @@ import os
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
+
 
 def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode: int | None = None) -> None:
     """Replace a JSON file so that a crash leaves the old or the new one, never a part.
@@ -72,9 +74,9 @@ def sync_directory(path: str) -> None:
 
 
 def read_json(path: str) -> t.Any:
-    """A JSON file's content, or None when it is missing or not whole."""
+    """A JSON file's content, or None when it is missing, is no file, or is not whole."""
     try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
+        with open(path, "rb") as file:
+            return json_text.parsed(file.read(json_text.MOST_BYTES + 1))
+    except (FileNotFoundError, IsADirectoryError, json_text.JsonTextError):
         return None

@@ -59,12 +59,10 @@ def load(state_dir: str, host: str) -> Lease:
     """
     path = os.path.join(state_dir, FILE)
     try:
-        with open(path, encoding="utf-8") as file:
-            text = file.read()
+        with open(path, "rb") as file:
+            text = file.read(leases.MOST_BYTES + 1)
     except FileNotFoundError:
         return dict(leases.FREE)
-    except UnicodeDecodeError as error:
-        raise leases.damaged(host, path, f"it is not text ({error.reason})") from error
     except OSError as error:
         raise LeaseError(
             refusal(

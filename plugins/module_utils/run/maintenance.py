@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
@@ -45,26 +45,35 @@ class RecordError(Exception):
         self.refusal = why
 
 
-def parsed(text: str, where: str) -> dict[str, t.Any]:
+def parsed(text: str | bytes, where: str) -> dict[str, t.Any]:
     """The record in a text; a text that is no record is an error, never C(active).
 
     Raises:
         RecordError: it is damaged or of another version.
     """
     try:
-        record = json.loads(text)
-    except ValueError as error:
+        record = json_text.parsed(text)
+    except json_text.JsonTextError as error:
         raise _damaged(where, f"it is not JSON ({error})") from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA:
         schema = record.get("schema") if isinstance(record, dict) else None
-        raise _damaged(where, f"its schema is {schema!r}, not {SCHEMA}")
+        raise _damaged(where, f"its schema is {_short(schema)}, not {SCHEMA}")
     if record.get("state") not in STATES:
-        raise _damaged(where, f"its state is {record.get('state')!r}, not one of {', '.join(STATES)}")
+        raise _damaged(where, f"its state is {_short(record.get('state'))}, not one of {', '.join(STATES)}")
     kept = {key: record.get(key) for key in ACTIVE}
+    for key in ("owner", "reason", "since"):
+        if not isinstance(kept[key], (str, type(None))):
+            raise _damaged(where, f"its {key} must be a text, not {shape.kind_of(kept[key])}")
     marks = record.get(AUTOSTART) or []
     if not _are_guests(marks):
         raise _damaged(where, f"its {AUTOSTART} is not a list of guests")
     return {**kept, AUTOSTART: marks} if marks else kept
+
+
+def _short(value: t.Any) -> str:
+    if isinstance(value, str):
+        return repr(value[:40])
+    return "missing" if value is None else shape.kind_of(value)
 
 
 def _are_guests(marks: t.Any) -> bool:
@@ -162,10 +171,10 @@ def load(state_dir: Path = STATE_DIR) -> dict[str, t.Any]:
     """
     path = state_dir / FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes()
     except FileNotFoundError:
         return dict(ACTIVE)
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise _damaged(str(path), str(error)) from error
     return parsed(text, str(path))
 

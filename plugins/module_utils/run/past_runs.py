@@ -10,6 +10,7 @@ import datetime
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
@@ -39,7 +40,7 @@ def list_runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]
             # Not ours, such as lost+found.
             continue
         plan = read_json(directory.plan)
-        if not isinstance(plan, dict) or not isinstance(plan.get("steps"), list):
+        if not shape.fits(document_shapes.KEPT_PLAN, plan):
             continue
         started = datetime.datetime.fromtimestamp(Path(directory.plan).stat().st_mtime, datetime.timezone.utc)
         if earliest is None or started >= earliest:
@@ -88,17 +89,17 @@ def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.date
                 "guest": step["guest"],
                 "source": step["source"],
                 "destination": step["destination"],
-                "moved_at": moved_at.get(step["id"]),
+                "moved_at": moved_at.get(step.get("id")),
             }
             for step in plan["steps"]
         ],
     }
 
 
-def _moved_at(directory: RunDirectory) -> dict[str, str]:
+def _moved_at(directory: RunDirectory) -> dict[str | None, str | None]:
     """When both sides agreed that a guest had moved, by step."""
     return {
-        entry["step"]: entry["at"]
+        entry.get("step"): entry.get("at")
         for entry in journal.read(directory.journal)
         if entry.get("event") == "step.verified" and (entry.get("data") or {}).get("verdict") == "moved"
     }

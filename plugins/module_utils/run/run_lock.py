@@ -11,8 +11,13 @@ import json
 import os
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, read_json
+
+_HOLDER = shape.mapping(
+    {}, {"plan": shape.text(), "owner": shape.text(), "since": shape.text(), "pid": shape.whole(1)}, others=True
+)
 
 
 class RunLock:
@@ -63,12 +68,8 @@ def is_run_locked(state_dir: str) -> bool:
 
 def run_lock_holder(state_dir: str) -> dict[str, t.Any]:
     """Who took the run lock last: plan, owner, since, pid. Empty when nobody has, or when the file is not whole."""
-    try:
-        with open(_run_lock_path(state_dir), encoding="utf-8") as file:
-            content = json.load(file)
-    except (FileNotFoundError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    content = read_json(_run_lock_path(state_dir))
+    return content if shape.fits(_HOLDER, content) else {}
 
 
 def _run_lock_path(state_dir: str) -> str:

@@ -14,6 +14,7 @@ import threading
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import (
@@ -171,7 +172,7 @@ def join_run(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | No
     while is_run_locked(state_dir):
         time.sleep(JOIN_POLL_S)
     document = read_json(directory.result)
-    if not isinstance(document, dict) or document.get("schema") != RESULT_SCHEMA:
+    if not shape.fits(document_shapes.RUN_RESULT, document) or document["schema"] != RESULT_SCHEMA:
         return None
     return {"results": document["results"], "run": {**document["run"], "attached": True}}
 

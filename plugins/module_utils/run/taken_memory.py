@@ -13,6 +13,7 @@ import os
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
     make_directory,
     read_json,
@@ -86,9 +87,7 @@ def remove(state_dir: str, uuid: str) -> None:
 def read(state_dir: str, uuid: str) -> Taken | None:
     """What was taken of a guest and not given back, or None."""
     document = read_json(str(_path(state_dir, uuid)))
-    whole = (
-        isinstance(document, dict) and document.get("schema") == SCHEMA and set(_Taken.__annotations__) <= set(document)
-    )
+    whole = shape.fits(document_shapes.TAKEN_MEMORY, document) and document["schema"] == SCHEMA
     return t.cast(Taken, document) if whole else None
 
 

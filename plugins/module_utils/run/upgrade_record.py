@@ -6,16 +6,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import (
     NONE,
     PHASES,
     SCHEMA,
+    SHAPE,
     Record,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.shape import ShapeError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, write_durably
 
 FILE = "upgrade.json"
@@ -37,14 +39,19 @@ def load(state_dir: Path) -> Record:
     """
     path = state_dir / FILE
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json_text.parsed(path.read_bytes())
     except FileNotFoundError:
         return dict(NONE)
     except (OSError, ValueError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(record, dict) or record.get("schema") != SCHEMA or record.get("phase") not in PHASES:
         raise _damaged(path, f"it is not a {SCHEMA}")
-    return {key: record.get(key, default) for key, default in NONE.items()}
+    whole = {key: record.get(key, default) for key, default in NONE.items()}
+    try:
+        SHAPE(whole, "")
+    except ShapeError as error:
+        raise _damaged(path, str(error)) from error
+    return whole
 
 
 def _damaged(path: Path, why: str) -> UpgradeRecordError:

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan import PlanError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import snapshot_shape
 
 CLUSTER = "kvmops.cluster/1"
 #: What a plan is made from; everything else is what is asked for.
@@ -23,6 +24,17 @@ PARTS: dict[str, tuple[type, ...]] = {
 }
 #: Where files are is nobody else's business.
 OWN = ("cluster", "cluster_dest", "dest")
+
+_SHAPE = shape.mapping(
+    {
+        "snapshots": shape.either(shape.mapping_of(snapshot_shape.SHAPE), shape.list_of(snapshot_shape.SHAPE)),
+        "paths": shape.list_of(document_shapes.PATH),
+        "connect": shape.mapping_of(shape.mapping({}, others=True)),
+        "working_sets": shape.or_null(shape.list_of(document_shapes.WORKING_SET)),
+        "calibration": shape.or_null(shape.mapping({}, others=True)),
+    },
+    others=True,
+)
 
 Arguments = t.Mapping[str, t.Any]
 
@@ -45,7 +57,7 @@ def read(path: Path) -> dict[str, t.Any]:
         PlanError: there is no such file, or it is none.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_text.parsed(path.read_bytes())
     except OSError as error:
         raise _refused(path, f"it cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -56,6 +68,10 @@ def read(path: Path) -> dict[str, t.Any]:
     for part, kinds in PARTS.items():
         if not isinstance(found.get(part), kinds):
             raise _refused(path, f"its {part} is missing or damaged")
+    try:
+        _SHAPE(found, "")
+    except shape.ShapeError as error:
+        raise _refused(path, f"it is damaged: {error}") from error
     return {part: found[part] for part in PARTS}
 
 

@@ -6,13 +6,43 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT
 
 Snapshot = dict[str, t.Any]
+
+
+_WORD = shape.or_null(shape.text())
+#: What an inventory is made of. Files may be older than the newest keys of a snapshot.
+_SHAPE = shape.mapping(
+    {
+        "host": shape.text(r"(?s).+", "a name"),
+        "domains": shape.list_of(
+            shape.mapping(
+                {"name": shape.text(), "uuid": shape.text()},
+                {
+                    "state": _WORD,
+                    "vcpus": shape.or_null(shape.whole(0)),
+                    "memory_bytes": shape.or_null(shape.whole(0)),
+                    "metadata": shape.or_null(shape.mapping({}, others=True)),
+                },
+                others=True,
+            )
+        ),
+    },
+    {
+        "hostname": _WORD,
+        "host_uuid": _WORD,
+        "connect_uri": _WORD,
+        "maintenance": shape.or_null(
+            shape.mapping({}, {"state": _WORD, "owner": _WORD, "reason": _WORD, "since": _WORD}, others=True)
+        ),
+    },
+    others=True,
+)
 
 
 class SavedError(Exception):
@@ -37,7 +67,7 @@ def read(path: Path) -> list[Snapshot]:
 
 def _of_file(path: Path) -> list[Snapshot]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json_text.parsed(path.read_bytes())
     except OSError as error:
         raise SavedError(f"{path}: it cannot be read: {error.strerror}") from error
     except ValueError as error:
@@ -58,4 +88,8 @@ def _checked(document: t.Any, path: Path) -> Snapshot:
             f"{path}: it holds no snapshot ({SNAPSHOT}) but {schema or type(document).__name__}; save the"
             " snapshots of host_info"
         )
+    try:
+        _SHAPE(document, "")
+    except shape.ShapeError as error:
+        raise SavedError(f"{path}: its snapshot is damaged: {error}; save the snapshots of host_info anew") from error
     return t.cast(Snapshot, document)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 import os
 import re
 import shlex
@@ -20,6 +19,7 @@ import urllib.parse
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import plain_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
@@ -35,6 +35,17 @@ ALONE = "-I"
 GUESTS_A_CALL = 500
 
 Answer = dict[str, t.Any]
+
+
+_ANSWER = shape.either(
+    shape.mapping({"error": shape.text()}),
+    shape.mapping({
+        "hostname": shape.text(),
+        "capabilities": shape.text(),
+        "record": shape.or_null(shape.text()),
+        "guests": shape.list_of(shape.mapping({"xml": shape.text(), "state": shape.text()}, others=True)),
+    }),
+)  # fmt: skip
 
 
 class QueryError(Exception):
@@ -101,9 +112,13 @@ class HypervisorQuery:
     def _probed(self, command: list[str], uri: str, source: str = "") -> Answer:
         done = self._run(command, uri, source)
         try:
-            return t.cast(Answer, json.loads(done.stdout))
-        except ValueError as error:
+            answer = json_text.parsed(done.stdout)
+            _ANSWER(answer, "its answer")
+        except json_text.JsonTextError as error:
             raise QueryError(f"{uri}: {_said(done)}") from error
+        except shape.ShapeError as error:
+            raise QueryError(f"{uri}: {error}") from error
+        return t.cast(Answer, answer)
 
     def _virsh(self, uri: str) -> Answer:
         uuids = self._call(uri, "list --all --uuid").split()
@@ -135,7 +150,8 @@ class HypervisorQuery:
                 env=surroundings,
                 capture_output=True,
                 timeout=self.timeout_s,
-                text=True,
+                encoding="utf-8",
+                errors="replace",
                 check=False,
             )
         except subprocess.TimeoutExpired as error:

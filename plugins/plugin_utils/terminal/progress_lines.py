@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
-import json
 import typing as t
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
 
 _COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yellow", "switchover": "cyan"}
 
@@ -25,8 +26,9 @@ class FollowedFile:
         whole, newline, _rest = text.replace("\r\n", "\n").rpartition("\n")
         if not newline:
             return []
-        self.offset += len((whole + newline).encode())
-        return [line for line in map(_parsed, whole.splitlines()) if line is not None]
+        # Ansible keeps bytes that are no text as half characters.
+        self.offset += len((whole + newline).encode("utf-8", "surrogateescape"))
+        return [line for line in map(_parsed, whole.split("\n")) if line is not None]
 
 
 def phrase(host: str, line: dict[str, t.Any]) -> str:
@@ -38,7 +40,7 @@ def phrase(host: str, line: dict[str, t.Any]) -> str:
     if not line.get("guest"):
         return f"{host}: {line.get('message', '')}"
     move = f"{line['guest']} -> {line.get('destination')}"
-    return f"{host}: {move} | {line.get('phase', ''):<10} | {line.get('message', '')}"
+    return f"{host}: {move} | {line.get('phase') or '':<10} | {line.get('message', '')}"
 
 
 def color_of(line: dict[str, t.Any]) -> str | None:
@@ -48,7 +50,7 @@ def color_of(line: dict[str, t.Any]) -> str | None:
 
 def _parsed(text: str) -> dict[str, t.Any] | None:
     try:
-        line = json.loads(text)
-    except ValueError:
+        line = json_text.parsed(text)
+    except json_text.JsonTextError:
         return None
-    return line if isinstance(line, dict) else None
+    return line if shape.fits(document_shapes.PROGRESS_LINE, line) else None

@@ -18,6 +18,7 @@ import struct
 import typing as t
 import zlib
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import canonical_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import (
     MOST_DISKS,
@@ -454,7 +455,7 @@ class Decoder:
 
 def _decoded(kind: t.Any, body: bytes) -> Frame:
     if kind in (Hello, Have, Answer, Error, Start, Started):
-        return _from_json(kind, json.loads(body.decode("utf-8")))
+        return _from_json(kind, json_text.parsed(body))
     if kind is Sources:
         if not body or body[0] > 1 or (len(body) - 1) % DIGEST_BYTES or (body[0] and len(body) == 1):
             raise ValueError("no whole digests")

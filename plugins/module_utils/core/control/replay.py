@@ -11,10 +11,10 @@ pass, a dead link) does not show again.
 from __future__ import annotations
 
 import dataclasses
-import json
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.control import Control
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import Reforecast, reforecast_of
@@ -23,6 +23,40 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.link 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import (
     OPENING_DOWNTIME_MS,
     Decision,
+)
+
+_ENTRY = shape.mapping(
+    {},
+    {
+        "step": shape.or_null(shape.text()),
+        "uuid": shape.or_null(shape.text()),
+        "event": shape.text(),
+        "data": shape.or_null(shape.mapping({}, others=True)),
+    },
+    others=True,
+)
+_CHOICE = shape.mapping(
+    {
+        "method": shape.or_null(shape.text()),
+        "settings": shape.mapping({}, {"after_rounds": shape.or_null(shape.whole(0))}, others=True),
+        "bandwidth_bytes_per_s": shape.or_null(shape.number(0)),
+    },
+    others=True,
+)
+_STARTED = shape.mapping(
+    {},
+    {
+        "intent": shape.or_null(shape.mapping({}, others=True)),
+        "forecast": shape.or_null(_CHOICE),
+        "flags": shape.or_null(shape.list_of(shape.text())),
+        "downtime_ms": shape.or_null(shape.number(0)),
+    },
+    others=True,
+)
+_ROUND = shape.mapping(
+    dict.fromkeys(("at_s", "iteration", "remaining_bytes", "processed_bytes", "bytes_per_s"), shape.number(0)),
+    dict.fromkeys(("delta_pages", "whole_pages"), shape.or_null(shape.number(0))),
+    others=True,
 )
 
 
@@ -60,10 +94,10 @@ def replay(
         step, event, data = entry.get("step"), entry.get("event"), entry.get("data") or {}
         if not isinstance(step, str):
             continue
-        if event == "migration.started":
+        if event == "migration.started" and shape.fits(_STARTED, data):
             decision = decision_of(data, intent)
             controls[step] = Control(decision, _reforecast(decision, (working_sets or {}).get(entry.get("uuid") or "")))
-        elif event == "migration.iteration" and step in controls:
+        elif event == "migration.iteration" and step in controls and shape.fits(_ROUND, data):
             reaction = controls[step].react(_sample(data))
             if reaction:
                 found.append(Replayed(step, int(data["iteration"]), reaction))
@@ -73,10 +107,10 @@ def replay(
 def _entries(lines: t.Iterable[str]) -> t.Iterator[dict[str, t.Any]]:
     for line in lines:
         try:
-            entry = json.loads(line)
-        except ValueError:
+            entry = json_text.parsed(line)
+        except json_text.JsonTextError:
             continue
-        if isinstance(entry, dict):
+        if shape.fits(_ENTRY, entry):
             yield entry
 
 

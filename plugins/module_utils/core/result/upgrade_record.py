@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import shape
+
 SCHEMA = "kvmops.upgrade/1"
 #: In this order: not its turn yet; being emptied or upgraded; upgraded, healthy and open; the whole run has ended well.
 PHASES = ("waiting", "begun", "upgraded", "over")
@@ -27,6 +29,23 @@ NONE: Record = {
     "health": None,
     "broken_ways": [],
 }
+
+
+_WORD = shape.or_null(shape.text())
+_GUESTS = shape.list_of(shape.mapping({"name": shape.text(), "uuid": shape.text()}, others=True))
+#: A record with all its keys, as it may be found on a host.
+SHAPE = shape.mapping({
+    "schema": shape.one_of(SCHEMA),
+    "run": _WORD,
+    "phase": shape.one_of(*PHASES),
+    "owner": _WORD,
+    "at": _WORD,
+    "qemu": _WORD,
+    "guests": _GUESTS,
+    "stopped": _GUESTS,
+    "health": shape.or_null(shape.mapping({}, others=True)),
+    "broken_ways": shape.list_of(shape.list_of(shape.text())),
+})  # fmt: skip
 
 
 class RecordUpdate(t.NamedTuple):

@@ -14,6 +14,7 @@ import dataclasses
 import shlex
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds, listed
@@ -22,6 +23,11 @@ SCHEMA = "kvmops.left_copies/1"
 
 Record = dict[str, t.Any]
 Disk = t.Mapping[str, t.Any]
+_OF_GUEST = shape.mapping(
+    {"guest": shape.mapping({"uuid": shape.text()}, {"name": shape.text()}, others=True)},
+    {"host": shape.text()},
+    others=True,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,10 +67,10 @@ def parsed(document: t.Any) -> Record | None:
     """A record as it was read, or None for what is none."""
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         return None
-    guest, disks = document.get("guest"), document.get("disks")
-    if not isinstance(guest, dict) or not isinstance(guest.get("uuid"), str) or not isinstance(disks, list):
+    disks = document.get("disks")
+    if not shape.fits(_OF_GUEST, document) or not isinstance(disks, list):
         return None
-    whole = [disk for disk in disks if isinstance(disk, dict) and isinstance(disk.get("path"), str)]
+    whole = [disk for disk in disks if shape.fits(document_shapes.LEFT_COPY, disk)]
     return {**document, "disks": whole}
 
 

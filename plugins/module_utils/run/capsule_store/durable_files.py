@@ -16,6 +16,7 @@ import stat
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 
 _OLD_S = 3600.0
@@ -150,8 +151,8 @@ def read_json(path: str, most: int = MOST_RECORD_BYTES) -> t.Any:
     if data is None:
         return None
     try:
-        return json.loads(data.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
+        return json_text.parsed(data)
+    except json_text.JsonTextError as error:
         raise damaged(path, f"it is no JSON ({str(error)[:80]})") from error
 
 

@@ -14,10 +14,16 @@ import time
 import typing as t
 import uuid
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files, locks
 
 SCHEMA = "kvmops.capsule_use/1"
+
+
+_NOTE = shape.mapping(
+    {"schema": shape.one_of(SCHEMA), "names": shape.list_of(shape.text()), "why": shape.text()}, others=True
+)
 
 
 @contextlib.contextmanager
@@ -63,7 +69,7 @@ def in_use(directory: str) -> dict[str, str]:
         document = durable_files.read_json(path)
         if document is None:
             continue
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        if not shape.fits(_NOTE, document):
             raise CapsuleError(
                 "store_damaged",
                 f"{path} does not say what {locks.holders_of(path)} uses",

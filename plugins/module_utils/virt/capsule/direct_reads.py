@@ -15,6 +15,7 @@ import os
 import subprocess
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import Layer
 
 #: So much of a description is read: a million ranges. With more, the server is as fast.
@@ -48,7 +49,7 @@ def parsed(description: str, layers: t.Sequence[Layer], size_bytes: int) -> Exte
     """
     starts, files, places, at = [], [], [], 0
     try:
-        for one in json.loads(description):
+        for one in json_text.parsed(description):
             start, length = int(one["start"]), int(one["length"])
             if start != at or length <= 0:
                 return None

@@ -11,6 +11,7 @@ import os
 import pathlib
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.fields import Fields
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition import definition_file
@@ -117,9 +118,9 @@ def parsed(data: bytes) -> dict[str, t.Any]:
     try:
         if len(data) > MOST_BYTES:
             raise ValueError(f"it has {len(data)} bytes, and {MOST_BYTES} is the most")
-        told = json.loads(data.decode("ascii"))
+        told = json_text.parsed(data)
         _check(told)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise CapsuleError(
             "needs_damaged",
             f"what the guest needs is not told as this host knows it: {error}",

@@ -13,6 +13,7 @@ import os
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import locks
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
@@ -40,6 +41,18 @@ class RunningMove(t.NamedTuple):
     result: dict[str, t.Any] | None
 
 
+_TOLD = shape.mapping(
+    {
+        "pid": shape.whole(1),
+        "at": shape.text(),
+        "to": shape.text(),
+        "progress": shape.text(),
+        "result": shape.or_null(shape.mapping({}, others=True)),
+    },
+    others=True,
+)
+
+
 def running(store: CapsuleStore, uuid: str) -> RunningMove | None:
     """The move of a guest that is under way here; None: there is none."""
     path = store.move_lock_path(uuid)
@@ -48,10 +61,11 @@ def running(store: CapsuleStore, uuid: str) -> RunningMove | None:
 
 def read(path: str) -> RunningMove | None:
     """What the last run has written down; None: nothing that can be read."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        with open(path, encoding="utf-8") as file:
-            told = json.load(file)
-        return RunningMove(int(told["pid"]), str(told["at"]), str(told["to"]), str(told["progress"]), told["result"])
+    with contextlib.suppress(OSError, ValueError):
+        with open(path, "rb") as file:
+            told = json_text.parsed(file.read(json_text.MOST_BYTES + 1))
+        _TOLD(told, "")
+        return RunningMove(told["pid"], told["at"], told["to"], told["progress"], told["result"])
     return None
 
 
@@ -143,7 +157,7 @@ class _Lines:
         found = []
         for text in whole:
             with contextlib.suppress(ValueError):
-                line = json.loads(text)
-                if isinstance(line, dict) and line.get("phase") not in ("job", "end"):
+                line = json_text.parsed(text)
+                if shape.fits(document_shapes.PROGRESS_LINE, line) and line.get("phase") not in ("job", "end"):
                     found.append(line)
         return found

@@ -11,6 +11,7 @@ import os
 import shutil
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket.ticket_line import RUN_DIR
 
@@ -55,6 +56,24 @@ class Ticket(t.NamedTuple):
     disks: str = "now"
 
 
+_SHAPE = shape.mapping(
+    {
+        "schema": shape.one_of(SCHEMA),
+        **dict.fromkeys(("ticket", "capsule", "sender", "sender_id", "name", "capsule_dir"), shape.text()),
+        "keys": shape.list_of(shape.text()),
+        "allow_older": shape.truth,
+        "host": shape.mapping({}, others=True),
+        "expires_at": shape.whole(0),
+    },
+    {
+        "guest": shape.text(),
+        "start": shape.or_null(shape.mapping({}, others=True)),
+        "require_encrypted": shape.truth,
+        "disks": shape.one_of("now", "later"),
+    },
+)
+
+
 def folder_of(ticket: str, run_dir: str = RUN_DIR) -> str:
     """Where the files of a ticket are."""
     return os.path.join(run_dir, FOLDER, ticket)
@@ -80,12 +99,12 @@ def read(folder: str) -> Ticket:
         CapsuleError: it is not there, as it was ended or the host has started anew.
     """
     try:
-        with open(os.path.join(folder, FILE), encoding="utf-8") as file:
-            document = json.load(file)
+        with open(os.path.join(folder, FILE), "rb") as file:
+            document = json_text.parsed(file.read(json_text.MOST_BYTES + 1))
+        _SHAPE(document, "")
     except (OSError, ValueError) as error:
         raise gone() from error
-    if not isinstance(document, dict) or document.pop("schema", None) != SCHEMA:
-        raise gone()
+    del document["schema"]
     return Ticket(**{**document, "keys": tuple(document["keys"])})
 
 
@@ -102,7 +121,7 @@ def left_by(wanted: Ticket, run_dir: str = RUN_DIR) -> list[str]:
     for name in _names(run_dir):
         try:
             ticket = read(os.path.join(run_dir, FOLDER, name))
-        except (CapsuleError, TypeError, KeyError):
+        except CapsuleError:
             continue
         # One without a capsule is for the next one of its guest.
         same = (ticket.capsule, ticket.guest, ticket.sender_id) == (wanted.capsule, wanted.guest, wanted.sender_id)

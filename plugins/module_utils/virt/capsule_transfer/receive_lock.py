@@ -15,12 +15,20 @@ import signal
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 
 #: A receiver that is told to end saves how far it is. On a slow disk that takes a while.
 TAKE_OVER_S = 60.0
 POLL_S = 0.1
+
+
+#: No process has a higher number (PID_MAX_LIMIT of the kernel).
+_MOST_PID = 1 << 22
+_HOLDER = shape.mapping(
+    {"sender": shape.text(), "sender_id": shape.text(), "pid": shape.whole(2), "since": shape.text()}, others=True
+)
 
 
 class ReceiveLock:
@@ -59,7 +67,7 @@ class ReceiveLock:
                     "wait until it has ended; capsule_send then sends what is still missing",
                 )
             pid = holder.get("pid")
-            if isinstance(pid, int) and pid > 1 and pid != told:
+            if pid is not None and pid <= _MOST_PID and pid != told:
                 told = pid
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
@@ -76,10 +84,10 @@ class ReceiveLock:
 
     def _holder(self) -> dict[str, t.Any]:
         try:
-            document = json.loads(os.pread(self._descriptor, 4096, 0))
-        except ValueError:
+            document = json_text.parsed(os.pread(self._descriptor, 4096, 0))
+        except json_text.JsonTextError:
             return {}
-        return document if isinstance(document, dict) else {}
+        return document if shape.fits(_HOLDER, document) else {}
 
     def release(self) -> None:
         """Give it back."""

@@ -81,14 +81,50 @@ def request_of(command: str | None) -> Request:
     return Request(verb, int(slot) if slot else None, match.group("uuid"))
 
 
+def record_in(path: str) -> dict[str, t.Any]:
+    """The record of an export. The program runs alone, so it cannot use core/shape.py.
+
+    Raises: ExportError when it is damaged. Nobody then knows whom it concerns, so nothing is served until that is seen
+        to.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            record = json.load(file)
+    except (ValueError, RecursionError) as error:
+        raise ExportError(f"{path} is damaged: it is no JSON ({error}); see what it was, and remove it") from error
+    if not _is_record(record):
+        raise ExportError(f"{path} is damaged: it is no record of an export; see what it was, and remove it")
+    return t.cast("dict[str, t.Any]", record)
+
+
+def _is_record(record: t.Any) -> bool:
+    try:
+        details, guest = record["details"], record["guest"]
+        disks = details["disks"]
+        return (
+            isinstance(record["ended"], bool)
+            and isinstance(details["ticket"], str)
+            and isinstance(guest["uuid"], str)
+            and isinstance(disks, list)
+            and all(
+                isinstance(disk["slot"], int)
+                and isinstance(disk["size_bytes"], int)
+                and all(isinstance(disk[key], str) for key in ("target", "path", "format"))
+                and isinstance(disk["facts"], dict)
+                for disk in disks
+            )
+        )
+    except (KeyError, TypeError):
+        return False
+
+
 def records_of(folder: str, ticket: str) -> dict[str, dict[str, t.Any]]:
     """The records of exports that belong to a ticket and have not ended, by their path."""
     found = {}
     for name in sorted(os.listdir(folder)):
         if name.startswith("export-") and name.endswith(".json"):
             path = os.path.join(folder, name)
-            with open(path, encoding="utf-8") as file:
-                record = json.load(file)
+            record = record_in(path)
             if record["details"]["ticket"] == ticket and not record["ended"]:
                 found[path] = record
     return found

@@ -30,6 +30,33 @@ CONNECT_TIMEOUT_S = 10
 PAUSE_S = 0.1
 
 
+#: What is read of a ticket. The program runs alone, so it cannot use core/shape.py.
+FIELDS = {
+    **dict.fromkeys(("ticket", "address", "user", "sockets"), str),
+    **dict.fromkeys(("port", "slots", "owner"), int),
+}
+
+
+def ticket_in(folder: str) -> dict[str, t.Any]:
+    """The ticket in a folder.
+
+    Raises: SystemExit with what is wrong with it.
+    """
+    path = os.path.join(folder, "ticket.json")
+    try:
+        with open(path, encoding="utf-8") as file:
+            ticket = json.load(file)
+    except OSError as error:
+        raise SystemExit(f"kvmops: {path} cannot be read: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise SystemExit(f"kvmops: {path} is no JSON: {error}") from error
+    for name, kind in FIELDS.items():
+        # True is an int, too.
+        if not isinstance(ticket, dict) or type(ticket.get(name)) is not kind:
+            raise SystemExit(f"kvmops: {path} is damaged: its {name} is missing, or of the wrong type")
+    return t.cast("dict[str, t.Any]", ticket)
+
+
 def ssh_command(ticket: t.Mapping[str, t.Any], folder: str, request: str) -> list[str]:
     """The ssh that asks the source for something.
 
@@ -87,8 +114,7 @@ def forward(folder: str) -> t.NoReturn:
     Args:
         folder: of the ticket.
     """
-    with open(os.path.join(folder, "ticket.json"), encoding="utf-8") as file:
-        ticket = json.load(file)
+    ticket = ticket_in(folder)
     # Children that end are of no interest; the kernel removes them.
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     os.makedirs(ticket["sockets"], mode=0o711, exist_ok=True)

@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -17,6 +16,7 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import lazy_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
@@ -39,6 +39,32 @@ _USER = re.compile(r"[A-Za-z_][A-Za-z0-9._@-]{0,63}\$?")
 _HOST_KEY = re.compile(r"[a-z0-9@.-]{3,60} [A-Za-z0-9+/]{40,2000}={0,2}")
 
 Ticket = dict[str, t.Any]
+
+
+_TICKET_FILE = shape.mapping(
+    {
+        **dict.fromkeys(("ticket", "source", "address", "user", "sockets"), shape.text()),
+        "port": shape.whole(1),
+        "slots": shape.whole(1),
+        "owner": shape.whole(0),
+    },
+    {"made_at": shape.whole(0), "far_end": shape.text(), "public_key": shape.text()},
+    others=True,
+)
+#: What a source says of its disks.
+_LOOKED = shape.list_of(
+    shape.mapping(
+        {
+            "guest": shape.mapping({"uuid": shape.text()}, {"name": shape.text()}, others=True),
+            "slot": shape.whole(0),
+            "target": shape.text(),
+            "size_bytes": shape.whole(0),
+            "changed": shape.or_null(shape.text()),
+        },
+        {"image": shape.or_null(shape.text())},
+        others=True,
+    )
+)
 
 
 class Offer(t.NamedTuple):
@@ -140,13 +166,18 @@ class Tickets:
 
         Raises: CapsuleError when there is none of that name.
         """
-        found = durable_files.read_json(os.path.join(self._folder(ticket), "ticket.json"))
+        path = os.path.join(self._folder(ticket), "ticket.json")
+        found = durable_files.read_json(path)
         if found is None:
             raise CapsuleError(
                 "no_ticket",
                 f"there is no ticket {ticket} in {self._store.directory}, with which this host reads from the source",
                 "see whether capsule_dir is the one that was used when the guest came here",
             )
+        try:
+            _TICKET_FILE(found, "")
+        except shape.ShapeError as error:
+            raise durable_files.damaged(path, str(error)) from error
         return t.cast(Ticket, found)
 
     def ensure(self, ticket: str) -> bool:
@@ -225,16 +256,20 @@ class Tickets:
     def look(self, ticket: str) -> list[dict[str, t.Any]]:
         """What the source says of each disk: C(guest), C(slot), C(target), C(size_bytes) and C(changed)."""
         try:
-            found = json.loads(self.ask(ticket, "look"))
+            found = json_text.parsed(self.ask(ticket, "look"))
+            _LOOKED(found, "its answer")
         except ValueError as error:
-            raise _no_answer(self.read(ticket), "its answer is no JSON") from error
+            raise _no_answer(self.read(ticket), f"its answer cannot be read: {error}") from error
         return t.cast("list[dict[str, t.Any]]", found)
 
     def sweep(self, in_use: t.Callable[[str], bool]) -> None:
         """Remove tickets that are old and that no guest uses."""
         for ticket in durable_files.names_in(self._folder("")):
-            document = durable_files.read_json(os.path.join(self._folder(ticket), "ticket.json"))
-            made_at = document["made_at"] if isinstance(document, dict) else 0
+            try:
+                made_at = int(self.read(ticket).get("made_at", 0))
+            except CapsuleError:
+                # Nobody can use it as it is.
+                made_at = 0
             if time.time() - made_at > UNUSED_S and not in_use(ticket):
                 self.remove(ticket)
 

@@ -10,13 +10,13 @@ import contextlib
 import datetime
 import functools
 import importlib.util
-import json
 import os
 import shutil
 import subprocess
 import typing as t
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.memory_xml import (
     DEFAULT_HUGEPAGE_BYTES,
@@ -391,6 +391,7 @@ def _links() -> list[dict[str, t.Any]]:
             check=True,
             stdin=subprocess.DEVNULL,
         )
-        return list(json.loads(done.stdout))
+        found = json_text.parsed(done.stdout)
+        return [link for link in found if isinstance(link, dict)] if isinstance(found, list) else []
     except (OSError, ValueError, subprocess.SubprocessError):
         return []

@@ -12,6 +12,7 @@ import json
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     LIBVIRT_SAMPLES_PER_GIB,
@@ -65,6 +66,16 @@ class LibvirtSampler:
         return int(statistics["dirtyrate.megabytes_per_second"])
 
 
+_ANSWER = shape.mapping(
+    {},
+    {
+        "error": shape.mapping({}, {"desc": shape.text()}, others=True),
+        "return": shape.mapping({}, {"status": shape.text(), "dirty-rate": shape.whole(0)}, others=True),
+    },
+    others=True,
+)
+
+
 class MonitorSampler:
     """QEMU's own call through libvirt's monitor passthrough: many samples, short windows; it taints the guest."""
 
@@ -89,10 +100,22 @@ class MonitorSampler:
         import libvirt_qemu  # the binding's second half, which only this needs
 
         text = libvirt_qemu.qemuMonitorCommand(domain, json.dumps({"execute": command, "arguments": arguments}), 0)
-        answer = json.loads(text)
-        if "error" in answer:
-            raise MonitorError(answer["error"].get("desc", str(answer["error"])))
-        return t.cast("dict[str, t.Any]", answer.get("return", {}))
+        return _returned(text)
+
+
+def _returned(text: str) -> dict[str, t.Any]:
+    """What QEMU returned.
+
+    Raises: MonitorError when it refused, or when its answer is none that it gives.
+    """
+    try:
+        answer = json_text.parsed(text)
+        _ANSWER(answer, "its answer")
+    except ValueError as error:
+        raise MonitorError(f"QEMU's answer cannot be read: {error}") from error
+    if "error" in answer:
+        raise MonitorError(answer["error"].get("desc", str(answer["error"])))
+    return t.cast("dict[str, t.Any]", answer.get("return", {}))
 
 
 class MonitorError(Exception):

@@ -520,7 +520,7 @@ def test_a_cluster_for_which_there_is_no_plan_is_saved_all_the_same(tmp_path):
     ("text", "why"),
     [
         (None, "it cannot be read: No such file or directory"),
-        ("snapshots:", "it is not JSON (Expecting value: line 1 column 1 (char 0))"),
+        ("snapshots:", "it is not JSON (Expecting value (line 1, column 1))"),
         ("[]", "its schema is missing, not kvmops.cluster/1"),
         ('{"schema": "kvmops.plan/1"}', "its schema is kvmops.plan/1, not kvmops.cluster/1"),
         ('{"schema": "kvmops.cluster/1", "snapshots": 5}', "its snapshots is missing or damaged"),

@@ -243,7 +243,7 @@ def test_without_a_secret_driver_there_is_a_warning_and_the_file(world, monkeypa
     ("text", "why"),
     [
         ('{"schema": "kvm', "it is not JSON"),
-        ("[]", "its schema is None"),
+        ("[]", "its schema is missing"),
         ('{"schema": "kvmops.maintenance/9", "state": "active"}', "its schema is 'kvmops.maintenance/9'"),
         ('{"schema": "kvmops.maintenance/1", "state": "open"}', "its state is 'open'"),
     ],

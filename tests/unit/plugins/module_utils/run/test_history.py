@@ -7,13 +7,18 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import history
+from ansible_collections.kvmops.cluster.tests.unit import builders
+
+
+def measured(number):
+    return {**builders.working_set(builders.domain()), "memory_bytes": number + 1}
 
 
 def test_the_last_measurements_are_kept_in_order_and_the_oldest_forgotten(tmp_path):
     for number in range(history.KEEP + 3):
-        history.add_measurement(str(tmp_path), "u1", {"number": number})
-    kept = [one["number"] for one in history.measurements(str(tmp_path), "u1")]
-    assert kept == list(range(3, history.KEEP + 3))
+        history.add_measurement(str(tmp_path), "u1", measured(number))
+    kept = [one["memory_bytes"] for one in history.measurements(str(tmp_path), "u1")]
+    assert kept == list(range(4, history.KEEP + 4))
 
 
 @pytest.mark.parametrize("key", ["../../etc/passwd", "h1/h2", "", "host \u2713 'x'", "a" * 500])
@@ -29,9 +34,9 @@ def test_what_was_never_kept_or_is_damaged_is_as_if_nothing_were_known(tmp_path)
     assert history.measurements(str(tmp_path), "u1") == []
     assert history.calibration(str(tmp_path), "path", "h2") is None
     assert history.calibrations(str(tmp_path), "path") == {}
-    history.add_measurement(str(tmp_path), "u1", {"number": 1})
+    history.add_measurement(str(tmp_path), "u1", measured(1))
     (damaged,) = (tmp_path / "working_sets").iterdir()
     damaged.write_text('{"key": "u1", "docu', encoding="utf-8")
     assert history.measurements(str(tmp_path), "u1") == []
-    history.add_measurement(str(tmp_path), "u1", {"number": 2})
-    assert history.measurements(str(tmp_path), "u1") == [{"number": 2}]
+    history.add_measurement(str(tmp_path), "u1", measured(2))
+    assert history.measurements(str(tmp_path), "u1") == [measured(2)]

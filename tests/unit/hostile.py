@@ -1,0 +1,70 @@
+# Copyright (c) 2026, kvmops.cluster contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What nobody sends by accident, and what broken disks leave: for tests of everything that reads or shows."""
+
+from __future__ import annotations
+
+import copy
+import json
+import typing as t
+
+#: Bytes that are no document, whatever is expected.
+NO_DOCUMENTS = {
+    "nothing": b"",
+    "zeros": b"\0" * 64,
+    "no text": b'{"schema": "\xff\xfe"}',
+    "deep lists": b"[" * 100_000 + b"]" * 100_000,
+    "deep mappings": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "infinity": b'{"a": 1e999}',
+    "no number": b'{"a": NaN}',
+    "a long number": b'{"a": ' + b"9" * 5000 + b"}",
+    "a key twice": b'{"schema": "x", "schema": "x"}',
+    "a number": b"7",
+    "a list": b"[]",
+    "null": b"null",
+    "a text": b'"x"',
+}
+
+
+def spoilt(document: t.Any) -> dict[str, bytes]:
+    """A document with one thing in it that no reader takes: the text is right at first sight, and complete."""
+    text = json.dumps(document)
+    first = next(iter(document))
+    head = "{" + f"{json.dumps(first)}: {json.dumps(document[first])}, "
+    return {
+        "a key twice": (head + text[1:]).encode(),
+        "infinity": ('{"extra": 1e999, ' + text[1:]).encode(),
+        "no number": ('{"extra": NaN, ' + text[1:]).encode(),
+        "a long number": ('{"extra": ' + "9" * 5000 + ", " + text[1:]).encode(),
+        "deep": ('{"extra": ' + "[" * 100_000 + "]" * 100_000 + ", " + text[1:]).encode(),
+        "cut off": text[:-1].encode(),
+        "no UTF-8": text[:-1].encode() + b', "extra": "\xff"}',
+    }
+
+
+def _places(value: t.Any, place: tuple[t.Any, ...] = ()) -> t.Iterator[tuple[t.Any, ...]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, one in items:
+        yield (*place, key)
+        yield from _places(one, (*place, key))
+
+
+#: Of each kind one that fits almost nowhere.
+OTHERS: tuple[t.Any, ...] = (None, True, -1, 10**19, 2.5, "", "x\n\x1b[2J", [], [[]], {}, {"": None})
+
+
+def mutated(document: t.Any) -> t.Iterator[tuple[str, t.Any]]:
+    """The document again and again, each time with one part of another kind, or without one."""
+    for place in list(_places(document)):
+        for other in (*OTHERS, "gone"):
+            changed = copy.deepcopy(document)
+            parent = changed
+            for key in place[:-1]:
+                parent = parent[key]
+            if other != "gone":
+                parent[place[-1]] = copy.deepcopy(other)
+            else:
+                del parent[place[-1]]
+            yield f"{'.'.join(map(str, place))} = {other!r}", changed
