@@ -67,7 +67,8 @@ options:
     type: int
   force:
     description:
-      - Take the lease from whoever has it, or give it back for them, and break one that cannot be read.
+      - Take the lease from whoever has it, or give it back for them, and break one that cannot be read, whatever is in
+        its place. A folder there is not removed but gets another name (C(lease.json.aside-1)).
       - A run that is still at work begins no further move then, if it was given its fence.
     type: bool
     default: false

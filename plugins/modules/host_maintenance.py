@@ -47,7 +47,8 @@ options:
     type: str
   force:
     description:
-      - Take over a host that someone else closed. Also replace a damaged record.
+      - Take over a host that someone else closed. Also replace a damaged record, whatever is in its place. A folder
+        there is not removed but gets another name (C(maintenance.json.aside-1)).
     type: bool
     default: false
 extends_documentation_fragment:

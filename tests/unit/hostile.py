@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import socket
 import typing as t
+from pathlib import Path
 
 #: Bytes that are no document, whatever is expected.
 NO_DOCUMENTS = {
@@ -68,3 +71,40 @@ def mutated(document: t.Any) -> t.Iterator[tuple[str, t.Any]]:
             else:
                 del parent[place[-1]]
             yield f"{'.'.join(map(str, place))} = {other!r}", changed
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        # The path of a socket is short, and that of a test is not.
+        before = os.open(".", os.O_RDONLY)
+        try:
+            os.chdir(path.parent)
+            listener.bind(path.name)
+        finally:
+            os.fchdir(before)
+            os.close(before)
+
+
+def _folder(path: Path) -> None:
+    path.mkdir()
+    (path / "somebody's").write_text("work")
+
+
+#: What may be in the place of a file that should be whole: each makes it.
+IN_THE_PLACE_OF_A_FILE: dict[str, t.Callable[[Path], t.Any]] = {
+    "garbage": lambda path: path.write_text("garbage"),
+    "empty": lambda path: path.touch(),
+    "binary": lambda path: path.write_bytes(bytes(range(256)) * 64),
+    "large": lambda path: path.write_bytes(b"[" * (3 << 20)),
+    "an empty folder": lambda path: path.mkdir(),
+    "a folder": _folder,
+    "a link to nothing": lambda path: path.symlink_to("nowhere"),
+    "a link to itself": lambda path: path.symlink_to(path.name),
+    "a link to a device": lambda path: path.symlink_to("/dev/zero"),
+    "a pipe": _fifo,
+    "a socket": _socket,
+}

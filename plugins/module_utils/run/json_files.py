@@ -7,12 +7,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import stat
 import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
+
+
+class NoFileError(OSError):
+    """Something else than an ordinary file: a folder, a link, a pipe."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(errno.EINVAL, "it is no ordinary file", path)
 
 
 def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode: int | None = None) -> None:
@@ -24,8 +33,11 @@ def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode
     """
     # Two that write at once must not write into each other's file.
     temporary = f"{path}.{os.getpid()}-{threading.get_ident()}.new"
+    if os.path.islink(temporary):
+        os.unlink(temporary)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(os.open(temporary, flags, 0o666), "w", encoding="utf-8") as file:
             json.dump(document, file, indent=indent)
             if indent:
                 file.write("\n")
@@ -33,6 +45,7 @@ def write_durably(path: str, document: t.Any, *, indent: int | None = None, mode
                 os.chmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
+        _put_folder_aside(path)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -73,10 +86,42 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def _put_folder_aside(path: str) -> None:
+    """Let a file take the place of a folder. Nobody knows what is in that, so it stays under another name."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        number = 1
+        while os.path.lexists(f"{path}.aside-{number}"):
+            number += 1
+        os.rename(path, f"{path}.aside-{number}")
+
+
+def read_file(path: str, most: int = json_text.MOST_BYTES) -> bytes:
+    """The content of an ordinary file; no more of it than one byte beyond the most. A link is not followed.
+
+    Raises:
+        FileNotFoundError: there is nothing of that name.
+        NoFileError: it is no ordinary file.
+        OSError: it cannot be read.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        # A link, and a socket, which cannot be opened at all.
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise NoFileError(path) from error
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise NoFileError(path)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most + 1)
+    finally:
+        os.close(descriptor)
+
+
 def read_json(path: str) -> t.Any:
     """A JSON file's content, or None when it is missing, is no file, or is not whole."""
     try:
-        with open(path, "rb") as file:
-            return json_text.parsed(file.read(json_text.MOST_BYTES + 1))
-    except (FileNotFoundError, IsADirectoryError, json_text.JsonTextError):
+        return json_text.parsed(read_file(path))
+    except (FileNotFoundError, NoFileError, json_text.JsonTextError):
         return None

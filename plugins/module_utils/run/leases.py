@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import C
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_file, write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id, uptime_s
 
 FILE = "lease.json"
@@ -59,11 +59,10 @@ def load(state_dir: str, host: str) -> Lease:
     """
     path = os.path.join(state_dir, FILE)
     try:
-        with open(path, "rb") as file:
-            text = file.read(leases.MOST_BYTES + 1)
+        text = read_file(path, leases.MOST_BYTES)
     except FileNotFoundError:
         return dict(leases.FREE)
-    except OSError as error:
+    except PermissionError as error:
         raise LeaseError(
             refusal(
                 "lease_unreadable",
@@ -71,6 +70,8 @@ def load(state_dir: str, host: str) -> Lease:
                 "run as root (become: true), and look at that file",
             )
         ) from error
+    except OSError as error:
+        raise leases.damaged(host, path, error.strerror or str(error)) from error
     return leases.parsed(text, host, path)
 
 
@@ -111,7 +112,7 @@ def release(state_dir: str, claim: Claim, *, write: bool = True) -> Outcome:
     Raises:
         LeaseError: it cannot be read, or not be written.
     """
-    if not os.path.exists(os.path.join(state_dir, FILE)):
+    if not os.path.lexists(os.path.join(state_dir, FILE)):
         return Outcome(dict(leases.FREE), dict(leases.FREE))
     return _change(
         state_dir, claim.host, lambda lease, now: leases.release(lease, claim, now), write=write, force=claim.force

@@ -15,7 +15,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_te
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_file,
+    write_durably,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 
 SCHEMA = "kvmops.maintenance/1"
@@ -171,11 +175,11 @@ def load(state_dir: Path = STATE_DIR) -> dict[str, t.Any]:
     """
     path = state_dir / FILE
     try:
-        text = path.read_bytes()
+        text = read_file(str(path))
     except FileNotFoundError:
         return dict(ACTIVE)
     except OSError as error:
-        raise _damaged(str(path), str(error)) from error
+        raise _damaged(str(path), error.strerror or str(error)) from error
     return parsed(text, str(path))
 
 

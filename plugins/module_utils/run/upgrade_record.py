@@ -18,7 +18,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
     Record,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.shape import ShapeError
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import make_directory, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
+    make_directory,
+    read_file,
+    write_durably,
+)
 
 FILE = "upgrade.json"
 
@@ -39,7 +43,7 @@ def load(state_dir: Path) -> Record:
     """
     path = state_dir / FILE
     try:
-        record = json_text.parsed(path.read_bytes())
+        record = json_text.parsed(read_file(str(path)))
     except FileNotFoundError:
         return dict(NONE)
     except (OSError, ValueError) as error:

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 import typing as t
 from pathlib import Path
 
@@ -127,7 +128,7 @@ class _RecordPlaces:
 
     def _never_written(self) -> bool:
         """Whether there is no file. A host that has always been active needs none."""
-        return not (self._state_dir / maintenance.FILE).exists()
+        return not os.path.lexists(self._state_dir / maintenance.FILE)
 
     def write(self, record: dict[str, t.Any]) -> None:
         """Write the record in all places, in such an order that a crash half-way leaves the host cordoned."""

@@ -9,6 +9,7 @@ import json
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.modules import host_lease
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 
 
 class World:
@@ -104,3 +105,30 @@ def test_garbage_is_told_and_can_be_broken(world):
     assert broken["changed"]
     assert world.file["owner"] is None
     assert world.ask()["changed"]
+
+
+@pytest.mark.parametrize("state", ["held", "absent"])
+@pytest.mark.parametrize("kind", list(hostile.IN_THE_PLACE_OF_A_FILE))
+def test_whatever_is_in_its_place_counts_as_taken_and_can_be_broken(world, kind, state):
+    world.state_dir.mkdir()
+    hostile.IN_THE_PLACE_OF_A_FILE[kind](world.state_dir / "lease.json")
+    for refused in (world.ask(), world.ask(state="absent"), world.ask(check=True)):
+        assert refused["refusal"]["code"] == "lease_damaged"
+        assert refused["msg"].endswith("then break the lease with host_lease and force=true")
+    assert world.ask(state=state, force=True, check=True)["changed"]
+    assert world.ask()["refusal"]["code"] == "lease_damaged"
+    assert world.ask(state=state, force=True)["changed"]
+    assert world.file["owner"] == ("alice@admin1" if state == "held" else None)
+    assert not (world.state_dir / "lease.json").is_symlink()
+    assert not world.ask(state=state)["changed"]
+    if kind == "a folder":
+        assert (world.state_dir / "lease.json.aside-1" / "somebody's").read_text() == "work"
+
+
+def test_a_link_in_the_place_of_the_new_file_leads_nowhere(world, tmp_path):
+    world.state_dir.mkdir()
+    (tmp_path / "precious").write_text("precious")
+    (world.state_dir / "lease.json.new").symlink_to(tmp_path / "precious")
+    assert world.ask()["changed"]
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert world.file["owner"] == "alice@admin1"

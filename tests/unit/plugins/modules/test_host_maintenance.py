@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintena
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon, maintenance_record
 from ansible_collections.kvmops.cluster.plugins.modules import host_maintenance
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 
 
 class World:
@@ -256,6 +257,18 @@ def test_a_damaged_record_is_never_taken_for_active(world, text, why):
     assert why in refused["msg"]
     assert world.ask("active", owner="alice@admin1", force=True)["changed"]
     assert world.file == record.ACTIVE
+
+
+@pytest.mark.parametrize("state", ["active", "cordoned"])
+@pytest.mark.parametrize("kind", list(hostile.IN_THE_PLACE_OF_A_FILE))
+def test_whatever_is_in_its_place_is_told_and_can_be_replaced(world, kind, state):
+    world.state_dir.mkdir()
+    hostile.IN_THE_PLACE_OF_A_FILE[kind](world.state_dir / "maintenance.json")
+    refused = world.ask(state, owner="alice@admin1")
+    assert refused["refusal"]["code"] == "maintenance_record_damaged"
+    assert world.ask(state, owner="alice@admin1", force=True)["changed"]
+    assert world.file["state"] == state
+    assert not (world.state_dir / "maintenance.json").is_symlink()
 
 
 def test_an_owner_is_needed_to_close_a_host(world):
