@@ -211,6 +211,14 @@ fence:
   returned: success
   type: int
   sample: 1795485600
+inherited:
+  description:
+    - All hosts that the same run of the same owner had taken before, with this one. A run that takes the place of one
+      that was killed gives these back in the end, also those that it does not need itself.
+  returned: success
+  type: list
+  elements: str
+  sample: [h1, h2, h3]
 waited:
   description: Whether another run had the host first, so that what is there may have changed meanwhile.
   returned: success
@@ -285,9 +293,11 @@ def result(outcome: leases.Outcome, state: str, *, check_mode: bool, diff: bool)
     # A renewal only moves the end.
     changed = outcome.broken or {**before, **NO_END} != {**after, **NO_END}
     foretold = check_mode and after["fence"] != before["fence"]
+    same = state == "held" and (before["owner"], before["run"]) == (after["owner"], after["run"])
     document = {
         "changed": changed,
         "lease": after,
+        "inherited": before["hosts"] if same else [],
         "fence": None if state == "absent" or foretold else after["fence"],
         "waited": outcome.waited,
     }

@@ -58,6 +58,24 @@ def test_all_that_was_taken_in_turns_is_given_back_in_one(hosts):
     assert holders(hosts) == {"a": None, "c": None}
 
 
+def test_what_a_killed_run_had_taken_is_given_back_by_the_next_one_of_its_name(hosts):
+    assert run(hosts, take("a", "b", "c")).status == 0
+    assert holders(hosts) == dict.fromkeys("abc", "alice")
+
+    assert run(hosts, take("a"), RELEASE).status == 0
+
+    assert holders(hosts) == dict.fromkeys("abc")
+
+
+def test_what_somebody_else_has_meanwhile_is_left_alone(hosts):
+    assert run(hosts, take("a", "b", "c")).status == 0
+    assert run(hosts, part("run", "lease", __run_lease_hosts=["b"], __run_lease_force=True), owner="bob").status == 0
+
+    assert run(hosts, take("a"), RELEASE).status == 0
+
+    assert holders(hosts) == {"a": None, "b": "bob", "c": None}
+
+
 HOOK = {"command": ["/usr/bin/true"], "timeout_s": 600, "seconds": 60}
 
 
