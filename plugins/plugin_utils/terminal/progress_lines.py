@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 _COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yellow", "switchover": "cyan"}
 
@@ -37,10 +38,11 @@ def phrase(host: str, line: dict[str, t.Any]) -> str:
     >>> phrase("h1", {"guest": "web1", "destination": "h2", "phase": "pre-copy", "message": "42 %"})
     'h1: web1 -> h2 | pre-copy   | 42 %'
     """
+    message = clean(line.get("message", ""))
     if not line.get("guest"):
-        return f"{host}: {line.get('message', '')}"
-    move = f"{line['guest']} -> {line.get('destination')}"
-    return f"{host}: {move} | {line.get('phase') or '':<10} | {line.get('message', '')}"
+        return f"{clean(host)}: {message}"
+    move = f"{clean(line['guest'])} -> {clean(line.get('destination'))}"
+    return f"{clean(host)}: {move} | {clean(line.get('phase') or ''):<10} | {message}"
 
 
 def color_of(line: dict[str, t.Any]) -> str | None:

@@ -10,6 +10,8 @@ import textwrap
 import typing as t
 import unicodedata
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import one_line
+
 #: No name takes more columns than this, so that a table with one monstrous name stays readable.
 MOST_NAME_COLUMNS = 40
 #: Sentences are broken here; most terminals are at least so wide.
@@ -23,11 +25,7 @@ def columns(text: str) -> int:
 
 def clean(text: t.Any) -> str:
     """Return a text on one line, without characters that move the cursor of a terminal."""
-    one_line = " ".join(str(text).split())
-    return "".join(
-        char if unicodedata.category(char) not in ("Cc", "Cf", "Cs") else "\N{REPLACEMENT CHARACTER}"
-        for char in one_line
-    )
+    return one_line(text)
 
 
 def short(text: str, most: int = MOST_NAME_COLUMNS) -> str:

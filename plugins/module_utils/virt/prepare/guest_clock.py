@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import MOST_OF_ERROR, one_line
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
@@ -41,7 +42,8 @@ def correct(domain: t.Any, step: Step, stopped_ms: int | None) -> Corrections:
             )
         within(AGENT_TIMEOUT_S, lambda: _set(domain))
     except (virt.libvirt.libvirtError, UnansweredError) as error:
-        why = str(error) or f"its agent did not answer within {AGENT_TIMEOUT_S:.0f} s"
+        # libvirt's error may have words of the agent in it.
+        why = one_line(error, MOST_OF_ERROR) or f"its agent did not answer within {AGENT_TIMEOUT_S:.0f} s"
         by_hand = f"virsh domtime --sync {quoted(step['guest']['name'])} on {step['destination']}"
         return Corrections(notes=[f"its clock may be {behind} behind ({why}): {by_hand}"])
     return Corrections(done=[f"set its clock, which was {behind} behind"])

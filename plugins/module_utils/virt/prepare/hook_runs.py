@@ -10,6 +10,7 @@ import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import MOST_OF_ERROR, one_line
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
@@ -70,7 +71,7 @@ class HookRuns:
         for hook in hooks:
             if hook.check is None or hook.when != "after" or self._interrupted.is_set():
                 continue
-            ran = self._checked(hook, step, self._source, min(hook.timeout_s, FIRST_CHECK_S))
+            ran = _safely(self._checked, hook, step, self._source, min(hook.timeout_s, FIRST_CHECK_S))
             if not ran.ok:
                 found.append(hook)
                 words = f"{hook.name} is not made after the move, as it fails before it already: {ran.why}"
@@ -109,7 +110,7 @@ class HookRuns:
         phase = "setup" if hook.when == "before" else "done"
         known = _known(hook)
         tell("hook.started", phase, f"running {hook.name} {_where(hook)}", level=1, **known)
-        ran = self._ran(hook, step, _environment(step, outcome), place)
+        ran = _safely(self._ran, hook, step, _environment(step, outcome), place)
         if ran.ok:
             tell("hook.finished", phase, f"{hook.name} is done", level=1, **known, output=ran.output)
         else:
@@ -120,7 +121,7 @@ class HookRuns:
         try:
             domain = self._domain_at(place or self._source, step["guest"]["uuid"])
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            return HookResult(False, f"the guest cannot be asked for: {error}", "")
+            return HookResult(False, f"the guest cannot be asked for: {one_line(error, MOST_OF_ERROR)}", "")
         return self._reachability.check(hook, domain, timeout_s)
 
     def _ran(self, hook: Hook, step: Step, environment: dict[str, str], place: str | None) -> HookResult:
@@ -133,8 +134,17 @@ class HookRuns:
         try:
             domain = self._domain_at(place, step["guest"]["uuid"])
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
-            return HookResult(False, f"the guest cannot be reached: {error}", "")
+            return HookResult(False, f"the guest cannot be reached: {one_line(error, MOST_OF_ERROR)}", "")
         return in_guest(hook, domain, environment, self._clock, self._sleep)
+
+
+def _safely(run: t.Callable[..., HookResult], *arguments: t.Any) -> HookResult:
+    """What became of a hook. A bug around it must not hide where the guest is."""
+    try:
+        return run(*arguments)
+    except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+        why = f"an error in this program ({type(error).__name__}: {one_line(error, MOST_OF_ERROR)})"
+        return HookResult(False, why, "")
 
 
 def interrupted_refusal() -> Refusal:

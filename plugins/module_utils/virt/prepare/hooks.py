@@ -6,10 +6,8 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import subprocess
@@ -18,13 +16,13 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import end_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_agent
 
 POLL_S = 0.1
-#: How long a guest's agent may take to answer, in whole seconds, as libvirt wants it.
-AGENT_S = 5
 #: Only the end of what a command prints is kept: that is where errors are.
 KEPT_CHARACTERS = 500
+KEPT_BYTES = 4 * KEPT_CHARACTERS
 #: The environment of a command on the host, besides the variables of the move.
 PLAIN = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
@@ -36,7 +34,7 @@ class HookResult:
     Attributes:
         ok: whether it succeeded.
         why: it failed, in words; None if it did not.
-        output: the end of what it printed.
+        output: the end of what it printed, harmless to a terminal.
     """
 
     ok: bool
@@ -49,8 +47,7 @@ def on_host(hook: Hook, environment: t.Mapping[str, str]) -> HookResult:
     try:
         with tempfile.TemporaryFile() as printed:
             status = _run(hook, environment, printed)
-            printed.seek(0)
-            output = _end_of(printed.read())
+            output = end_of(_last_bytes(printed), KEPT_CHARACTERS)
     except OSError as error:
         return HookResult(False, f"it could not be run: {error.strerror or error}", "")
     if status is None:
@@ -88,50 +85,28 @@ def in_guest(
 ) -> HookResult:
     """Run a command in a guest through its agent. A command that takes too long goes on there, and nobody waits."""
     end = clock() + hook.timeout_s
-    arguments = {
-        "path": hook.command[0],
-        "arg": list(hook.command[1:]),
-        "env": [f"{name}={value}" for name, value in environment.items()],
-        "capture-output": True,
-    }
     try:
-        number = ask_agent(domain, "guest-exec", arguments)["pid"]
+        number = guest_agent.start(domain, hook.command, environment)
         while True:
-            state = ask_agent(domain, "guest-exec-status", {"pid": number})
-            if state.get("exited"):
-                return _ended(state)
+            ended = guest_agent.ended(domain, number)
+            if ended is not None:
+                why = None if ended.status == 0 else _exit_in_words(ended.status)
+                return HookResult(why is None, why, end_of(ended.printed, KEPT_CHARACTERS))
             if clock() >= end:
                 return HookResult(
                     False, f"it has not ended within {hook.timeout_s:g} s, and keeps running in the guest", ""
                 )
             sleep(POLL_S)
-    except (virt.libvirt.libvirtError, ImportError, KeyError, ValueError) as error:
+    except guest_agent.AgentError as error:
         return HookResult(False, f"the guest agent did not run it: {error}", "")
-
-
-def ask_agent(domain: t.Any, command: str, arguments: t.Mapping[str, t.Any]) -> t.Any:
-    """What the guest's agent returns.
-
-    Raises: libvirtError, KeyError or ValueError for an agent that does not answer, or with nonsense; ImportError where
-        the binding lacks the half that asks agents.
-    """
-    import libvirt_qemu  # the binding's second half, which only this needs
-
-    text = libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": command, "arguments": arguments}), AGENT_S, 0)
-    return json.loads(text)["return"]
-
-
-def _ended(state: t.Mapping[str, t.Any]) -> HookResult:
-    output = _end_of(b"".join(base64.b64decode(state.get(key, "")) for key in ("out-data", "err-data")))
-    if state.get("signal"):
-        return HookResult(False, _exit_in_words(-state["signal"]), output)
-    status = int(state.get("exitcode", 0))
-    return HookResult(status == 0, None if status == 0 else _exit_in_words(status), output)
 
 
 def _exit_in_words(status: int) -> str:
     return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
 
 
-def _end_of(printed: bytes) -> str:
-    return printed.decode("utf-8", "replace").strip()[-KEPT_CHARACTERS:]
+def _last_bytes(printed: t.IO[bytes]) -> bytes:
+    """The last part of what a command has printed. It may have printed more than there is memory."""
+    size = printed.seek(0, os.SEEK_END)
+    printed.seek(max(0, size - KEPT_BYTES))
+    return printed.read(KEPT_BYTES)

@@ -91,3 +91,12 @@ def test_a_line_as_a_person_reads_it(line, text):
 )
 def test_colors(phase, color):
     assert color_of({"phase": phase}) == color
+
+
+def test_no_line_of_a_host_moves_the_cursor():
+    line = {"guest": "web\x1b[2J", "destination": "h\u202e2", "phase": "done\x9b", "message": "a\r\n\x1b]0;x\x07\u2066"}
+    assert phrase("h1", line) == "h1: web\ufffd[2J -> h\ufffd2 | done\ufffd      | a \ufffd]0;x\ufffd\ufffd"
+    assert phrase("h1", {"message": "\x1b[31mred"}) == "h1: \ufffd[31mred"
+    assert phrase("h1", {"guest": ["web"], "phase": ["x"], "message": {"a": 1}}).startswith(
+        "h1: ['web'] -> None | ['x']"
+    )

@@ -430,6 +430,20 @@ def test_an_agent_that_does_not_set_the_clock_is_named_with_the_command(rig):
     )
 
 
+def test_the_words_of_an_agent_that_does_not_set_the_clock_move_no_cursor_and_are_short(rig):
+    guest = with_agent(rig.h1.add_guest("web1", agent=True))
+
+    def arrives(job):
+        words = "unable to execute QEMU agent command: \x1b[2J\u202e" + "x" * 100_000
+        job.destination_guest.agent_error = libvirt.libvirtError(words, libvirt.VIR_ERR_AGENT_UNRESPONSIVE)
+        job.complete(downtime=2300)
+
+    rig.cluster.on_migrate = arrives
+    (note,) = rig.move(guest)["notes"]
+    assert "command: \ufffd[2J\ufffdxxx" in note
+    assert len(note) < 500
+
+
 def test_a_guest_that_cannot_read_its_hardware_clock_is_told_the_time(rig, monkeypatch):
     guest = with_agent(rig.h1.add_guest("web1", agent=True))
     set_time = libvirt.Domain.setTime

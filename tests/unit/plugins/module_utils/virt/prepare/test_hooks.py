@@ -13,7 +13,7 @@ import types
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hooks
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_agent, hooks
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.movers import Clock
 
@@ -59,6 +59,11 @@ def test_of_much_output_the_end_is_kept():
     assert ran.output.endswith("the end")
 
 
+def test_what_is_shown_of_the_output_moves_no_cursor():
+    ran = on_host("/bin/sh", "-c", r"printf '\033[2J\033]0;x\007red\302\233\342\200\256\r\nend'; exit 1")
+    assert ran.output == "\ufffd[2J\ufffd]0;x\ufffdred\ufffd\ufffd\nend"
+
+
 # --- in the guest -------------------------------------------------------------------------------------------------
 
 
@@ -71,7 +76,7 @@ class Agent:
         self.asked = []
 
     def command(self, domain, text, timeout, flags):
-        assert (domain, timeout, flags) == ("domain", hooks.AGENT_S, 0)
+        assert (domain, timeout, flags) == ("domain", guest_agent.AGENT_S, 0)
         asked = json.loads(text)
         self.asked.append(asked)
         if self.error:

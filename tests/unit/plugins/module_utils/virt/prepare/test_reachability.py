@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 import types
 
 import pytest
@@ -140,6 +141,61 @@ def test_nobody_waits_for_hundreds_of_addresses(guest, domain):
     assert len(reachability.guest_addresses(domain)) == reachability.MAX_ADDRESSES
 
 
+def test_an_address_of_this_host_in_another_form_is_none_of_a_guest(guest, domain):
+    guest.addresses = {AGENT: interfaces("::ffff:127.0.0.1", "::ffff:169.254.1.1", "::ffff:192.0.2.7")}
+    assert reachability.guest_addresses(domain) == ["::ffff:192.0.2.7"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        [],
+        "192.0.2.1",
+        {"eth0": None},
+        {"eth0": ["192.0.2.1"]},
+        {"eth0": {"addrs": {"addr": "192.0.2.1"}}},
+        {"eth0": {"addrs": ["192.0.2.1", None, {"addr": None}, {"addr": ["192.0.2.1"]}, {"addr": "x" * 100_000}]}},
+    ],
+)
+def test_addresses_of_another_shape_are_none(guest, domain, told):
+    guest.addresses = {AGENT: told, LEASE: interfaces("192.0.2.8")}
+    assert reachability.guest_addresses(domain) == ["192.0.2.8"]
+
+
+def test_an_agent_that_lets_a_call_hang_is_not_asked_again(clock, check, guest, domain, monkeypatch):
+    asked, over = [], threading.Event()
+
+    def hang(_domain, source, _flags=0):
+        asked.append(source)
+        if source == AGENT:
+            over.wait(10.0)
+        return {}
+
+    monkeypatch.setattr(reachability, "ADDRESSES_S", 0.05)
+    monkeypatch.setattr(libvirt.Domain, "interfaceAddresses", hang)
+    ran = check(port_hook(22, None), domain, 5.0)
+    over.set()
+    assert ran.why.startswith("no address of the guest is known")
+    assert asked.count(AGENT) == 1
+    assert asked.count(LEASE) > 1
+
+
+def test_no_more_calls_hang_than_libvirtd_can_do_without(cluster, monkeypatch):
+    over, silent = threading.Event(), set()
+    monkeypatch.setattr(reachability, "ADDRESSES_S", 0.05)
+    monkeypatch.setattr(
+        libvirt.Domain, "interfaceAddresses", lambda _domain, source: source == AGENT and over.wait(10.0)
+    )
+    host = cluster.add_host("h1")
+    for number in range(5):
+        host.add_guest(f"web{number}")
+        domain = libvirt.openReadOnly("qemu:///system").lookupByName(f"web{number}")
+        assert reachability.guest_addresses(domain, silent) == []
+    over.set()
+    assert len(silent) == reachability.MAX_SILENT
+
+
 # --- the agent -------------------------------------------------------------------------------------------------------
 
 
@@ -173,3 +229,11 @@ def test_an_agent_that_never_answers_is_told(check, domain, pinged):
     pinged.failures = 1000
     ran = check(Hook((), "after", where="guest", check="agent"), domain, 4.0)
     assert (ran.ok, ran.why) == (False, "Guest agent is not responding: QEMU guest agent is not connected")
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"return": 7}', '{"error": {}}', "[" * 100_000])
+def test_an_agent_that_answers_nonsense_cannot_be_reached(check, domain, monkeypatch, text):
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", types.SimpleNamespace(qemuAgentCommand=lambda *_arguments: text))
+    ran = check(Hook((), "after", where="guest", check="agent"), domain, 2.0)
+    assert not ran.ok
+    assert ran.why.startswith("the agent does not answer properly: ")
