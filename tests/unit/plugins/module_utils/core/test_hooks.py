@@ -8,7 +8,13 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook, HookError, normalise, of_guest
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import (
+    Hook,
+    HookError,
+    count_of_guest,
+    normalise,
+    of_guest,
+)
 
 METADATA = """<domain><name>db1</name><metadata>
 <k:guest xmlns:k="https://kvmops.cluster/xmlns/guest/1" home="h1">{}</k:guest></metadata></domain>"""
@@ -135,3 +141,66 @@ def test_nothing_of_a_guests_metadata_runs_on_a_host(hook, words):
         in_metadata(hook)
     assert caught.value.refusal["reason"].startswith("hook 1 in the metadata of db1 ")
     assert words in caught.value.refusal["reason"]
+
+
+# --- no guest holds up a run ------------------------------------------------------------------------------------------
+
+
+def hook(**words):
+    return f"<k:hook {' '.join(f'{key}={value!r}' for key, value in words.items())}><k:arg>/bin/a</k:arg></k:hook>"
+
+
+def refused(hooks):
+    with pytest.raises(HookError) as caught:
+        in_metadata(hooks)
+    assert caught.value.refusal["code"] == "bad_hook"
+    assert caught.value.refusal["remedy"]
+    return caught.value.refusal["reason"]
+
+
+def test_a_guest_has_so_many_hooks_and_no_more():
+    assert len(in_metadata(hook(timeout_s="15") * 8)) == 8
+    assert refused(hook(timeout_s="1") * 12) == "the metadata of db1 has 12 hooks, and 8 is the most"
+
+
+def test_a_hook_of_a_guest_takes_and_waits_so_long_and_no_longer():
+    (longest,) = in_metadata(hook(timeout_s="60", seconds="60"))
+    assert (longest.timeout_s, longest.seconds) == (60.0, 60.0)
+    assert refused(hook(timeout_s="60.5")) == "hook 1 in the metadata of db1 has timeout_s '60.5'"
+    assert refused(hook(seconds="61")) == "hook 1 in the metadata of db1 has seconds '61'"
+    # The operator's own may.
+    assert normalise([{"command": ["/bin/a"], "timeout_s": 600, "seconds": 600}])[0].timeout_s == 600.0
+
+
+def test_all_hooks_of_a_guest_take_so_long_together_and_no_longer():
+    most = hook(timeout_s="30", seconds="10") + hook(timeout_s="30", seconds="20") + hook(timeout_s="20", when="after")
+    assert len(in_metadata(most + hook(timeout_s="10", seconds="10", when="after"))) == 4
+    assert refused(most + hook(timeout_s="10", seconds="11", when="after")) == (
+        "the hooks in the metadata of db1 may take 121 s together, and 120 s is the most"
+    )
+
+
+def test_hooks_are_counted_that_make_no_sense():
+    hooks = "<k:hook/>" + hook(where="host") + hook()
+    assert count_of_guest(ET.fromstring(METADATA.format(hooks))) == 3
+    assert count_of_guest(ET.fromstring("<domain/>")) == 0
+
+
+@pytest.mark.parametrize(
+    "hook_of_guest",
+    [
+        "<k:hook><k:arg>bin\u0085\u202e" + "x" * 5000 + "</k:arg></k:hook>",
+        '<k:hook when="\u202e' + "x" * 5000 + '"><k:arg>/a</k:arg></k:hook>',
+        "<k:hook " + "x" * 5000 + '="1"><k:arg>/a</k:arg></k:hook>',
+        '<k:hook check="port" port="\u009b' + "x" * 5000 + '"/>',
+    ],
+)
+def test_what_a_guest_states_is_told_shortly_and_moves_no_cursor(hook_of_guest):
+    reason = refused(hook_of_guest)
+    assert len(reason) < 250
+    assert reason.isprintable()
+
+
+def test_the_name_of_a_program_is_told_shortly_and_moves_no_cursor():
+    assert Hook(("/bin/\x1b[2J\u202ea",)).name == "/bin/\ufffd[2J\ufffda"
+    assert len(Hook(("/" + "x" * 5000,)).name) == 100
