@@ -32,6 +32,15 @@ options:
         continues.
     type: bool
     default: false
+  guest_hooks:
+    description:
+      - Whether the hooks that stand in a guest's metadata are run. They are written by whoever owns the guest.
+        Those commands run in the guest only, and those checks connect to the guest's own addresses only.
+      - A guest has 8 of them at most. Each takes 60 s at most and starts 60 s before or after the move at most, and all
+        of them may take 120 s in one move. A guest with more does not move; others do.
+      - If they are not permitted, they are not run, and the result of the step has a note.
+    type: bool
+    default: false
   progress_path:
     description:
       - Where the host links the file with the live lines. The part of this module on the controller sets it.

@@ -235,6 +235,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings 
     Settings,
     settings_of,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 
 
 def main() -> None:
@@ -309,13 +310,15 @@ def _carry_out(
         start_refusal=start_refusal,
     )
 
+    preparation = PreparationOptions(guest_hooks=parameters["guest_hooks"])
+
     @contextlib.contextmanager
     def make_mover(journal: Journal, progress: Progress, stop: runner.Stop) -> t.Iterator[GuestMover]:
         with Connections(read_only=False) as writable:
             module_common.give_back_memory(writable, settings, journal, progress)
             module_common.hand_over_left_settings(writable, settings, steps, journal, progress)
             # The operator asked for this one move only, so the first signal aborts it.
-            yield module_common.mover(writable, settings, journal, progress, stop.stopping, stop.stopping)
+            yield module_common.mover(writable, settings, journal, progress, stop.stopping, stop.stopping, preparation)
 
     with leases.keep_renewed(state_dir, parameters["fence"], settings.source.host):
         document = runner.run(request, make_mover, runner.Stop())

@@ -107,8 +107,8 @@ options:
     default: never
   hooks:
     description:
-      - Commands to run, and checks to make, before or after each move. A guest may have more of them in its metadata.
-        Those commands run in the guest only, and those checks connect to the guest's own addresses only.
+      - Commands to run, and checks to make, before or after each move. O(guest_hooks) permits those that a guest
+        has in its metadata.
       - What fails after a move is in the result of the step and in the report's list of what to do.
     type: list
     elements: dict
@@ -422,7 +422,9 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
     plan = read_plan(module.params["plan"])
     name = host_name(module)
     start_refusal = leases.start_check(module.params["state_dir"], module.params["fence"], name)
-    preparation = PreparationOptions(module.params["free_memory"], hooks.normalise(module.params["hooks"]))
+    preparation = PreparationOptions(
+        module.params["free_memory"], hooks.normalise(module.params["hooks"]), module.params["guest_hooks"]
+    )
     steps: list[dict[str, t.Any]] = [
         {**step, "awaits": source_order.awaited(plan, step)} for step in plans.steps_of(plan, name)
     ]

@@ -54,6 +54,11 @@ class DestinationGate:
         with self._changed:
             return self._closed.get(step["destination"])
 
+    def step_back(self, step: Step) -> None:
+        """Take part no longer, until the next call of begin. The next one may be the first."""
+        with self._changed:
+            self._remove(step)
+
     def leave(self, step: Step, result: Result) -> None:
         """Take what became of a guest. One that did not move says nothing of its destination: the next is the first."""
         target = step["destination"]
@@ -63,9 +68,12 @@ class DestinationGate:
                 self._closed.setdefault(target, _stopped(step, failed[0]))
             elif result["outcome"] == "moved":
                 self._open.add(target)
-            if step["id"] in self._begun.get(target, ()):
-                self._begun[target].remove(step["id"])
-            self._changed.notify_all()
+            self._remove(step)
+
+    def _remove(self, step: Step) -> None:
+        if step["id"] in self._begun.get(step["destination"], ()):
+            self._begun[step["destination"]].remove(step["id"])
+        self._changed.notify_all()
 
 
 def _stopped(step: Step, fault: t.Mapping[str, t.Any]) -> Refusal:

@@ -35,6 +35,7 @@ class Mover(t.Protocol):
         transferred: t.Callable[[], None],
         take_link_slot: t.Callable[[], bool],
         nearly_transferred: t.Callable[[], None],
+        step_aside: t.Callable[[], bool],
     ) -> Result:
         """Carry out a step.
 
@@ -48,6 +49,9 @@ class Mover(t.Protocol):
             nearly_transferred: the mover calls it when the memory will be transferred in a moment. The next step then
                 asks, forecasts and decides. Earlier, its answers would be stale, and it would take processor time
                 while the hosts set up this move.
+            step_aside: the mover calls it before it does something to the guest for which no other guest should wait.
+                It gives up the step's turn, and waits while as many others as the window has are aside. The next call
+                of take_link_slot waits for the link again, before all that queue for it. False: as for that.
         """
 
 
@@ -85,6 +89,9 @@ class Executor:
         self._journal = journal
         self._progress = progress
         self._link_slots = LinkSlots(window, stopping)
+        # Guests of one service must not all leave it at once, and then wait for each other's transfer.
+        self._places_aside = LinkSlots(window, stopping)
+        self._aside: set[str] = set()
         self._gate = DestinationGate(stopping)
         self._window = threading.Semaphore(window)
         self._stopping = stopping
@@ -152,7 +159,13 @@ class Executor:
         free = _Once(lambda: self._free_link(step["id"], nearly_transferred))
         refusals: list[Refusal] = []
         try:
-            result = self._mover.move(step, free, lambda: self._take_link_slot(step, refusals), nearly_transferred)
+            result = self._mover.move(
+                step,
+                free,
+                lambda: self._take_link_slot(step, refusals),
+                nearly_transferred,
+                lambda: self._step_aside(step, nearly_transferred),
+            )
             if refusals and result["outcome"] == "not_started":
                 result = self._refuse(step, refusals[0])
         except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
@@ -161,10 +174,12 @@ class Executor:
             self._keep("step.broken", step, traceback=traceback.format_exc())
         finally:
             free()
+            self._places_aside.release(step["id"])
         self._record(step, result)
 
     def _take_link_slot(self, step: Step, refusals: list[Refusal]) -> bool:
         """Wait for the first guest to the same destination, then for the link; adds why the step may not begin."""
+        self._come_back(step)
         self._gate.enter(step)
         why = self._gate.refusal(step)
         if why is None and not self._link_slots.take(step["id"]):
@@ -174,6 +189,27 @@ class Executor:
         if why:
             refusals.append(why)
         return why is None
+
+    def _step_aside(self, step: Step, nearly_transferred: t.Callable[[], None]) -> bool:
+        """Let all others pass, also those to the same destination."""
+        self._aside.add(step["id"])
+        self._places_aside.queue(step["id"])
+        self._gate.step_back(step)
+        self._link_slots.release(step["id"])
+        nearly_transferred()
+        return self._places_aside.take(step["id"])
+
+    def _come_back(self, step: Step) -> None:
+        """Queue again after a time aside, before all that have not begun to send."""
+        if step["id"] not in self._aside:
+            return
+        self._aside.discard(step["id"])
+        # First for the destination: one that has the link must not wait for another that waits for the link.
+        self._gate.begin(step)
+        self._gate.enter(step)
+        self._link_slots.queue_first(step["id"])
+        self._link_slots.take(step["id"])
+        self._places_aside.release(step["id"])
 
     def _free_link(self, step_id: str, nearly_transferred: t.Callable[[], None]) -> None:
         self._link_slots.release(step_id)

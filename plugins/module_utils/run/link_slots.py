@@ -32,6 +32,11 @@ class LinkSlots:
         with self._changed:
             self._waiting.append(name)
 
+    def queue_first(self, name: str) -> None:
+        """Queue a step before all others."""
+        with self._changed:
+            self._waiting.insert(0, name)
+
     def take(self, name: str) -> bool:
         """Wait for a slot and take it; False when the run is being stopped. A second call changes nothing.
 

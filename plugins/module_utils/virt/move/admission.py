@@ -146,15 +146,23 @@ class Admission:
             self._context.check_may_begin(move)
         return admitted
 
-    def renew(self, move: Move, freed_bytes: int) -> Proceed:
+    def renew(self, move: Move, freed_bytes: int, *, waiting: bool = False) -> Proceed:
         """Ask both hosts once more, because preparation may take long.
 
         Args:
             move: of a guest that may be moved.
             freed_bytes: of its memory. They need not travel; for the rest, the guest is as it was measured.
+            waiting: wait for the link and for the destination once more. Others may have passed.
 
-        Raises: VirtError for what the hosts now have against the move.
+        Raises:
+            StoppedError: nothing is to be begun any more.
+            VirtError: for what the hosts now have against the move.
         """
+        if waiting:
+            self._context.check_may_begin(move)
+            busy = self._waits.for_slot(move)
+            if busy:
+                raise virt.VirtError(busy[0])
         answers = self._asked(move.step, lambda: self._preconditions.ask(move.step))
         if answers.refusals:
             raise virt.VirtError(answers.refusals[0])

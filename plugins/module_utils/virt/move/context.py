@@ -20,6 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.repo
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.hosts import Hosts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.settings import Settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.step_log import StepLog
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import LinkTurn
 
 
 class StoppedError(Exception):
@@ -34,13 +35,17 @@ class Move:
         step: of the plan.
         log: writes its events and makes its result.
         signals: who is to know how far it is.
-        take_link_slot: waits until the link is free for it; False when nothing is to be begun any more.
+        turn: its turn at the link.
     """
 
     step: Step
     log: StepLog
     signals: LinkSignals
-    take_link_slot: t.Callable[[], bool]
+    turn: LinkTurn
+
+    def take_link_slot(self) -> bool:
+        """Wait until the link is free for it; False when nothing is to be begun any more."""
+        return self.turn.take()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,9 +77,9 @@ class MoveContext:
         """Asks the hosts of a step."""
         return Hosts(self.connections, self.settings)
 
-    def begin(self, step: Step, signals: LinkSignals, take_link_slot: t.Callable[[], bool]) -> Move:
+    def begin(self, step: Step, signals: LinkSignals, turn: LinkTurn) -> Move:
         """A new move, whose time starts now."""
-        return Move(step, StepLog(step, self.reporter, self.clock), signals, take_link_slot)
+        return Move(step, StepLog(step, self.reporter, self.clock), signals, turn)
 
     @property
     def is_stopping(self) -> bool:

@@ -31,6 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitio
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import left_nvram
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
+    LinkTurn,
     Preparation,
     PreparationOptions,
     PreparedGuest,
@@ -73,6 +74,7 @@ class GuestMover:
         transferred: t.Callable[[], None],
         take_link_slot: t.Callable[[], bool] = lambda: True,
         nearly_transferred: t.Callable[[], None] = lambda: None,
+        step_aside: t.Callable[[], bool] = lambda: True,
     ) -> Result:
         """Move a guest; the result says what became of it, judged from both sides.
 
@@ -82,8 +84,11 @@ class GuestMover:
             take_link_slot: waits until the link is free for this guest; False when nothing is to be begun any more. It
                 is asked again right before the guest is sent, each time.
             nearly_transferred: called when its memory will be transferred in a moment.
+            step_aside: called before the guest's own hooks run, for which no other guest is to wait; False when nothing
+                is to be begun any more.
         """
-        move = self._context.begin(step, LinkSignals(transferred, nearly_transferred), take_link_slot)
+        turn = LinkTurn(step_aside, take_link_slot)
+        move = self._context.begin(step, LinkSignals(transferred, nearly_transferred), turn)
         result = self._result_of(move)
         return self._with_left_copies(move, result) if result["outcome"] in ("moved", "already_there") else result
 
@@ -163,9 +168,9 @@ class GuestMover:
         clock, answers, link = self._context.clock, admitted.answers, admitted.appraised.link
         asked_at, rate = clock(), link.bandwidth_bytes_per_s if link else None
         with self._preparation.prepared(
-            move.step, answers.guest, answers.intent, move.log.tell, bytes_per_s=rate
+            move.step, answers.guest, answers.intent, move.log.tell, bytes_per_s=rate, turn=move.turn
         ) as ready:
-            renewing = bool(ready.freed_bytes) or clock() >= asked_at + STALE_S
+            renewing = bool(ready.freed_bytes) or clock() >= asked_at + STALE_S or ready.stepped_aside
             result = self._migrate(move, admitted, ready, renewing=renewing)
             ready.ended(result["outcome"])
         left = left_nvram.notes(answers.guest, move.step["source"]) if result["outcome"] == "moved" else []
@@ -177,7 +182,7 @@ class GuestMover:
             return move.log.refuse(ready.refusals)
         try:
             if renewing:
-                admitted = self._parts.admission.renew(move, ready.freed_bytes)
+                admitted = self._parts.admission.renew(move, ready.freed_bytes, waiting=ready.stepped_aside)
             attempt = self._parts.migration.begin(move, admitted)
         except StoppedError:
             return self._context.stopped(move)

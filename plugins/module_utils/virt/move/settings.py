@@ -46,6 +46,7 @@ MOVE_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "reserve_mib": {"type": "int", "default": 0},
     "incoming_limit": {"type": "int", "default": 1},
     "tune_network": {"type": "bool", "default": False},
+    "guest_hooks": {"type": "bool", "default": False},
     "progress_path": {"type": "path"},
     "tickets": {"type": "dict", "default": {}},
     **CAPSULE_DIR_ARGUMENT,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import threading
 import time
 import typing as t
@@ -32,10 +33,25 @@ class PreparationOptions:
     Attributes:
         free_memory: C(auto) or C(never).
         hooks: for each guest.
+        guest_hooks: whether the hooks in a guest's metadata are run as well.
     """
 
     free_memory: str = "never"
     hooks: tuple[Hook, ...] = ()
+    guest_hooks: bool = False
+
+
+class LinkTurn(t.NamedTuple):
+    """The turn of a guest at the link.
+
+    Attributes:
+        step_aside: gives it up, so that other guests move meanwhile; waits while hooks of another guest run. False:
+            nothing is to be begun any more.
+        take: waits for it again. False: nothing is to be begun any more.
+    """
+
+    step_aside: t.Callable[[], bool] = lambda: True
+    take: t.Callable[[], bool] = lambda: True
 
 
 class PreparedGuest:
@@ -49,6 +65,10 @@ class PreparedGuest:
     def __init__(self) -> None:
         self.refusals: list[Refusal] = []
         self.freed_bytes = 0
+        #: other guests may have moved meanwhile, so what the hosts have said is old
+        self.stepped_aside = False
+        #: nothing is to be begun any more
+        self.stopped = False
         #: from here on, the hooks after the move have something to undo
         self.begun = False
         self.outcome = "unclear"
@@ -99,6 +119,7 @@ class Preparation:
         tell: Tell,
         *,
         bytes_per_s: float | None,
+        turn: LinkTurn = LinkTurn(),  # noqa: B008  (it has no state)
     ) -> t.Iterator[PreparedGuest]:
         """Get a guest ready; after the block, run what comes after its move.
 
@@ -108,19 +129,22 @@ class Preparation:
             intent: of this move, complete.
             tell: called with event, phase and message, C(level), and what else is known.
             bytes_per_s: what the link gives, or None.
+            turn: this guest's at the link, which it has. A guest with hooks of its own gives it up while they run.
         """
         ready = PreparedGuest()
         wanted: tuple[Hook, ...] = ()
         try:
-            wanted = (*self._options.hooks, *self._hooks_of(step))
+            own = self._hooks_of(step, ready)
+            wanted = (*self._options.hooks, *own)
             ready.refusals += self._memory.give_back_left(step, tell)
-            if not ready.refusals and self._options.free_memory == "auto" and guest["state"] == "running":
-                ready.freed_bytes, refusals = self._memory.free(step, guest, intent, tell, bytes_per_s)
-                ready.refusals += refusals
-            if not ready.refusals:
-                wanted = self._without_failing(wanted, step, tell, ready)
-                ready.begun = True
-                ready.refusals += self._hooks.run_before(wanted, step, tell)
+            free = functools.partial(self._free, step, guest, intent, tell, ready, bytes_per_s)
+            if any(hook.when == "before" or hook.check for hook in own):
+                wanted = self._begin_aside(wanted, step, tell, ready, turn)
+                # Memory that is freed fills up again, so this comes right before the move.
+                free()
+            else:
+                free()
+                wanted = self._begin(wanted, step, tell, ready)
         except HookError as error:
             ready.refusals.append(error.refusal)
         if not ready.refusals and self._interrupted.is_set():
@@ -147,6 +171,46 @@ class Preparation:
         """
         return self._hooks.run_after([hook for hook in self._options.hooks if hook.check], step, outcome, tell)
 
+    def _free(
+        self,
+        step: Step,
+        guest: t.Mapping[str, t.Any],
+        intent: t.Mapping[str, t.Any],
+        tell: Tell,
+        ready: PreparedGuest,
+        bytes_per_s: float | None,
+    ) -> None:
+        wanted = self._options.free_memory == "auto" and guest["state"] == "running"
+        if wanted and not ready.refusals and not ready.stopped:
+            ready.freed_bytes, refusals = self._memory.free(step, guest, intent, tell, bytes_per_s)
+            ready.refusals += refusals
+
+    def _begin(self, wanted: tuple[Hook, ...], step: Step, tell: Tell, ready: PreparedGuest) -> tuple[Hook, ...]:
+        """Run what comes before the move; returns the hooks without those that say nothing after it."""
+        if ready.refusals:
+            return wanted
+        wanted = self._without_failing(wanted, step, tell, ready)
+        ready.begun = True
+        ready.refusals += self._hooks.run_before(wanted, step, tell)
+        return wanted
+
+    def _begin_aside(
+        self, wanted: tuple[Hook, ...], step: Step, tell: Tell, ready: PreparedGuest, turn: LinkTurn
+    ) -> tuple[Hook, ...]:
+        """Run what comes before the move while other guests move. The hooks of a guest hold up nobody but itself."""
+        if ready.refusals:
+            return wanted
+        ready.stepped_aside = True
+        words = "others go first while the hooks in its metadata run"
+        tell("step.waiting", "waiting", words, level=1)
+        if not turn.step_aside():
+            ready.stopped = True
+            return wanted
+        wanted = self._begin(wanted, step, tell, ready)
+        if not ready.refusals:
+            ready.stopped = not turn.take()
+        return wanted
+
     def _without_failing(
         self, wanted: tuple[Hook, ...], step: Step, tell: Tell, ready: PreparedGuest
     ) -> tuple[Hook, ...]:
@@ -154,12 +218,21 @@ class Preparation:
         ready.notes += [f"{hook.name} failed before the move already, so it was not made after it" for hook in failing]
         return tuple(hook for hook in wanted if hook not in failing)
 
-    def _hooks_of(self, step: Step) -> tuple[Hook, ...]:
+    def _hooks_of(self, step: Step, ready: PreparedGuest) -> tuple[Hook, ...]:
+        """The hooks in the guest's metadata that are run; notes those that are not."""
         try:
-            return hooks.of_guest(guest_xml.parse(self._domain(step).XMLDesc(0)))
+            root = guest_xml.parse(self._domain(step).XMLDesc(0))
         except (virt.libvirt.libvirtError, virt.VirtError):
             # The move itself will find out what is wrong.
             return ()
+        if self._options.guest_hooks:
+            return hooks.of_guest(root)
+        count = hooks.count_of_guest(root)
+        if count:
+            what, were, them = ("1 hook", "was", "it") if count == 1 else (f"{count} hooks", "were", "them")
+            words = f"has {what} in its metadata, which {were} not run: permit {them} with guest_hooks"
+            ready.notes.append(f"{step['guest']['name']} {words}")
+        return ()
 
     def _domain(self, step: Step) -> t.Any:
         return self._domain_at(self._source, step["guest"]["uuid"])

@@ -7,7 +7,9 @@ from __future__ import annotations
 import functools
 import json
 import signal
+import sys
 import threading
+import types
 from pathlib import Path
 
 import pytest
@@ -372,3 +374,22 @@ def test_a_host_that_is_lost_on_the_way_gives_no_guest(world, monkeypatch):
     result = world.migrate("web1", fence=fence)
     assert (result["migration"]["outcome"], result["migration"]["refusals"][0]["code"]) == ("refused", "lease_lost")
     assert "virDomainMigrateToURI3" not in [call for _host, call in world.cluster.writes]
+
+
+@pytest.mark.parametrize("permitted", [None, False, True])
+def test_hooks_of_a_guest_run_only_where_that_is_permitted(world, monkeypatch, permitted):
+    agent = types.SimpleNamespace(asked=[])
+
+    def command(_domain, text, _timeout, _flags):
+        agent.asked.append(json.loads(text)["execute"])
+        return '{"return": {"pid": 1, "exited": true, "exitcode": 0}}'
+
+    monkeypatch.setitem(sys.modules, "libvirt_qemu", types.SimpleNamespace(qemuAgentCommand=command))
+    guest = world.h1.add_guest("web1")
+    hook = '<k:guest xmlns:k="https://kvmops.cluster/xmlns/guest/1"><k:hook><k:arg>/bin/sync</k:arg></k:hook></k:guest>'
+    guest.xml = guest.xml.replace("</domain>", f"<metadata>{hook}</metadata></domain>")
+    world.cluster.on_migrate = lambda job: job.complete()
+    moved = world.migrate("web1", **({} if permitted is None else {"guest_hooks": permitted}))["migration"]
+    note = "web1 has 1 hook in its metadata, which was not run: permit it with guest_hooks"
+    assert (moved["outcome"], moved["notes"]) == ("moved", [] if permitted else [note])
+    assert agent.asked == (["guest-exec", "guest-exec-status"] if permitted else [])

@@ -455,3 +455,12 @@ def test_without_a_fence_leases_are_not_looked_at(world):
     leases.take(str(world.state_dir), BOB)
     world.cluster.on_migrate = lambda job: job.complete()
     assert outcomes(world.apply(world.plan(guest))) == ["moved"]
+
+
+@pytest.mark.parametrize("permitted", [None, False, True])
+def test_hooks_of_guests_run_only_where_that_is_permitted(world, monkeypatch, permitted):
+    seen = []
+    monkeypatch.setattr(plan_apply.module_common, "mover", lambda *arguments: seen.append(arguments[-1].guest_hooks))
+    asked = {} if permitted is None else {"guest_hooks": permitted}
+    world.apply(world.plan(), **asked)
+    assert seen == [bool(permitted)]

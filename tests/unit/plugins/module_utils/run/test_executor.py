@@ -39,13 +39,19 @@ class Mover:
         self.nearly_transferred = {}
         self.ends = {}
         self.faults = {}
+        #: steps whose guests have hooks of their own, and those of which they run now
+        self.hooked = set()
+        self.aside = []
+        self.hooks_end = set()
         self._changed = threading.Condition()
 
-    def move(self, step, transferred, take_link_slot, nearly_transferred):
+    def move(self, step, transferred, take_link_slot, nearly_transferred, step_aside):
         with self._changed:
             self.ready.append(step["id"])
             self._changed.notify_all()
         if not take_link_slot():
+            return step_result(step, "not_started", error="the run was stopped before its turn")
+        if step["id"] in self.hooked and not self._hooks_run(step["id"], step_aside, take_link_slot):
             return step_result(step, "not_started", error="the run was stopped before its turn")
         with self._changed:
             self.started.append(step["id"])
@@ -59,6 +65,24 @@ class Mover:
         if isinstance(outcome, Exception):
             raise outcome
         return with_faults(step_result(step, outcome), self.faults.get(step["id"], []))
+
+    def _hooks_run(self, step_id, step_aside, take_link_slot):
+        if not step_aside():
+            return False
+        with self._changed:
+            self.aside.append(step_id)
+            self._changed.notify_all()
+            assert self._changed.wait_for(lambda: step_id in self.hooks_end, PATIENCE_S)
+        return take_link_slot()
+
+    def end_hooks(self, step_id):
+        with self._changed:
+            self.hooks_end.add(step_id)
+            self._changed.notify_all()
+
+    def await_aside(self, *ids):
+        with self._changed:
+            assert self._changed.wait_for(lambda: self.aside == list(ids), PATIENCE_S), self.aside
 
     def end(self, step_id, outcome="moved"):
         with self._changed:
@@ -94,10 +118,11 @@ class Progress:
 
 
 class Run:
-    def __init__(self, *steps, window=1):
+    def __init__(self, *steps, window=1, hooked=()):
         self.mover, self.journal, self.progress = Mover(), Journal(), Progress()
         self.stopping = threading.Event()
         self.lost = None
+        self.mover.hooked = set(hooked)
         executor = Executor(
             self.mover,
             self.journal,
@@ -434,7 +459,7 @@ class Flaky:
         self.fails, self.asked = {name: list(errors) for name, errors in fails.items()}, []
         self.on_fail = lambda: None
 
-    def move(self, step, transferred, take_link_slot, nearly_transferred):
+    def move(self, step, transferred, take_link_slot, nearly_transferred, step_aside):
         assert take_link_slot()
         self.asked.append(step["id"])
         left = self.fails.get(step["id"])
@@ -508,3 +533,97 @@ def test_a_run_that_is_stopped_tries_nothing_again():
     mover.on_fail = stopping.set
     outcomes, results, _progress = carried_out(mover, step(1), stopping=stopping)
     assert (outcomes, results[0]["notes"], mover.asked) == (["failed"], [], ["s1"])
+
+
+# --- guests with hooks of their own ----------------------------------------------------------------------------------
+
+
+def test_while_hooks_of_a_guest_run_others_move():
+    run = Run(step(1), step(2), step(3), hooked=["s1"])
+    run.mover.await_aside("s1")
+    for name, started in (("s2", ["s2"]), ("s3", ["s2", "s3"])):
+        run.mover.await_start(*started)
+        run.mover.end(name)
+    run.mover.end_hooks("s1")
+    run.mover.await_start("s2", "s3", "s1")
+    run.mover.end("s1")
+    assert run.outcomes() == ["moved"] * 3
+
+
+def test_a_guest_whose_hooks_are_done_is_the_next_one():
+    run = Run(step(1), step(2), step(3), hooked=["s1"])
+    run.mover.await_aside("s1")
+    run.mover.await_start("s2")
+    run.mover.nearly_transferred["s2"]()
+    run.mover.await_ready("s1", "s2", "s3")
+    run.mover.end_hooks("s1")
+    run.stays_at("s2")
+    run.mover.end("s2")
+    run.mover.await_start("s2", "s1")
+    run.stays_at("s2", "s1")
+    run.mover.end("s1")
+    run.mover.await_start("s2", "s1", "s3")
+    run.mover.end("s3")
+    assert run.outcomes() == ["moved"] * 3
+
+
+def test_also_those_to_the_same_destination_move_and_the_first_of_them_goes_alone():
+    run = Run(*[to_h2(number) for number in range(1, 4)], step(4), hooked=["s1"])
+    run.mover.await_aside("s1")
+    run.mover.await_start("s2")
+    run.mover.nearly_transferred["s2"]()
+    run.mover.await_ready("s1", "s2", "s3")
+    run.mover.end_hooks("s1")
+    run.stays_at("s2")
+    for name in ("s1", "s2", "s3", "s4"):
+        run.mover.end(name)
+    assert run.outcomes() == ["moved"] * 4
+    assert run.mover.started[0] == "s2"
+
+
+def test_hooks_of_one_guest_run_at_a_time_and_those_without_do_not_wait():
+    run = Run(step(1), step(2), step(3), step(4), hooked=["s1", "s2", "s3"])
+    run.mover.await_aside("s1")
+    run.mover.await_start("s4")
+    run.mover.end("s4")
+    time.sleep(0.05)
+    assert run.mover.aside == ["s1"]
+    run.mover.end_hooks("s1")
+    run.mover.await_start("s4", "s1")
+    run.mover.await_aside("s1", "s2")
+    for name in ("s2", "s3"):
+        run.mover.end_hooks(name)
+    for name in ("s1", "s2", "s3"):
+        run.mover.end(name)
+    assert run.outcomes() == ["moved"] * 4
+    assert run.mover.aside == ["s1", "s2", "s3"]
+
+
+def test_many_guests_with_hooks_never_wait_for_each_other_for_ever():
+    steps = [step(number, destination=f"h{number % 3}") for number in range(1, 25)]
+    hooked = [one["id"] for one in steps if one["id"] not in ("s5", "s6", "s12", "s20")]
+    run = Run(*steps, window=2, hooked=hooked)
+    for one in steps:
+        run.mover.end_hooks(one["id"])
+        run.mover.end(one["id"], "failed" if one["id"] in ("s1", "s2", "s9") else "moved")
+    assert run.outcomes().count("moved") == 21
+
+
+def test_a_guest_whose_hooks_outlast_the_run_is_not_sent():
+    run = Run(step(1), step(2), step(3), hooked=["s1", "s2"])
+    run.mover.await_aside("s1")
+    run.mover.await_start("s3")
+    run.stopping.set()
+    run.mover.end("s3")
+    run.mover.end_hooks("s1")
+    assert run.outcomes() == ["not_started", "not_started", "moved"]
+
+
+def test_a_guest_whose_hooks_outlast_the_lease_is_refused():
+    run = Run(step(1), step(2), hooked=["s1"])
+    run.mover.await_aside("s1")
+    run.mover.await_start("s2")
+    run.lost = refusal("lease_lost", "h1 was taken over by bob@admin2", "run the playbook again")
+    run.mover.end("s2")
+    run.mover.end_hooks("s1")
+    assert run.outcomes() == ["refused", "moved"]

@@ -40,7 +40,7 @@ class World:
         self.moved = []
         self.on_move = None
 
-    def move(self, step, transferred, take_link_slot, nearly_transferred):
+    def move(self, step, transferred, take_link_slot, nearly_transferred, step_aside):
         if not take_link_slot():
             return step_result(step, "not_started")
         self.moved.append(step["id"])

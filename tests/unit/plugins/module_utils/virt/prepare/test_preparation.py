@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
+    LinkTurn,
     Preparation,
     PreparationOptions,
 )
@@ -73,9 +74,11 @@ class Rig:
     def names(self):
         return [name for name, _message in self.events]
 
-    def prepared(self, *hooks, free_memory="never", bytes_per_s=SLOW, hugepage_bytes=None, **intent):
+    def prepared(
+        self, *hooks, free_memory="never", bytes_per_s=SLOW, hugepage_bytes=None, guest_hooks=True, turn=None, **intent
+    ):
         before = Preparation(
-            PreparationOptions(free_memory, hooks),
+            PreparationOptions(free_memory, hooks, guest_hooks),
             self.state_dir,
             "h1",
             self.interrupted,
@@ -90,7 +93,7 @@ class Rig:
             "destination": "h2",
         }
         guest = {"state": "running", "hugepage_bytes": hugepage_bytes}
-        return before.prepared(step, guest, intent, self.tell, bytes_per_s=bytes_per_s)
+        return before.prepared(step, guest, intent, self.tell, bytes_per_s=bytes_per_s, turn=turn or LinkTurn())
 
     def carry(self, hooks):
         """Write hooks into the guest's metadata."""
@@ -352,6 +355,100 @@ def test_metadata_that_wants_the_host_is_refused_and_nothing_runs(rig):
     with rig.prepared(Hook(("/host",))) as ready:
         (refused,) = ready.refusals
     assert (refused["code"], rig.ran) == ("bad_hook", [])
+
+
+def test_hooks_of_a_guest_do_not_run_unless_that_is_permitted(rig):
+    # Nobody reads them, so one that makes no sense keeps no guest.
+    rig.carry('<k:hook where="host"><k:arg>/sbin/poweroff</k:arg></k:hook><k:hook check="agent"/>')
+    with rig.prepared(Hook(("/host",)), guest_hooks=False) as ready:
+        rig.arrive()
+        ready.ended("moved")
+    assert [one[0] for one in rig.ran] == ["/host"]
+    assert (ready.refusals, ready.faults) == ([], [])
+    assert ready.notes == ["web1 has 2 hooks in its metadata, which were not run: permit them with guest_hooks"]
+
+
+def test_by_default_they_are_not_permitted(rig):
+    rig.carry("<k:hook><k:arg>/bin/sync</k:arg></k:hook>")
+    with rig.prepared(guest_hooks=PreparationOptions().guest_hooks) as ready:
+        pass
+    assert rig.ran == []
+    assert ready.notes == ["web1 has 1 hook in its metadata, which was not run: permit it with guest_hooks"]
+
+
+def test_a_guest_with_too_many_hooks_does_not_move_and_none_runs(rig):
+    rig.carry('<k:hook timeout_s="1"><k:arg>/bin/sync</k:arg></k:hook>' * 12)
+    with rig.prepared(Hook(("/host",))) as ready:
+        (refused,) = ready.refusals
+    assert refused["code"] == "bad_hook"
+    assert refused["reason"] == "the metadata of web1 has 12 hooks, and 8 is the most"
+    assert rig.ran == []
+
+
+class Turn:
+    """The turn of the guest at the link: what it did, among the commands that ran."""
+
+    def __init__(self, rig, *, aside=True, take=True):
+        self.given = LinkTurn(lambda: self._did("aside", aside), lambda: self._did("take", take))
+        self._rig = rig
+
+    def _did(self, what, may):
+        self._rig.ran.append((what,))
+        return may
+
+
+def test_while_hooks_of_a_guest_run_it_has_no_turn(rig):
+    rig.carry('<k:hook><k:arg>/bin/sync</k:arg></k:hook><k:hook when="after"><k:arg>/bin/thaw</k:arg></k:hook>')
+    with rig.prepared(Hook(("/host",)), free_memory="auto", turn=Turn(rig).given) as ready:
+        assert ready.stepped_aside
+        assert ready.freed_bytes > 0
+        ready.ended("failed")
+    assert [one[0] for one in rig.ran] == ["aside", "/host", "/bin/sync", "take", "/bin/thaw"]
+    # Memory fills up again, so it is freed when the guest has its turn.
+    assert rig.names().index("memory.freeing") > rig.names().index("hook.finished")
+
+
+@pytest.mark.parametrize("carried", ["", '<k:hook when="after"><k:arg>/bin/thaw</k:arg></k:hook>'])
+def test_a_guest_without_hooks_before_its_move_keeps_its_turn(rig, carried):
+    rig.carry(carried)
+    with rig.prepared(Hook(("/host",)), turn=Turn(rig).given) as ready:
+        ready.ended("failed")
+    assert not ready.stepped_aside
+    assert rig.ran[0][0] == "/host"
+
+
+def test_a_guest_whose_hooks_refuse_the_move_does_not_queue_again(rig):
+    rig.carry("<k:hook><k:arg>/bin/sync</k:arg></k:hook>")
+    rig.fails = {"/bin/sync"}
+    with rig.prepared(turn=Turn(rig).given) as ready:
+        assert [one["code"] for one in ready.refusals] == ["hook_failed"]
+    assert [one[0] for one in rig.ran] == ["aside", "/bin/sync"]
+
+
+@pytest.mark.parametrize(
+    ("turn", "ran"),
+    [({"aside": False}, ["aside"]), ({"take": False}, ["aside", "/bin/sync", "take", "/bin/thaw"])],
+)
+def test_nothing_more_is_done_once_the_run_is_being_stopped(rig, turn, ran):
+    rig.carry('<k:hook><k:arg>/bin/sync</k:arg></k:hook><k:hook when="after"><k:arg>/bin/thaw</k:arg></k:hook>')
+    with rig.prepared(free_memory="auto", turn=Turn(rig, **turn).given) as ready:
+        assert (ready.refusals, ready.freed_bytes) == ([], 0)
+        ready.ended("not_started")
+    assert [one[0] for one in rig.ran] == ran
+
+
+def test_a_mistake_around_a_hook_is_a_failure_of_that_hook(rig, monkeypatch):
+    def broken(*_arguments):
+        raise TypeError("ours\x1b[2J")
+
+    monkeypatch.setattr(hook_runs, "on_host", broken)
+    ready = moved(rig, Hook(("/thaw",), "after", on_failure="go_on"))
+    assert [(one["code"], one["reason"]) for one in ready.faults] == [
+        (
+            "hook_failed",
+            "/thaw failed after the move, on h1: an error in this program (TypeError: ours\ufffd[2J)",
+        )
+    ]
 
 
 # --- checks -------------------------------------------------------------------------------------------------------
