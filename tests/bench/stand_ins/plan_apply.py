@@ -18,7 +18,7 @@ def main() -> None:
     arguments = {
         "name": {}, "plan": {"type": "dict"}, "owner": {}, "fence": {"type": "int"}, "window": {"type": "int"},
         "reserve_mib": {"type": "int"}, "tune_network": {"type": "bool"}, "free_memory": {}, "hooks": {"type": "list"},
-        "uri": {}, "state_dir": {}, "progress_path": {},
+        "guest_hooks": {"type": "bool"}, "uri": {}, "state_dir": {}, "progress_path": {},
     }  # fmt: skip
     module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)  # type: ignore[no-untyped-call]
     if not module.check_mode:

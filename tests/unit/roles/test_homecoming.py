@@ -23,7 +23,7 @@ from ansible.module_utils.basic import AnsibleModule
 module = AnsibleModule({name: {"type": "raw"} for name in (
     "name", "state", "owner", "reason", "force", "uri", "state_dir", "guests", "budget_s", "allow_monitor",
     "bandwidth_mib_s", "destinations", "encryption", "timeout_s", "plan", "fence", "window", "reserve_mib",
-    "tune_network", "free_memory", "hooks", "progress_path", "incoming_limit", "files",
+    "tune_network", "free_memory", "hooks", "guest_hooks", "progress_path", "incoming_limit", "files",
     "cpu_sample_s", "connect")}, supports_check_mode=True)
 host, here = module.params["name"], pathlib.Path(module.params["state_dir"] or "/nowhere")
 """

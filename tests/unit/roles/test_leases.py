@@ -11,6 +11,8 @@ import yaml
 
 from harness.ansible import CHECKOUT
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import MOST_TOGETHER_OF_GUEST_S
+
 from .conftest import part
 
 RELEASE = part("run", "release")
@@ -99,6 +101,16 @@ def test_hosts_are_taken_for_longer_than_a_plan_may_take(hosts, seconds, guessed
 
     assert outcome.status == 0, outcome.text
     assert hosts.kept("lease.json")["a"]["ttl_s"] == lasts_s
+
+
+def test_hosts_are_taken_for_as_long_as_hooks_of_guests_may_take(hosts):
+    plan = {"steps": [{"id": "s001"}, {"id": "s002"}], "expected": {"seconds": 0, "guessed": []}}
+    asked = {"__run_lease_hosts": ["a"], "__run_lease_ttl_s": "{{ __run_plan_ttl_s }}"}
+
+    outcome = run(hosts, part("run", "lease", **asked, __run_plan=plan, __run_hooks=[], __run_guest_hooks=True))
+
+    assert outcome.status == 0, outcome.text
+    assert hosts.kept("lease.json")["a"]["ttl_s"] == 1800 + 2 * MOST_TOGETHER_OF_GUEST_S
 
 
 def test_what_another_run_had_meanwhile_is_not_taken_anew(hosts):

@@ -51,6 +51,19 @@ def test_each_role_that_moves_guests_can_be_told_the_limits(role):
     assert {f"{role}_{name}" for name in limits} - options(role) == set()
 
 
+@pytest.mark.parametrize("role", MOVING)
+def test_hooks_of_guests_run_only_where_the_operator_permits_them(role):
+    defaults = yaml.safe_load((ROLES / role / "defaults/main.yml").read_text(encoding="utf-8"))
+    tasks = [path.read_text(encoding="utf-8") for path in (ROLES / role / "tasks").rglob("*.yml")]
+    given = [re.findall(rf"(\w+)_hooks: .*\b{role}_hooks\b", text) for text in tasks]
+    permitted = [re.findall(rf"(\w+)_guest_hooks: .*\b{role}_guest_hooks\b", text) for text in tasks]
+
+    assert defaults[f"{role}_guest_hooks"] is False
+    assert any(given)
+    assert permitted == given
+    assert 'guest_hooks: "{{ __run_guest_hooks }}"' in (ROLES / "run/tasks/move.yml").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(("role", "path"), PLANNING, ids=lambda value: getattr(value, "name", value))
 def test_each_plan_keeps_to_all_of_them(role, path):
     calls = [
