@@ -117,6 +117,7 @@ PLUGINS = House(
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
         (Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
+        (Room("module_utils/run/turns", "Whose turn it is within a run: the link, the first guest to a destination"),),
         (
             Room("module_utils/core/planners", "From snapshots and a goal to a plan, one planner for each goal"),
             Room(

@@ -15,10 +15,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.passing_fault import is_passing, reason_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step, step_result
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.destination_gate import DestinationGate
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns.destination_gate import DestinationGate
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns.link_slots import LinkSlots
 
 #: Outcomes after which a step that waits for this one may start.
 DONE = ("moved", "already_there")

@@ -9,9 +9,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from harness.ansible import CHECKOUT
-
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import MOST_TOGETHER_OF_GUEST_S
+from harness.ansible import CHECKOUT
 
 from .conftest import part
 

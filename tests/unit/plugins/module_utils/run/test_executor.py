@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result, with_faults
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import Executor
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.link_slots import LinkSlots
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.turns.link_slots import LinkSlots
 
 PATIENCE_S = 10.0
 
