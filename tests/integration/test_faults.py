@@ -119,9 +119,21 @@ def test_a_guest_that_dies_during_its_move_is_named_with_what_starts_it(slowly: 
     others = {name: states for name, states in actual_state.everywhere(slowly).items() if name != guest}
     assert all(list(states.values()) == ["running"] for states in others.values())
 
+    # Nobody else would miss it, so the next run says it as well.
+    again = operator.run("drain_host", drain_host_name="h1")
+    assert again.status == 2, again.text
+    told = f"{guest} ran on h1 when that was closed, and runs nowhere now: it is off on h1"
+    assert f"{told}. -> start it: {command} on h1 (" in again.words
+    assert f"{told}. Start what is to run, or dismiss it with -e drain_host_dismiss=NAME." in again.words
     # What was printed works.
+    dismissed = operator.run("drain_host", drain_host_name="h1", drain_host_dismiss=guest)
+    assert dismissed.status == 0, dismissed.text
     slowly.host("h1").ssh(command, check=True)
     assert slowly.where(guest) == ["h1"]
+    last = operator.run("drain_host", drain_host_name="h1")
+    assert last.status == 0, last.text
+    assert told not in last.words
+    assert actual_state.active_on(slowly, "h1") == []
 
 
 def check_nobody_lost(lab: Lab, boots: dict[str, str]) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 
+#: libvirt's reasons of a guest that somebody has shut down, ended or saved.
+SHUT_DOWN = ("shutdown", "destroyed", "saved")
+
 
 @dataclasses.dataclass(frozen=True)
 class Side:
@@ -39,7 +42,7 @@ class Side:
     @property
     def shut_down(self) -> bool:
         """Whether somebody has shut the guest down there, or ended it."""
-        return self.state == "shutoff" and self.state_reason in ("shutdown", "destroyed", "saved")
+        return self.state == "shutoff" and self.state_reason in SHUT_DOWN
 
     @property
     def active(self) -> bool:
