@@ -45,6 +45,19 @@ options:
     description:
       - Where the host links the file with the live lines. The part of this module on the controller sets it.
     type: path
+  keep_runs:
+    description:
+      - So many of the newest runs keep their records on this host. With V(0), any number.
+      - A run is never removed while it is at work, if it was broken off, or if a record of the host names it or a guest
+        that it has not done with.
+    type: int
+    default: 200
+  keep_days:
+    description:
+      - Records of runs, and what was learned of guests that were neither measured nor moved since, are removed after so
+        many days. With V(0), at any age they stay.
+    type: int
+    default: 90
   tickets:
     description:
       - For disks that come after their guest (lazy). Tickets of the destinations, by their names, as

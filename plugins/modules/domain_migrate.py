@@ -220,6 +220,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.param
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import Retention
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -308,6 +309,7 @@ def _carry_out(
         progress_path=parameters["progress_path"],
         window=1,
         start_refusal=start_refusal,
+        keep=Retention(parameters["keep_runs"], parameters["keep_days"]),
     )
 
     preparation = PreparationOptions(guest_hooks=parameters["guest_hooks"])

@@ -348,6 +348,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import Retention
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, run_lock_holder
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -443,6 +444,7 @@ def apply(module: AnsibleModule) -> dict[str, t.Any]:
         progress_path=module.params["progress_path"],
         window=max(1, module.params["window"]),
         start_refusal=start_refusal,
+        keep=Retention(module.params["keep_runs"], module.params["keep_days"]),
     )
 
     @contextlib.contextmanager

@@ -115,7 +115,13 @@ PLUGINS = House(
         ),
         (Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),),
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
-        (Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),),
+        (
+            Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),
+            Room(
+                "module_utils/run/guest_records",
+                "What a host keeps of a guest until its move is complete, and later",
+            ),
+        ),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
         (Room("module_utils/run/turns", "Whose turn it is within a run: the link, the first guest to a destination"),),
         (

@@ -18,6 +18,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_te
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import sync_directory
 
 SCHEMA = "kvmops.journal/1"
+#: Events that say where a guest is going, or what became of it. By these a later run knows what is not finished.
+OF_MOVES = ("migration.started", "step.verified", "step.finished")
 _WORD = shape.or_null(shape.text())
 #: What readers index. A line without it tells nothing that they could use.
 _LINE = shape.mapping(
@@ -46,11 +48,14 @@ class Journal:
     Args:
         path: the file; made if missing, continued if there.
         plan: the plan's id, on every line.
+        note: called with a guest's UUID before the first line that says where it is going, or what became of it.
     """
 
-    def __init__(self, path: str, plan: str) -> None:
+    def __init__(self, path: str, plan: str, note: t.Callable[[str], None] | None = None) -> None:
         self.path = path
         self._plan = plan
+        self._note = note
+        self._noted: set[str] = set()
         self._lock = threading.Lock()
         entries = read(path)
         self._sequence = entries[-1]["seq"] if entries else 0
@@ -70,6 +75,8 @@ class Journal:
             data: what else is known, plain JSON.
         """
         with self._lock:
+            if step and event in OF_MOVES:
+                self._note_guest(step["guest"]["uuid"], event)
             self._sequence += 1
             line = {
                 "schema": SCHEMA,
@@ -85,6 +92,18 @@ class Journal:
             self._append(json.dumps(line, separators=(",", ":")).encode() + b"\n")
             if durable:
                 os.fsync(self._file.fileno())
+
+    def _note_guest(self, uuid: str, event: str) -> None:
+        if self._note is None or uuid in self._noted:
+            return
+        try:
+            self._note(uuid)
+        except OSError:
+            # Nothing begins that cannot be found again. What became of a guest is told all the same.
+            if event == "migration.started":
+                raise
+            return
+        self._noted.add(uuid)
 
     def _append(self, line: bytes) -> None:
         if self._torn:
@@ -110,18 +129,23 @@ def _lacks_newline(path: str) -> bool:
         return existing.read(1) != b"\n"
 
 
-def read(path: str, about: str = "") -> list[dict[str, t.Any]]:
+def read(path: str, about: str | t.Iterable[str] = "") -> list[dict[str, t.Any]]:
     """The events of a journal in order; lines that are not whole are left out. A missing file has none.
 
     Args:
         path: the file.
-        about: leave out lines without this text, such as a UUID; reading them would take most of the time.
+        about: leave out lines without this text, such as a UUID, or without any of these; reading them would take most
+            of the time.
     """
+    texts = [text.encode() for text in ([about] if isinstance(about, str) else about)]
     try:
         with open(path, "rb") as file:
-            lines = [line for line in file.read().split(b"\n") if about.encode() in line]
+            content = file.read()
     except FileNotFoundError:
         return []
+    if not any(text in content for text in texts):
+        return []
+    lines = [line for line in content.split(b"\n") if any(text in line for text in texts)]
     return [entry for entry in map(_parsed, lines) if entry is not None]
 
 

@@ -11,12 +11,11 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs, journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, all_runs
 
-#: When one of these is in the journal, the run knew what had become of the guest.
-ENDINGS = ("step.verified", "step.finished")
+_MOVED_AT = shape.mapping_of(shape.text())
 
 
 def list_runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]]:
@@ -32,18 +31,16 @@ def list_runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]
     """
     earliest = _moment(since) if since else None
     found = []
-    folder = Path(state_dir) / "runs"
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    for directory in all_runs(state_dir):
         try:
-            directory = RunDirectory(state_dir, path.name)
-        except RunError:
-            # Not ours, such as lost+found.
+            started = datetime.datetime.fromtimestamp(Path(directory.plan).stat().st_mtime, datetime.timezone.utc)
+        except FileNotFoundError:
+            # A run that is being removed, or that died before it had a plan.
+            continue
+        if earliest is not None and started < earliest:
             continue
         plan = read_json(directory.plan)
-        if not shape.fits(document_shapes.KEPT_PLAN, plan):
-            continue
-        started = datetime.datetime.fromtimestamp(Path(directory.plan).stat().st_mtime, datetime.timezone.utc)
-        if earliest is None or started >= earliest:
+        if shape.fits(document_shapes.KEPT_PLAN, plan):
             found.append((started, _run(directory, plan, started)))
     return [run for _started, run in sorted(found, key=lambda item: item[0])]
 
@@ -53,37 +50,47 @@ def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
 
     None if there is none such, or if a record cannot be read: then nobody knows.
     """
-    latest, found = "", None
-    paths = sorted((Path(state_dir) / "runs").glob("*/journal.jsonl"))
     try:
-        entries = [journal.read(str(path), about=uuid) for path in paths]
+        told = _last_told(state_dir, uuid)
     except OSError:
         return None
-    for of_run in entries:
-        told = [
-            entry
-            for entry in of_run
-            if entry.get("uuid") == uuid and entry.get("event") in ("migration.started", *ENDINGS)
-        ]
-        if not told:
-            continue
-        # In a journal the numbers give the order. The clock may have been set back.
-        last = max(reversed(told), key=lambda entry: entry["seq"])
-        at = str(last.get("at", ""))
-        if at >= latest:
-            data = last.get("data")
-            started = last["event"] == "migration.started" and isinstance(data, dict)
-            latest, found = at, data if started else None
-    return found
+    data = told.get("data") if told else None
+    started = told is not None and told["event"] == "migration.started" and isinstance(data, dict)
+    return data if started else None
+
+
+def _last_told(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
+    """The latest line that says where a guest was going, or what became of it."""
+    indexed = guest_runs.runs_of(state_dir, uuid)
+    others = all_runs(state_dir) if indexed is None else guest_runs.unindexed(state_dir)
+    lasts = [_last_line(run, uuid) for run in others]
+    for plan_id in reversed(indexed or []):
+        last = _last_line(RunDirectory(state_dir, plan_id), uuid)
+        if last:
+            lasts.append(last)
+            break
+    # Of runs that are not in the index only their clocks tell the order.
+    return max((last for last in reversed(lasts) if last), key=lambda last: str(last.get("at", "")), default=None)
+
+
+def _last_line(run: RunDirectory, uuid: str) -> dict[str, t.Any] | None:
+    told = [
+        entry
+        for entry in journal.read(run.journal, about=uuid)
+        if entry.get("uuid") == uuid and entry.get("event") in journal.OF_MOVES
+    ]
+    # In a journal the numbers give the order. The clock may have been set back.
+    return max(reversed(told), key=lambda entry: int(entry["seq"]), default=None)
 
 
 def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.datetime) -> dict[str, t.Any]:
-    moved_at = _moved_at(directory)
+    result = read_json(directory.result)
+    moved_at = _moved_at(directory, result)
     return {
         "plan": plan.get("id"),
         "goal": plan.get("goal"),
         "started_at": f"{started:%Y-%m-%dT%H:%M:%SZ}",
-        "finished": read_json(directory.result) is not None,
+        "finished": result is not None,
         "steps": [
             {
                 "guest": step["guest"],
@@ -96,11 +103,18 @@ def _run(directory: RunDirectory, plan: dict[str, t.Any], started: datetime.date
     }
 
 
-def _moved_at(directory: RunDirectory) -> dict[str | None, str | None]:
-    """When both sides agreed that a guest had moved, by step."""
+def _moved_at(directory: RunDirectory, result: t.Any) -> dict[str, str]:
+    """When both sides agreed that a guest had moved, by step. A run that ended has summed that up."""
+    run = result.get("run") if isinstance(result, dict) else None
+    known = run.get("moved_at") if isinstance(run, dict) else None
+    return t.cast("dict[str, str]", known) if shape.fits(_MOVED_AT, known) else moved_at(directory)
+
+
+def moved_at(directory: RunDirectory) -> dict[str, str]:
+    """When both sides agreed that a guest had moved, by step, from the journal."""
     return {
-        entry.get("step"): entry.get("at")
-        for entry in journal.read(directory.journal)
+        str(entry.get("step")): str(entry.get("at"))
+        for entry in journal.read(directory.journal, about="step.verified")
         if entry.get("event") == "step.verified" and (entry.get("data") or {}).get("verdict") == "moved"
     }
 

@@ -17,6 +17,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result, Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import (
     Executor,
     Mover,
@@ -24,7 +25,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.executor import
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal, utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import moved_at
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import Retention, tidy
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import (
     RunLock,
@@ -52,6 +55,7 @@ class Request:
         progress_path: where the controller expects a link to the live lines, or None.
         window: guests in transfer at once.
         start_refusal: why no further step may be begun, or None; asked at each step.
+        keep: what is kept of past runs.
     """
 
     plan: dict[str, t.Any]
@@ -61,6 +65,7 @@ class Request:
     progress_path: str | None
     window: int
     start_refusal: t.Callable[[], Refusal | None] = no_refusal
+    keep: Retention = dataclasses.field(default_factory=Retention)
 
 
 @dataclasses.dataclass
@@ -174,7 +179,8 @@ def join_run(state_dir: str, progress_path: str | None) -> dict[str, t.Any] | No
     document = read_json(directory.result)
     if not shape.fits(document_shapes.RUN_RESULT, document) or document["schema"] != RESULT_SCHEMA:
         return None
-    return {"results": document["results"], "run": {**document["run"], "attached": True}}
+    joined = {key: value for key, value in document["run"].items() if key != "moved_at"}
+    return {"results": document["results"], "run": {**joined, "attached": True}}
 
 
 def _carry_out(
@@ -184,7 +190,7 @@ def _carry_out(
         ending.callback(run_lock.release)
         try:
             directory.make(request.plan)
-            journal = Journal(directory.journal, request.plan["id"])
+            journal = guest_runs.open_journal(request.state_dir, directory)
             ending.callback(journal.close)
             progress = Progress(directory.progress)
             ending.callback(progress.end)
@@ -204,7 +210,11 @@ def _carry_out(
                 start_refusal=request.start_refusal,
             )
             results = executor.run(request.steps)
-        return _conclude(request, directory, journal, results)
+        document = _conclude(request, directory, journal, results)
+        # A bug there must not hide what became of the guests.
+        with contextlib.suppress(Exception):
+            tidy(request.state_dir, request.keep)
+        return document
 
 
 def _conclude(request: Request, directory: RunDirectory, journal: Journal, results: list[Result]) -> dict[str, t.Any]:
@@ -212,7 +222,8 @@ def _conclude(request: Request, directory: RunDirectory, journal: Journal, resul
     # With a full disk, runs that have joined get no result. The caller gets it all the same.
     with contextlib.suppress(OSError):
         journal.write("run.finished", outcomes={one["step"]: one["outcome"] for one in results})
-        write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": run_record})
+        kept = {**run_record, "moved_at": moved_at(directory)}
+        write_durably(directory.result, {"schema": RESULT_SCHEMA, "results": results, "run": kept})
     return {"results": results, "run": run_record}
 
 

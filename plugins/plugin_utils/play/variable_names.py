@@ -28,6 +28,8 @@ INVENTORY_VARIABLES = frozenset(
         "capsule_signers",
         "connect_uri",
         "hosts",
+        "keep_days",
+        "keep_runs",
         "link",
         "migration_address",
         "other_variables",

@@ -89,7 +89,7 @@ def schema_of(document):
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
         "begun_copies", "calibration", "capsule", "capsule_choice", "capsule_image", "capsule_run",
-        "choice", "cluster", "common", "forecast", "journal", "kept_settings", "lease", "left_copies",
+        "choice", "cluster", "common", "forecast", "guest_runs", "journal", "kept_settings", "lease", "left_copies",
         "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
         "taken_memory", "upgrade", "working_set",
     }  # fmt: skip

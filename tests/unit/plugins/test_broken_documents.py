@@ -22,20 +22,22 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.plan impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import upgrade_record as core_upgrade_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import (
-    begun_copies,
     history,
     journal,
-    kept_settings,
     leases,
-    left_copies,
     maintenance,
     past_runs,
     run_lock,
     runner,
-    taken_memory,
     upgrade_record,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import (
+    begun_copies,
+    kept_settings,
+    left_copies,
+    taken_memory,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move import needed, running_move
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import receive_lock

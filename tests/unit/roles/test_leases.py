@@ -148,3 +148,5 @@ def test_whatever_moves_guests_does_so_under_the_lease_of_its_run():
     for _module, arguments in found:
         assert "__run_fences" in arguments["fence"]
         assert "__run_lease_owner" in arguments["owner"]
+        for option in ("keep_runs", "keep_days"):
+            assert f"kvmops_cluster_{option} | default(omit)" in arguments[option]

@@ -17,7 +17,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import is_as_we_left_it
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import ImageAccess, opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.disk_digests import DigestWriter, segments
 

@@ -31,7 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     known_bugs,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import is_as_we_left_it
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (

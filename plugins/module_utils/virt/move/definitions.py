@@ -19,8 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.kept_settings import KeptSettings
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records.kept_settings import KeptSettings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.guest_state import Endpoint

@@ -14,7 +14,7 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings, left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections

@@ -15,6 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CAPSULE_DIR,
     CAPSULE_DIR_ARGUMENT,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import RETENTION_ARGUMENTS
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -49,9 +50,14 @@ MOVE_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "guest_hooks": {"type": "bool", "default": False},
     "progress_path": {"type": "path"},
     "tickets": {"type": "dict", "default": {}},
+    **RETENTION_ARGUMENTS,
     **CAPSULE_DIR_ARGUMENT,
     **SHARED_DEVICES_ARGUMENT,
 }
+
+
+#: The least that a number may be.
+LEAST = {"reserve_mib": 0, "incoming_limit": 1, "window": 1, "keep_runs": 0, "keep_days": 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +116,7 @@ def settings_of(
     Raises: VirtError for a number that makes no sense, and for devices that may be others at a destination.
     """
     devices = shared_devices(parameters)
-    for option, least in (("reserve_mib", 0), ("incoming_limit", 1), ("window", 1)):
+    for option, least in LEAST.items():
         value = parameters.get(option, least)
         if value < least:
             raise virt.VirtError(

@@ -18,8 +18,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ba
     Freeing,
     is_short_of_memory,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import SCHEMA, Taken
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records.taken_memory import SCHEMA, Taken
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report

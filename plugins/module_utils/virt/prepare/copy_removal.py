@@ -17,8 +17,8 @@ from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CAPSULE_DIR, CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies

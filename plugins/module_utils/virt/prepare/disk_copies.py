@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.sending import SentDisk
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies

@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segmen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.expected_deltas import MODES, expected_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_access import opened
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import layers, old_copy, sending

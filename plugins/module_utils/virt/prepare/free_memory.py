@@ -14,7 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import ballooning
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import ENDED, Balloon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.memory_report import MemoryReport, report

@@ -10,7 +10,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.left_copies import facts_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records.left_copies import facts_of
 
 
 def notes(guest: t.Mapping[str, t.Any], host: str) -> list[str]:

@@ -12,8 +12,8 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.taken_memory import Taken
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records.taken_memory import Taken
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon, FindDomain
 
 Tell = t.Callable[..., None]

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
     ANSWER_TIMEOUT_S,

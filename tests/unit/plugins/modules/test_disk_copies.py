@@ -13,9 +13,9 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta import digest_file
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.run_records import record_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host

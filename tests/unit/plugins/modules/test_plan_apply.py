@@ -14,8 +14,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings, leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import take_run_lock
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
@@ -331,6 +333,31 @@ def test_records_that_cannot_be_kept_are_a_reason(world, tmp_path):
     result = world.apply(world.plan(world.h1.add_guest("web1")), state_dir=str(tmp_path / "file" / "x"))
     assert result["refusal"]["code"] == "state_dir"
     assert world.cluster.writes == []
+
+
+def test_so_many_runs_are_kept_as_the_operator_wants(world):
+    for number in range(4):
+        world.apply(world.plan(id=f"p{number}"), keep_runs=2)
+    kept = sorted(path.name for path in (world.state_dir / "runs").iterdir())
+    assert kept == ["p2", "p3"]
+    world.apply(world.plan(id="p9"), keep_runs=1, check=True)
+    assert sorted(path.name for path in (world.state_dir / "runs").iterdir()) == kept
+
+
+@pytest.mark.parametrize("option", ["keep_runs", "keep_days"])
+def test_less_than_nothing_cannot_be_kept(world, option):
+    result = world.apply(world.plan(), **{option: -1})
+    assert f"{option} is -1, and 0 is the least it can be" in result["msg"]
+
+
+def test_when_a_guest_moved_is_summed_up_in_the_result(world):
+    world.cluster.on_migrate = lambda job: job.complete()
+    plan = world.plan(world.h1.add_guest("web1"))
+    result = world.apply(plan)
+    with_moves = json.loads((world.state_dir / "runs" / plan["id"] / "result.json").read_text("utf-8"))
+    (step,) = list_runs(str(world.state_dir))[0]["steps"]
+    assert with_moves["run"]["moved_at"] == {plan["steps"][0]["id"]: step["moved_at"]}
+    assert "moved_at" not in result["run"]
 
 
 def test_lines_of_all_guests_are_written_for_the_controller(world, tmp_path):

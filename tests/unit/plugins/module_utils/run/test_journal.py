@@ -162,3 +162,28 @@ def test_every_line_is_plain_json_in_ascii(path, tmp_path):
     assert raw.isascii()
     assert raw.count(b"\n") == 1
     assert json.loads(raw)["data"] == {"text": "ü\u2028\r\n"}
+
+
+# --- the index of guests ----------------------------------------------------------------------------------------------
+
+
+def test_a_guest_is_noted_once_before_the_first_line_that_says_where_it_goes(path):
+    noted = []
+    journal = Journal(path, "plan-1", lambda uuid: noted.append((uuid, len(read(path)))))
+    for event in ("step.started", "migration.started", "migration.iteration", "step.verified", "step.finished"):
+        journal.write(event, step=STEP)
+    journal.write("run.finished")
+    journal.close()
+    assert noted == [("u-1", 1)]
+
+
+def test_nothing_begins_that_could_not_be_noted_and_what_became_of_a_guest_is_told(path):
+    def full(_uuid):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    journal = Journal(path, "plan-1", full)
+    with pytest.raises(OSError, match="No space"):
+        journal.write("migration.started", step=STEP)
+    journal.write("step.finished", step=STEP)
+    journal.close()
+    assert sequence(path) == [(1, "step.finished")]

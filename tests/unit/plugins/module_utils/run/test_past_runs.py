@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs, journal, past_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs, unfinished_migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 
@@ -145,3 +145,80 @@ def test_a_start_without_data_tells_nothing(tmp_path):
     path = tmp_path / "runs" / "a" / "journal.jsonl"
     path.write_text(path.read_text().replace('"data": {}', '"data": null'))
     assert unfinished_migration(str(tmp_path), "u-1") is None
+
+
+# --- the index --------------------------------------------------------------------------------------------------------
+
+
+def indexed(path, plan, at, event, **data):
+    guest_runs.note(str(path), plan, data.get("uuid", "u-1"))
+    entry(path, plan, at, event, **data)
+    RunDirectory(str(path), plan).mark_indexed()
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """The runs whose journals are read, in order."""
+    seen, real = [], journal.read
+
+    def note(path, about=""):
+        seen.append(Path(path).parent.name)
+        return real(path, about)
+
+    monkeypatch.setattr(past_runs.journal, "read", note)
+    return seen
+
+
+def test_only_the_last_run_of_the_guest_is_read(tmp_path, read):
+    for number in range(50):
+        indexed(tmp_path, f"p{number:02d}", f"{number:02d}", "migration.started", uuid=f"u-{number % 5}")
+    read.clear()
+    unfinished_migration(str(tmp_path), "u-3")
+    assert read == ["p48"]
+    unfinished_migration(str(tmp_path), "u-9")
+    assert read == ["p48"]
+
+
+def test_the_order_of_the_index_counts_and_no_clock(tmp_path):
+    indexed(tmp_path, "b", "09", "migration.started", destination="h2")
+    indexed(tmp_path, "a", "01", "step.finished")
+    assert unfinished_migration(str(tmp_path), "u-1") is None
+    indexed(tmp_path, "b", "02", "migration.started", destination="h3")
+    assert unfinished_migration(str(tmp_path), "u-1")["destination"] == "h3"
+
+
+def test_a_run_that_died_before_its_line_was_written_says_nothing(tmp_path):
+    indexed(tmp_path, "a", "01", "migration.started", destination="h2")
+    guest_runs.note(str(tmp_path), "b", "u-1")
+    assert unfinished_migration(str(tmp_path), "u-1")["destination"] == "h2"
+
+
+def test_runs_of_an_older_version_are_still_read(tmp_path, read):
+    entry(tmp_path, "old", "01", "migration.started", destination="h2")
+    assert unfinished_migration(str(tmp_path), "u-1")["destination"] == "h2"
+    indexed(tmp_path, "new", "02", "step.finished")
+    read.clear()
+    assert unfinished_migration(str(tmp_path), "u-1") is None
+    assert sorted(read) == ["new", "old"]
+
+
+def test_with_a_damaged_index_all_runs_are_read(tmp_path):
+    indexed(tmp_path, "a", "01", "step.finished")
+    indexed(tmp_path, "b", "02", "migration.started", destination="h2")
+    (tmp_path / "guest_runs" / "u-1.json").write_text("{")
+    assert unfinished_migration(str(tmp_path), "u-1")["destination"] == "h2"
+
+
+def test_of_a_run_that_has_ended_no_journal_is_read(tmp_path, read):
+    keep(tmp_path, "a", 1_000_000)
+    summed = {"run": {"moved_at": {"s001": "2026-11-24T02:01:07.412Z"}}}
+    Path(RunDirectory(str(tmp_path), "a").result).write_text(json.dumps(summed), encoding="utf-8")
+    (run,) = list_runs(str(tmp_path))
+    assert (run["finished"], run["steps"][0]["moved_at"]) == (True, "2026-11-24T02:01:07.412Z")
+    assert read == []
+
+
+def test_of_runs_before_the_time_nothing_is_read(tmp_path, monkeypatch):
+    keep(tmp_path, "a", 1_000_000)
+    monkeypatch.setattr(past_runs, "read_json", lambda path: pytest.fail(f"{path} is read"))
+    assert list_runs(str(tmp_path), "1970-01-20T00:00:00Z") == []

@@ -11,15 +11,12 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import Claim
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import (
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import history, leases, maintenance, upgrade_record
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import (
     begun_copies,
-    history,
     kept_settings,
-    leases,
     left_copies,
-    maintenance,
     taken_memory,
-    upgrade_record,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory

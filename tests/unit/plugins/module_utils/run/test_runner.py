@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import step_result
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs, runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import runner
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import Retention
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, RunError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import is_run_locked, take_run_lock
 
@@ -97,6 +98,25 @@ def test_the_lease_is_held_while_it_runs(world):
     world.on_move = lambda _step: held.append(is_run_locked(world.state_dir))
     world.run()
     assert held == [True, True]
+
+
+def test_each_guest_is_in_the_index_of_past_runs(world):
+    world.run()
+    assert [guest_runs.runs_of(world.state_dir, f"u-{number}") for number in (1, 2, 3)] == [["p1"], ["p1"], []]
+    assert guest_runs.unindexed(world.state_dir) == []
+
+
+def test_a_run_that_ends_removes_old_ones_and_never_itself(world):
+    for plan in ("p1", "p2", "p3"):
+        world.run(plan=plan, keep=Retention(2, 0))
+    world.run(plan="p1", keep=Retention(1, 0))
+    assert [path.name for path in (Path(world.state_dir) / "runs").iterdir()] == ["p1"]
+
+
+def test_a_fault_while_old_runs_are_removed_hides_no_result(world, monkeypatch):
+    monkeypatch.setattr(runner, "tidy", lambda *_arguments: 1 / 0)
+    assert [result["outcome"] for result in world.run()["results"]] == ["moved", "moved"]
+    assert not is_run_locked(world.state_dir)
 
 
 def test_the_same_plan_again_continues_the_journal(world):

@@ -8,7 +8,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import layers
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.layers import Layer

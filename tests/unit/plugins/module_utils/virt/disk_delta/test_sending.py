@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import Changes, OverlayFile
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import sending
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta.disk_digests import DigestWriter, segments

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import begun_copies, left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import ports

@@ -12,7 +12,7 @@ import types
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import kept_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.guest_migration import GuestMigration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import guest_clock
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.ballooning import Freeing
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.balloon import Balloon

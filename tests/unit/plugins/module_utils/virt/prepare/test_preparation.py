@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import taken_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import hook_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.hooks import HookResult
