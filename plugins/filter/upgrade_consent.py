@@ -30,6 +30,12 @@ options:
     description: The intent of the run.
     type: dict
     default: {}
+  silent:
+    description:
+      - Hosts that do not answer. While there is one, no guest may be shut down, because it could not be started again.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -56,10 +62,10 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_mac
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
 
-def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None) -> dict[str, t.Any]:
+def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None, silent: t.Any = ()) -> dict[str, t.Any]:
     """Who may be shut down and who stands in the way."""
     try:
-        return consented(plain(stays), plain(snapshots), plain(intent or {}), own_uuids())._asdict()
+        return consented(plain(stays), plain(snapshots), plain(intent or {}), own_uuids(), plain(silent))._asdict()
     except IntentError as error:
         raise AnsibleFilterError(f"upgrade_consent: {error}") from error
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from ansible_collections.kvmops.cluster.tests.unit.builders import path
+from ansible_collections.kvmops.cluster.tests.unit.builders import domain, path, snapshot
 
 from .conftest import part
 from .test_upgrade_lease import HOST_INFO
@@ -55,3 +55,26 @@ def test_what_no_move_needs_is_told_and_kept_and_does_not_stop_the_upgrade(hosts
     assert "gone: note: " in outcome.words
     ways = {host: kept["broken_ways"] for host, kept in hosts.kept("upgrade.json").items()}
     assert ways == {"b": [], "c": [["c", "a"], ["a", "c"]]}
+
+
+def test_no_guest_is_to_be_shut_down_while_a_host_is_silent_and_it_is_said_why(hosts):
+    why = {"code": "hostdev", "reason": "a GPU", "remedy": "detach it"}
+    there = json.dumps(snapshot("b", domain("gpu1", blockers=[why])))
+    hosts.pretend("host_info", HOST_INFO.replace(json.dumps(snapshot("b")), there))
+    hosts.pretend("migration_path_info", PATHS)
+    hosts.pretend("host_health_info", HEALTH)
+    run = {
+        "__rolling_upgrade_intent": {"allow_shutdown": True},
+        "__rolling_upgrade_left": ["b"],
+        "__rolling_upgrade_skipped": [],
+        "__rolling_upgrade_run": "r1",
+        "rolling_upgrade_owner": "alice",
+        "rolling_upgrade_allow_shutdown": True,
+    }
+
+    outcome = hosts.play(part("rolling_upgrade", "prepare/baseline"), hosts="all", **run)
+
+    assert outcome.status == 2, outcome.text
+    assert "if gpu1 were shut down, it could not be started again while gone does not answer" in outcome.words
+    assert "gpu1 cannot leave, and may not be shut down" in outcome.words
+    assert "Nothing was moved or upgraded." in outcome.words

@@ -7,6 +7,11 @@
 from __future__ import annotations
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+from harness.ansible import CHECKOUT
 
 from .conftest import part
 
@@ -130,15 +135,42 @@ def test_a_host_that_was_closed_is_opened_again_when_it_cannot_be_recorded(hosts
     assert "b was not emptied, and no guest was moved away from it: b could not be closed for guests:" in outcome.words
 
 
-def test_a_guest_is_not_started_while_another_host_may_run_it(hosts):
+@pytest.mark.parametrize(
+    ("play", "fences", "silent"),
+    [("a,b,c", ("a", "b", "c", "d"), "d"), ("all", ("a", "b", "c"), "gone")],
+    ids=["since this run took it", "from the start"],
+)
+def test_a_guest_is_not_started_while_another_host_may_run_it(hosts, play, fences, silent):
     hosts.pretend("guest_power", POWER)
-    silent = {**WAVE, "__run_fences": {"a": 1, "b": 1, "c": 1, "d": 1}}
+    run = {**WAVE, "__run_fences": dict.fromkeys(fences, 1)}
     begun = {"record": {"stopped": [GPU1]}}
     tell = {"name": "Tell", "ansible.builtin.debug": {"msg": "{{ hostvars.b.__rolling_upgrade_unstarted }}"}}
 
-    outcome = hosts.play(part("rolling_upgrade", "wave/start"), tell, **silent, __rolling_upgrade_recorded_begun=begun)
+    start = part("rolling_upgrade", "wave/start")
+    outcome = hosts.play(start, tell, hosts=play, **run, __rolling_upgrade_recorded_begun=begun)
 
     assert outcome.status == 0, outcome.text
-    assert "gpu1 could not be started again: they may run on d, which does not answer" in outcome.words
+    assert f"gpu1 could not be started again: they may run on {silent}, which does not answer" in outcome.words
     assert hosts.kept("told.json") == {}
     assert hosts.kept("upgrade.json") == {}
+
+
+@pytest.mark.parametrize(
+    ("fences", "answering", "silent"),
+    [
+        (("a", "b", "c"), ("a", "b", "c"), []),
+        (("a", "b", "c"), ("a", "b"), ["c"]),
+        # It has never answered, so this run has no lease of it.
+        (("a", "b"), ("a", "b"), ["c"]),
+        ((), (), ["a", "b", "c"]),
+    ],
+)
+def test_a_host_that_has_never_answered_counts_as_silent(fences, answering, silent):
+    text = (CHECKOUT / "roles/rolling_upgrade/vars/main.yml").read_text("utf-8")
+    known = {
+        "ansible_play_hosts_all": ["a", "b", "c"],
+        "__run_fences": dict.fromkeys(fences, 1),
+        "__run_view": {"snapshots": {host: {} for host in answering}},
+    }
+    templar = Templar(DataLoader(), variables=known)
+    assert templar.template(trust_as_template(yaml.safe_load(text)["__rolling_upgrade_unheard"])) == silent

@@ -21,6 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import infrastructure
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
 
 class Consent(t.NamedTuple):
@@ -35,6 +36,7 @@ def consented(
     snapshots: t.Mapping[str, Snapshot],
     run_intent: t.Mapping[str, t.Any],
     controller_uuids: t.Collection[str] = (),
+    silent: t.Sequence[str] = (),
 ) -> Consent:
     """Sort guests that cannot leave their host.
 
@@ -47,6 +49,8 @@ def consented(
         snapshots: all hosts.
         run_intent: what the run states; a run that says no to ``allow_shutdown`` says it for all.
         controller_uuids: what the machine that runs the controller says that its UUID is.
+        silent: hosts that do not answer. While there is one, no guest that was shut down could be started again: nobody
+            knows what runs there.
     """
     serving = infrastructure.serving_guests(snapshots)
     running = infrastructure.controllers(snapshots, controller_uuids)
@@ -60,6 +64,8 @@ def consented(
         why = _against(stay, domain, run_intent)
         if why is None and domain and (domain["uuid"] in serving or domain["uuid"] in running):
             why = _not_named(domain, serving.get(domain["uuid"]))
+        if why is None and silent:
+            why = _not_startable(stay["guest"]["name"], silent)
         if why is None:
             stop.append(stay["guest"])
         else:
@@ -72,6 +78,17 @@ def _not_named(domain: Domain, service: infrastructure.Service | None) -> Refusa
     """Why a guest that the cluster depends on is not shut down: its own intent does not permit it."""
     own = intents.stated(metadata_of(domain).get("intent"), whose=f"guest {domain['name']}")
     return None if own.get("allow_shutdown") else infrastructure.no_shutdown(domain["name"], service)
+
+
+def _not_startable(name: str, silent: t.Sequence[str]) -> Refusal:
+    """Why a guest is not shut down while a host may run anything: it would stay off."""
+    hosts = listed(list(silent))
+    return refusal(
+        "host_silent",
+        f"if {name} were shut down, it could not be started again while {hosts} does not answer, because it may run"
+        " there by then",
+        f"bring {hosts} back, or take it out of the inventory if it is gone for good; then run the same again",
+    )
 
 
 def _against(stay: Stay, domain: Domain | None, run_intent: t.Mapping[str, t.Any]) -> Refusal | None:

@@ -187,6 +187,21 @@ def test_a_guest_of_another_manager_is_not_shut_down_for_it_would_be_started_els
     ]
 
 
+def test_while_a_host_is_silent_nobody_is_shut_down_for_nobody_could_be_started_again():
+    seen = cluster(snapshot("h1", domain("gpu1")), snapshot("h2"))
+    consent = consented([stay("gpu1")], seen, {"allow_shutdown": True}, silent=["h3"])
+    assert consent.stop == []
+    assert consent.blocked[0]["refusals"][-1] == {
+        "code": "host_silent",
+        "reason": "if gpu1 were shut down, it could not be started again while h3 does not answer, because it may run"
+        " there by then",
+        "remedy": "bring h3 back, or take it out of the inventory if it is gone for good; then run the same again",
+    }
+    # Whatever else keeps it is told first: that is what an operator can do something about.
+    refused = consented([stay("gpu1")], seen, {}, silent=["h3"]).blocked[0]["refusals"][-1]
+    assert refused["code"] == "no_consent"
+
+
 def test_a_guest_that_nobody_sees_is_not_shut_down():
     consent = consented([stay("ghost")], cluster(snapshot("h1")), {"allow_shutdown": True})
     assert consent.blocked[0]["refusals"][-1]["reason"] == "ghost is on no host that answers"
