@@ -142,6 +142,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries i
     clones,
     entries,
     strays,
+    unread,
 )
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import (
     HypervisorQuery,
@@ -168,8 +169,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         by_name.update({one["host"]: one for one in self._live(path, cache)})
         for trouble in clones(by_name.values()):
             self._trouble(trouble)
-        for trouble in strays(by_name.values()):
-            # It may be nothing but a move under way, so it never stops an inventory.
+        for trouble in (*strays(by_name.values()), *unread(by_name.values())):
+            # It may be nothing but a move under way, or one guest of many, so it never stops an inventory.
             self._warn(trouble)
         for entry in entries(list(by_name.values()), guests=self.get_option("guests")):
             self._add(entry)

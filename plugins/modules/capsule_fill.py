@@ -128,11 +128,10 @@ import signal
 import threading
 import time
 import typing as t
-import xml.etree.ElementTree as ET
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import bit_rate
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import bit_rate, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import lazy_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
@@ -201,7 +200,7 @@ def find(connections: Connections, uri: str, guest: str) -> t.Any:
 
 
 def _forecast(domain: t.Any, store: CapsuleStore, guest: dict[str, str]) -> dict[str, t.Any]:
-    disks = lazy_disks(ET.fromstring(domain.XMLDesc(0)))
+    disks = lazy_disks(xml_text.parsed(domain.XMLDesc(0)))
     record = store.run(f"fill-{guest['uuid']}")
     found = [{"target": disk.target, "path": disk.path, "pulled_bytes": None, "checked": None} for disk in disks]
     return {"changed": bool(disks) or bool(record and not record["ended"]), "fill": _result(guest, disks=found)}

@@ -73,6 +73,25 @@ def mutated(document: t.Any) -> t.Iterator[tuple[str, t.Any]]:
             yield f"{'.'.join(map(str, place))} = {other!r}", changed
 
 
+def _laughs() -> str:
+    entities = "".join(f'<!ENTITY l{number} "{f"&l{number - 1};" * 10}">' for number in range(1, 10))
+    return f'<!DOCTYPE domain [<!ENTITY l0 "lol">{entities}]><domain><name>&l9;</name></domain>'
+
+
+#: Definitions of a guest that cannot be read.
+NO_DEFINITIONS = {
+    "nothing": "",
+    "no XML": "<domain",
+    "billion laughs": _laughs(),
+    "a file of the host": '<!DOCTYPE d [<!ENTITY x SYSTEM "file:///etc/passwd">]><domain><name>&x;</name></domain>',
+    "an unknown entity": "<domain><name>&lol;</name></domain>",
+    "deep": "<domain>" + "<a>" * 100_000 + "</a>" * 100_000 + "</domain>",
+    "large": f"<domain><description>{'x' * (5 << 20)}</description></domain>",
+    "half a character": "<domain><name>\ud800</name></domain>",
+    "a character that XML has not": "<domain><name>\x1b[2J</name></domain>",
+}
+
+
 def _fifo(path: Path) -> None:
     os.mkfifo(path)
 

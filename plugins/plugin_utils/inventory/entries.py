@@ -61,6 +61,17 @@ def strays(hypervisors: t.Iterable[Hypervisor]) -> list[str]:
     ]
 
 
+def unread(hypervisors: t.Iterable[Hypervisor]) -> list[str]:
+    """Guests whose definition cannot be read, a sentence each."""
+    return [
+        f"the definition of guest {domain['name']} on {one['host']} cannot be read ({domain['unreadable']}), so neither"
+        " its memory nor its metadata is known; look at it with virsh dumpxml there"
+        for one in hypervisors
+        for domain in one["domains"]
+        if domain.get("unreadable")
+    ]
+
+
 def _hypervisor(one: Hypervisor) -> Entry:
     record = one.get("maintenance") or {}
     state = "active" if is_open(one) else str(record["state"])

@@ -10,16 +10,16 @@ import dataclasses
 import functools
 import os
 import re
+import secrets
 import shlex
 import shutil
 import subprocess
 import sys
 import typing as t
 import urllib.parse
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import plain_state
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
@@ -33,6 +33,10 @@ HOST_PYTHON = "/usr/bin/python3"
 ALONE = "-I"
 #: virsh takes several commands in one call, and a call is one connection; the command line has an end.
 GUESTS_A_CALL = 500
+
+#: In what is told of a guest: why its definition cannot be read.
+UNREADABLE = "unreadable"
+_UUID = re.compile(r"[A-Za-z0-9-]{1,36}")
 
 Answer = dict[str, t.Any]
 
@@ -121,11 +125,13 @@ class HypervisorQuery:
         return t.cast(Answer, answer)
 
     def _virsh(self, uri: str) -> Answer:
-        uuids = self._call(uri, "list --all --uuid").split()
+        told = self._call(uri, "list --all --uuid").split()
+        uuids = [uuid for uuid in told if _UUID.fullmatch(uuid)]
         guests: list[dict[str, str]] = []
         for first in range(0, len(uuids), GUESTS_A_CALL):
-            asked = "; ".join(f"domstate {uuid}; dumpxml {uuid}" for uuid in uuids[first : first + GUESTS_A_CALL])
-            guests += guests_told(self._call(uri, asked, whole=False))
+            part, mark = uuids[first : first + GUESTS_A_CALL], secrets.token_hex(16)
+            asked = "; ".join(f"echo {mark}; domstate {uuid}; echo {mark}; dumpxml {uuid}" for uuid in part)
+            guests += guests_told(self._call(uri, asked, whole=False), mark, part)
         return {
             "hostname": self._call(uri, "hostname").strip(),
             "capabilities": self._call(uri, "capabilities"),
@@ -165,11 +171,19 @@ class HypervisorQuery:
 
 
 def hypervisor(name: str, uri: str, answer: Answer) -> dict[str, t.Any]:
-    """A hypervisor in the words of a snapshot, from what its libvirtd says."""
+    """A hypervisor in the words of a snapshot, from what its libvirtd says.
+
+    Raises:
+        QueryError: it says what no libvirtd says.
+    """
+    try:
+        described = capabilities.parse(answer["capabilities"])
+    except xml_text.XmlTextError as error:
+        raise QueryError(f"{uri}: its capabilities cannot be read: {error}; see virsh capabilities there") from error
     return {
         "host": name,
         "hostname": answer["hostname"],
-        "host_uuid": capabilities.host_uuid(capabilities.parse(answer["capabilities"])),
+        "host_uuid": capabilities.host_uuid(described),
         "connect_uri": uri,
         "maintenance": _maintenance(answer["record"]),
         "domains": [_guest(guest) for guest in answer["guests"]],
@@ -180,21 +194,40 @@ def _maintenance(secret: str | None) -> dict[str, t.Any]:
     if secret is None:
         return dict(maintenance.ACTIVE)
     try:
-        return maintenance.parsed(ET.fromstring(secret).findtext("description") or "", "that it publishes")
-    except (maintenance.RecordError, ET.ParseError) as error:
+        return maintenance.parsed(xml_text.parsed(secret).findtext("description") or "", "that it publishes")
+    except (maintenance.RecordError, xml_text.XmlTextError) as error:
         return {**maintenance.ACTIVE, "state": "cordoned", "reason": str(error)}
 
 
 def _guest(told: t.Mapping[str, str]) -> dict[str, t.Any]:
-    described = guest_xml.describe(guest_xml.parse(told["xml"]))
+    known = {key: told[key] for key in ("name", "uuid") if told.get(key)}
+    try:
+        described = guest_xml.describe(guest_xml.parse(told["xml"]))
+    except xml_text.XmlTextError as error:
+        uuid = known.get("uuid", "")
+        unread: dict[str, t.Any] = {"vcpus": None, "memory_bytes": None, "metadata": {}, UNREADABLE: str(error)}
+        return {"name": uuid, "uuid": uuid, **known, **unread, "state": plain_state(told)}
     wanted = ("name", "uuid", "vcpus", "memory_bytes", "metadata")
-    return {**{key: described[key] for key in wanted}, "state": plain_state(told)}
+    return {**{key: described[key] for key in wanted}, **known, "state": plain_state(told)}
 
 
-def guests_told(text: str) -> list[dict[str, str]]:
-    """The guests in what C(virsh) wrote for pairs of C(domstate) and C(dumpxml); those that are gone are not there."""
-    found = re.findall(r"^(?P<state>[a-z ]+)\n+(?P<xml><domain [^\n]*\n.*?^</domain>$)", text, re.MULTILINE | re.DOTALL)
-    return [{"state": state.strip(), "xml": xml} for state, xml in found]
+def guests_told(text: str, mark: str, uuids: t.Sequence[str]) -> list[dict[str, str]]:
+    """The guests in what C(virsh) wrote; those that are gone are not there.
+
+    Args:
+        text: for each guest the mark, what C(domstate) says, the mark, and what C(dumpxml) says.
+        mark: a line that no guest knows: what a definition says may look like anything that virsh writes.
+        uuids: the guests that were asked for.
+    """
+    parts: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        if line == mark:
+            parts.append([])
+        else:
+            parts[-1].append(line)
+    told = ["\n".join(lines).strip() for lines in parts[1:]]
+    found = zip(uuids, told[::2], told[1::2], strict=False)
+    return [{"uuid": uuid, "state": state, "xml": xml} for uuid, state, xml in found if state and xml]
 
 
 @functools.cache

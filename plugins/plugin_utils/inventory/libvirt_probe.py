@@ -25,8 +25,8 @@ def probe(libvirt: t.Any, uri: str, record_uuid: str) -> dict[str, t.Any]:
         record_uuid: the libvirt secret whose description is the host's maintenance record.
 
     Returns:
-        C(hostname); C(capabilities), C(record) (None where nothing is published) and of each of the C(guests) C(xml) as
-        libvirt's XML; C(state) of a guest as a word.
+        C(hostname); C(capabilities) and C(record) (None where nothing is published) as libvirt's XML; of each of the
+        C(guests) C(name), C(uuid), C(xml), and C(state) as a word.
     """
     connection = libvirt.openReadOnly(uri)
     try:
@@ -52,7 +52,12 @@ def _guest(libvirt: t.Any) -> t.Callable[[t.Any], dict[str, str] | None]:
     def described(domain: t.Any) -> dict[str, str] | None:
         try:
             number = domain.state(0)[0]
-            return {"xml": domain.XMLDesc(0), "state": STATES[number] if number < len(STATES) else "unknown"}
+            return {
+                "name": domain.name(),
+                "uuid": domain.UUIDString(),
+                "xml": domain.XMLDesc(0),
+                "state": STATES[number] if number < len(STATES) else "unknown",
+            }
         except libvirt.libvirtError:
             # It ended, or left, while it was looked at.
             return None

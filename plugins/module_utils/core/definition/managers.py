@@ -15,6 +15,7 @@ import typing as t
 import urllib.parse
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE, Domain, Intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 
@@ -71,8 +72,8 @@ def pacemaker_definitions(cib: str) -> list[str]:
     Resources that pacemaker is told not to manage are left out.
     """
     try:
-        root = ET.fromstring(cib)
-    except ET.ParseError:
+        root = xml_text.parsed(cib)
+    except xml_text.XmlTextError:
         return []
     agents = [one for one in root.iter() if one.get("type") == "VirtualDomain" and one.tag in ("primitive", "template")]
     return [

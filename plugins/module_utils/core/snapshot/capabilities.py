@@ -9,6 +9,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 
 
@@ -22,7 +23,7 @@ class Emulator(t.NamedTuple):
 
 
 def parse(xml: str) -> ET.Element:
-    return ET.fromstring(xml)
+    return xml_text.parsed(xml)
 
 
 def host_uuid(capabilities: ET.Element) -> str | None:

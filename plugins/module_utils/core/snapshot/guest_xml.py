@@ -10,7 +10,7 @@ import copy
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import memory_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.libvirt_units import amount
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import NAMESPACE
@@ -40,7 +40,7 @@ _INTERFACE_ATTRIBUTES = {
 
 def parse(xml: str) -> ET.Element:
     """The domain element of libvirt's XML."""
-    return ET.fromstring(xml)
+    return xml_text.parsed(xml)
 
 
 def describe(root: ET.Element, *, pages: memory_xml.Pages = memory_xml.USUAL_PAGES) -> dict[str, t.Any]:

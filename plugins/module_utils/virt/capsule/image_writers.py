@@ -11,8 +11,8 @@ import fcntl
 import os
 import struct
 import typing as t
-import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 
@@ -49,7 +49,7 @@ def writing_guests(connection: t.Any, path: str) -> list[str]:
 def _written(xml: str) -> set[str]:
     """Paths of the disks that a guest writes to."""
     found = set()
-    for disk in ET.fromstring(xml).iterfind("./devices/disk"):
+    for disk in xml_text.parsed(xml).iterfind("./devices/disk"):
         source = disk.find("./source")
         if source is None or disk.find("./readonly") is not None or disk.get("device") in ("cdrom", "floppy"):
             continue

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_check
 
@@ -45,8 +46,8 @@ def cpu_refusal(connection: t.Any, cpu: t.Mapping[str, t.Any], guest: str, host:
     """
     texts = {key: str(cpu.get(key) or "") for key in ("type", "arch", "machine", "mode", "xml")}
     try:
-        texts["xml"] and ET.fromstring(texts["xml"])
-    except ET.ParseError:
+        texts["xml"] and xml_text.parsed(texts["xml"])
+    except xml_text.XmlTextError:
         return None
     asked = {**texts, "name": guest, "cpu": {"xml": texts["xml"], "mode": texts["mode"]}}
     for found in cpu_check.refusals(connection, asked, host):

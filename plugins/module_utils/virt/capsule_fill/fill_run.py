@@ -13,8 +13,8 @@ import functools
 import threading
 import time
 import typing as t
-import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
     LazyDisk,
@@ -126,7 +126,7 @@ class Fill:
         """
         domain = self._domain()
         uuid, name = domain.UUIDString(), domain.name()
-        disks = lazy_disks(ET.fromstring(domain.XMLDesc(0)))
+        disks = lazy_disks(xml_text.parsed(domain.XMLDesc(0)))
         self._store.prepare()
         with self._store.guest_lock(uuid):
             entries = self._record({"name": name, "uuid": uuid}, disks, options)
@@ -250,7 +250,7 @@ class Fill:
         domain = self._domain()
         job = domain.blockJobInfo(disk.target, virt.libvirt.VIR_DOMAIN_BLOCK_JOB_INFO_BANDWIDTH_BYTES)
         if not job:
-            if not any(one.target == disk.target for one in lazy_disks(ET.fromstring(domain.XMLDesc(0)))):
+            if not any(one.target == disk.target for one in lazy_disks(xml_text.parsed(domain.XMLDesc(0)))):
                 return True
             self._begin(domain, disk, pull, options)
             return False

@@ -14,6 +14,7 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_definition.findings import Layer
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import LazyDisk, put_on
@@ -124,11 +125,11 @@ class Placing:
                 self._domain.blockJobAbort(self._disk.target, 0)
 
     def _is_on(self, path: str) -> bool:
-        root = ET.fromstring(self._domain.XMLDesc(0))
+        root = xml_text.parsed(self._domain.XMLDesc(0))
         return any(one.get("file") == path for one in root.iterfind("devices/disk/source"))
 
     def _is_ready(self) -> bool:
-        root = ET.fromstring(self._domain.XMLDesc(0))
+        root = xml_text.parsed(self._domain.XMLDesc(0))
         return any(
             disk.find("mirror[@ready='yes']") is not None
             for disk in root.findall("devices/disk")
@@ -152,7 +153,7 @@ class Placing:
                 f"see whether somebody has started {self._domain.name()} meanwhile; then run it again",
             )
         secure = virt.libvirt.VIR_DOMAIN_XML_INACTIVE | virt.libvirt.VIR_DOMAIN_XML_SECURE
-        root = ET.fromstring(self._domain.XMLDesc(secure))
+        root = xml_text.parsed(self._domain.XMLDesc(secure))
         for disk in root.findall("devices/disk"):
             if disk.find(f"target[@dev='{self._disk.target}']") is not None:
                 put_on(disk, [(path, "qcow2"), *((layer.path, layer.format) for layer in self._below)])

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import typing as t
-import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import run_records
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
@@ -135,10 +135,10 @@ def read(store: CapsuleStore, uuid: str) -> SaveRecord | None:
         for key in ("consistency", "memory_format", "then", "persistent", "trust_domain", "made_on"):
             if not isinstance(record[key], str):
                 raise ValueError(f"{key} is missing")
-        ET.fromstring(record["persistent"])
+        xml_text.parsed(record["persistent"])
         if not record.disks:
             raise ValueError("it has no disks")
-    except (KeyError, TypeError, ValueError, ET.ParseError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise CapsuleError(
             "run_record_damaged",
             f"the record of the last save of {found['guest']['name']} is damaged: {error}",

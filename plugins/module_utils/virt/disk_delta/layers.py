@@ -14,6 +14,7 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta.overlay_file import Changes, OverlayFile
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -101,7 +102,7 @@ def _snapshot_xml(domain: t.Any, layers: t.Sequence[Layer]) -> str:
 def sources(domain: t.Any) -> dict[str, str]:
     """The image that a guest writes to, by the disk's target; empty for a disk without one."""
     found = {}
-    for disk in ET.fromstring(domain.XMLDesc(0)).findall("devices/disk"):
+    for disk in xml_text.parsed(domain.XMLDesc(0)).findall("devices/disk"):
         target, source = disk.find("target"), disk.find("source")
         if target is not None:
             found[str(target.get("dev"))] = "" if source is None else str(source.get("file") or "")
@@ -143,7 +144,7 @@ def merge(domain: t.Any, target: str, base: str, waiting: t.Callable[[], None] =
 
 
 def _is_ready(domain: t.Any, target: str) -> bool:
-    for disk in ET.fromstring(domain.XMLDesc(0)).findall("devices/disk"):
+    for disk in xml_text.parsed(domain.XMLDesc(0)).findall("devices/disk"):
         name, mirror = disk.find("target"), disk.find("mirror")
         if name is not None and name.get("dev") == target:
             return mirror is not None and mirror.get("ready") == "yes"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
     lazy_disks,
@@ -29,7 +30,7 @@ def prove(domain: t.Any, targets: t.Collection[str]) -> dict[str, str]:
         CapsuleError: something is there still.
         libvirtError: the guest cannot be asked.
     """
-    root = ET.fromstring(domain.XMLDesc(0))
+    root = xml_text.parsed(domain.XMLDesc(0))
     left = lazy_disks(root)
     if left:
         raise _not_all_here(domain, left[0].target, "libvirt shows it")
@@ -42,7 +43,7 @@ def prove(domain: t.Any, targets: t.Collection[str]) -> dict[str, str]:
                 raise _not_all_here(domain, disk.target, error.refusal["reason"]) from error
     if domain.isPersistent():
         secure = virt.libvirt.VIR_DOMAIN_XML_INACTIVE | virt.libvirt.VIR_DOMAIN_XML_SECURE
-        persistent = ET.fromstring(domain.XMLDesc(secure))
+        persistent = xml_text.parsed(domain.XMLDesc(secure))
         lazy = {disk.target for disk in lazy_disks(persistent)} & set(files)
         for disk_element in persistent.findall("devices/disk") if lazy else ():
             target = disk_element.find("target")
@@ -60,7 +61,7 @@ def is_used(connection: t.Any, ticket: str) -> bool:
         if domain.isPersistent():
             flags.append(virt.libvirt.VIR_DOMAIN_XML_INACTIVE)
         for flag in flags:
-            if any(disk.ticket == ticket for disk in lazy_disks(ET.fromstring(domain.XMLDesc(flag)))):
+            if any(disk.ticket == ticket for disk in lazy_disks(xml_text.parsed(domain.XMLDesc(flag)))):
                 return True
     return False
 

@@ -13,6 +13,7 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.fill import overlays
@@ -41,7 +42,7 @@ def freeze(domain: t.Any, targets: t.Sequence[str]) -> list[Frozen]:
         CapsuleError: an image cannot be made. Then nothing is changed.
         libvirtError: libvirt refuses. Then nothing is changed.
     """
-    root = ET.fromstring(domain.XMLDesc(0))
+    root = xml_text.parsed(domain.XMLDesc(0))
     frozen: list[Frozen] = []
     try:
         for disk in root.findall("devices/disk"):

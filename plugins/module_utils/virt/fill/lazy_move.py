@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_document import MOST_LAYERS
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import (
@@ -185,7 +186,7 @@ def _send(stream: t.Any, piece: bytes) -> None:
 def _xml(domain: t.Any, flags: int, places: t.Mapping[str, Place], ticket: str, slots: t.Mapping[str, int]) -> str:
     """The definition of the guest at the far end."""
     lib = virt.libvirt
-    root = ET.fromstring(domain.XMLDesc(flags | lib.VIR_DOMAIN_XML_MIGRATABLE | lib.VIR_DOMAIN_XML_SECURE))
+    root = xml_text.parsed(domain.XMLDesc(flags | lib.VIR_DOMAIN_XML_MIGRATABLE | lib.VIR_DOMAIN_XML_SECURE))
     for disk in root.findall("devices/disk"):
         target = disk.find("target")
         name = str(target.get("dev")) if target is not None else ""

@@ -14,9 +14,8 @@ import shutil
 import subprocess
 import time
 import typing as t
-import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, shape, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import lazy_disks
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store import durable_files
@@ -289,7 +288,7 @@ class Tickets:
 
 def qemu_user(capabilities: str) -> int:
     """The user id with which libvirt starts QEMU, from its capabilities; 0 where it says nothing of one."""
-    for model in ET.fromstring(capabilities).iterfind("host/secmodel"):
+    for model in xml_text.parsed(capabilities).iterfind("host/secmodel"):
         label = model.findtext("baselabel") or ""
         if model.findtext("model") == "dac" and re.fullmatch(r"\+\d+:\+\d+", label):
             return int(label[1:].partition(":")[0])

@@ -9,11 +9,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import typing as t
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
@@ -77,7 +79,10 @@ def look(connection: t.Any) -> tuple[dict[str, t.Any] | None, Refusal | None]:
         if _no_driver(error):
             return None, _not_published(error)
         raise _failed("read", error) from error
-    text = ET.fromstring(xml).findtext("description") or ""
+    text = ""
+    # An empty text is no record, and is told as such.
+    with contextlib.suppress(xml_text.XmlTextError):
+        text = xml_text.parsed(xml).findtext("description") or ""
     return maintenance.parsed(text, f"published as libvirt secret {UUID}"), None
 
 

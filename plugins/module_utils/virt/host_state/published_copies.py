@@ -13,7 +13,7 @@ import typing as t
 import uuid as uuids
 import xml.etree.ElementTree as ET
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 
@@ -50,7 +50,7 @@ def read(connection: t.Any, guest_uuid: str) -> left_copies.Record | None:
     """What a guest has left on a host, over any connection to it; None where the host shows nothing."""
     try:
         xml = connection.secretLookupByUUIDString(published_as(guest_uuid)).XMLDesc(0)
-        record = left_copies.parsed(json_text.parsed(ET.fromstring(xml).findtext("description") or ""))
-    except (virt.libvirt.libvirtError, ValueError, ET.ParseError):
+        record = left_copies.parsed(json_text.parsed(xml_text.parsed(xml).findtext("description") or ""))
+    except (virt.libvirt.libvirtError, ValueError):
         return None
     return record if record and record["guest"]["uuid"] == guest_uuid else None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import SNAPSHOT, Domain
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.requirements import (
     Requirement,
@@ -165,11 +166,13 @@ def _numbers(connection: t.Any) -> dict[str, list[Requirement]]:
     """Ports of displays and CIDs of the guests that run there, by UUID."""
     domains = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
     answers = each(domains, lambda domain: domain.XMLDesc(0))
-    return {
-        domain.UUIDString(): list(filter(is_floating, requirements(guest_xml.parse(xml))))
-        for domain, xml in zip(domains, answers)
-        if isinstance(xml, str)
-    }
+    found = {}
+    for domain, xml in zip(domains, answers):
+        # One that cannot be read keeps no other guest away. libvirt itself gives no port twice.
+        with contextlib.suppress(xml_text.XmlTextError):
+            if isinstance(xml, str):
+                found[domain.UUIDString()] = list(filter(is_floating, requirements(guest_xml.parse(xml))))
+    return found
 
 
 def _bytes(kib: int | None) -> int | None:

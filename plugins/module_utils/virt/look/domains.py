@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import shlex
 import typing as t
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers import blockers
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.remarks import remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.blockers.rule import Facts
@@ -46,6 +48,8 @@ _OPERATIONS = {
     9: "backup",
 }
 _INACTIVE = ("shutoff", "crashed")
+#: What a definition may lead to that nobody has thought of. It must not hide the other guests of the host.
+_ODD = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 _KIB = 1024
 
 
@@ -103,6 +107,7 @@ class _Guest:
         self.vanished = False
         self._skipped = False
         self._root: ET.Element | None = None
+        self._unreadable: str | None = None
         self._job: dict[str, t.Any] | None = None
         self._block_jobs: list[str] = []
         state, reason = self._statistics.get("state.state"), self._statistics.get("state.reason")
@@ -112,13 +117,16 @@ class _Guest:
         self.state = "unknown" if state is None else state_word(state)
         self._reason = None if state is None or reason is None else _reason(state, reason)
 
-    def look(self) -> ET.Element:
+    def look(self) -> str:
         """The guest's XML."""
-        return guest_xml.parse(self._domain.XMLDesc(0))
+        return t.cast(str, self._domain.XMLDesc(0))
 
-    def seen(self, root: ET.Element) -> None:
-        """Take what ``look`` returned."""
-        self._root = root
+    def seen(self, xml: str) -> None:
+        """Take what ``look`` returned. Its owner has written parts of it: a host has other guests as well."""
+        try:
+            self._root = guest_xml.parse(xml)
+        except xml_text.XmlTextError as error:
+            self._unreadable = str(error)
 
     def ask(self) -> tuple[dict[str, t.Any] | None, list[str]]:
         """What only a call on the guest itself can tell: its job, and the disks that a block job works on."""
@@ -171,8 +179,15 @@ class _Guest:
         return [disk["target"] for disk in disks if disk["target"] and disk["source"] and not disk["readonly"]]
 
     def description(self, host: HostFacts) -> dict[str, t.Any]:
-        """The guest as the contract has it."""
-        root = self._root if self._root is not None else ET.Element("domain")
+        """The guest as the contract has it; what its definition says is left out if that cannot be understood."""
+        if self._root is not None:
+            try:
+                return self._description(self._root, host)
+            except _ODD as error:
+                self._unreadable, self._root = f"{type(error).__name__}: {error}"[:200], None
+        return self._description(ET.Element("domain"), host)
+
+    def _description(self, root: ET.Element, host: HostFacts) -> dict[str, t.Any]:
         described = guest_xml.describe(root, pages=host.pages)
         described["name"], described["uuid"] = self._domain.name(), self.uuid
         if described["memory_bytes"] is None:
@@ -195,7 +210,7 @@ class _Guest:
         }
         tail = {
             "job": self._job,
-            "blockers": [dict(blocker) for blocker in (*self._not_answering(), *found)],
+            "blockers": [dict(blocker) for blocker in (*self._not_described(), *found)],
             "limits": self._limits(root, host),
             "managed_by": managers.manager_of(root) or self._in_pacemaker(host),
             "remarks": [dict(remark) for remark in remarks(root, facts, described["disks"])],
@@ -203,9 +218,15 @@ class _Guest:
         }
         return {**head, **described, **tail}
 
-    def _not_answering(self) -> t.Iterator[t.Any]:
+    def _not_described(self) -> t.Iterator[t.Any]:
         name = self._domain.name()
-        if self.silent:
+        if self._unreadable is not None:
+            yield refusal(
+                "definition_unreadable",
+                f"its definition cannot be read: {self._unreadable}",
+                f"look at it (virsh dumpxml {shlex.quote(name)}), and correct it (virsh edit {shlex.quote(name)})",
+            )
+        elif self.silent:
             yield refusal(
                 "not_answering",
                 f"QEMU of {name} does not answer libvirt within {ANSWER_TIMEOUT_S:.0f} s",

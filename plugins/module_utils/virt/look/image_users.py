@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import posixpath
 import typing as t
-import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 
@@ -32,9 +32,10 @@ def unused(connection: t.Any, paths: t.Collection[str], *, but: str | None = Non
     taken: set[str] = set()
     for flags in (0, inactive):
         for xml in each(domains, functools.partial(_description, flags=flags)):
-            if not isinstance(xml, str):
+            named = _named(xml) if isinstance(xml, str) else None
+            if named is None:
                 return frozenset()
-            taken |= _named(xml)
+            taken |= named
     return frozenset(path for path in paths if posixpath.normpath(path) not in taken)
 
 
@@ -42,10 +43,14 @@ def _description(domain: t.Any, flags: int) -> str:
     return t.cast(str, domain.XMLDesc(flags))
 
 
-def _named(xml: str) -> set[str]:
-    """Every path that a guest's XML names anywhere: disks, their layers, firmware, kernels."""
-    found = set()
-    for element in ET.fromstring(xml).iter():
+def _named(xml: str) -> set[str] | None:
+    """Every path that a guest's XML names anywhere: disks, their layers, firmware, kernels; None: it cannot be read."""
+    found: set[str] = set()
+    try:
+        root = xml_text.parsed(xml)
+    except xml_text.XmlTextError:
+        return None
+    for element in root.iter():
         values = [*element.attrib.values(), element.text or ""]
         found |= {posixpath.normpath(value.strip()) for value in values if value.strip().startswith("/")}
     return found

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition import managers
 
 #: Pacemaker's configuration as it keeps it on each of its hosts. Only root may read it.
@@ -32,8 +32,8 @@ def _name(root: Path, path: str) -> str:
     text = _text(root / path.lstrip("/"))
     if text:
         try:
-            return ET.fromstring(text).findtext("name") or Path(path).stem
-        except ET.ParseError:
+            return xml_text.parsed(text).findtext("name") or Path(path).stem
+        except xml_text.XmlTextError:
             pass
     return Path(path).stem
 

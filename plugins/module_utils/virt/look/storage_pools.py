@@ -12,6 +12,7 @@ import posixpath
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import each
 
@@ -70,7 +71,10 @@ class _Pool:
 
     def __init__(self, pool: t.Any) -> None:
         self._pool = pool
-        root = ET.fromstring(pool.XMLDesc(0))
+        try:
+            root = xml_text.parsed(pool.XMLDesc(0))
+        except xml_text.XmlTextError:
+            root = ET.Element("pool")
         path = root.findtext("target/path")
         self.described: dict[str, t.Any] = {
             "name": pool.name(),

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import PATH
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities, guest_xml
@@ -87,10 +89,12 @@ def source_host(connection: t.Any, *, check_guests: bool) -> SourceHost:
     if check_guests:
         active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         for xml in each(active, lambda domain: domain.XMLDesc(0)):
-            if isinstance(xml, str):
-                described = guest_xml.describe(guest_xml.parse(xml))
-                keys = ("name", "uuid", "type", "arch", "machine")
-                guests.append({**{key: described[key] for key in keys}, "cpu": described["cpu"]["xml"]})
+            # The snapshot of the host says why one cannot be read, and that it stays.
+            with contextlib.suppress(xml_text.XmlTextError):
+                if isinstance(xml, str):
+                    described = guest_xml.describe(guest_xml.parse(xml))
+                    keys = ("name", "uuid", "type", "arch", "machine")
+                    guests.append({**{key: described[key] for key in keys}, "cpu": described["cpu"]["xml"]})
     uuid = capabilities.host_uuid(capabilities.parse(connection.getCapabilities()))
     return SourceHost(uuid, version_of(connection.getLibVersion()), version_of(connection.getVersion()), guests)
 

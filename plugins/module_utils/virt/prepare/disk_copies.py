@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import typing as t
-import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.copied_disks import to_copy
@@ -247,7 +247,7 @@ def _is_unchanged(there: t.Any, image: Image, disk: t.Mapping[str, t.Any]) -> bo
     """Whether the image there is the one that was recorded, as the destination's libvirtd sees it."""
     try:
         volume = there.storagePoolLookupByName(image.pool).storageVolLookupByName(image.volume)
-        root = ET.fromstring(volume.XMLDesc(0))
+        root = xml_text.parsed(volume.XMLDesc(0))
     except virt.libvirt.libvirtError:
         return False
     physical = root.findtext("physical")

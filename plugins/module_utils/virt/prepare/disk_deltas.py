@@ -12,6 +12,7 @@ import os
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.segment import SEGMENT_BYTES, segment_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
@@ -297,7 +298,7 @@ def definitions_there(domain: t.Any, disks: t.Sequence[SentDisk], *, persistent:
 
 
 def _with_images(xml: str, tops: t.Mapping[str, str]) -> str:
-    root = ET.fromstring(xml)
+    root = xml_text.parsed(xml)
     for disk in root.findall("devices/disk"):
         target, source = disk.find("target"), disk.find("source")
         path = None if target is None else tops.get(str(target.get("dev")))

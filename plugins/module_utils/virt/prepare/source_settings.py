@@ -12,6 +12,7 @@ import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.lost_settings import lost_settings
@@ -242,5 +243,5 @@ def _name_of(checkpoint: str) -> str:
     """The name of a checkpoint by its description. One that is damaged has none, and libvirt will refuse it."""
     try:
         return guest_xml.parse(checkpoint).findtext("name") or ""
-    except ET.ParseError:
+    except xml_text.XmlTextError:
         return ""

@@ -11,10 +11,12 @@ import types
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, local_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import cpu_use, host
 from ansible_collections.kvmops.cluster.plugins.modules import host_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 from ansible_collections.kvmops.cluster.tests.unit.call_count import calls_of
 
 
@@ -354,3 +356,52 @@ def test_shared_devices_that_may_be_others_on_another_host(run_module, cluster):
         "/dev/disk/by-id"
     )
     assert cluster.opened == []
+
+
+@pytest.mark.parametrize("kind", list(hostile.NO_DEFINITIONS))
+def test_a_guest_that_cannot_be_read_stays_and_hides_no_other(snapshot, cluster, monkeypatch, kind):
+    def described(domain, flags=0):
+        return hostile.NO_DEFINITIONS[kind] if domain.name() == "odd" else domain.guest().xml
+
+    monkeypatch.setattr(libvirt.Domain, "XMLDesc", described)
+    h1 = cluster.add_host("h1")
+    h1.add_guest("odd")
+    h1.add_guest("web1")
+    odd, web = snapshot()["domains"]
+    assert (odd["name"], odd["state"], web["name"], web["blockers"]) == ("odd", "running", "web1", [])
+    (blocker,) = odd["blockers"]
+    assert blocker["code"] == "definition_unreadable"
+    assert blocker["reason"].startswith("its definition cannot be read: it")
+    assert blocker["remedy"] == "look at it (virsh dumpxml odd), and correct it (virsh edit odd)"
+    assert odd["memory_bytes"] > 0
+
+
+def test_what_nobody_has_thought_of_keeps_one_guest_and_hides_no_other(snapshot, cluster, monkeypatch):
+    def describe(root, **arguments):
+        if root.findtext("name") == "odd":
+            raise KeyError("a new kind of device")
+        return known(root, **arguments)
+
+    known = guest_xml.describe
+    monkeypatch.setattr(guest_xml, "describe", describe)
+    h1 = cluster.add_host("h1")
+    h1.add_guest("odd")
+    h1.add_guest("web1")
+    odd, web = snapshot()["domains"]
+    assert odd["blockers"][0]["reason"] == "its definition cannot be read: KeyError: 'a new kind of device'"
+    assert web["blockers"] == []
+
+
+def test_a_definition_may_be_large_and_have_comments_and_instructions(snapshot, cluster):
+    h1 = cluster.add_host("h1")
+    guest = h1.add_guest("web1", disk="/nowhere/web1.qcow2")
+    disk = "<disk type='file'><source file='/nowhere/{0}'/><target dev='v{0}'/></disk>"
+    many = "".join(disk.format(number) for number in range(10_000))
+    guest.xml = guest.xml.replace(
+        "</devices>", f"<!-- <!DOCTYPE x> --><?odd {'x' * 1000}?><![CDATA[ ]]>{many}</devices>"
+    )
+    began = time.monotonic()
+    (web,) = snapshot()["domains"]
+    assert len(web["disks"]) == 10_001
+    assert "definition_unreadable" not in {blocker["code"] for blocker in web["blockers"]}
+    assert time.monotonic() - began < 20

@@ -14,11 +14,14 @@ import pytest
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory import hypervisor_query, libvirt_probe
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries import entries, unread
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hypervisor_query import (
     HypervisorQuery,
     QueryError,
+    hypervisor,
 )
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
 
 URI = "qemu+ssh://root@h1/system"
@@ -190,7 +193,7 @@ def test_a_probe_without_the_binding_says_so(monkeypatch, capsys):
 VIRSH = """
 asked = sys.argv[-1]
 if asked == "list --all --uuid":
-    print("u1\\nu2\\nu3\\n")
+    print("u1\\nu2\\nu3\\nu4;no-UUID\\n")
 elif asked == "hostname":
     print("h1.example.org\\n")
 elif asked == "capabilities":
@@ -199,11 +202,22 @@ elif asked.startswith("secret-dumpxml"):
     sys.stderr.write("error: failed to get secret\\n")
     sys.exit(1)
 else:
-    print("shut off\\n\\n<domain type='kvm'>\\n  <name>web1</name>\\n  <uuid>u1</uuid>")
-    print("  <memory unit='KiB'>1024</memory>\\n  <vcpu>2</vcpu>\\n</domain>\\n")
-    sys.stderr.write("error: failed to get domain 'u2'\\n")
-    print("running\\n\\n<domain type='kvm' id='7'>\\n  <name>web3\\nin two lines</name>")
-    print("  <uuid>u3</uuid>\\n</domain>\\n")
+    told = {
+        "domstate u1": "shut off\\n",
+        "dumpxml u1": "<domain type='kvm'>\\n  <name>web1</name>\\n  <uuid>u1</uuid>\\n"
+        "  <memory unit='KiB'>1024</memory>\\n  <vcpu>2</vcpu>\\n</domain>\\n",
+        "domstate u3": "running\\n",
+        "dumpxml u3": "<domain type='kvm' id='7'>\\n  <name>web3\\nin two lines</name>\\n  <uuid>u3</uuid>\\n"
+        "<metadata><!--\\n</domain>\\n\\nrunning\\n\\n<domain type='kvm'>\\n<name>h1</name>\\n</domain>\\n-->"
+        "</metadata>\\n</domain>\\n",
+    }
+    for command in asked.split("; "):
+        if command.startswith("echo "):
+            print(command[5:])
+        elif command in told:
+            print(told[command])
+        else:
+            sys.stderr.write("error: failed to get domain\\n")
     sys.exit(1)
 """
 
@@ -214,12 +228,37 @@ def test_virsh_is_asked_for_all_guests_at_once_and_one_that_went_is_left_out(way
     found = HypervisorQuery(via="virsh").snapshot("h1", "qemu+tls://h1/system")
     assert (found["hostname"], found["host_uuid"]) == ("h1.example.org", "host-uuid")
     assert found["maintenance"] == maintenance.ACTIVE
+    # What looks like a second guest is a comment in the definition of the first.
     assert [(one["name"], one["state"], one["memory_bytes"]) for one in found["domains"]] == [
         ("web1", "shutoff", 1024**2),
         ("web3\nin two lines", "running", None),
     ]
     assert all(call[:4] == ["--readonly", "--quiet", "--connect", "qemu+tls://h1/system"] for call in calls())
-    assert "domstate u1; dumpxml u1; domstate u2; dumpxml u2; domstate u3; dumpxml u3" in [call[4] for call in calls()]
+    (asked,) = (call[4] for call in calls() if "domstate" in call[4])
+    mark = asked.split("; ")[0]
+    assert len(mark) == len("echo ") + 32
+    assert asked == "; ".join(f"{mark}; domstate {uuid}; {mark}; dumpxml {uuid}" for uuid in ("u1", "u2", "u3"))
+
+
+@pytest.mark.parametrize("xml", list(hostile.NO_DEFINITIONS.values()))
+def test_a_guest_that_cannot_be_read_hides_no_other(xml):
+    told = [
+        {"name": "odd", "uuid": "u1", "xml": xml, "state": "running"},
+        {"uuid": "u2", "xml": xml, "state": "running"},
+        {"name": "web1", "uuid": "u3", "xml": "<domain><name>web1</name><uuid>u3</uuid></domain>", "state": "running"},
+    ]
+    seen = {"hostname": "h1", "capabilities": "<capabilities/>", "record": None, "guests": told}
+    found = hypervisor("h1", URI, seen)
+    assert [one["name"] for one in found["domains"]] == ["odd", "u2", "web1"]
+    assert [bool(one.get("unreadable")) for one in found["domains"]] == [True, True, False]
+    assert len(unread([found])) == 2
+    assert unread([found])[0].startswith("the definition of guest odd on h1 cannot be read (it")
+    assert len(entries([found], guests=True)) == 4
+
+
+def test_capabilities_that_cannot_be_read_are_told():
+    with pytest.raises(QueryError, match="its capabilities cannot be read: it declares a document type"):
+        hypervisor("h1", URI, {"capabilities": "<!DOCTYPE x []><x/>", "hostname": "h1", "record": None, "guests": []})
 
 
 def test_what_virsh_complains_of_is_told(ways, program):
