@@ -46,9 +46,15 @@ options:
     default: []
   guests:
     description:
-      - Add the guests to the inventory, under their own names. If two guests have the same name, or a guest and a
-        hypervisor, C(@HOST) is added to the name.
-      - A guest has no C(ansible_host). If Ansible must connect to the guest, set it with O(compose).
+      - Add the guests to the inventory, under their own names. If two guests have the same name, or a guest has the
+        name of a hypervisor, of a group, of C(localhost), or of a host that the inventory already has, C(@HOST) is
+        added to the name.
+      - A guest is called C(guest_UUID) if its name could be taken for a pattern of Ansible, an option of ssh or a
+        command, as V(-x), V(web*) or V(a,b) could. C(kvmops_guest_name) is always its own name.
+      - A guest has no C(ansible_host). If Ansible must connect to the guest, set it with O(compose). One that does not
+        have its own name has its UUID there, which leads nowhere, so that nobody gets to a hypervisor instead.
+      - Owners of guests write their metadata. If you make groups of it with O(keyed_groups), give these a C(prefix), so
+        that no owner can put a guest into another group.
     type: bool
     default: false
   via:
@@ -172,8 +178,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         for trouble in (*strays(by_name.values()), *unread(by_name.values())):
             # It may be nothing but a move under way, or one guest of many, so it never stops an inventory.
             self._warn(trouble)
-        for entry in entries(list(by_name.values()), guests=self.get_option("guests")):
+        for entry in entries(list(by_name.values()), guests=self.get_option("guests"), taken=self._taken()):
             self._add(entry)
+
+    def _taken(self) -> dict[str, str | None]:
+        """Names of hosts and groups that the inventory has from elsewhere; those of guests with their UUIDs."""
+        inventory: t.Any = self.inventory
+        hosts = {name: host.get_vars().get("kvmops_guest_uuid") for name, host in inventory.hosts.items()}
+        return {**hosts, **dict.fromkeys((*inventory.groups, *self.get_option("groups")))}
 
     def _saved(self, folder: Path) -> list[Hypervisor]:
         found: list[Hypervisor] = []
@@ -193,7 +205,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             return self._ask_all(uris)
         key = self.get_cache_key(path)
         kept = self._cache.get(key) if cache else None
-        if kept and kept["uris"] == uris:
+        if isinstance(kept, dict) and kept.get("uris") == uris:
             return t.cast("list[Hypervisor]", kept["hypervisors"])
         found = self._ask_all(uris)
         if len(found) == len(uris):

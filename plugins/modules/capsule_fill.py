@@ -139,6 +139,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.s
     CapsuleStore,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_fill.fill_run import (
     Fill,
     FillOptions,
@@ -190,10 +191,9 @@ def find(connections: Connections, uri: str, guest: str) -> t.Any:
 
     Raises: VirtError when this host has none.
     """
-    connection = connections.get(uri).connection
-    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
-        with contextlib.suppress(virt.libvirt.libvirtError):
-            return lookup(guest)
+    domain = guest_look.find(connections.get(uri).connection, guest)
+    if domain is not None:
+        return domain
     raise virt.VirtError(
         refusal("unknown_guest", f"there is no guest {guest} on this host", "see what runs here: virsh list --all")
     )

@@ -81,6 +81,8 @@ options:
       - Guests that stay where they are.
       - A list of names or UUIDs, or a JMESPath expression. The expression is applied to each snapshot, and returns
         domains or names of domains. It needs the Python library jmespath on the controller.
+      - A string may also be the name of one guest, if it finds nothing as an expression. Names in a list are never
+        evaluated, so give a guest whose name looks like an expression in a list.
     type: raw
   placement_rules:
     description:

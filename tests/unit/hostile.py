@@ -127,3 +127,34 @@ IN_THE_PLACE_OF_A_FILE: dict[str, t.Callable[[Path], t.Any]] = {
     "a pipe": _fifo,
     "a socket": _socket,
 }
+
+
+#: Names of guests that mean something else to Ansible, ssh, a shell, JMESPath or a reader.
+NAMES = (
+    "all",
+    "ungrouped",
+    "localhost",
+    "hypervisors",
+    "guests_on_h1",
+    "domains",
+    "domains[?name=='gold']",
+    "domains[].name",
+    "-oProxyCommand=touch pwned",
+    "{{ 7*7 }}",
+    "{% raw %}",
+    "a,b",
+    "a:b",
+    "!gold",
+    "&gold",
+    "~.*",
+    "web*",
+    "web[1:3]",
+    "root@h1",
+    "$(reboot)",
+    "`reboot`",
+    "; reboot",
+    "new\nline",
+    "../../etc/passwd",
+    "\x1b[2J",
+    "\u202egnp.exe",
+)

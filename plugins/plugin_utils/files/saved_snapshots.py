@@ -16,18 +16,26 @@ Snapshot = dict[str, t.Any]
 
 
 _WORD = shape.or_null(shape.text())
+_METADATA = shape.mapping(
+    {},
+    {
+        "home": _WORD,
+        "group": shape.or_null(shape.mapping({}, {"apart": _WORD, "together": _WORD}, others=True)),
+        "intent": shape.or_null(shape.mapping({}, others=True)),
+    },
+    others=True,
+)
 #: What an inventory is made of. Files may be older than the newest keys of a snapshot.
 _SHAPE = shape.mapping(
     {
         "host": shape.text(r"(?s).+", "a name"),
         "domains": shape.list_of(
             shape.mapping(
-                {"name": shape.text(), "uuid": shape.text()},
+                {"name": shape.text(), "uuid": shape.text(), "state": shape.text()},
                 {
-                    "state": _WORD,
                     "vcpus": shape.or_null(shape.whole(0)),
                     "memory_bytes": shape.or_null(shape.whole(0)),
-                    "metadata": shape.or_null(shape.mapping({}, others=True)),
+                    "metadata": shape.or_null(_METADATA),
                 },
                 others=True,
             )

@@ -6,13 +6,19 @@
 
 from __future__ import annotations
 
+import collections
+import re
 import typing as t
+import unicodedata
 import urllib.parse
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import group_of, is_open, metadata_of
 
 HYPERVISORS = "hypervisors"
 GUESTS = "guests"
+#: What Ansible itself calls a group, or this controller.
+_ANSIBLES = frozenset(("all", "ungrouped", "localhost", "127.0.0.1", "::1"))
+_UNSAFE = re.compile(r"[^\w.-]")
 
 #: A snapshot, or as much of one as a look at a libvirtd gives, with C(connect_uri) where that is known.
 Hypervisor = t.Mapping[str, t.Any]
@@ -27,10 +33,19 @@ class Entry(t.NamedTuple):
     variables: dict[str, t.Any]
 
 
-def entries(hypervisors: t.Sequence[Hypervisor], *, guests: bool) -> list[Entry]:
-    """The hosts of an inventory, hypervisors first, each kind by name."""
+def entries(
+    hypervisors: t.Sequence[Hypervisor], *, guests: bool, taken: t.Mapping[str, str | None] | None = None
+) -> list[Entry]:
+    """The hosts of an inventory, hypervisors first, each kind by name.
+
+    Args:
+        hypervisors: what they are made of.
+        guests: whether guests are among them.
+        taken: names of hosts and groups that the inventory has already; of a host that is a guest, with its UUID.
+    """
     found = sorted(hypervisors, key=lambda one: str(one["host"]))
-    return [_hypervisor(one) for one in found] + (_guests(found) if guests else [])
+    made = [_hypervisor(one) for one in found]
+    return made + (_guests(found, made, taken or {}) if guests else [])
 
 
 def clones(hypervisors: t.Iterable[Hypervisor]) -> list[str]:
@@ -106,16 +121,38 @@ def _reach(one: Hypervisor) -> dict[str, t.Any]:
     return found
 
 
-def _guests(hypervisors: t.Sequence[Hypervisor]) -> list[Entry]:
-    placed = _placed(hypervisors)
-    names = [domain["name"] for _host, domain in placed] + [one["host"] for one in hypervisors]
-    taken = {name for name in names if names.count(name) > 1}
+def _guests(
+    hypervisors: t.Sequence[Hypervisor], others: t.Iterable[Entry], taken: t.Mapping[str, str | None]
+) -> list[Entry]:
+    placed = [(host, domain, tuple(_guest_groups(host, domain))) for host, domain in _placed(hypervisors)]
+    times = collections.Counter(domain["name"] for dummy, domain, _groups in placed)
+    groups = {group for *dummy, found in placed for group in found}
+    reserved = _ANSIBLES | groups | {name for entry in others for name in (entry.name, *entry.groups)}
     made = []
-    for host, domain in placed:
-        # Two guests of one name, or a guest named like a hypervisor, must not become one host.
-        name = f"{domain['name']}@{host}" if domain["name"] in taken else domain["name"]
-        made.append(Entry(name, tuple(_guest_groups(host, domain)), _guest_variables(host, domain)))
+    for host, domain, of_guest in placed:
+        name, variables = domain["name"], _guest_variables(host, domain)
+        of_another = name in reserved or taken.get(name, domain["uuid"]) != domain["uuid"]
+        if not _is_host_name(name):
+            name = f"guest_{_UNSAFE.sub('_', domain['uuid'])}"
+        elif of_another or times[name] > 1:
+            # Two guests of one name, or a guest named like something else, must not become one host.
+            name = f"{name}@{host}"
+        if name != domain["name"]:
+            # Ansible would go where the name leads: to a hypervisor, or into the options of ssh. This leads nowhere.
+            variables["ansible_host"] = domain["uuid"]
+        made.append(Entry(name, of_guest, variables))
     return sorted(made, key=lambda entry: entry.name)
+
+
+def _is_host_name(name: str) -> bool:
+    """Whether nothing takes a name for something else: ssh for an option, Ansible for a pattern, a shell for a command.
+
+    Letters of all scripts are welcome.
+    """
+    return name[:1] not in ("", "-", ".", " ") and all(
+        char.isalnum() or char in "._- " if char.isascii() else unicodedata.category(char)[0] not in "CZ"
+        for char in name
+    )
 
 
 def _placed(hypervisors: t.Sequence[Hypervisor]) -> list[tuple[str, Domain]]:
@@ -140,12 +177,14 @@ def _guest_groups(host: str, domain: Domain) -> t.Iterator[str]:
     yield GUESTS
     yield f"{GUESTS}_on_{host}"
     yield f"{GUESTS}_{'active' if _is_active(domain) else 'off'}"
+    # Owners write these words.
     for kind in ("apart", "together"):
-        if group_of(domain, kind):
-            yield f"{GUESTS}_{kind}_{group_of(domain, kind)}"
+        group = group_of(domain, kind)
+        if group:
+            yield f"{GUESTS}_{kind}_{_UNSAFE.sub('_', group)}"
     metadata = metadata_of(domain)
     if metadata.get("home"):
-        yield f"{GUESTS}_home_{metadata['home']}"
+        yield f"{GUESTS}_home_{_UNSAFE.sub('_', metadata['home'])}"
     for word, value in sorted((metadata.get("intent") or {}).items()):
         if word.startswith("allow_") and value is True:
             yield f"{GUESTS}_{word}"
@@ -158,8 +197,8 @@ def _guest_variables(host: str, domain: Domain) -> dict[str, t.Any]:
         "kvmops_guest_uuid": domain["uuid"],
         "kvmops_guest_host": host,
         "kvmops_guest_state": domain["state"],
-        "kvmops_guest_memory_bytes": domain["memory_bytes"],
-        "kvmops_guest_vcpus": domain["vcpus"],
+        "kvmops_guest_memory_bytes": domain.get("memory_bytes"),
+        "kvmops_guest_vcpus": domain.get("vcpus"),
         "kvmops_guest_home": metadata.get("home"),
         "kvmops_guest_group": {kind: group_of(domain, kind) for kind in ("apart", "together")},
         "kvmops_guest_policy": dict(metadata.get("intent") or {}),

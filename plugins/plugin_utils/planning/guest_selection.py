@@ -16,6 +16,9 @@ try:
 except ImportError:  # pragma: no cover
     jmespath = None
 
+#: Without the library, a name with one of these may be an expression.
+_MARKS = frozenset("[]{}()?|&*@'\"`")
+
 Snapshots = t.Mapping[str, t.Mapping[str, t.Any]]
 
 
@@ -26,7 +29,8 @@ def select(
 
     Args:
         selection: a JMESPath expression over one snapshot that gives domains or names of domains, for example
-            C(domains[?metadata.tier=='pinned']); or a list of names and UUIDs. Empty means no guest.
+            C(domains[?metadata.tier=='pinned']), or the name of one guest if no snapshot has anything for the
+            expression. Or a list of names and UUIDs, which is never evaluated. Empty means no guest.
         snapshots: the hosts to look at.
         option: what the operator calls this, for error texts.
 
@@ -40,7 +44,9 @@ def select(
 
 
 def _evaluated(expression: str, snapshots: Snapshots, option: str) -> list[t.Any]:
-    if any(expression == domain["name"] for domain in _domains(snapshots)):
+    # A guest may be called like an expression. What an operator has always written must not change its meaning then.
+    is_name = any(expression == domain["name"] for domain in _domains(snapshots))
+    if jmespath is None and is_name and not _MARKS & set(expression):
         return [expression]
     if jmespath is None:
         raise AnsibleError(
@@ -51,10 +57,14 @@ def _evaluated(expression: str, snapshots: Snapshots, option: str) -> list[t.Any
         compiled = jmespath.compile(expression)
         results = [compiled.search(snapshot) for _host, snapshot in sorted(snapshots.items())]
     except jmespath.exceptions.JMESPathError as exc:
+        if is_name:
+            return [expression]
         raise AnsibleError(
             f"{option}: {expression!r} is not a JMESPath expression that works on a snapshot: {_one_line(exc)}"
         ) from exc
     if all(result is None for result in results):
+        if is_name:
+            return [expression]
         raise AnsibleError(
             f"{option}: {expression!r} is neither the name of a guest nor an expression that finds anything in a "
             "snapshot; expressions look like domains[?metadata.tier=='pinned']"
@@ -64,9 +74,12 @@ def _evaluated(expression: str, snapshots: Snapshots, option: str) -> list[t.Any
 
 def _by_uuid(chosen: t.Sequence[t.Any], snapshots: Snapshots, option: str) -> dict[str, str]:
     names: dict[str, list[t.Mapping[str, t.Any]]] = {}
+    uuids: dict[str, list[t.Mapping[str, t.Any]]] = {}
     for domain in _domains(snapshots):
         names.setdefault(domain["name"], []).append(domain)
-        names.setdefault(domain["uuid"], []).append(domain)
+        uuids.setdefault(domain["uuid"], []).append(domain)
+    # A guest may be called like the UUID of another one.
+    names.update(uuids)
     found: dict[str, str] = {}
     for item in chosen:
         key = item.get("uuid") or item.get("name") if isinstance(item, t.Mapping) else item

@@ -104,9 +104,12 @@ def look_at(domain: t.Any, *, secure: bool) -> GuestLook:
 
 
 def find(connection: t.Any, guest: str) -> t.Any | None:
-    """The guest with this name or UUID; None: there is no such guest."""
+    """The guest with this name or UUID; None: there is no such guest.
+
+    A guest may be named like the UUID of another one. So a UUID is never taken for a name.
+    """
     lib = virt.libvirt
-    by_uuid = re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", guest)
+    by_uuid = re.fullmatch(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}", guest)
     try:
         return connection.lookupByUUIDString(guest) if by_uuid else connection.lookupByName(guest)
     except lib.libvirtError as error:

@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_re
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import utc_now
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import find
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection_pool import Connections
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
@@ -54,7 +55,7 @@ def find_guest(connections: Connections, shared: Settings, wanted: str, target: 
     known: list[str] = []
     for uri in places.values():
         connection = connections.get(uri).connection
-        domain = _lookup(connection, wanted)
+        domain = find(connection, wanted)
         if domain is not None:
             return {"name": domain.name(), "uuid": domain.UUIDString()}, domain.maxMemory() * KIB
         known.extend(other.name() for other in connection.listAllDomains())
@@ -66,18 +67,6 @@ def find_guest(connections: Connections, shared: Settings, wanted: str, target: 
             f"did you mean {close[0]}?" if close else f"see what runs where: virsh list --all on {shared.source.host}",
         )
     )
-
-
-def _lookup(connection: t.Any, wanted: str) -> t.Any:
-    libvirt = virt.libvirt
-    # A guest may be named like a UUID, so its name is tried first.
-    for lookup in (connection.lookupByName, connection.lookupByUUIDString):
-        try:
-            return lookup(wanted)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_INVALID_ARG):
-                raise
-    return None
 
 
 class _NoProgress:

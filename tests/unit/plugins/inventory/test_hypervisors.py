@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.hyperviso
     HypervisorQuery,
     QueryError,
 )
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 from ansible_collections.kvmops.cluster.tests.unit.builders import domain, snapshot
 
 NAME = "kvmops.cluster.hypervisors"
@@ -53,10 +54,10 @@ class World:
         for one in snapshots:
             (self.folder / "saved" / f"{one['host']}.json").write_text(json.dumps(one))
 
-    def parse(self, *, may_be_kept=True, file="cluster.kvmops.yml", **options):
+    def parse(self, *, may_be_kept=True, file="cluster.kvmops.yml", inventory=None, **options):
         path = self.folder / file
         path.write_text(yaml.safe_dump({"plugin": NAME, **options}))
-        inventory = InventoryData()
+        inventory = inventory or InventoryData()
         made = plugin()
         made.parse(inventory, DataLoader(), str(path), cache=may_be_kept)
         if options.get("cache"):
@@ -104,6 +105,31 @@ def test_hosts_have_the_variables_that_the_playbooks_want(world):
     )
     assert found["kvmops_hypervisor_guests"] == ["web1"]
     assert "web1" not in inventory.hosts
+
+
+def test_a_guest_changes_no_host_and_no_group_of_the_inventory(world):
+    known = InventoryData()
+    known.add_group("databases")
+    known.add_host("admin1", "databases")
+    known.set_variable("admin1", "ansible_host", "10.0.0.1")
+    before = known.get_host("admin1").get_vars()
+    guests = [domain(name) for name in (*hostile.NAMES, "admin1", "databases", "large", "web1")]
+    world.save(snapshot("h1", *guests))
+    found = world.parse(inventory=known, snapshots=["saved"], guests=True, groups={"large": "true"})
+    assert found.get_host("admin1").get_vars() == before
+    groups = found.get_groups_dict()
+    assert groups["databases"] == ["admin1"]
+    assert groups["hypervisors"] == ["h1"]
+    assert set(found.hosts) & (set(found.groups) | {"localhost"}) == set()
+    assert {"admin1@h1", "databases@h1", "large@h1", "all@h1", "localhost@h1", "web1"} <= set(found.hosts)
+    assert found.get_host("web1").get_vars().get("ansible_host") is None
+
+
+def test_a_guest_is_one_host_in_two_files(world):
+    world.save(snapshot("h1", domain("web1")))
+    known = world.parse(snapshots=["saved"], guests=True)
+    again = world.parse(inventory=known, file="second.kvmops.yml", snapshots=["saved"], guests=True)
+    assert set(again.hosts) == {"h1", "web1"}
 
 
 def test_it_is_in_constructed_style(world):

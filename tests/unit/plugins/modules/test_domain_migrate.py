@@ -78,6 +78,14 @@ def test_a_guest_is_moved_by_its_uuid(world):
     assert world.migrate(guest.uuid)["migration"]["guest"]["name"] == "web1"
 
 
+def test_a_guest_with_the_uuid_of_another_as_its_name_is_not_the_one_that_is_meant(world):
+    guest = world.h1.add_guest("web1")
+    odd = world.h1.add_guest(guest.uuid)
+    world.cluster.on_migrate = lambda job: job.complete()
+    assert world.migrate(guest.uuid)["migration"]["guest"]["name"] == "web1"
+    assert set(world.h1.guests) == {odd.uuid}
+
+
 def test_twice_is_once(world):
     world.h1.add_guest("web1")
     world.cluster.on_migrate = lambda job: job.complete()

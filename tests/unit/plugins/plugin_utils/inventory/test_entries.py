@@ -4,10 +4,20 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries import clones, entries, strays
-from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES, GIB, domain, record, snapshot
+from ansible_collections.kvmops.cluster.tests.unit import hostile
+from ansible_collections.kvmops.cluster.tests.unit.builders import (
+    AWKWARD_NAMES,
+    GIB,
+    domain,
+    record,
+    snapshot,
+    uuid_of,
+)
 
 
 def named(hypervisors, name, *, guests=True):
@@ -102,7 +112,8 @@ def test_two_guests_of_one_name_and_one_named_like_a_hypervisor_stay_apart():
     hosts = [snapshot("h1", domain("web1"), domain("h2")), snapshot("h2", twin, domain("web2"))]
     found = {entry.name: entry.variables for entry in entries(hosts, guests=True)}
     assert list(found) == ["h1", "h2", "h2@h1", "web1@h1", "web1@h2", "web2"]
-    assert found["web1@h2"]["kvmops_guest_uuid"] == "another"
+    assert found["web1@h2"]["kvmops_guest_uuid"] == found["web1@h2"]["ansible_host"] == "another"
+    assert "ansible_host" not in found["web2"]
 
 
 def test_a_guest_is_where_it_runs():
@@ -118,7 +129,40 @@ def test_a_guest_is_where_it_runs():
 
 def test_awkward_names_are_kept():
     hosts = [snapshot("h1", *[domain(name) for name in AWKWARD_NAMES])]
-    assert {entry.name for entry in entries(hosts, guests=True)} == {"h1", *AWKWARD_NAMES}
+    shell = next(name for name in AWKWARD_NAMES if "$(" in name)
+    kept = [name for name in AWKWARD_NAMES if name != shell]
+    assert {entry.name for entry in entries(hosts, guests=True)} == {"h1", *kept, f"guest_{uuid_of(shell)}"}
+
+
+def test_a_name_that_means_something_else_is_the_name_of_no_host():
+    hosts = [snapshot("h1", *map(domain, (*hostile.NAMES, "h1", "guest_x")))]
+    found = entries(hosts, guests=True)
+    groups = {group for entry in found for group in entry.groups}
+    names = [entry.name for entry in found]
+    assert len(set(names)) == len(hostile.NAMES) + 3
+    assert not set(names) & ({"all", "ungrouped", "localhost"} | groups)
+    for entry in found[1:]:
+        assert re.fullmatch(
+            r"(all|ungrouped|localhost|hypervisors|guests_on_h1|h1)@h1|guest_[0-9a-fx-]+|domains", entry.name
+        )
+        own = entry.name == entry.variables["kvmops_guest_name"]
+        assert own or entry.variables["ansible_host"] == entry.variables["kvmops_guest_uuid"]
+        # No guest gets variables of the hypervisor's.
+        assert {name for name in entry.variables if not name.startswith("kvmops_guest_")} <= {"ansible_host"}
+
+
+def test_a_guest_never_becomes_a_host_that_is_there_from_elsewhere():
+    hosts = [snapshot("h1", domain("web1"), domain("web2"), domain("db"))]
+    taken = {"web1": None, "web2": uuid_of("web2"), "db": "that of another guest"}
+    names = [entry.name for entry in entries(hosts, guests=True, taken=taken)]
+    assert names == ["h1", "db@h1", "web1@h1", "web2"]
+
+
+@pytest.mark.parametrize("word", ["x,hypervisors", "../all", "new\nline", "{{ 7*7 }}", "!h1"])
+def test_no_word_of_an_owner_makes_an_odd_group(word):
+    guest = domain("web1", apart=word, together=word, home=word)
+    for group in entries([snapshot("h1", guest)], guests=True)[1].groups:
+        assert re.fullmatch(r"guests(_[\w.-]+)?", group)
 
 
 def test_one_machine_under_two_names_is_told():

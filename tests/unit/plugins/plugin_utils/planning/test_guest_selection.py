@@ -8,6 +8,7 @@ import pytest
 from ansible.errors import AnsibleError
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.planning import guest_selection
+from ansible_collections.kvmops.cluster.tests.unit import hostile
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES, cluster, domain, snapshot, uuid_of
 
 
@@ -42,6 +43,44 @@ def test_nothing_is_selected(nothing):
 )
 def test_guests_are_found(chosen, expected):
     assert names(chosen) == expected
+
+
+def hostile_cluster():
+    gold = domain("gold")
+    gold["metadata"]["tier"] = "gold"
+    # One has the UUID of another as its name.
+    return cluster(snapshot("h1", gold, *map(domain, hostile.NAMES), domain(uuid_of("gold"))), snapshot("h2"))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    ["domains[?metadata.tier=='gold']", "domains[?name=='gold']", "domains[?name=='gold'].name", ["gold"], "gold"],
+)
+def test_no_name_of_another_guest_changes_a_selection(chosen):
+    assert list(guest_selection.select(chosen, hostile_cluster())) == [uuid_of("gold")]
+
+
+def test_a_guest_that_is_called_like_what_selects_all_is_not_selected_alone():
+    seen = hostile_cluster()
+    everybody = {one["uuid"] for one in seen["h1"]["domains"]}
+    assert set(guest_selection.select("domains", seen)) == everybody
+    # All but the one that is called like a UUID: that is never its name.
+    assert set(guest_selection.select("domains[].name", seen)) == everybody - {uuid_of(uuid_of("gold"))}
+
+
+def test_a_uuid_is_never_a_name():
+    assert guest_selection.select([uuid_of("gold")], hostile_cluster()) == {uuid_of("gold"): "gold"}
+
+
+@pytest.mark.parametrize("name", hostile.NAMES)
+def test_a_name_in_a_list_is_never_evaluated(name):
+    assert guest_selection.select([name], hostile_cluster()) == {uuid_of(name): name}
+
+
+def test_without_jmespath_what_may_be_an_expression_is_no_name(monkeypatch):
+    monkeypatch.setattr(guest_selection, "jmespath", None)
+    with pytest.raises(AnsibleError, match="needs the Python library jmespath"):
+        guest_selection.select("domains[?name=='gold']", hostile_cluster())
 
 
 LIKE = "expressions look like domains[?metadata.tier=='pinned']"
