@@ -13,6 +13,7 @@ import uuid
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import far_end
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.other_host import OtherHost
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
@@ -81,8 +82,10 @@ class ActionModule(LiveAction):
         if offered["offer"] is None:
             now, self._join = offered["running"], offered["guest"]["uuid"]
             display.display(
-                f"{source}: an earlier run moves {offered['guest']['name']} to {to} since {now['at']} (process"
-                f" {now['pid']}); waiting for its end"
+                clean(
+                    f"{source}: an earlier run moves {offered['guest']['name']} to {to} since {now['at']} (process"
+                    f" {now['pid']}); waiting for its end"
+                )
             )
             return super().run(tmp, task_vars)
         other = OtherHost(self, task_vars, to)
@@ -139,7 +142,9 @@ class ActionModule(LiveAction):
         try:
             other.module(RECEIVE, ended)
         except AnsibleError as error:
-            display.warning(f"{other.name} could not be told that the move has ended ({error}). Its permission ends.")
+            display.warning(
+                clean(f"{other.name} could not be told that the move has ended ({error}). Its permission ends.")
+            )
 
 
 def _failed(why: dict[str, t.Any]) -> dict[str, t.Any]:

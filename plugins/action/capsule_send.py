@@ -14,6 +14,7 @@ import uuid
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import far_end
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.other_host import OtherHost
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
@@ -248,7 +249,7 @@ class _Send:
                     other.module(RECEIVE, ended)
             except AnsibleError as error:
                 display.warning(
-                    f"{other.name} could not be told that the send has ended ({error}). Its permission ends."
+                    clean(f"{other.name} could not be told that the send has ended ({error}). Its permission ends.")
                 )
             finally:
                 other.close()

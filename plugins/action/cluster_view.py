@@ -10,6 +10,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import shares
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements.resources import named_files
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
@@ -39,7 +40,8 @@ class ActionModule(ControllerAction):
         for host in absent:
             if host["host"] in arguments["required"]:
                 raise AnsibleActionFail(_needed(host, has_answered="refusal" in results.get(host["host"], {})))
-            Display().warning(f"{host['host']} is left out and gets no guests: {host['reason']}", formatted=True)
+            told = visible(f"{host['host']} is left out and gets no guests: {host['reason']}")
+            Display().warning(told, formatted=True)
         same_servers = registered_results.same_servers(hostvars, hosts)
         found = {**before["snapshots"], **registered_results.snapshots(results)}
         snapshots = shares.with_one_name(found, same_servers)

@@ -8,6 +8,7 @@ import typing as t
 
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
@@ -32,5 +33,5 @@ class ActionModule(ControllerAction):
         for missing in found["unmeasured"]:
             if missing["code"] != TOLD_BY_THE_PLAN:
                 why = f"{missing['reason']}: {missing['remedy']}" if missing["remedy"] else missing["reason"]
-                Display().warning(f"Not measured on {missing['host']}: {why}", formatted=True)
+                Display().warning(visible(f"Not measured on {missing['host']}: {why}"), formatted=True)
         return {"changed": False, **found}

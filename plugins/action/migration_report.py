@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Plan, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean, visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words, join
@@ -109,14 +110,14 @@ def _show(plan: Plan, report: dict[str, t.Any], left: dict[str, list[str]], path
     display = Display()
     if report["guests"]:
         for line in report_lines(report):
-            display.display(line)
+            display.display(visible(line))
     for host, guests in left.items() if plan["goal"]["kind"] in TO_BE_EMPTY else ():
         if guests:
-            display.display(f"{host} still runs {', '.join(guests)}, and stays cordoned.", color="bright purple")
+            display.display(clean(f"{host} still runs {', '.join(guests)}, and stays cordoned."), color="bright purple")
         else:
-            display.display(f"{host} runs no guest.", color="green")
+            display.display(clean(f"{host} runs no guest."), color="green")
     if path:
-        display.display(f"The report is in {path}")
+        display.display(visible(f"The report is in {path}"))
 
 
 def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bool) -> str:

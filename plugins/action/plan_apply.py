@@ -73,7 +73,7 @@ class ActionModule(LiveAction):
             document = read_plan(plain(plan))
             found = plan_freshness.stale_result(document, by_host(given), f"plan {document['id']}")
         except plans.PlanError as error:
-            raise AnsibleError(f"The plan cannot be used: {error}") from error
+            raise AnsibleError(f"The plan cannot be used: {clean(str(error))}") from None
         return {**found, "results": [], "run": {"plan": document["id"], "attached": False}} if found else None
 
     def _show(self, results: list[dict[str, t.Any]], arguments: dict[str, t.Any]) -> None:
@@ -102,9 +102,9 @@ class ActionModule(LiveAction):
             if intent is not None:
                 plan_limits.check_permissions(plan, intent)
         except OSError as error:
-            raise AnsibleError(f"The {what} cannot be read: {error.strerror}.") from error
+            raise AnsibleError(f"The {what} cannot be read: {error.strerror}.") from None
         except (plans.PlanError, IntentError) as error:
-            raise AnsibleError(f"The {what} cannot be used: {clean(str(error))}") from error
+            raise AnsibleError(f"The {what} cannot be used: {clean(str(error))}") from None
         return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan)))
 
 

@@ -10,6 +10,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
@@ -113,7 +114,7 @@ def _of_hosts(
 def _show(paths: t.Sequence[t.Mapping[str, t.Any]], findings: t.Sequence[Finding]) -> None:
     display = Display()
     for line in matrix_lines(paths):
-        display.display(line)
+        display.display(visible(line))
     for bad in (True, False):
         for (reason, remedy), hosts in _told_once(finding for finding in findings if finding["bad"] is bad):
             mark, colour = ("", "red") if bad else ("note: ", "bright purple")

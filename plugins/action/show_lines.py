@@ -8,6 +8,7 @@ import typing as t
 
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 
 #: The mood of a text and the colour it is shown in on a terminal; a log file gets the bare text.
@@ -27,6 +28,6 @@ class ActionModule(ControllerAction):
         """Show the lines, then fail if that is asked for."""
         display = Display()
         for line in arguments["lines"]:
-            display.display(line, color=COLOURS[arguments["mood"]])
+            display.display(visible(line), color=COLOURS[arguments["mood"]])
         failure = {"failed": True, "msg": arguments["failure"]} if arguments["failure"] else {}
         return {"changed": False, **failure}

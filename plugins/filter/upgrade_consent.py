@@ -57,6 +57,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.shutdown_consent import consented
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_machine import own_uuids
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
@@ -67,7 +68,7 @@ def upgrade_consent(stays: t.Any, snapshots: t.Any, intent: t.Any = None, silent
     try:
         return consented(plain(stays), plain(snapshots), plain(intent or {}), own_uuids(), plain(silent))._asdict()
     except IntentError as error:
-        raise AnsibleFilterError(f"upgrade_consent: {error}") from error
+        raise AnsibleFilterError(f"upgrade_consent: {visible(error)}") from None
 
 
 class FilterModule:

@@ -54,6 +54,7 @@ _value:
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_status import lines, upgrade_status
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
@@ -62,7 +63,7 @@ def upgrade_standing(hosts: t.Any, records: t.Any, snapshots: t.Any, fresh: str,
     """Where a run stands, with lines for people."""
     seen = plain(snapshots)
     found = upgrade_status(plain(hosts), plain(records), seen, wanted=str(wanted), fresh=str(fresh))
-    return {**found._asdict(), "lines": lines(found, seen)}
+    return {**found._asdict(), "lines": [visible(line) for line in lines(found, seen)]}
 
 
 class FilterModule:

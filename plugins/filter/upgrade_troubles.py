@@ -61,6 +61,7 @@ _value:
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_verdict import reasons_to_stay_closed
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 
@@ -69,7 +70,7 @@ def upgrade_troubles(
     hosts: t.Any, well: t.Any, said: t.Any, snapshots: t.Any, paths: t.Any, before: t.Any = None
 ) -> dict[str, list[str]]:
     """What stands against opening each host."""
-    return reasons_to_stay_closed(
+    found = reasons_to_stay_closed(
         plain(hosts),
         well=plain(well),
         said=plain(said),
@@ -77,6 +78,7 @@ def upgrade_troubles(
         paths=plain(paths),
         before=plain(before or []),
     )
+    return {host: [visible(why) for why in whys] for host, whys in found.items()}
 
 
 class FilterModule:

@@ -52,6 +52,7 @@ import typing as t
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import IntentError
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.filter_input import mapping_with
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.working_set_table import working_set_lines
@@ -64,7 +65,7 @@ def working_set_table(measured: t.Any, view: t.Any, intent: t.Any = None) -> lis
     try:
         return working_set_lines(plain(measured), plain(view), plain(intent or {}))
     except IntentError as error:
-        raise AnsibleFilterError(f"working_set_table: {error}") from error
+        raise AnsibleFilterError(f"working_set_table: {visible(error)}") from None
 
 
 class FilterModule:

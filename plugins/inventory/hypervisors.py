@@ -141,6 +141,7 @@ from ansible.errors import AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import saved_snapshots
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.inventory.entries import (
     Entry,
@@ -228,11 +229,11 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _trouble(self, text: str) -> None:
         if self.get_option("strict"):
-            raise AnsibleParserError(text)
+            raise AnsibleParserError(visible(text))
         self._warn(text)
 
     def _warn(self, text: str) -> None:
-        Display().warning(f"{self.NAME}: {text}")
+        Display().warning(f"{self.NAME}: {visible(text)}")
 
     def _add(self, entry: Entry) -> None:
         inventory: t.Any = self.inventory

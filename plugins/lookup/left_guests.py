@@ -63,6 +63,7 @@ from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims, without_reported
 
 
@@ -98,7 +99,7 @@ def read_reports(directory: Path) -> list[dict[str, t.Any]]:
                 continue
             document_shapes.REPORT(report, "")
         except (OSError, ValueError) as error:
-            Display().warning(f"{path} is left out: it cannot be read as a report ({error})")
+            Display().warning(visible(f"{path} is left out: it cannot be read as a report ({error})"))
         else:
             found.append(report)
     return found

@@ -133,6 +133,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import bit_rate, xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.definition.lazy_disks import lazy_disks
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
@@ -255,7 +256,7 @@ def _fill(
         "faults": filled.faults,
     }
     for fault in filled.faults:
-        module.warn(f"{fault['reason']}: {fault['remedy']}")
+        module.warn(visible(f"{fault['reason']}: {fault['remedy']}"))
     return {"changed": bool(filled.disks) or bool(filled.resumed) or unfinished, "fill": _result(guest, **known)}
 
 

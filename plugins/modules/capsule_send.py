@@ -288,6 +288,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import (
     CAPSULE_DIR_ARGUMENT,
@@ -388,7 +389,7 @@ def _send(module: AnsibleModule) -> dict[str, t.Any]:
     failed = [one for one in hosts if one["refusal"]]
     if failed:
         texts = [f"{one['host']}: {sentence(one['refusal'])}" for one in failed]
-        module.fail_json(msg="; ".join(texts), refusal=failed[0]["refusal"], **result)
+        module.fail_json(msg=visible("; ".join(texts)), refusal=failed[0]["refusal"], **result)
     return result
 
 

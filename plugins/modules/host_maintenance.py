@@ -142,6 +142,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import STATES, MaintenanceRequest
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import (
@@ -175,7 +176,7 @@ def main() -> None:
                 connection, request, Path(module.params["state_dir"]), check_mode=module.check_mode
             )
         for warning in outcome.warnings:
-            module.warn(warning)
+            module.warn(visible(warning))
         result: dict[str, t.Any] = {
             "changed": outcome.changed,
             "maintenance": outcome.after,

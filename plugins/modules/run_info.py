@@ -84,6 +84,7 @@ import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
@@ -102,7 +103,7 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=f"since: {module.params['since']!r} is not a time such as 2026-11-24T02:00:00Z ({error})")
     except OSError as error:
-        module.fail_json(msg=f"the record cannot be read: {error}; run as root (become: true)")
+        module.fail_json(msg=visible(f"the record cannot be read: {error}; run as root (become: true)"))
     module.exit_json(**result)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
+
 
 class Refusal(t.TypedDict):
     """A code for machines, a sentence about this guest or host, and what to do next."""
@@ -21,9 +23,9 @@ def refusal(code: str, reason: str, remedy: str) -> Refusal:
     """Make a refusal.
 
     ``code`` is stable and in snake_case; ``reason`` is a sentence without a full stop about this very guest or host;
-    ``remedy`` is an instruction the operator can follow.
+    ``remedy`` is an instruction the operator can follow. Names and errors in them are other people's words.
     """
-    return {"code": code, "reason": reason, "remedy": remedy}
+    return {"code": code, "reason": visible(reason), "remedy": visible(remedy)}
 
 
 def sentence(refused: Refusal) -> str:
@@ -32,4 +34,4 @@ def sentence(refused: Refusal) -> str:
     >>> sentence(refusal("memory", "h2 is 1.0 GiB short", "free memory on h2"))
     'h2 is 1.0 GiB short: free memory on h2'
     """
-    return f"{refused['reason']}: {refused['remedy']}" if refused["remedy"] else refused["reason"]
+    return visible(f"{refused['reason']}: {refused['remedy']}" if refused["remedy"] else refused["reason"])

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
+
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 
 
 class ControllerAction(ActionBase):  # type: ignore[misc]
@@ -31,7 +34,14 @@ class ControllerAction(ActionBase):  # type: ignore[misc]
         """Check the arguments, and return the result."""
         super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS), **self.RULES)
-        return self.result(arguments, task_vars or {})
+        try:
+            result = self.result(arguments, task_vars or {})
+        except AnsibleError as error:
+            if str(error).isprintable():
+                raise
+            # The words of others are in it: names of guests, what is wrong with a file. Ansible adds those of a cause.
+            raise AnsibleActionFail(visible(error)) from None
+        return {**result, "msg": visible(result["msg"])} if "msg" in result else result
 
     def result(self, arguments: dict[str, t.Any], variables: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the task's result.

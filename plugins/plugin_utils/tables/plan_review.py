@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 from xml.etree import ElementTree
 
@@ -17,6 +18,11 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layou
 
 Document = t.Mapping[str, t.Any]
 
+#: What makes a mention, a reference, a formula or an entity of the word behind it, and what makes an address a link.
+_FOUND_BY_FORGES = re.compile(r"[@#!&%~$^]+(?=[\w\x22'({\\])|://|(?<=www)\.|(?<=mailto):|(?<=xmpp):", re.IGNORECASE)
+#: At the beginning of a line: a heading, a list, a rule, a line below a heading, a command to the forge.
+_FIRST = re.compile(r"^(\d+(?=[.)]\s))?([#+=/.)-])(?=.)")
+
 
 def junit(plan: Document) -> str:
     """A test suite that fails where there is something to do: a case for the whole, and one for each move.
@@ -27,7 +33,7 @@ def junit(plan: Document) -> str:
     suite = ElementTree.Element("testsuite", {"name": f"kvmops.{kind}", "timestamp": plan["created_at"].rstrip("Z")})
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in {"plan": plan["id"], **(plan.get("figures") or {})}.items():
-        ElementTree.SubElement(properties, "property", {"name": str(name), "value": str(value)})
+        ElementTree.SubElement(properties, "property", {"name": clean(name), "value": clean(value)})
     _case(suite, kind, "there is nothing to do", "failure" if plan["steps"] else None, summary(plan))
     for step in plan["steps"]:
         _case(
@@ -115,5 +121,8 @@ def _row(cells: t.Iterable[str]) -> str:
 
 def _cell(text: str) -> str:
     """Text that stays text within a table: names are the guests' owners' to choose."""
-    plain = clean(str(text))
-    return "".join(f"\\{mark}" if mark in "\\|`<>*_[]" else mark for mark in plain)
+    plain = clean(text)
+    escaped = "".join(f"\\{mark}" if mark in "\\|`<>*_[]" else mark for mark in plain)
+    # Forges look for mentions, references and addresses in the finished page, where an escaped mark is a plain one.
+    safe = _FOUND_BY_FORGES.sub(lambda found: f"`{found[0]}`", escaped)
+    return _FIRST.sub(lambda found: f"{found[1] or ''}\\{found[2]}", safe)

@@ -23,6 +23,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
@@ -113,9 +114,9 @@ def _tell_operator(text: str) -> None:
         if stat.S_ISREG(os.stat(terminal).st_mode):
             raise OSError(errno.EINVAL, "a plain file")
         with open(terminal, "w", encoding="utf-8") as file:
-            file.write(f"[WARNING]: {text}\n")
+            file.write(f"[WARNING]: {clean(text)}\n")
     except OSError:
-        display.warning(text)
+        display.warning(clean(text))
 
 
 class _Job:
@@ -222,14 +223,14 @@ class _Job:
             self._action._connection.reset()
         if quiet_s >= self._lost_s:
             raise AnsibleError(
-                f"{self._host} has not answered for {quiet_s:.0f} s ({error}). If it still runs, its moves go on: run"
-                " the same playbook again when it answers. If it has lost its power, its guests that had not moved are"
-                f" off: see what the other hosts have, then power {self._host} on."
+                clean(f"{self._host} has not answered for {quiet_s:.0f} s ({error}).")
+                + " If it still runs, its moves go on: run the same playbook again when it answers. If it has lost its"
+                + " power, its guests that had not moved are off: see what the other hosts have, then power"
+                + f" {clean(self._host)} on."
             ) from error
         if not self._warned:
-            display.warning(
-                f"{self._host} does not answer ({error}); its moves go on. Trying again for {self._lost_s:g} s."
-            )
+            told = f"{self._host} does not answer ({error}); its moves go on. Trying again for {self._lost_s:g} s."
+            display.warning(clean(told))
         self._warned = True
 
     def _finish(self, status: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
 
 _COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yellow", "switchover": "cyan"}
 

@@ -10,7 +10,9 @@ import textwrap
 import typing as t
 import unicodedata
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import one_line
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
+
+__all__ = ["clean", "columns", "short", "table", "wrapped"]
 
 #: No name takes more columns than this, so that a table with one monstrous name stays readable.
 MOST_NAME_COLUMNS = 40
@@ -21,11 +23,6 @@ LINE_COLUMNS = 120
 def columns(text: str) -> int:
     """How many columns a terminal needs for a text: wide characters take two, combining ones none."""
     return sum(_columns_of(char) for char in text)
-
-
-def clean(text: t.Any) -> str:
-    """Return a text on one line, without characters that move the cursor of a terminal."""
-    return one_line(text)
 
 
 def short(text: str, most: int = MOST_NAME_COLUMNS) -> str:

@@ -11,6 +11,7 @@ import difflib
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import capabilities
@@ -182,4 +183,4 @@ def summary(undone: t.Sequence[t.Mapping[str, t.Any]], total: int) -> str:
     for one in undone:
         why = "; ".join(sentence(refused) for refused in one["refusals"]) or one["error"] or one["outcome"]
         reasons.append(f"{one['guest']['name']} ({one['outcome']}): {why}")
-    return f"{len(undone)} of {total} guests did not move. " + " | ".join(reasons)
+    return visible(f"{len(undone)} of {total} guests did not move. " + " | ".join(reasons))

@@ -77,3 +77,38 @@ def test_nothing_to_do_is_said_in_one_line_and_needs_no_command():
 @pytest.mark.parametrize(("figures", "told"), [({}, "2 moves of "), (FIGURES, "score 0.832 to 0.211")])
 def test_a_plan_without_a_score_is_summed_up_all_the_same(figures, told):
     assert told in plan_review.summary({**PLAN, "figures": figures})
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("@root", "`@`root"),
+        ("a@b.example", "a`@`b.example"),
+        ("@_root", "`@`\\_root"),
+        ("#123", "`#`123"),
+        ("group/project!45", "group/project`!`45"),
+        ("&lt;b&gt;", "`&`lt;b`&`gt;"),
+        ("&#64;root", "`&#`64;root"),
+        ("~bug %1.0 $x$", "`~`bug `%`1.0 `$`x$"),
+        ("https://example.org", "https`://`example.org"),
+        ("www.example.org", "www`.`example.org"),
+        ("mailto:x", "mailto`:`x"),
+        ("[x](javascript:y)", "\\[x\\](javascript:y)"),
+        ("![x](y)", "`!`\\[x\\](y)"),
+        ("<img src=x>", "\\<img src=x\\>"),
+        ("a|b`c*d_e", "a\\|b\\`c\\*d\\_e"),
+        ("# x", "\\# x"),
+        ("- [ ] x", "\\- \\[ \\] x"),
+        ("1. x", "1\\. x"),
+        ("/approve", "\\/approve"),
+        ("===", "\\==="),
+        ("4.1 s, 100 %", "4.1 s, 100 %"),
+        ("-", "-"),
+        ("x\n\n# y", "x # y"),
+    ],
+)
+def test_the_name_of_a_guest_is_nothing_but_a_name_in_markdown(name, shown):
+    assert plan_review._cell(name) == shown
+    stay = {"guest": {"name": name, "uuid": "u"}, "host": "h1", "refusals": [SPARE]}
+    text = plan_review.markdown({**PLAN, "stays": [stay]})
+    assert f"\n{shown} stays on h1: if h1 fails" in text
