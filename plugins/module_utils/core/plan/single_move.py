@@ -56,7 +56,7 @@ def plan_of(
     return {
         "schema": PLAN,
         "id": directory_name(MIGRATE, step["guest"]["name"], created_at, nonce),
-        "goal": {"kind": MIGRATE, "hosts": []},
+        "goal": {"kind": MIGRATE, "hosts": [step["source"]]},
         "created_at": created_at,
         "intent": dict(step["intent"]),
         "snapshots": {},
