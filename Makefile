@@ -87,13 +87,15 @@ lint-docs: tools-tests
 types: tools-lint ## Types: mypy, strict on the pure core and the lab
 	@tests/tools/types
 
-.PHONY: units units-core units-others units-oldest
+.PHONY: units units-core units-others units-fuzz units-oldest
 units: tools-tests ## Unit tests
 	@tests/tools/units $(ARGS)
 units-core: tools-tests
 	@tests/tools/units --core
 units-others: tools-tests
 	@tests/tools/units --others
+units-fuzz: tools-tests
+	@tests/tools/units --fuzz
 units-oldest: tools-tests ## The core's unit tests on Python 3.9, where there is one
 	@tests/tools/units --oldest
 

@@ -40,6 +40,9 @@ def _integration(*tests: str, select: str = "") -> tuple[str, ...]:
 
 PARTS = (
     Part("units", "The unit tests that run whole playbooks.", 3, _make("units", "ARGS=-m soak")),
+    Part(
+        "fuzz", "Thousands of broken documents and definitions for everything that reads one.", 60, _make("units-fuzz")
+    ),
     Part("faults", "Each fault in the middle of a drain.", 2, _integration("tests/integration/test_faults.py")),
     Part(
         "upgrade",

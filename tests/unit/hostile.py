@@ -47,11 +47,12 @@ def spoilt(document: t.Any) -> dict[str, bytes]:
     }
 
 
-def _places(value: t.Any, place: tuple[t.Any, ...] = ()) -> t.Iterator[tuple[t.Any, ...]]:
+def places(value: t.Any, place: tuple[t.Any, ...] = ()) -> t.Iterator[tuple[t.Any, ...]]:
+    """Where the parts of a document are, each as the keys that lead there."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, one in items:
         yield (*place, key)
-        yield from _places(one, (*place, key))
+        yield from places(one, (*place, key))
 
 
 #: Of each kind one that fits almost nowhere.
@@ -60,7 +61,7 @@ OTHERS: tuple[t.Any, ...] = (None, True, -1, 10**19, 2.5, "", "x\n\x1b[2J", [], 
 
 def mutated(document: t.Any) -> t.Iterator[tuple[str, t.Any]]:
     """The document again and again, each time with one part of another kind, or without one."""
-    for place in list(_places(document)):
+    for place in list(places(document)):
         for other in (*OTHERS, "gone"):
             changed = copy.deepcopy(document)
             parent = changed

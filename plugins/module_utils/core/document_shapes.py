@@ -141,15 +141,13 @@ WORKING_SET = shape.mapping(
                 others=True,
             )
         ),
+        "touched_error": shape.number(0),
+        **dict.fromkeys(("vcpu_utilisation", "compressed_share", "sparse", "disk_write_bytes_per_s"), _AMOUNT),
     },
     {
         "method": _TEXT,
         "samples_per_gib": shape.whole(0),
-        "touched_error": shape.number(0),
-        **dict.fromkeys(
-            ("vcpu_utilisation", "compressed_share", "hot_compressed_share", "sparse", "disk_write_bytes_per_s"),
-            _AMOUNT,
-        ),
+        "hot_compressed_share": _AMOUNT,
         "unusual": _WORD,
         "sentence": _TEXT,
     },

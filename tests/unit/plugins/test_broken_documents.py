@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 import json
 import os
 import typing as t
@@ -279,7 +280,9 @@ def test_one_thing_that_no_document_has_spoils_it(tmp_path, name, kind):
 @pytest.mark.parametrize("name", list(READERS))
 def test_a_part_of_another_kind_is_told_or_left_out(tmp_path, name):
     reader = READERS[name]
-    for what, document in hostile.mutated(reader.document):
+    # Of the large ones each ninth is enough here; fuzz tests go on from there.
+    step = 9 if name in ("cluster", "snapshots") else 1
+    for what, document in itertools.islice(hostile.mutated(reader.document), 0, None, step):
         put(tmp_path, reader, json.dumps(document).encode())
         try:
             found = outcome(tmp_path, reader)

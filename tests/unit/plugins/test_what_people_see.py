@@ -69,6 +69,12 @@ def guest(prefix: str = "", **changes: t.Any) -> dict[str, t.Any]:
     return {**domain(prefix or "x", **changes), "name": f"{prefix}{NAME}"}
 
 
+def is_seen(char: str) -> bool:
+    """Whether a character leaves a mark, if only the box of one that a font has not."""
+    nothing = 0xFDD0 <= ord(char) < 0xFDF0 or ord(char) % 0x10000 >= 0xFFFE
+    return not nothing and unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
 def seen(text: t.Any) -> None:
     """Check that a text, and all texts in a document, have only what is seen."""
     if isinstance(text, dict):
@@ -77,7 +83,7 @@ def seen(text: t.Any) -> None:
         for one in text:
             seen(one)
     elif isinstance(text, str):
-        odd = [hex(ord(char)) for char in text if char != "\n" and not char.isprintable() and char not in "\u3000\xa0"]
+        odd = [hex(ord(char)) for char in text if char != "\n" and not is_seen(char)]
         assert odd == []
         text.encode("utf-8")
 

@@ -95,7 +95,10 @@ def replay(
         if not isinstance(step, str):
             continue
         if event == "migration.started" and shape.fits(_STARTED, data):
-            decision = decision_of(data, intent)
+            try:
+                decision = decision_of(data, intent)
+            except intents.IntentError:
+                continue
             controls[step] = Control(decision, _reforecast(decision, (working_sets or {}).get(entry.get("uuid") or "")))
         elif event == "migration.iteration" and step in controls and shape.fits(_ROUND, data):
             reaction = controls[step].react(_sample(data))

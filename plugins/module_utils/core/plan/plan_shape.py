@@ -108,6 +108,18 @@ _EXPECTED = shape.mapping(
     others=True,
 )
 
+#: What is told only together with another part: an edited plan may have lost it.
+_TOGETHER = (("bound_s", ("bound_reason", "above_bound")), ("verdict", ("window_s", "without", "reason")))
+
+
+def _is_expected(value: t.Any, place: str) -> None:
+    _EXPECTED(value, place)
+    for part, others in _TOGETHER:
+        for other in others if value.get(part) is not None else ():
+            if value.get(other) is None:
+                raise shape.ShapeError(f"{place}.{other}", f"is missing, which belongs to {part}")
+
+
 _WAVE = shape.mapping({
     "hosts": shape.list_of(_NAME),
     "seconds": shape.number(0),
@@ -129,7 +141,7 @@ PLAN = shape.mapping(
         "stays": shape.list_of(
             shape.mapping({"guest": _GUEST, "host": _NAME, "refusals": shape.list_of(_REFUSAL)}),
         ),
-        "expected": _EXPECTED,
+        "expected": _is_expected,
     },
     {
         "off": shape.list_of(shape.mapping({"guest": _GUEST, "host": _NAME})),

@@ -291,7 +291,8 @@ def _opening_ms(link: Link) -> int:
 
 
 def _unmeasured(domain: Domain) -> dict[str, t.Any]:
-    memory = int(domain["memory_bytes"])
+    # libvirt does not tell the memory of a guest that does not answer.
+    memory = max(1, int(domain["memory_bytes"] or 0))
     return unmeasured(
         guest=t.cast("dict[str, str]", guest_of(domain)),
         taken_at="",

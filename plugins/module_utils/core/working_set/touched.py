@@ -54,7 +54,7 @@ def touched(balloon: t.Mapping[str, t.Any] | None, memory_bytes: int) -> Touched
     if memory_bytes <= 0:
         raise ValueError(f"a guest must have memory, not {memory_bytes} bytes")
     known = balloon or {}
-    current = known.get("current_bytes") or memory_bytes
+    current = min(known.get("current_bytes") or memory_bytes, memory_bytes)
     unused, rss, age = known.get("unused_bytes"), known.get("rss_bytes"), known.get("age_s")
     if unused is not None and 0 <= unused <= current:
         fresh = age is not None and age <= FRESH_S
