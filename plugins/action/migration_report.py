@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import tempfile
 import typing as t
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader im
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words, join
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
@@ -137,15 +137,14 @@ def _failure(plan: Plan, report: dict[str, t.Any], came: list[str], tolerant: bo
 
 def _write(report: dict[str, t.Any], directory: str) -> str:
     """Write the report whole or not at all; returns its path."""
-    folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{report['plan']}.json"
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".report-", delete=False, encoding="utf-8") as file:
-        json.dump(report, file, indent=2, ensure_ascii=False)
-        file.write("\n")
-    written = Path(file.name)
-    written.chmod(0o644)
-    written.replace(path)
+    path = Path(directory) / f"{report['plan']}.json"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write.replace(path, json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise AnsibleActionFail(
+            f"The report {path} cannot be written: {error.strerror}. Give another directory, or make room there."
+        ) from None
     return str(path)
 
 

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan as plans
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import atomic_write
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.plain_values import plain
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
@@ -38,7 +39,7 @@ class ActionModule(ControllerAction):
         stem = Path(arguments["directory"]) / (arguments["name"] or plan["goal"]["kind"])
         paths = {kind: str(stem.with_name(f"{stem.name}.{kind}")) for kind in ("json", "xml", "md")}
         text = json.dumps(plan, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
-        digest = hashlib.sha256(text.encode("utf-8")).hexdigest()
+        digest = hashlib.sha256(atomic_write.encoded(text)).hexdigest()
         apply = arguments["apply"].replace("PLAN", paths["json"]).replace("DIGEST", digest)
         texts = {"json": text, "xml": plan_review.junit(plan), "md": plan_review.markdown(plan, apply)}
         changed = [kind for kind, path in paths.items() if _differs(Path(path), texts[kind])]
@@ -49,7 +50,7 @@ class ActionModule(ControllerAction):
 
 def _differs(path: Path, text: str) -> bool:
     try:
-        return path.read_text(encoding="utf-8") != text
+        return atomic_write.content(path) != atomic_write.encoded(text).decode("utf-8")
     except OSError:
         return True
 
@@ -58,6 +59,6 @@ def _write(texts: t.Mapping[Path, str]) -> None:
     for path, text in texts.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            atomic_write.replace(path, text)
         except OSError as error:
             raise AnsibleActionFail(f"{path} cannot be written: {error.strerror}. Give another directory.") from None

@@ -7,9 +7,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import tempfile
+import secrets
+import stat
 import typing as t
 from pathlib import Path
 
@@ -39,24 +41,63 @@ def save(option: str, path: Path, document: t.Mapping[str, t.Any], *, write: boo
     if path.is_dir():
         raise AnsibleError(f"{option}: {path} is a directory: give the name of a file")
     try:
-        before = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+        before = content(path) or ""
         if write:
-            _replace(path, after)
+            replace(path, after)
     except OSError as error:
         raise AnsibleError(f"{option}: {path} cannot be written: {error.strerror}") from error
     return FileChange(before, after)
 
 
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:60]}.")
+def encoded(text: str) -> bytes:
+    """The text as it is in the file. Half a character, which no file can have, becomes the escape that JSON has."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def content(path: Path) -> str | None:
+    """What a file has; None where there is none. A link is none: nothing is written through it either.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        # Nothing, a link, a socket.
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        with open(descriptor, encoding="utf-8", errors="replace", newline="", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
+
+
+def replace(path: Path, text: str) -> None:
+    """Put a file in the place of another, or of a link, so that a reader finds the old one or the new one.
+
+    It has the permissions of the old file. A new one has those that the umask of whoever writes it leaves.
+
+    Raises:
+        OSError: it cannot be written; the old one is as it was.
+    """
+    # The name is nobody's guess: the folder may belong to others, too.
+    temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}"
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(encoded(text))
+            with contextlib.suppress(FileNotFoundError):
+                old = path.lstat()
+                if stat.S_ISREG(old.st_mode):
+                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise

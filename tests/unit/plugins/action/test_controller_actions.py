@@ -10,7 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
-from ansible.errors import AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.playbook.task import Task
 from ansible.template import Templar
 
@@ -411,6 +411,27 @@ def test_a_plan_for_review_is_written_once(run, tmp_path):
     assert json.loads((tmp_path / "plans" / "drain.json").read_text(encoding="utf-8")) == PLAN
     assert f"-e y_plan={first['paths']['json']}" in (tmp_path / "plans" / "drain.md").read_text(encoding="utf-8")
     assert sorted(path.name for path in (tmp_path / "plans").iterdir()) == ["drain.json", "drain.md", "drain.xml"]
+
+
+def test_no_link_in_the_place_of_a_plan_for_review_is_followed(run, tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    for kind in ("json", "xml", "md"):
+        (tmp_path / f"drain.{kind}").symlink_to(tmp_path / "precious")
+    asked = {"plan": PLAN, "directory": str(tmp_path), "apply": "x"}
+    assert run(plan_review, **asked)[0]["changed"]
+    assert (tmp_path / "precious").read_text() == "precious"
+    assert not any(path.is_symlink() for path in tmp_path.iterdir())
+    assert not run(plan_review, **asked)[0]["changed"]
+
+
+def test_a_report_that_cannot_be_written_is_told(run, tmp_path):
+    (tmp_path / "reports").write_text("a file")
+    with pytest.raises(AnsibleActionFail, match=r"The report .* cannot be written: .*Give another directory"):
+        migration_report._write({"plan": "p1"}, str(tmp_path / "reports"))
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "p1.json").symlink_to(tmp_path / "precious")
+    assert migration_report._write({"plan": "p1"}, str(tmp_path)) == str(tmp_path / "p1.json")
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def preflight(run, paths, absent=(), **arguments):
