@@ -14,13 +14,14 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease as leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.replay import replay
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import progress_lines
 from ansible_collections.kvmops.cluster.tests.unit.fuzz.generated import byte_mutations, fuzzed, mutated
 from ansible_collections.kvmops.cluster.tests.unit.plugins import test_broken_documents as broken
 from ansible_collections.kvmops.cluster.tests.unit.plugins.test_what_people_see import seen
 
-NOON = datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC)
+NOON = Moment(datetime.datetime(2026, 11, 24, 12, tzinfo=datetime.UTC), "boot-1", 5000.0)
 MINE = leases.Claim("h1", "alice", "r1", force=True)
 OTHERS = leases.Claim("h1", "bob", "r2")
 

@@ -31,10 +31,8 @@ PAUSE_S = 0.1
 
 
 #: What is read of a ticket. The program runs alone, so it cannot use core/shape.py.
-FIELDS = {
-    **dict.fromkeys(("ticket", "address", "user", "sockets"), str),
-    **dict.fromkeys(("port", "slots", "owner"), int),
-}
+TEXTS = ("ticket", "address", "user", "sockets")
+NUMBERS = ("port", "slots", "owner")
 
 
 def ticket_in(folder: str) -> dict[str, t.Any]:
@@ -50,9 +48,10 @@ def ticket_in(folder: str) -> dict[str, t.Any]:
         raise SystemExit(f"kvmops: {path} cannot be read: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise SystemExit(f"kvmops: {path} is no JSON: {error}") from error
-    for name, kind in FIELDS.items():
-        # True is an int, too.
-        if not isinstance(ticket, dict) or type(ticket.get(name)) is not kind:
+    for name in (*TEXTS, *NUMBERS):
+        value = ticket.get(name) if isinstance(ticket, dict) else None
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        if not (is_number if name in NUMBERS else isinstance(value, str)):
             raise SystemExit(f"kvmops: {path} is damaged: its {name} is missing, or of the wrong type")
     return t.cast("dict[str, t.Any]", ticket)
 
