@@ -79,6 +79,8 @@ class ActionModule(LiveAction):
         )
         if offered.get("failed"):
             return t.cast("dict[str, t.Any]", offered)
+        if offered.get("result") is not None:
+            return t.cast("dict[str, t.Any]", offered["result"])
         if offered["offer"] is None:
             now, self._join = offered["running"], offered["guest"]["uuid"]
             display.display(

@@ -326,8 +326,11 @@ def _offer(module: AnsibleModule) -> dict[str, t.Any]:
         bytes_per_s(given["rate"])
     require_nbd()
     with connected(local_uri(module), read_only=True) as connection:
-        domain = guest_look.find_or_fail(connection, given["guest"], host_name(module))
         store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
+        earlier = _earlier(connection, store, given)
+        if earlier is not None:
+            return earlier
+        domain = guest_look.find_or_fail(connection, given["guest"], host_name(module))
         guest = {"name": domain.name(), "uuid": domain.UUIDString()}
         now = running_move.running(store, guest["uuid"])
         if now is not None:
@@ -342,6 +345,22 @@ def _offer(module: AnsibleModule) -> dict[str, t.Any]:
     key = SendKey(given["ticket"]).make() if given["ticket"] and not module.check_mode else None
     offer = {"sender_id": sender_id(), "public_key": key, "needs": _text(told), "signature": _text(signature)}
     return {"changed": False, "guest": needs["guest"], "offer": offer}
+
+
+def _earlier(connection: t.Any, store: CapsuleStore, given: dict[str, t.Any]) -> dict[str, t.Any] | None:
+    """What is known of a guest that an earlier run has just moved there; None: the guest is here, or nothing is known.
+
+    It was here when this run was planned.
+    """
+    uuid, to = given["guest"], given["to"]
+    if guest_look.find(connection, uuid) is not None:
+        return None
+    told = {"changed": False, "guest": {"name": uuid, "uuid": uuid}, "offer": None}
+    now = running_move.running(store, uuid)
+    if now is not None and now.to == to:
+        return {**told, "running": {"pid": now.pid, "at": now.at}}
+    result = running_move.moved_before(store, uuid, to)
+    return None if result is None else {**told, "result": result}
 
 
 def _text(data: bytes) -> str:
@@ -434,6 +453,9 @@ def _moved(module: AnsibleModule, progress: Progress, stop: Stop) -> dict[str, t
         with connected(local_uri(module), read_only=False) as connection:
             store = CapsuleStore(given["capsule_dir"], given["require_encrypted"])
             store.prepare()
+            earlier = running_move.moved_before(store, given["guest"], end["name"])
+            if earlier is not None and guest_look.find(connection, given["guest"]) is None:
+                return earlier
             domain = guest_look.find_or_fail(connection, given["guest"], request.host)
             guest = {"name": domain.name(), "uuid": domain.UUIDString()}
             request = request._replace(guest=guest["uuid"], name=guest["name"])

@@ -24,6 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.c
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import guest_look
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_move.running_move import MOVED
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save import save_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_save.saving import SaveRequest, save
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_start.releasing import (
@@ -44,7 +45,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
 
-MOVED, BACK, STOPPED, UNCLEAR = "moved", "back", "stopped", "unclear"
+BACK, STOPPED, UNCLEAR = "back", "stopped", "unclear"
 #: The code of a refusal, as somebody has started the guest on its old host.
 RUNS_HERE = "runs_here_again"
 #: The far end answers at once when ssh has logged in; so long that may take over a slow and busy link.

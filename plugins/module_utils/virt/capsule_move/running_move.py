@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import time
 import typing as t
 
@@ -21,6 +22,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 
 POLL_S = 0.5
+#: State of a result: the guest is at the far end.
+MOVED = "moved"
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class RunningMove(t.NamedTuple):
@@ -67,6 +71,25 @@ def read(path: str) -> RunningMove | None:
         _TOLD(told, "")
         return RunningMove(told["pid"], told["at"], told["to"], told["progress"], told["result"])
     return None
+
+
+def moved_before(store: CapsuleStore, guest: str, to: str) -> dict[str, t.Any] | None:
+    """The result of an earlier run that has moved a guest to a host; None: there was none.
+
+    Asked about a guest that this host does not have: that run may have ended a moment ago, when its guest was already
+    planned for.
+
+    Args:
+        guest: its UUID. Of a name nothing is known.
+        to: the host.
+    """
+    if not _UUID.fullmatch(guest):
+        return None
+    told = read(store.move_lock_path(guest))
+    if told is None or told.to != to or (told.result or {}).get("state") != MOVED:
+        return None
+    notes = [*(told.result or {}).get("notes", ()), f"an earlier run of capsule_move, begun {told.at}, has done it"]
+    return {**(told.result or {}), "changed": False, "notes": notes}
 
 
 @contextlib.contextmanager

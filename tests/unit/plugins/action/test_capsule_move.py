@@ -122,6 +122,14 @@ def test_a_move_that_is_under_way_is_waited_for(hosts):
     assert (hosts.jobs[0]["join"], hosts.jobs[0]["guest"]) == (True, GUEST["uuid"])
 
 
+def test_one_that_ended_a_moment_ago_has_done_it(hosts):
+    """Its guest was still here when this run was planned."""
+    done = {**MOVED, "changed": False, "notes": ["an earlier run of capsule_move, begun then, has done it"]}
+    hosts.offers = [{"guest": GUEST, "offer": None, "result": done}]
+    assert move() == done
+    assert (hosts.asked, hosts.jobs) == ([], [])
+
+
 def test_one_that_died_meanwhile_is_gone_on_with(hosts):
     hosts.offers.insert(0, {"guest": GUEST, "offer": None, "running": {"pid": 4711, "at": "2026-11-30T02:00:00Z"}})
     hosts.results.insert(0, {"changed": False, "ended": True})

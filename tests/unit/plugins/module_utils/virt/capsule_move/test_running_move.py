@@ -107,3 +107,29 @@ def test_a_record_that_cannot_be_read_is_none(store, content):
     path = Path(store.move_lock_path(GUEST["uuid"]))
     path.write_bytes(content)
     assert running_move.read(str(path)) is None
+
+
+def ended(store, result, to="h2"):
+    with running_move.only_one(store, GUEST, "h1", to, None) as keep:
+        if result is not None:
+            keep(result)
+
+
+def test_what_an_earlier_run_has_moved_is_known(store):
+    ended(store, {"state": "moved", "changed": True, "notes": ["its sound goes nowhere"]})
+    found = running_move.moved_before(store, GUEST["uuid"], "h2")
+    assert (found["state"], found["changed"], found["notes"][0]) == ("moved", False, "its sound goes nowhere")
+    assert found["notes"][1].startswith("an earlier run of capsule_move, begun 20")
+    assert running_move.moved_before(store, GUEST["uuid"], "h3") is None
+    assert running_move.moved_before(store, GUEST["name"], "h2") is None
+    assert running_move.moved_before(store, "../" + GUEST["uuid"], "h2") is None
+
+
+@pytest.mark.parametrize("result", [None, {"state": "back"}, {"state": "unclear"}, {}])
+def test_what_an_earlier_run_has_not_moved_is_not_said_to_be_there(store, result):
+    ended(store, result)
+    assert running_move.moved_before(store, GUEST["uuid"], "h2") is None
+
+
+def test_of_a_guest_that_was_never_moved_nothing_is_known(store):
+    assert running_move.moved_before(store, GUEST["uuid"], "h2") is None
