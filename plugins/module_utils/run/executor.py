@@ -98,12 +98,14 @@ class Executor:
         self._start_refusal = start_refusal
         self._ended = threading.Condition()
         self._results: dict[str, Result] = {}
+        self._ids: set[str] = set()
 
     def run(self, steps: t.Sequence[Step]) -> list[Result]:
         """Carry out the steps; returns one result a step, in their order. One failure stops no other step.
 
         What did not move because of something that passes is tried once more, after all others.
         """
+        self._ids = {step["id"] for step in steps}
         self._carry_out(steps)
         self._carry_out_again([step for step in steps if self._may_do_better(step)])
         return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
@@ -131,9 +133,9 @@ class Executor:
 
     def _carry_out(self, steps: t.Sequence[Step]) -> None:
         threads = []
-        ids, begun = {step["id"] for step in steps}, set()
+        begun = set(self._results)
         for step in steps:
-            waits_for = [name for name in step.get("after") or [] if name in ids]
+            waits_for = [name for name in step.get("after") or [] if name in self._ids]
             # A step that comes later in the plan has not begun. To await it would take for ever.
             self._await_results([name for name in waits_for if name in begun])
             begun.add(step["id"])

@@ -527,6 +527,14 @@ def test_who_waits_for_such_a_step_gets_its_turn_as_well():
     assert outcomes == ["moved"] * 3
 
 
+def test_who_waits_for_two_of_which_one_cannot_go_does_not_go_either():
+    mover = Flaky(s1=[BROKEN], s2=[refusal("no_room", "h3 has no room", "make room")])
+    outcomes, results, _progress = carried_out(mover, step(1), step(2), step(3, "s1", "s2"))
+    assert mover.asked == ["s1", "s2", "s1"]
+    assert outcomes == ["moved", "refused", "refused"]
+    assert results[2]["refusals"][0]["reason"] == "it may only move after s2, which did not move"
+
+
 def test_a_run_that_is_stopped_tries_nothing_again():
     stopping = threading.Event()
     mover = Flaky(s1=[BROKEN])
