@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import single_move
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_table
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.plan_summary import headline
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import text_layout
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     AWKWARD_NAMES,
@@ -16,6 +19,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
     domain,
     plan_document,
     snapshot,
+    uuid_of,
 )
 from ansible_collections.kvmops.cluster.tests.unit.plugins.plugin_utils.tables.forecast_plans import (
     NOT_SURE,
@@ -122,3 +126,11 @@ def test_lines_of_a_plan_stay_readable_with_awkward_names():
     assert max(map(text_layout.columns, lines)) <= 140
     starts = [line for line in lines if "h2 is the only host" in line]
     assert len({text_layout.columns(line[: line.index("h2 is")]) for line in starts}) == 1
+
+
+def test_a_single_move_has_a_headline_as_any_plan():
+    guest = {"name": "web1", "uuid": uuid_of("web1")}
+    step = single_move.step_of(guest, "h1", "h2", 1 << 29, intent.DEFAULTS)
+    hosts = {host: {"host_uuid": "", "connect_uri": None, "migration_address": None} for host in ("h1", "h2")}
+    made = single_move.plan_of(step, hosts, "2026-11-24T02:00:00Z", "3f9a")
+    assert headline(made).startswith("1 guest (512 MiB) leaves h1")

@@ -5,9 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleFilterError
 
-from ansible_collections.kvmops.cluster.plugins.filter.missing_guests import missing_guests as as_filter
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.missing_guests import missing_guests
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, snapshot, uuid_of
 
@@ -60,11 +58,3 @@ def test_an_operator_reads_where_it_is_and_what_starts_it():
     [first, _second] = missing_guests(RUNS, "h1", cluster(snapshot("h1")))
     assert first["reason"].endswith("no host has a definition of it")
     assert first["remedy"].startswith("define it anew and start it (")
-
-
-def test_the_filter_takes_what_the_modules_return():
-    view = {"snapshots": cluster(snapshot("h1")), "absent": [{"host": "h2", "reason": "off"}]}
-    assert [one["code"] for one in as_filter({"h1": RUNS, "h3": RUNS}, view)] == ["guest_missing"] * 3
-    assert as_filter({"h1": RUNS}, view, "web1, web2") == []
-    with pytest.raises(AnsibleFilterError, match="missing_guests takes a view with snapshots, not list"):
-        as_filter({"h1": RUNS}, [])
