@@ -101,6 +101,7 @@ def _of_hosts(
     for host in sorted({**sources, **destinations}):
         found.extend(host_checks.check_host(snapshots[host], intent))
         found.extend(host_checks.check_capsules(snapshots[host]))
+        found.extend(host_checks.check_disk_locks(snapshots[host]))
     for host in sorted(sources):
         found.extend(host_checks.check_send_buffer(snapshots[host], view["connect"].get(host) or {}))
     started_at, most_s = arguments["started_at"], arguments["max_skew_s"]

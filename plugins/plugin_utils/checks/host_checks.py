@@ -86,6 +86,30 @@ def check_storage(sources: Snapshots, destinations: Snapshots) -> list[Finding]:
     return found
 
 
+def check_disk_locks(snapshot: Snapshot) -> list[Finding]:
+    """Return the guests of a host that nothing keeps from running on two hosts at once.
+
+    QEMU itself locks image files, and block devices it does not lock.
+    """
+    # Older documents do not tell.
+    manager = (snapshot.get("migration") or {}).get("lock_manager", "")
+    guests = [
+        domain["name"]
+        for domain in snapshot.get("domains") or []
+        if not is_off(domain) and any(d.get("type") == "block" and d.get("shared") for d in domain.get("disks") or [])
+    ]
+    if manager is not None or not guests:
+        return []
+    why = refusal(
+        "no_disk_locks",
+        f"nothing locks the shared block devices of {listed(sorted(guests), 5)}: if a switchover goes wrong,"
+        " two hosts can run one guest on them",
+        'set lock_manager = "lockd" in /etc/libvirt/qemu.conf of all hosts (virtlockd, and lockspaces for block'
+        " devices in qemu-lockd.conf), or use sanlock",
+    )
+    return [{"host": snapshot["host"], "bad": False, "refusal": why}]
+
+
 def check_left_definitions(hosts: t.Iterable[str], snapshots: Snapshots) -> list[Finding]:
     """Return definitions that hosts still have of guests that run on other hosts.
 

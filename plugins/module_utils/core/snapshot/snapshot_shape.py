@@ -66,9 +66,10 @@ _MIGRATION = shape.mapping(
         "known_bugs": _REFUSALS,
     },
     {
+        "lock_manager": _WORD,
         "incoming": shape.mapping(
             {"host": _WORD, "listen": _WORD, "first_port": shape.whole(1), "last_port": shape.whole(1)}, others=True
-        )
+        ),
     },
     others=True,
 )

@@ -244,6 +244,7 @@ class _Host:
             "live": capabilities.live(self.capabilities),
             "transports": capabilities.transports(self.capabilities),
             "incoming": self._incoming(),
+            "lock_manager": self._lock_manager(),
             "postcopy": dict(postcopy),
             "postcopy_recover": dict(known_bugs.postcopy_recover(self._libvirt, postcopy)),
             "parallel": dict(known_bugs.parallel(self._libvirt, self._qemu)),
@@ -251,6 +252,11 @@ class _Host:
             "compression": known_bugs.compression(self._libvirt, self._qemu),
             "known_bugs": [dict(bug) for bug in known_bugs.bugs(self._libvirt, self._qemu, kvm=kvm)],
         }
+
+    def _lock_manager(self) -> str | None:
+        """What keeps two hosts from running one guest on its disks: C(lockd), C(sanlock), or None."""
+        named = self._settings.get("lock_manager")
+        return named if isinstance(named, str) and named not in ("", "nop") else None
 
     def _incoming(self) -> dict[str, t.Any]:
         """What qemu.conf says of guests that come in: the name that libvirt gives to sources, where QEMU listens, and

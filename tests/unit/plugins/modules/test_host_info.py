@@ -182,6 +182,23 @@ def test_guests_are_watched_where_that_is_asked_for(snapshot, cluster, monkeypat
     assert used == {"busy": 1.5, "idle": 0, "off": None}
 
 
+@pytest.mark.parametrize(
+    ("line", "manager"),
+    [
+        ('lock_manager = "lockd"', "lockd"),
+        ('lock_manager = "sanlock"', "sanlock"),
+        ('lock_manager = "nop"', None),
+        ('#lock_manager = "lockd"', None),
+        ("lock_manager = 1", None),
+        ("", None),
+    ],
+)
+def test_the_host_tells_what_locks_disks(snapshot, cluster, own_files, line, manager):
+    cluster.add_host("h1")
+    own_files({"etc/libvirt/qemu.conf": f"{line}\n"})
+    assert snapshot()["migration"]["lock_manager"] == manager
+
+
 def test_the_host_tells_its_pressure(snapshot, cluster, monkeypatch, tmp_path):
     cluster.add_host("h1")
     monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import (
     check_clocks,
+    check_disk_locks,
     check_host,
     check_requirements,
     check_send_buffer,
@@ -55,6 +56,40 @@ def test_postcopy_is_looked_at_only_when_it_is_allowed():
         "reason": "post-copy is allowed, but h1 cannot do it: a sysctl is 0",
         "remedy": "sysctl -w ...=1",
     }
+
+
+LUN = {"type": "block", "source": "/dev/disk/by-id/wwn-1", "shared": True}
+
+
+def on_luns(manager, *disks, state="running"):
+    guest = {**domain("db1", state=state), "disks": list(disks)}
+    return {**changed(**manager), "domains": [guest]}
+
+
+def test_a_guest_on_a_block_device_that_nothing_locks_is_worth_a_note():
+    [finding] = check_disk_locks(on_luns({"lock_manager": None}, LUN))
+    assert codes([finding]) == [("h1", False, "no_disk_locks")]
+    assert finding["refusal"]["reason"] == (
+        "nothing locks the shared block devices of db1: if a switchover goes wrong, two hosts can run one guest on them"
+    )
+    assert finding["refusal"]["remedy"].startswith('set lock_manager = "lockd" in /etc/libvirt/qemu.conf of all hosts')
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        on_luns({"lock_manager": "lockd"}, LUN),
+        on_luns({"lock_manager": "sanlock"}, LUN),
+        # An older document does not tell.
+        on_luns({}, LUN),
+        on_luns({"lock_manager": None}, {**LUN, "shared": False}),
+        # QEMU locks files itself.
+        on_luns({"lock_manager": None}, {"type": "file", "shared": True}),
+        on_luns({"lock_manager": None}, LUN, state="shutoff"),
+    ],
+)
+def test_who_has_a_lock_or_needs_none_is_not_noted(seen):
+    assert check_disk_locks(seen) == []
 
 
 def test_known_bugs_and_cordons_are_only_noted():
