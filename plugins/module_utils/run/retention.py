@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import time
 import typing as t
 import uuid as uuids
@@ -22,6 +23,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import
 KEEP_RUNS = 200
 KEEP_DAYS = 90
 DAY_S = 86400.0
+#: A controller that still reads the last lines of a run that has ended is done within a minute.
+LINK_KEPT_S = 3600.0
+#: A module that writes its lines itself, such as a capsule on its way over a thin link, may be silent for long.
+LINES_KEPT_S = 30 * DAY_S
 
 # Must be kept in sync with plugins/doc_fragments/move.py.
 RETENTION_ARGUMENTS: dict[str, dict[str, t.Any]] = {
@@ -62,6 +67,7 @@ def tidy(state_dir: str, keep: Retention, now: t.Callable[[], float] = time.time
         gone = _remove_runs(state_dir, keep, now())
         if gone:
             guest_runs.forget(state_dir, gone)
+    _remove_lines_of_controllers(state_dir, now())
     if keep.days:
         for name in HISTORIES:
             _remove_older(Path(state_dir) / name, now() - keep.days * DAY_S)
@@ -116,6 +122,22 @@ def _remove(run: RunDirectory) -> None:
     os.rename(run.path, hidden)
     sync_directory(parent)
     shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _remove_lines_of_controllers(state_dir: str, now: float) -> None:
+    """Remove the names by which controllers followed runs, of those that did not come back to remove them."""
+    working = run_lock_holder(state_dir).get("plan")
+    for path in sorted(Path(state_dir).glob("progress-*")):
+        with contextlib.suppress(OSError):
+            told = path.lstat()
+            if not stat.S_ISLNK(told.st_mode):
+                # The lines themselves, of a module without a run.
+                left = told.st_mtime < now - LINES_KEPT_S
+            else:
+                of_run = os.path.basename(os.path.dirname(os.readlink(path)))
+                left = not path.exists() or (of_run != working and told.st_mtime < now - LINK_KEPT_S)
+            if left:
+                path.unlink()
 
 
 def _remove_older(folder: Path, earliest: float) -> None:

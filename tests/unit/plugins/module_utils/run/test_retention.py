@@ -147,3 +147,27 @@ def test_what_cannot_be_removed_hides_nothing(state_dir, monkeypatch):
     monkeypatch.setattr(os, "rename", refuse)
     tidy(state_dir, 1, 1)
     assert left(state_dir) == ["old"]
+
+
+def test_names_that_killed_controllers_have_left_are_removed(state_dir, tmp_path):
+    for run in ("old", "working"):
+        keep(state_dir, run, 1)
+        (tmp_path / "runs" / run / "progress.jsonl").write_text("", encoding="utf-8")
+    ages_s = {"young": 60, "left": 7200, "joined": 7200, "dangling": 60}
+    targets = {"young": "old", "left": "old", "joined": "working", "dangling": "gone"}
+    for name, target in targets.items():
+        link = tmp_path / f"progress-{name}"
+        link.symlink_to(tmp_path / "runs" / target / "progress.jsonl")
+        os.utime(link, (NOW - ages_s[name],) * 2, follow_symlinks=False)
+    for name, days in (("lines", 1), ("forgotten", 31)):
+        file = tmp_path / f"progress-{name}"
+        file.write_text("", encoding="utf-8")
+        os.utime(file, (NOW - days * DAY_S,) * 2)
+    lock = take_run_lock(state_dir, "working", "alice")
+    tidy(state_dir)
+    lock.release()
+    assert sorted(path.name for path in tmp_path.glob("progress-*")) == [
+        "progress-joined",
+        "progress-lines",
+        "progress-young",
+    ]
