@@ -18,9 +18,10 @@ def state_dir(tmp_path):
     return str(tmp_path)
 
 
-def old_run(state_dir, plan_id, *events, step=STEP):
+def old_run(state_dir, plan_id, *events, step=None):
     """A run of a version that kept no index."""
     directory = RunDirectory(state_dir, plan_id)
+    step = STEP if step is None else step
     directory.make({"id": plan_id, "steps": [step]})
     journal = Journal(directory.journal, plan_id)
     for event in events:

@@ -61,7 +61,11 @@ def test_what_is_no_file_is_replaced_without_a_look_into_it(tmp_path, kind):
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     file = tmp_path / "plan.json"
     file.write_text("old")
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+
+    def full(_descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(AnsibleError, match=r"dest: .*plan\.json cannot be written: No space left on device"):
         atomic_write.save("dest", file, {"a": 1}, write=True)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("plan.json", "old")]
