@@ -43,8 +43,7 @@ class ActionModule(LiveAction):
             arguments.pop(option, None)
         path = arguments.pop("plan_path", None)
         if path or arguments.get("plan"):
-            arguments["connect"] = plain(arguments.get("connect")) or _addresses(task_vars)
-            arguments["plan"] = self._accepted(path, arguments.get("plan"), arguments["connect"])
+            arguments["plan"], arguments["connect"] = self._accepted(path, arguments.get("plan"), task_vars)
         return arguments
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
@@ -87,8 +86,12 @@ class ActionModule(LiveAction):
     def is_short(self, arguments: dict[str, t.Any]) -> bool:
         return self._peeking
 
-    def _accepted(self, path: str | None, given: t.Any, connect: dict[str, t.Any]) -> dict[str, t.Any]:
-        """The plan, which leads nowhere else than the inventory, and permits no more than the task says."""
+    def _accepted(
+        self, path: str | None, given: t.Any, task_vars: dict[str, t.Any]
+    ) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+        """The plan, which leads nowhere else than the inventory, and permits no more than the task says; and where the
+        inventory leads.
+        """
         what = f"plan {path}" if path else "plan"
         intent = plain(self._task.args.get("intent"))
         try:
@@ -98,6 +101,7 @@ class ActionModule(LiveAction):
                 if self._task.args.get("sha256"):
                     plan_limits.check_digest(given, str(self._task.args["sha256"]))
             plan = read_plan(given if path else plain(given))
+            connect = plain(self._task.args.get("connect")) or _addresses(plan["hosts"], task_vars)
             plan = plan_limits.with_known_addresses(plan, connect)
             if intent is not None:
                 plan_limits.check_permissions(plan, intent)
@@ -105,11 +109,11 @@ class ActionModule(LiveAction):
             raise AnsibleError(f"The {what} cannot be read: {error.strerror}.") from None
         except (plans.PlanError, IntentError) as error:
             raise AnsibleError(f"The {what} cannot be used: {clean(str(error))}") from None
-        return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan)))
+        return t.cast("dict[str, t.Any]", json.loads(json.dumps(plan))), connect
 
 
-def _addresses(task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
-    """The addresses of all hosts of the play, as the inventory has them."""
+def _addresses(of_plan: t.Iterable[str], task_vars: dict[str, t.Any]) -> dict[str, dict[str, t.Any]]:
+    """The addresses of all hosts of the play and of the plan, as far as the inventory has them."""
     hostvars = task_vars.get("hostvars") or {}
-    hosts = task_vars.get("ansible_play_hosts_all") or list(hostvars)
-    return {host: registered_results.connection(host, hostvars[host]) for host in hosts}
+    hosts = dict.fromkeys([*(task_vars.get("ansible_play_hosts_all") or ()), *of_plan])
+    return {host: registered_results.connection(host, hostvars[host]) for host in hosts if host in hostvars}

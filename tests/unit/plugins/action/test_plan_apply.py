@@ -53,7 +53,9 @@ def apply(**arguments):
         return {"changed": False, "results": []}
 
     with mock.patch.object(action, "_execute_module", execute):
-        result = action.run(task_vars={"inventory_hostname": "h1", "hostvars": INVENTORY})
+        result = action.run(
+            task_vars={"inventory_hostname": "h1", "hostvars": INVENTORY, "ansible_play_hosts_all": ["h1"]}
+        )
     return result, next(iter(reached), None)
 
 
@@ -160,6 +162,12 @@ def test_an_address_that_the_inventory_does_not_have_reaches_no_host():
     why = r"The plan cannot be used: .* the connect URI of h2 is 'qemu\+ssh://root@h9/system' in the plan and "
     with pytest.raises(AnsibleError, match=why + r"'qemu\+ssh://root@h2/system' in the inventory"):
         apply(plan=plan)
+
+
+def test_hosts_of_the_plan_are_known_also_in_a_play_without_them():
+    _result, reached = apply(plan=plan_document(hosts()))
+    assert sorted(reached["connect"]) == ["h1", "h2", "h3"]
+    assert reached["plan"]["hosts"]["h1"]["connect_uri"] == "qemu+ssh://root@h1/system"
 
 
 def test_a_program_in_an_address_reaches_no_host_whatever_the_inventory_says():
