@@ -64,8 +64,8 @@ options:
   connect:
     description:
       - How all hosts are reached by the inventory, as RV(kvmops.cluster.cluster_view#module:addresses) has it.
-      - By default these are the hosts of the play and of the plan. A plan with other addresses is refused, and the differences are
-        told. No host is asked that is not among these.
+      - By default these are the hosts of the play and of the plan. A plan with other addresses is refused, and the
+        differences are told. No host is asked that is not among these.
       - A guest that a dead run left paused goes on only if all of these hosts have been asked, and none has it.
     type: raw
   intent:
