@@ -24,6 +24,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure.memory
 
 #: Memory is read while the windows go by. The second reading comes after them, in this share of the budget at most.
 SECOND_READING_SHARE = 0.2
+#: For so long, and so often, libvirt is asked again for what it has counted of a guest that is asked something else.
+COUNTERS_S = 1.0
+COUNTERS_EVERY_S = 0.05
 
 
 @dataclasses.dataclass
@@ -76,7 +79,7 @@ def measure_all(
     fine = isinstance(sampler, dirty_rate.MonitorSampler)
     guests = [GuestMeasurement(domain) for domain in domains]
     look = MemoryLook()
-    before, begun = _counters(connection), time.monotonic()
+    before = _counters(connection, guests)
     for number, window_s in enumerate(_windows(first_windows(fine=fine, budget_s=budget_s))):
         if number == 0 or budget.allows(window_s, len(guests)):
             _run(guests, sampler, window_s, budget, look.first if sample_memory else None)
@@ -89,7 +92,7 @@ def measure_all(
         if not doubtful or not budget.allows(window_s, len(doubtful)):
             break
         _run(doubtful, sampler, window_s, budget)
-    _rates(guests, before, _counters(connection), time.monotonic() - begun)
+    _rates(guests, before, _counters(connection, guests))
     return guests
 
 
@@ -135,28 +138,66 @@ def _run(
             guest.refused = answer
 
 
-Counters = dict[str, tuple[int, int, int]]
+class _Counters(t.NamedTuple):
+    """What libvirt has counted of a guest.
+
+    Attributes:
+        at: when, on the monotonic clock.
+        cpu_ns: CPU time used.
+        vcpus: their number.
+        written_bytes: to all disks; None where libvirt does not tell it.
+    """
+
+    at: float
+    cpu_ns: int
+    vcpus: int
+    written_bytes: int | None
 
 
-def _counters(connection: t.Any) -> Counters:
-    """By guest: CPU nanoseconds used, vCPUs, bytes written to disks."""
+def _counters(connection: t.Any, guests: t.Sequence[GuestMeasurement]) -> dict[str, _Counters]:
+    """Counters by guest.
+
+    While something else is asked of a guest, such as its memory, libvirt leaves out what only QEMU knows. So it is
+    asked again for a moment.
+    """
+    wanted, end = {guest.domain.UUIDString() for guest in guests}, time.monotonic() + COUNTERS_S
+    found = _counters_now(connection)
+    while any(found[uuid].written_bytes is None for uuid in wanted & set(found)) and time.monotonic() < end:
+        time.sleep(COUNTERS_EVERY_S)
+        now = _counters_now(connection)
+        found.update({uuid: now[uuid] for uuid in wanted & set(now) if found[uuid].written_bytes is None})
+    return found
+
+
+def _counters_now(connection: t.Any) -> dict[str, _Counters]:
     lib = virt.libvirt
     groups = lib.VIR_DOMAIN_STATS_CPU_TOTAL | lib.VIR_DOMAIN_STATS_VCPU | lib.VIR_DOMAIN_STATS_BLOCK
     found = {}
     for domain, stats in connection.getAllDomainStats(groups, lib.VIR_CONNECT_GET_ALL_DOMAINS_STATS_NOWAIT):
         vcpus = int(stats.get("vcpu.current", 1))
         used = sum(int(stats.get(f"vcpu.{number}.time", 0)) for number in range(vcpus))
-        written = sum(
-            int(stats.get(f"block.{number}.wr.bytes", 0)) for number in range(int(stats.get("block.count", 0)))
-        )
-        found[domain.UUIDString()] = (used or int(stats.get("cpu.time", 0)), vcpus, written)
+        cpu_ns = used or int(stats.get("cpu.time", 0))
+        found[domain.UUIDString()] = _Counters(time.monotonic(), cpu_ns, vcpus, _written(stats))
     return found
 
 
-def _rates(guests: t.Sequence[GuestMeasurement], before: Counters, after: Counters, seconds: float) -> None:
+def _written(stats: t.Mapping[str, t.Any]) -> int | None:
+    """Bytes written to all disks; None: libvirt does not say how many disks there are, or what any of them wrote."""
+    if "block.count" not in stats:
+        return None
+    numbers = range(int(stats["block.count"]))
+    told = [int(stats[key]) for key in (f"block.{number}.wr.bytes" for number in numbers) if key in stats]
+    return sum(told) if told or not numbers else None
+
+
+def _rates(
+    guests: t.Sequence[GuestMeasurement], before: t.Mapping[str, _Counters], after: t.Mapping[str, _Counters]
+) -> None:
     for guest in guests:
-        uuid = guest.domain.UUIDString()
-        if uuid in before and uuid in after and seconds > 0:
-            used = after[uuid][0] - before[uuid][0]
-            guest.vcpu_utilisation = max(0.0, min(1.0, used / 1e9 / seconds / max(1, after[uuid][1])))
-            guest.disk_write_bytes_per_s = max(0.0, (after[uuid][2] - before[uuid][2]) / seconds)
+        first, last = (found.get(guest.domain.UUIDString()) for found in (before, after))
+        if first is None or last is None or last.at <= first.at:
+            continue
+        seconds = last.at - first.at
+        guest.vcpu_utilisation = max(0.0, min(1.0, (last.cpu_ns - first.cpu_ns) / 1e9 / seconds / max(1, last.vcpus)))
+        if first.written_bytes is not None and last.written_bytes is not None:
+            guest.disk_write_bytes_per_s = max(0.0, (last.written_bytes - first.written_bytes) / seconds)

@@ -17,6 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import
 CALL_S = 0.003
 PIECE_S = 0.002
 MIB_PER_S = 20
+WRITTEN_PER_S = 20480
 
 
 class Clock:
@@ -79,13 +80,17 @@ peek = Guest.memoryPeek
 class Host:
     """A connection to a host with so many guests."""
 
-    def __init__(self, clock, count, piece_s=PIECE_S):
-        self.clock = clock
+    def __init__(self, clock, count, piece_s=PIECE_S, busy=()):
+        self.clock, self.busy, self.asked = clock, busy, 0
         self.piece_s = piece_s
         self.guests = [Guest(self, number) for number in range(count)]
 
     def getAllDomainStats(self, groups, flags):  # noqa: N802
-        return [(guest, {"vcpu.current": 1, "vcpu.0.time": int(self.clock.now * 1e9)}) for guest in self.guests]
+        cpu = {"vcpu.current": 1, "vcpu.0.time": int(self.clock.now * 1e9)}
+        self.asked += 1
+        # The name of a disk is in the definition; what was written, only QEMU tells.
+        told = {} if self.asked in self.busy else {"block.0.wr.bytes": int(self.clock.now * WRITTEN_PER_S)}
+        return [(guest, {**cpu, "block.count": 2, "block.1.name": "sda", **told}) for guest in self.guests]
 
     def domainListGetStats(self, domains, group):  # noqa: N802
         self.clock.now += CALL_S
@@ -101,8 +106,8 @@ def measure(cluster, monkeypatch):
     # This clock knows one thing at a time.
     monkeypatch.setattr(memory_look, "LANES", 1)
 
-    def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S):
-        host = Host(clock, count, piece_s)
+    def run(count, *, budget_s, doubtful=(), piece_s=PIECE_S, busy=()):
+        host = Host(clock, count, piece_s, busy)
         begun = clock.now
         found = measurement.measure_all(
             host,
@@ -188,3 +193,18 @@ def test_a_guest_whose_memory_cannot_be_read_is_asked_once_and_holds_up_no_other
     assert [guest.domain.number for guest in found if guest.sample is None] == [3]
     assert len(found[3].domain.peeks) == 1
     assert found[3].readings
+
+
+@pytest.mark.parametrize("busy", [(), (1, 2), (2, 3), (1, 3, 4)])
+def test_libvirt_is_asked_again_for_what_it_leaves_out_of_a_busy_guest(measure, busy):
+    found, _took = measure(1, budget_s=20, busy=busy)
+    assert found[0].disk_write_bytes_per_s == pytest.approx(WRITTEN_PER_S, rel=1e-4)
+    assert found[0].vcpu_utilisation == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("busy", [range(1, 10**6), range(2, 10**6)])
+def test_a_rate_that_libvirt_does_not_tell_is_unknown_and_not_0(measure, busy):
+    found, took = measure(1, budget_s=20, busy=busy)
+    assert found[0].disk_write_bytes_per_s is None
+    assert found[0].vcpu_utilisation == pytest.approx(1.0)
+    assert took < 20 + 2 * measurement.COUNTERS_S
