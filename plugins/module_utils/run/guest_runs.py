@@ -95,9 +95,13 @@ def add_missing(state_dir: str) -> None:
         for uuid, at in _moved_by(run).items():
             last.setdefault(uuid, []).append((at, run.id))
     for uuid, found in last.items():
+        known = runs_of(state_dir, uuid)
+        if known is None:
+            # Of a damaged record nobody knows what was in it, so all runs are read.
+            found = [(moved[uuid], run.id) for run in all_runs(state_dir) if uuid in (moved := _moved_by(run))]
         older = [plan_id for _at, plan_id in sorted(found)]
         # What is in the index already is of this version, and so the later one.
-        newer = [one for one in runs_of(state_dir, uuid) or [] if one not in older]
+        newer = [one for one in known or [] if one not in older]
         _write(state_dir, uuid, [*older, *newer])
     for run in missing:
         run.mark_indexed()

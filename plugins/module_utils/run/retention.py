@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 import stat
@@ -15,7 +16,8 @@ import typing as t
 import uuid as uuids
 from pathlib import Path
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease_clock
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs, maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json, sync_directory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, all_runs
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import run_lock_holder
@@ -79,11 +81,11 @@ def _remove_runs(state_dir: str, keep: Retention, now: float) -> set[str]:
     for left in folder.glob(f"{_REMOVED}*"):
         shutil.rmtree(left, ignore_errors=True)
     newest_first = sorted(((_ended_at(run), run.id, run) for run in all_runs(state_dir)), reverse=True)
-    needed, gone = _needed(state_dir), set[str]()
+    needed, closed_at, gone = _needed(state_dir), _closed_at(state_dir), set[str]()
     for number, (ended_at, plan_id, run) in enumerate(newest_first):
         too_many = keep.runs and number >= keep.runs
         too_old = keep.days and ended_at < now - keep.days * DAY_S
-        if (too_many or too_old) and plan_id not in needed and _is_finished(run):
+        if (too_many or too_old) and plan_id not in needed and ended_at < closed_at and _is_finished(run):
             _remove(run)
             gone.add(plan_id)
     return gone
@@ -113,6 +115,18 @@ def _needed(state_dir: str) -> set[str]:
         for path in sorted((Path(state_dir) / name).glob("*.json")):
             named.update(guest_runs.runs_of(state_dir, path.stem) or ())
     return {one for one in named if isinstance(one, str)}
+
+
+def _closed_at(state_dir: str) -> float:
+    """When the host was closed, in seconds since 1970; infinite while it is open.
+
+    What left it since then is asked for when it is opened again. Of a record that cannot be read nobody knows that.
+    """
+    try:
+        record = maintenance.load(Path(state_dir))
+        return math.inf if record["state"] == "active" else lease_clock.moment(str(record["since"])).timestamp()
+    except (maintenance.RecordError, OSError, ValueError, OverflowError):
+        return 0.0
 
 
 def _remove(run: RunDirectory) -> None:

@@ -99,3 +99,12 @@ def test_what_was_removed_is_forgotten(state_dir, tmp_path):
     guest_runs.forget(state_dir, {"a"})
     assert guest_runs.runs_of(state_dir, "u-1") == ["b"]
     assert not (tmp_path / "guest_runs" / "u-2.json").exists()
+
+
+def test_a_damaged_record_is_made_again_from_all_runs(state_dir, tmp_path):
+    old_run(state_dir, "new", "migration.started", "step.finished")
+    guest_runs.add_missing(state_dir)
+    old_run(state_dir, "later", "migration.started")
+    (tmp_path / "guest_runs" / "u-1.json").write_text("{")
+    guest_runs.add_missing(state_dir)
+    assert sorted(guest_runs.runs_of(state_dir, "u-1")) == ["later", "new"]

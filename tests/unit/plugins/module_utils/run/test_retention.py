@@ -171,3 +171,21 @@ def test_names_that_killed_controllers_have_left_are_removed(state_dir, tmp_path
         "progress-lines",
         "progress-young",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "stay"),
+    [
+        ('{"schema": "kvmops.maintenance/1", "state": "cordoned", "since": "1972-06-01T00:00:00Z"}', ["after"]),
+        ('{"schema": "kvmops.maintenance/1", "state": "active", "since": "1972-06-01T00:00:00Z"}', []),
+        ("{", ["after", "before"]),
+    ],
+    ids=["closed", "open", "damaged"],
+)
+def test_what_left_a_closed_host_stays_until_it_is_open_again(state_dir, tmp_path, text, stay):
+    # 1 June 1972 is day 882.
+    keep(state_dir, "before", NOW / DAY_S - 881)
+    keep(state_dir, "after", NOW / DAY_S - 883)
+    (tmp_path / "maintenance.json").write_text(text, encoding="utf-8")
+    tidy(state_dir, 0, 1)
+    assert left(state_dir) == stay
