@@ -98,8 +98,10 @@ def add_missing(state_dir: str) -> None:
         known = runs_of(state_dir, uuid)
         if known is None:
             # Of a damaged record nobody knows what was in it, so all runs are read.
-            found = [(moved[uuid], run.id) for run in all_runs(state_dir) if uuid in (moved := _moved_by(run))]
-        older = [plan_id for _at, plan_id in sorted(found)]
+            times = [(_moved_by(run).get(uuid), run.id) for run in all_runs(state_dir)]
+            older = [plan_id for at, plan_id in sorted((at, one) for at, one in times if at is not None)]
+        else:
+            older = [plan_id for _at, plan_id in sorted(found)]
         # What is in the index already is of this version, and so the later one.
         newer = [one for one in known or [] if one not in older]
         _write(state_dir, uuid, [*older, *newer])

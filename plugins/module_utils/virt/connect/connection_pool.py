@@ -81,19 +81,22 @@ class Connections:
         try:
             within(CLOSE_S, link.connection.getLibVersion)
         except (virt.libvirt.libvirtError, UnansweredError):
-            self._forget(uri)
+            self._forget(uri, link)
 
     def close(self) -> None:
         """Close all of them."""
         for uri in list(self._links):
             self._forget(uri)
 
-    def _forget(self, uri: str) -> None:
+    def _forget(self, uri: str, only: Link | None = None) -> None:
+        """Close a link; with ``only``, unless another one has taken its place meanwhile."""
         with self._lock:
-            link = self._links.pop(uri, None)
-        if link:
-            with contextlib.suppress(virt.libvirt.libvirtError, UnansweredError):
-                within(CLOSE_S, link.close)
+            link = self._links.get(uri)
+            if link is None or (only is not None and link is not only):
+                return
+            del self._links[uri]
+        with contextlib.suppress(virt.libvirt.libvirtError, UnansweredError):
+            within(CLOSE_S, link.close)
 
     def _open(self, uri: str) -> Link:
         """Raises: VirtError when it cannot be reached, or does not answer in time."""

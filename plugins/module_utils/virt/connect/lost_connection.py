@@ -85,13 +85,16 @@ class Patience:
 
         Raises: what the question raises in the end.
         """
-        end = self._clock() + (0.0 if who in self._gave_up else PATIENCE_S)
+        end: float | None = None
         while True:
             try:
                 answer = question()
             except Exception as error:
                 if not is_lost(error):
                     raise
+                if end is None:
+                    # From here on, as the question itself may have waited for long.
+                    end = self._clock() + (0.0 if who in self._gave_up else PATIENCE_S)
                 if self._clock() >= end:
                     self._gave_up.add(who)
                     raise

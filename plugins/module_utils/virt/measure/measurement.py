@@ -165,7 +165,7 @@ def _counters(connection: t.Any, guests: t.Sequence[GuestMeasurement]) -> dict[s
     while any(found[uuid].written_bytes is None for uuid in wanted & set(found)) and time.monotonic() < end:
         time.sleep(COUNTERS_EVERY_S)
         now = _counters_now(connection)
-        found.update({uuid: now[uuid] for uuid in wanted & set(now) if found[uuid].written_bytes is None})
+        found.update({uuid: now[uuid] for uuid in wanted & set(found) & set(now) if found[uuid].written_bytes is None})
     return found
 
 

@@ -160,7 +160,7 @@ class Admission:
         """
         if waiting:
             self._context.check_may_begin(move)
-            busy = self._waits.for_slot(move)
+            busy = self._asked(move.step, lambda: self._waits.for_slot(move))
             if busy:
                 raise virt.VirtError(busy[0])
         answers = self._asked(move.step, lambda: self._preconditions.ask(move.step))

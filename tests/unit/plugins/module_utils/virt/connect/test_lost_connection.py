@@ -51,3 +51,19 @@ def test_each_kind_of_error_has_its_own_remedy():
     ):
         found = cordon._failed("read", error).refusal
         assert (found["code"], found["remedy"].startswith(remedy)) == (code, True)
+
+
+def test_patience_begins_with_the_first_lost_answer_and_not_with_the_question():
+    now = [0.0]
+    answers = iter((CLOSED, "there"))
+
+    def question():
+        # It waits for a slot first.
+        now[0] += 600.0
+        answer = next(answers)
+        if answer is CLOSED:
+            raise answer
+        return answer
+
+    patience = lost_connection.Patience(lambda: now[0], lambda _s: None)
+    assert patience.ask("h2", question, lambda: None) == "there"
