@@ -59,6 +59,8 @@ def _missing(name: str, host: str, places: t.Sequence[str], silent: t.Sequence[s
     unless = f", unless it runs on {listed(sorted(silent))}, which {give} no answer" if silent else ""
     where = f"it is off on {listed(sorted(places))}" if places else "no host has a definition of it"
     start = f"start it: virsh start {quoted(name)} on {sorted(places)[0]}" if places else "define it anew and start it"
+    if silent:
+        start = f"first see that it does not run on {listed(sorted(silent))}; only then {start}"
     return refusal(
         "guest_missing",
         f"{name} ran on {host} when that was closed, and runs nowhere now{unless}: {where}",

@@ -144,7 +144,8 @@ def judge(
 
 
 def _nowhere(name: str, source: Side, destination: Side, told: str, seen: Seen) -> Verdict:
-    if source.state == "shutoff" and source.state_reason != "migrated" and destination.never_ran and not seen.ran_there:
+    may_have_run_there = seen.ran_there or seen.handed_over or not destination.never_ran
+    if source.state == "shutoff" and source.state_reason != "migrated" and not may_have_run_there:
         return _off(name, source, told)
     return Verdict("ended", f"{told}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 

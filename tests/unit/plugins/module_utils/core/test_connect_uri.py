@@ -37,6 +37,7 @@ def test_addresses_of_daemons_are_opened(uri):
         ("qemu+ssh://root@h2/system?no_tty=1&netcat=/tmp/x", "has the query parameter 'netcat', which is none of "),
         ("qemu+ssh://root@h2/system?command", "has the query parameter 'command', which is none of "),
         ("qemu+ssh://root@h2/system?%63ommand=/tmp/x", "has the query parameter 'command', which is none of "),
+        ("qemu+ssh://root@h2/system?no_tty=1;command=/tmp/x", "has ';' in its query"),
         ("qemu+unix:///system?socket=/tmp/x", "has the query parameter 'socket', which is none of "),
         ("qemu+ssh://-oProxyCommand=x/system", "has the host '-oproxycommand=x', which is no name and no address"),
         ("qemu+ssh://-oProxyCommand=x@h2/system", "has the user '-oProxyCommand=x', which is no name of a user"),
@@ -79,3 +80,7 @@ def test_what_may_start_a_program_is_refused(uri, what):
 )
 def test_what_is_not_kept_secret_is_known(uri, why):
     assert connect_uri.exposes(uri) == why
+
+
+def test_a_parameter_after_a_semicolon_exposes_as_well():
+    assert connect_uri.exposes("qemu+ssh://h2/system?mode=auto;no_verify=1") == "no_verify accepts any host that answers"

@@ -383,3 +383,9 @@ def test_a_name_can_be_pasted_into_a_shell(name):
 )
 def test_definitions_follow_the_guest(here, there, persistent_before, faults):
     assert definition_faults("web1", here, there, persistent_before=persistent_before) == faults
+
+
+def test_a_guest_that_was_handed_over_may_have_run_there_and_is_not_called_off():
+    here, there = Side("h1", True, "shutoff", "crashed", True), Side("h2", True)
+    assert judge("web1", here, there, seen=Seen(handed_over=False)).kind == "off"
+    assert judge("web1", here, there, seen=Seen(handed_over=True)).kind == "ended"
