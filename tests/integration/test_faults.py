@@ -124,7 +124,7 @@ def test_a_guest_that_dies_during_its_move_is_named_with_what_starts_it(slowly: 
     assert again.status == 2, again.text
     told = f"{guest} ran on h1 when that was closed, and runs nowhere now: it is off on h1"
     assert f"{told}. -> start it: {command} on h1 (" in again.words
-    assert f"{told}. Start what is to run, or dismiss it with -e drain_host_dismiss=NAME." in again.words
+    assert f"{told}. Do what is said above of each, or dismiss it with -e drain_host_dismiss=NAME." in again.words
     # What was printed works.
     dismissed = operator.run("drain_host", drain_host_name="h1", drain_host_dismiss=guest)
     assert dismissed.status == 0, dismissed.text

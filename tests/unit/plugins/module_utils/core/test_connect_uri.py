@@ -83,4 +83,6 @@ def test_what_is_not_kept_secret_is_known(uri, why):
 
 
 def test_a_parameter_after_a_semicolon_exposes_as_well():
-    assert connect_uri.exposes("qemu+ssh://h2/system?mode=auto;no_verify=1") == "no_verify accepts any host that answers"
+    assert (
+        connect_uri.exposes("qemu+ssh://h2/system?mode=auto;no_verify=1") == "no_verify accepts any host that answers"
+    )

@@ -55,7 +55,9 @@ def test_an_operator_reads_where_it_is_and_what_starts_it():
     )
     [found] = missing_guests(RUNS, "h1", seen, silent=["h9"])
     assert "runs nowhere now, unless it runs on h9, which gives no answer: it is off on h1" in found["reason"]
-    assert found["remedy"].startswith("first see that it does not run on h9; only then start it: virsh start web1 on h1")
+    assert found["remedy"].startswith(
+        "first see that it does not run on h9; only then start it: virsh start web1 on h1"
+    )
     [first, _second] = missing_guests(RUNS, "h1", cluster(snapshot("h1")))
     assert first["reason"].endswith("no host has a definition of it")
     assert first["remedy"].startswith("define it anew and start it (")
