@@ -99,6 +99,12 @@ def normalise(mapping: t.Mapping[str, t.Any] | None, *, whose: str | None = None
     return {**DEFAULTS, **stated(mapping, whose=whose)}
 
 
+def _floor_within_cap(intent: dict[str, t.Any]) -> dict[str, t.Any]:
+    """The first round is sent at the floor, so above the cap it would exceed the rate that is permitted."""
+    floor, cap = intent["bandwidth_floor_mib_s"], intent["bandwidth_mib_s"]
+    return intent if floor is None or cap is None else {**intent, "bandwidth_floor_mib_s": min(floor, cap)}
+
+
 def merge(
     run: t.Mapping[str, t.Any] | None,
     guest: t.Mapping[str, t.Any] | None,
@@ -123,7 +129,7 @@ def merge(
     for word, value in of_guest.items():
         consents = word in CONSENTS and word not in of_run
         result[word] = value if consents else stricter(word, result[word], value)
-    return result
+    return _floor_within_cap(result) if of_guest else result
 
 
 def not_granted(run: t.Mapping[str, t.Any] | None, guest: t.Mapping[str, t.Any] | None) -> list[str]:

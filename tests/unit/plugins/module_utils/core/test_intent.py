@@ -176,3 +176,10 @@ def test_what_permits_more_is_known(asked, words):
 def test_no_limit_is_more_than_a_limit():
     limited = intent.normalise({"deadline_s": 60, "bandwidth_mib_s": 5})
     assert intent.beyond(limited, intent.normalise({})) == ["deadline_s", "bandwidth_mib_s"]
+
+
+def test_a_guest_is_not_sent_faster_than_is_permitted_by_way_of_the_floor():
+    merged = intent.merge({"bandwidth_mib_s": 50}, {"bandwidth_floor_mib_s": 500})
+    assert (merged["bandwidth_floor_mib_s"], merged["bandwidth_mib_s"]) == (50, 50)
+    assert intent.not_granted({"bandwidth_mib_s": 50}, {"bandwidth_floor_mib_s": 500}) == ["bandwidth_floor_mib_s"]
+    assert intent.merge({"bandwidth_floor_mib_s": 100}, {"bandwidth_mib_s": 50})["bandwidth_floor_mib_s"] == 50
