@@ -129,10 +129,16 @@ migration:
       returned: always
     outcome:
       description:
-        - V(moved), V(already_there), V(would_move), V(refused), V(failed), V(unclear), or V(not_started) if the run was
+        - V(moved), V(already_there), V(would_move), V(refused), V(failed), V(off) when it is shut off where it was
+          and runs nowhere, V(lost) when a part of its memory is gone, V(unclear), or V(not_started) if the run was
           stopped before it looked at the guest.
       type: str
       returned: always
+    left_copies:
+      description: The images that stay on the source. M(kvmops.cluster.disk_copies) lists and removes them.
+      type: list
+      elements: dict
+      returned: after a move that copied disks
     refusals:
       description: Why nothing was tried.
       type: list

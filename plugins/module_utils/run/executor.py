@@ -107,17 +107,20 @@ class Executor:
         """
         self._ids = {step["id"] for step in steps}
         self._carry_out(steps)
-        self._carry_out_again([step for step in steps if self._may_do_better(step)])
+        again: list[Step] = []
+        for step in steps:
+            if self._may_do_better(step, {one["id"] for one in again}):
+                again.append(step)
+        self._carry_out_again(again)
         return [self._results.get(step["id"]) or self._not_started(step) for step in steps]
 
-    def _may_do_better(self, step: Step) -> bool:
-        """Whether a step has failed because of something that passes, or waits for such a step."""
+    def _may_do_better(self, step: Step, again: t.Container[str]) -> bool:
+        """Whether a step has failed because of something that passes, or waits for one that is tried again."""
         result = self._results.get(step["id"])
         if result is None or self._stopping.is_set():
             return False
         if result["outcome"] == "refused" and [one["code"] for one in result["refusals"]] == [AFTER_FAILED]:
-            others = [self._results.get(name) for name in step.get("after") or []]
-            return any(other is not None and is_passing(other) for other in others)
+            return any(name in again for name in step.get("after") or [])
         return is_passing(result)
 
     def _carry_out_again(self, steps: t.Sequence[Step]) -> None:

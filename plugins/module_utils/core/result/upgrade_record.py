@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 
 SCHEMA = "kvmops.upgrade/1"
 #: In this order: not its turn yet; being emptied or upgraded; upgraded, healthy and open; the whole run has ended well.
@@ -32,7 +32,7 @@ NONE: Record = {
 
 
 _WORD = shape.or_null(shape.text())
-_GUESTS = shape.list_of(shape.mapping({"name": shape.text(), "uuid": shape.text()}, others=True))
+_GUESTS = shape.list_of(document_shapes.GUEST)
 #: A record with all its keys, as it may be found on a host.
 SHAPE = shape.mapping({
     "schema": shape.one_of(SCHEMA),

@@ -527,6 +527,13 @@ def test_who_waits_for_such_a_step_gets_its_turn_as_well():
     assert outcomes == ["moved"] * 3
 
 
+def test_so_does_who_waits_for_one_that_waits_for_it():
+    mover = Flaky(s1=[BROKEN])
+    outcomes, _results, _progress = carried_out(mover, step(1), step(2, "s1"), step(3, "s2"))
+    assert mover.asked == ["s1", "s1", "s2", "s3"]
+    assert outcomes == ["moved"] * 3
+
+
 def test_who_waits_for_two_of_which_one_cannot_go_does_not_go_either():
     mover = Flaky(s1=[BROKEN], s2=[refusal("no_room", "h3 has no room", "make room")])
     outcomes, results, _progress = carried_out(mover, step(1), step(2), step(3, "s1", "s2"))
