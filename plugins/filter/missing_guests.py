@@ -13,7 +13,8 @@ author:
 description:
   - Names the guests that the runs of a host were to move away, and that are active on no host now. Their QEMU, or a
     host, has died meanwhile.
-  - A guest that somebody has shut down is not among them.
+  - A guest that somebody has shut down is not among them, unless libvirt was restarted there since.
+    It then no longer knows why the guest is off.
   - The roles P(kvmops.cluster.drain_host#role), P(kvmops.cluster.evacuate#role) and
     P(kvmops.cluster.restore_host#role) use this filter.
 options:

@@ -170,10 +170,6 @@ def fits(shape: Shape, value: t.Any) -> bool:
     return True
 
 
-def anything(_value: t.Any, _place: str) -> None:
-    """What nobody reads."""
-
-
 def _check_mapping(value: t.Any, place: str) -> None:
     if not isinstance(value, t.Mapping):
         raise ShapeError(place, f"must be a mapping, not {kind_of(value)}")

@@ -23,7 +23,8 @@ def missing_guests(
 ) -> list[Refusal]:
     """Return one refusal for each guest that runs nowhere although it ran on the host.
 
-    A guest that somebody has shut down is not among them.
+    A guest that somebody has shut down is not among them, as long as libvirt knows why it is off. It forgets that
+    when it is restarted.
 
     Args:
         runs: of the host since it was closed, as C(run_info) returns them. All guests of their steps ran then.
