@@ -148,7 +148,11 @@ def beyond(permitted: t.Mapping[str, t.Any], asked: t.Mapping[str, t.Any]) -> li
     >>> beyond(normalise({}), normalise({"encryption": "off", "deadline_s": 60}))
     ['encryption']
     """
-    return [word for word in DEFAULTS if stricter(word, permitted[word], asked[word]) != asked[word]]
+    words = {word for word in DEFAULTS if stricter(word, permitted[word], asked[word]) != asked[word]}
+    floor, cap, own = asked["bandwidth_floor_mib_s"], permitted["bandwidth_mib_s"], permitted["bandwidth_floor_mib_s"]
+    if floor is not None and cap is not None and floor > max(cap, own or 0):
+        words.add("bandwidth_floor_mib_s")
+    return [word for word in DEFAULTS if word in words]
 
 
 def stricter(word: str, one: t.Any, other: t.Any) -> t.Any:

@@ -183,3 +183,18 @@ def test_a_guest_is_not_sent_faster_than_is_permitted_by_way_of_the_floor():
     assert (merged["bandwidth_floor_mib_s"], merged["bandwidth_mib_s"]) == (50, 50)
     assert intent.not_granted({"bandwidth_mib_s": 50}, {"bandwidth_floor_mib_s": 500}) == ["bandwidth_floor_mib_s"]
     assert intent.merge({"bandwidth_floor_mib_s": 100}, {"bandwidth_mib_s": 50})["bandwidth_floor_mib_s"] == 50
+
+
+@pytest.mark.parametrize(
+    ("permitted", "floor", "told"),
+    [
+        ({"bandwidth_mib_s": 50}, 500, ["bandwidth_floor_mib_s"]),
+        ({"bandwidth_mib_s": 50}, 50, []),
+        ({}, 500, []),
+        # The operator's own floor is above the cap.
+        ({"bandwidth_mib_s": 50, "bandwidth_floor_mib_s": 60}, 60, []),
+    ],
+)
+def test_a_floor_above_the_permitted_rate_is_beyond_it(permitted, floor, told):
+    asked = {**permitted, "bandwidth_floor_mib_s": floor}
+    assert intent.beyond(intent.normalise(permitted), intent.normalise(asked)) == told
