@@ -159,7 +159,8 @@ changes:
       type: dict
       returned: always
     disks:
-      description: The same of each disk, by its target. A disk of which it cannot be told is left out.
+      description: The same of each disk, by its target, and C(unflushed_seen), whether that includes what the guest has
+        written and not flushed. A disk of which it cannot be told is left out.
       type: dict
       returned: always
 calibration:

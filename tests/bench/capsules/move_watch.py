@@ -102,7 +102,8 @@ class MoveWatch:
     def found(self) -> dict[str, Any]:
         """Return what was seen until now: seconds since the start, bytes over the line there and back."""
         there, back = (now - before for now, before in zip(self._lab.line().bytes, self._line_before, strict=True))
-        times = [sight.at_s for sight in list(self._sights)]
+        # A guest that is stopped at once has answered nobody before.
+        times = [self._began, *(sight.at_s for sight in list(self._sights))]
         silent = max((late - early for early, late in itertools.pairwise(times)), default=None)
         useful = self._useful_at()
         return {

@@ -58,22 +58,39 @@ def of_memory(pieces: t.Iterable[bytes], manifest: BlockManifest, memory_bytes: 
     Returns:
         None if nothing was looked at, or if no page is as it was saved: the file then has pages in a form of its own.
     """
-    if manifest.size_bytes > SMALL_BYTES:
-        pieces = list(pieces)
-        wanted = {_short(page) for piece in pieces for page in _blocks(piece)}
-    else:
-        wanted = None
-    known = _found(manifest, wanted)
-    changed, seen, is_known = [], 0, False
-    for piece in pieces:
-        for page in _blocks(piece):
-            digest = _short(page)
-            seen += 1
-            if digest in known:
-                is_known = True
-            elif digest is not None:
-                changed.append(page)
+    changed, seen, is_known = _not_in(pieces, manifest)
     return _estimate(changed, seen, memory_bytes) if is_known else None
+
+
+def of_clusters(pieces: t.Iterable[bytes], manifest: BlockManifest, written_bytes: int) -> Changes | None:
+    """What has changed of a disk, from clusters of which nobody knows where in the image they are.
+
+    A block counts as unchanged if any block of the image is the same. A cluster has more than its guest has written:
+    the rest was copied from the image.
+
+    Args:
+        pieces: of such clusters, evenly spread, whole blocks each.
+        manifest: of the image below the layer that has these clusters.
+        written_bytes: size of all such clusters.
+
+    Returns:
+        None if nothing was looked at.
+    """
+    changed, seen, _dummy = _not_in(pieces, manifest)
+    return _estimate(changed, seen, written_bytes) if seen else None
+
+
+def both(one: Changes, other: Changes) -> Changes:
+    """What has changed of two parts of an image together."""
+    changed = one.changed_bytes + other.changed_bytes
+    packed = one.changed_bytes * one.compressed_share + other.changed_bytes * other.compressed_share
+    sd = math.hypot(one.changed_bytes * one.error, other.changed_bytes * other.error)
+    return Changes(
+        changed_bytes=changed,
+        compressed_share=round(packed / changed, 4) if changed else 1.0,
+        sampled_bytes=one.sampled_bytes + other.sampled_bytes,
+        error=round(sd / changed, 4) if changed else max(one.error, other.error),
+    )
 
 
 def of_disk(blocks: t.Iterable[tuple[int, bytes]], manifest: BlockManifest, written_bytes: int) -> Changes | None:
@@ -117,6 +134,26 @@ def _estimate(changed: t.Sequence[bytes], seen: int, total_bytes: int) -> Change
         sampled_bytes=seen * BLOCK_BYTES,
         error=round(sd / drawn, 4),
     )
+
+
+def _not_in(pieces: t.Iterable[bytes], manifest: BlockManifest) -> tuple[list[bytes], int, bool]:
+    """Blocks that are nowhere in an image and are not zero, how many blocks there were, and whether one is there."""
+    if manifest.size_bytes > SMALL_BYTES:
+        pieces = list(pieces)
+        wanted = {_short(block) for piece in pieces for block in _blocks(piece)}
+    else:
+        wanted = None
+    known = _found(manifest, wanted)
+    changed, seen, is_known = [], 0, False
+    for piece in pieces:
+        for block in _blocks(piece):
+            digest = _short(block)
+            seen += 1
+            if digest in known:
+                is_known = True
+            elif digest is not None:
+                changed.append(block)
+    return changed, seen, is_known
 
 
 def _found(manifest: BlockManifest, wanted: t.Collection[bytes | None] | None) -> set[bytes]:

@@ -24,9 +24,11 @@ WRITE_BYTES = 4096.0
 #: What the blocks of disks compress to is not known before they are read. Many files are compressed already, and rather
 #: too much is promised than too little.
 DISK_SHARE = 0.85
-#: How long a guest goes on writing that a look has not seen. Until it stops: 8 to 9 s for the choice, the lease on both
-#: hosts, and what the far end says. And before the look: where in an image a block is, QEMU writes down when the guest
-#: flushes (9 and 14 s of writes were missing; a Linux guest with ext4 flushes every 5 s).
+#: How long a guest goes on writing after a look, until it stops: for the choice, the lease on both hosts, and what the
+#: far end says.
+AFTER_LOOK_S = 9.0
+#: The same, where a look has not seen what the guest had not flushed. Where in an image a block is, QEMU writes down
+#: when the guest flushes (9 and 14 s of writes were missing; a Linux guest with ext4 flushes every 5 s).
 UNSEEN_S = 20.0
 
 
@@ -163,7 +165,8 @@ def _looked_at(disk: Disk, looked: t.Mapping[str, Document]) -> Disk:
     found = looked.get(disk.target)
     if found is None:
         return disk
-    changed = float(found["changed_bytes"]) + disk.writes.different_bytes(UNSEEN_S)
+    seconds = AFTER_LOOK_S if found.get("unflushed_seen") else UNSEEN_S
+    changed = float(found["changed_bytes"]) + disk.writes.different_bytes(seconds)
     return dataclasses.replace(
         disk, changed_bytes=min(disk.data_bytes, changed), compressed_share=float(found["compressed_share"])
     )

@@ -12,13 +12,15 @@ import time
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import sampled_changes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import BlockManifest
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import Changes
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import Changes, both
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_image import qcow2_metadata
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.capsules import StoredCapsule
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule import direct_reads, guest_look
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.guest_look import GuestDisk
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import chain
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_chain import Layer, chain
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import node_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import memory_sample
@@ -33,6 +35,9 @@ LEAST_PIECES = 16
 MOST_DISK_BYTES = 16 * 1024**2
 #: Pieces of disks, and of memory that is not read in full.
 PIECE_BYTES = 64 * 1024
+#: Of larger images the digests are not looked through for clusters that the guest has not flushed: 4 s at this size.
+MOST_COMPARED_BYTES = 64 * 1024**3
+NOTHING = Changes(0, 1.0, 0, 0.0)
 
 
 def newest(store: CapsuleStore, uuid: str) -> StoredCapsule | None:
@@ -67,7 +72,7 @@ def look(domain: t.Any, store: CapsuleStore, capsule: StoredCapsule, seconds: fl
             with contextlib.suppress(CapsuleError, OSError):
                 found = _disk(disk, store, one["image"]) if disk is not None else None
                 if found is not None:
-                    disks[one["target"]] = found._asdict()
+                    disks[one["target"]] = found
     return {
         "guest": {"name": domain.name(), "uuid": domain.UUIDString()},
         "number": document["number"],
@@ -104,8 +109,8 @@ def _spread(domain: t.Any, size: int, seconds: float) -> t.Iterator[bytes]:
         yield domain.memoryPeek(place, length, virt.libvirt.VIR_MEMORY_PHYSICAL)
 
 
-def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> Changes | None:
-    """Of the layer that the guest has written since, without what QEMU has only in memory."""
+def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> dict[str, t.Any] | None:
+    """Of the layer that the guest has written since."""
     record = store.image(image)
     if record is None or disk.form != "qcow2":
         return None
@@ -121,10 +126,34 @@ def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> Changes | None:
         for at, layer in enumerate(extents.files)
         if layer == 0
     ]
-    written = sum(length for dummy, dummy, length in own)
+    manifest = store.manifest(image)
     with open(layers[0].path, "rb", buffering=0) as file:
-        blocks = [(start, os.pread(file.fileno(), length, place)) for start, place, length in _some(own, written)]
-    return sampled_changes.of_disk(blocks, store.manifest(image), written)
+        named = _named(file.fileno(), own, manifest)
+        others = _unnamed(file.fileno(), layers[0], own, manifest)
+    found = both(named, others) if others else named
+    return {**found._asdict(), "unflushed_seen": others is not None}
+
+
+def _named(file: int, own: t.Sequence[tuple[int, int, int]], manifest: BlockManifest) -> Changes:
+    """What the file's tables name, each block compared with that at its place in the image."""
+    written = sum(length for dummy, dummy, length in own)
+    blocks = [(start, os.pread(file, length, place)) for start, place, length in _some(own, written)]
+    return sampled_changes.of_disk(blocks, manifest, written) or NOTHING
+
+
+def _unnamed(file: int, layer: Layer, own: t.Sequence[tuple[int, int, int]], manifest: BlockManifest) -> Changes | None:
+    """What no table of the file names yet, as the guest has not flushed since; None: that cannot be told."""
+    size = layer.cluster_bytes
+    if size is None or manifest.size_bytes > MOST_COMPARED_BYTES:
+        return None
+    taken = {number for dummy, place, length in own for number in range(place // size, -(-(place + length) // size))}
+    try:
+        taken |= qcow2_metadata.clusters(lambda at, length: os.pread(file, length, at), size)
+    except ValueError:
+        return None
+    rest = [(0, number * size, size) for number in range(os.fstat(file).st_size // size) if number not in taken]
+    pieces = [os.pread(file, length, place) for dummy, place, length in _some(rest, len(rest) * size)]
+    return sampled_changes.of_clusters(pieces, manifest, len(rest) * size) or NOTHING
 
 
 def _some(ranges: t.Sequence[tuple[int, int, int]], total: int) -> t.Iterator[tuple[int, int, int]]:

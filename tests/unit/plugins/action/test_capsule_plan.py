@@ -14,7 +14,7 @@ from ansible.template import Templar
 
 from ansible_collections.kvmops.cluster.plugins.action import capsule_plan
 from ansible_collections.kvmops.cluster.plugins.filter import capsule_table
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.both_ends import UNSEEN_S
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode.both_ends import AFTER_LOOK_S, UNSEEN_S
 from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, disk, domain, record, snapshot, working_set
 
 BASE = "blocks:" + "1" * 64
@@ -137,6 +137,9 @@ def test_what_a_look_has_found_since_a_capsule_is_what_is_sent(run):
     assert sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)), rate=4096)["value"] == pytest.approx(
         400_000 + 0.5 * 4096 * UNSEEN_S, rel=0.01
     )
+    whole = look(one, memory=(800_000, 0.25), vda=(400_000, 0.5))
+    whole["disks"]["vda"]["unflushed_seen"] = True
+    assert sent(whole, rate=4096)["value"] == pytest.approx(400_000 + 0.5 * 4096 * AFTER_LOOK_S, rel=0.01)
     # It says nothing of another capsule, and nothing of memory that is not saved.
     assert sent(look(one, number=2, memory=(8, 1.0), vda=(8, 1.0)))["value"] == sent()["value"]
     assert sent(look(one, memory=(800_000, 0.25), vda=(400_000, 0.5)), state="shutoff")["value"] == 200_000

@@ -8,7 +8,13 @@ import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule import sampled_changes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.block_manifest import manifest_of
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import of_disk, of_memory
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.sampled_changes import (
+    Changes,
+    both,
+    of_clusters,
+    of_disk,
+    of_memory,
+)
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule import images
 
 MIB = 1 << 20
@@ -94,3 +100,19 @@ def test_what_is_beyond_the_end_of_the_disk_below_has_changed():
 
 def test_a_layer_with_nothing_says_nothing():
     assert of_disk([], manifest_of([images.noise(13, MIB)]), 0) is None
+
+
+def test_clusters_whose_place_is_unknown_are_compared_with_all_of_the_image():
+    disk = images.noise(7, MIB)
+    cluster = disk[8 * PAGE : 16 * PAGE]
+    written = cluster[: 3 * PAGE] + images.noise(8, PAGE) + bytes(PAGE) + cluster[5 * PAGE :]
+    assert of_clusters([written], manifest_of([disk]), len(written)).changed_bytes == PAGE
+    assert of_clusters([written], manifest_of([disk]), 4 * len(written)).changed_bytes == 4 * PAGE
+    # Other than memory, nothing needs to be as it was.
+    assert of_clusters([images.noise(8, PAGE)], manifest_of([disk]), PAGE).changed_bytes == PAGE
+    assert of_clusters([], manifest_of([disk]), 0) is None
+
+
+def test_two_parts_are_one_estimate():
+    assert both(Changes(300, 0.5, 1000, 0.1), Changes(100, 1.0, 500, 0.3)) == (400, 0.625, 1500, 0.1061)
+    assert both(Changes(0, 1.0, 1000, 0.1), Changes(0, 1.0, 0, 0.0)) == (0, 1.0, 1000, 0.1)

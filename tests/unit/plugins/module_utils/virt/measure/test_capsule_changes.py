@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import json
+import struct
 import types
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +17,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.image_
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.measure import capsule_changes
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule import images
+from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.core.capsule_image.qcow2_files import (
+    header as qcow2_header,
+)
 from ansible_collections.kvmops.cluster.tests.unit.plugins.module_utils.virt.capsule_save.fake_host import (
     LIBVIRT,
     LibvirtError,
@@ -62,7 +67,7 @@ class Guest:
 class Store:
     def __init__(self, path, disk, memory):
         self.manifests = {"blocks:disk": manifest_of([disk]), "blocks:memory": manifest_of([memory])}
-        self.path = path
+        self.path, self.below = path, disk
 
     def manifest(self, name):
         if name not in self.manifests:
@@ -79,7 +84,10 @@ def place(tmp_path, monkeypatch):
     monkeypatch.setattr(virt, "libvirt", types.SimpleNamespace(**vars(LIBVIRT), VIR_MEMORY_PHYSICAL=2))
     disk, memory = images.noise(1, MIB), images.noise(2, 8 * MIB)
     top, below = tmp_path / "top", tmp_path / "below"
-    top.write_bytes(bytes(CLUSTER) + images.changed(disk[:CLUSTER], 3, 0.5) + disk[CLUSTER : 2 * CLUSTER])
+    # Both of its tables of tables are in its fourth cluster.
+    tables = struct.pack(">IQQI", 1, 3 * CLUSTER, 3 * CLUSTER, 1)
+    header = qcow2_header(MIB)[:36] + tables + qcow2_header(MIB)[60:]
+    top.write_bytes(header + images.changed(disk[:CLUSTER], 3, 0.5) + disk[CLUSTER : 2 * CLUSTER] + bytes(CLUSTER))
     below.write_bytes(disk)
     layers = [Layer(str(top), "qcow2", MIB, CLUSTER), Layer(str(below), "raw", MIB)]
     monkeypatch.setattr(capsule_changes, "chain", lambda *_args: layers)
@@ -124,8 +132,32 @@ def test_memory_and_disks_are_compared_with_the_capsule(place):
     assert (found["memory"]["sampled_bytes"], found["memory"]["error"]) == (8 * MIB, 0.0)
     assert found["disks"]["vda"]["changed_bytes"] == place.changed * 4096 > 0
     assert found["disks"]["vda"]["sampled_bytes"] == 2 * CLUSTER
+    assert found["disks"]["vda"]["unflushed_seen"] is True
     # The guest writes to the layer meanwhile.
     assert place.told["asked"] == [True]
+
+
+def test_what_the_guest_has_not_flushed_is_found_without_its_place(place):
+    """No table names the cluster. It has one block that the guest wrote, and what was copied around it."""
+    before = place.store.below[5 * CLUSTER : 6 * CLUSTER]
+    with Path(place.guest.top).open("ab") as top:
+        top.write(before[:8192] + images.noise(9, 4096) + before[12288:])
+    found = look(place)["disks"]["vda"]
+    assert found["changed_bytes"] == (place.changed + 1) * 4096
+    assert found["sampled_bytes"] == 3 * CLUSTER
+    assert found["error"] == 0.0
+
+
+@pytest.mark.parametrize("spoil", ["large", "table"])
+def test_what_is_not_flushed_stays_unseen_where_it_cannot_be_told(place, monkeypatch, spoil):
+    if spoil == "large":
+        monkeypatch.setattr(capsule_changes, "MOST_COMPARED_BYTES", MIB - 1)
+    else:
+        with Path(place.guest.top).open("r+b") as top:
+            top.seek(36)
+            top.write(b"\xff\xff\xff\xff")
+    found = look(place)["disks"]["vda"]
+    assert (found["changed_bytes"], found["unflushed_seen"]) == (place.changed * 4096, False)
 
 
 def test_of_a_large_guest_evenly_spread_pieces_are_read(place, monkeypatch):
