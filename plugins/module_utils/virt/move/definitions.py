@@ -94,6 +94,15 @@ def hand_over_left(hosts: Hosts, state_dir: str, kept: KeptSettings) -> Correcti
     return found
 
 
+def stays_transient(step: Step) -> str:
+    """What to say of a guest without a definition that has moved. Its owner may have removed that while it waited."""
+    name, target = step["guest"]["name"], step["destination"]
+    return (
+        f"{name} had no definition on {step['source']} when it was sent, and has none on {target}: it is gone once it"
+        " is shut down"
+    )
+
+
 def transient_there(step: Step) -> str:
     """What to say of a guest that somebody has moved without a definition. It may have been meant so."""
     name, target = step["guest"]["name"], step["destination"]

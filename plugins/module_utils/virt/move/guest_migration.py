@@ -24,7 +24,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.endi
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Proceed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt, migration_job
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete, stays_transient
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.fallback import FallbackHistory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_choice import MethodChoice, with_time_left
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.migration_run import MigrationRun
@@ -82,9 +82,10 @@ class GuestMigration:
             StoppedError: nothing is to be begun any more.
             libvirtError, VirtError: the guest or a host cannot be asked, or the start cannot be put on record.
         """
-        step, answers, appraised = move.step, admitted.answers, admitted.appraised
-        decision = self._choice.decide(step, answers, appraised)
+        step, appraised = move.step, admitted.appraised
         settings = source_settings(self._hosts.domain(step))
+        answers = _as_defined(admitted.answers, settings)
+        decision = self._choice.decide(step, answers, appraised)
         _check_disks(step, answers, settings)
         attempt = Attempt(move, answers, appraised, decision, settings, migration_job(self._context, step, decision))
         instance = self._limits.qemu_instance(step)
@@ -214,6 +215,8 @@ class GuestMigration:
             if verdict.kind == "moved":
                 step, settings = attempt.move.step, attempt.source_settings
                 corrections = complete(self._context, step, here, there, settings, ending.downtime_ms)
+                if settings.definition is None:
+                    corrections.notes.append(stays_transient(step))
                 attempt.calibrate(self._context.settings, ending)
                 return log.moved(ending, corrections)
             if verdict.kind == "stayed":
@@ -276,6 +279,13 @@ class GuestMigration:
         with self._images_removed_on_error(following):
             move.log.again(following.decision, history.reason, instance)
         return following
+
+
+def _as_defined(answers: Answers, settings: SourceSettings) -> Answers:
+    """The answers of a guest whose definition its owner has removed since: it must not be defined again elsewhere."""
+    if settings.definition is not None:
+        return answers
+    return dataclasses.replace(answers, guest={**answers.guest, "persistent": False})
 
 
 def _check_disks(step: Step, answers: Answers, settings: SourceSettings) -> None:

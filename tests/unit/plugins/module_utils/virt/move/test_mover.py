@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import de
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, waiting
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Admission
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import PreparationOptions
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 from ansible_collections.kvmops.cluster.tests.unit.builders import AWKWARD_NAMES
@@ -108,14 +109,34 @@ def test_the_start_is_on_record_before_anything_is_done(rig):
     assert seen == [(None, [])]
 
 
+NO_DEFINITION = "web1 had no definition on h1 when it was sent, and has none on h2: it is gone once it is shut down"
+
+
 def test_a_transient_guest_leaves_no_definition_anywhere(rig):
     guest = rig.h1.add_guest("web1", persistent=False)
     rig.cluster.on_migrate = lambda job: job.complete()
     result = rig.move(guest)
     assert (result["outcome"], result["error"]) == ("moved", None)
+    assert result["notes"] == [NO_DEFINITION]
     assert runs_at(guest, rig.h2, rig.h1)
     assert not rig.h2.guest("web1").persistent
     assert calls(rig, "virDomainDefineXMLFlags") == []
+
+
+def test_a_guest_whose_owner_undefines_it_while_it_waits_is_not_defined_again(rig, monkeypatch):
+    guest = rig.h1.add_guest("web1")
+    rig.cluster.on_migrate = lambda job: job.complete()
+    decide = Admission.decide
+
+    def then_undefined(self, move):
+        found = decide(self, move)
+        guest.persistent = False
+        return found
+
+    monkeypatch.setattr(Admission, "decide", then_undefined)
+    result = rig.move(guest)
+    assert (result["outcome"], result["notes"]) == ("moved", [NO_DEFINITION])
+    assert not rig.h2.guest("web1").persistent
 
 
 @pytest.mark.parametrize("name", AWKWARD_NAMES)
