@@ -14,7 +14,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import MaintenanceRequest, RecordError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon, split_marks
 
 #: On a host that is not in maintenance, guests keep their marks.
 NO_MARKS = autostart_marks.Marked([], [])
@@ -46,6 +46,7 @@ def apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, ch
 
 def _apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Change:
     before = _current(connection, request, state_dir)
+    _check_whole(connection, request, before, state_dir, check_mode=check_mode)
     after = maintenance.next_record(before, request, _running(connection), _now())
     marks = autostart_marks.marked(connection) if after["state"] == "maintenance" else NO_MARKS
     after = autostart_marks.with_marks(after, marks.here)
@@ -63,6 +64,24 @@ def _apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, c
         autostart_marks.remove(connection, request.host, [*marks.here, *marks.left])
     warnings += [autostart_marks.left_behind(request.host, guest) for guest in marks.left]
     return Change(changed, before, after, [*(places.warnings if after["state"] != "active" else []), *warnings])
+
+
+def _check_whole(
+    connection: t.Any, request: MaintenanceRequest, before: dict[str, t.Any], state_dir: Path, *, check_mode: bool
+) -> None:
+    """Neither close nor empty a host that holds a half of a guest. Brings the mark of the host up to date.
+
+    One that is closed already stays so. The operator may close one by force; it does not go into maintenance by that.
+
+    Raises: RecordError naming the guests.
+    """
+    domains = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    names = sorted(split_marks.halves(domains) if check_mode else split_marks.sync(connection, str(state_dir)))
+    closes = request.state == "maintenance" or (
+        request.state == "cordoned" and before["state"] == "active" and not request.force
+    )
+    if names and closes:
+        raise RecordError(split_marks.refusal_of(request.host, names))
 
 
 def _running(connection: t.Any) -> list[str]:

@@ -98,21 +98,24 @@ def test_names_in_remedies_are_safe_to_paste():
             "migration",
             "already_migrating",
             "web1 is paused by a migration that is under way",
-            "wait for that migration (virsh domjobinfo web1)",
+            "wait for that migration (virsh domjobinfo web1); if none is under way, its run has died:"
+            " ansible-playbook kvmops.cluster.recover",
         ),
         (
             "paused",
             "postcopy_failed",
             "postcopy_broken",
             "web1 is paused in the middle of a post-copy",
-            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+            "finish that move before anything else: ansible-playbook kvmops.cluster.recover (--check says what it would do);"
+            " destroy neither side: each holds a part of its memory",
         ),
         (
             "running",
             "postcopy_failed",
             "postcopy_broken",
             "web1 is in the middle of a post-copy that broke",
-            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+            "finish that move before anything else: ansible-playbook kvmops.cluster.recover (--check says what it would do);"
+            " destroy neither side: each holds a part of its memory",
         ),
         (
             "running",

@@ -1726,7 +1726,7 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert result["outcome"] == "moved"
     assert result["total_s"] < 5
     assert rig.recorder.names().count("step.waiting") == 1
-    assert ("waiting", "waiting for h2, which is taking in other") in rig.recorder.lines
+    assert ("waiting", "waiting for h2, which is taking in other, for up to 30 min 00 s") in rig.recorder.lines
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -1881,7 +1881,7 @@ def test_a_step_waits_until_the_guest_before_it_has_arrived(rig):
     rig.h2.add_guest("web9", uuid=WEB9)
     guest.wait_for_job().complete()
     assert move.result()["outcome"] == "moved"
-    assert ("waiting", "waiting for web9 to come to h2") in rig.recorder.lines
+    assert ("waiting", "waiting for web9 to come to h2, for up to 30 min 00 s") in rig.recorder.lines
 
 
 def test_a_guest_that_was_only_parked_may_have_gone_on_already(rig):
