@@ -7,14 +7,14 @@
 from __future__ import annotations
 
 import functools
-import json
 import signal
 import threading
 
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import PATH
-from ansible_collections.kvmops.cluster.plugins.module_utils.run import past_runs, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import journal as journals
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import past_runs, runner, split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import taken_memory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_lock import take_run_lock
@@ -45,7 +45,7 @@ class World:
 
     def __init__(self, run_module, cluster, path):
         self.cluster, self.path = cluster, path
-        self.h1, self.h2, self.h3 = (cluster.add_host(name, libvirt_version=NEW) for name in ("h1", "h2", "h3"))
+        self.h1, self.h2, self.h3 = (cluster.add_host(name, libvirt=NEW) for name in ("h1", "h2", "h3"))
         self.tried, self.link_fault = [], None
         self._run = run_module
 
@@ -63,13 +63,13 @@ class World:
             checks = [{"check": "ports", "ok": False, "code": "unreachable", "reason": self.link_fault, "remedy": remedy}]
         return [{"schema": PATH, "ok": not self.link_fault, "checks": checks}]
 
-    def broken(self, name="web1", *, recorded=True, **settings):
+    def broken(self, name="web1", *, recorded=True, flags=TOLD, **settings):
         """A guest whose post-copy from h1 to h2 broke off; returns its job."""
         guest = self.h1.add_guest(name, **settings)
         self.cluster.local = self.h1
         domain = libvirt.open("qemu:///system").lookupByName(name)
         if recorded:
-            self.record(domain)
+            self.record(domain, flags)
         thread = threading.Thread(target=self._migrate, args=(domain,), daemon=True)
         thread.start()
         job = guest.wait_for_job()
@@ -86,14 +86,14 @@ class World:
         with pytest.raises(libvirt.libvirtError):
             domain.migrateToURI3("qemu+ssh://root@h2/system", {}, FLAGS)
 
-    def record(self, domain, flags=TOLD, destination="h2", number=None):
+    def record(self, domain, flags):
         """What the run that moved it has on record, which has told its end as well."""
         directory = RunDirectory(str(self.path / "h1"), "drain-h1-1")
         directory.make({"id": "drain-h1-1", "steps": []})
         step = {"id": "s001", "guest": {"name": domain.name(), "uuid": domain.UUIDString()}}
         journal = runner.guest_runs.open_journal(str(self.path / "h1"), directory)
-        instance = {"boot_id": boot_id(), "domain_id": domain.ID() if number is None else number}
-        journal.write("migration.started", step=step, destination=destination, flags=flags, **instance)
+        instance = {"boot_id": boot_id(), "domain_id": domain.ID()}
+        journal.write("migration.started", step=step, destination="h2", flags=flags, **instance)
         journal.write("step.verified", step=step, verdict="unclear")
         journal.write("step.finished", step=step, result={"outcome": "unclear"})
         journal.close()
@@ -103,6 +103,7 @@ class World:
 def world(run_module, cluster, tmp_path, monkeypatch):
     found = World(run_module, cluster, tmp_path)
     monkeypatch.setattr(recoverer, "paths", found.paths)
+    monkeypatch.setattr(split_guests, "FACT", tmp_path / "facts.d" / "kvmops_split.fact")
     monkeypatch.setattr(host, "snapshot", functools.partial(host.snapshot, root=tmp_path))
     for module, name, value in (
         (migration, "POLL_S", 0.01),
@@ -162,19 +163,14 @@ def test_a_postcopy_that_broke_off_is_resumed_and_whole(world):
     assert (again["changed"], again["guests"]) == (False, [])
 
 
-def test_an_encrypted_move_is_resumed_as_such(world):
-    guest = world.h1.add_guest("db1")
-    world.cluster.local = world.h1
-    world.record(libvirt.open("qemu:///system").lookupByName("db1"), [*TOLD, "TLS", "POSTCOPY_RESUME", "OFFLINE"])
-    world.h1.guests.pop(guest.uuid)
-    job = world.broken("db1", recorded=False, uuid=guest.uuid)
-    job.source_guest.id = guest.id
+def test_an_encrypted_move_is_resumed_as_such_and_with_no_other_flags(world):
+    job = world.broken("db1", flags=[*TOLD, "TLS", "POSTCOPY_RESUME", "OFFLINE", "UNSAFE"])
     world.cluster.on_resume = lambda resumed: resumed.complete()
     result = world.recover()
     assert [row["outcome"] for row in result["guests"]] == ["moved"], result
     assert world.tried[0] == ("h1", "h2", "required")
     assert job.flags & libvirt.VIR_MIGRATE_TLS
-    assert not job.flags & libvirt.VIR_MIGRATE_OFFLINE
+    assert not job.flags & (libvirt.VIR_MIGRATE_OFFLINE | libvirt.VIR_MIGRATE_UNSAFE)
     assert job.resume_params == [{"migrate_uri": "tcp://198.18.0.12", "tls.destination": "h2"}]
 
 
@@ -410,8 +406,23 @@ def test_the_journal_says_what_was_resumed(world):
     world.broken()
     world.cluster.on_resume = lambda resumed: resumed.complete()
     run = world.recover()["run"]["plan"]
-    lines = [json.loads(line) for line in open(RunDirectory(str(world.path / "h1"), run).journal, encoding="utf-8")]
+    lines = journals.read(RunDirectory(str(world.path / "h1"), run).journal)
     started = next(line for line in lines if line["event"] == "migration.started")
     assert started["data"]["flags"][-2:] == ["POSTCOPY", "POSTCOPY_RESUME"]
     assert started["data"]["destination"] == "h2"
     assert [line["data"]["verdict"] for line in lines if line["event"] == "step.verified"] == ["moved"]
+
+
+def test_both_hosts_are_marked_while_a_guest_is_split_between_them(world):
+    world.broken()
+    for here, there in (("h1", "h2"), ("h2", "h1")):
+        result = world.recover(on=here, finish=False)
+        assert not result.get("failed"), result
+        [mark] = split_guests.marked(str(world.path / here))
+        assert (mark["name"], mark["other"]) == ("web1", there)
+    assert world.cluster.writes == []
+    world.cluster.on_resume = lambda resumed: resumed.complete()
+    assert not world.recover().get("failed")
+    assert split_guests.marked(str(world.path / "h1")) == []
+    assert not world.recover(on="h2").get("failed")
+    assert split_guests.marked(str(world.path / "h2")) == []

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
@@ -531,6 +532,8 @@ def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postco
     assert touched <= {"virDomainMigrateSetMaxDowntime"}
     assert rig.clock.slept - slept < 60
     assert rig.transferred == []
+    [mark] = split_guests.marked(rig.settings.state_dir)
+    assert (mark["name"], mark["other"]) == ("web1", "h2")
 
 
 def test_a_broken_postcopy_that_is_found_is_unclear_and_untouched(rig):
@@ -1773,7 +1776,13 @@ def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
     guest = rig.h1.add_guest("web1")
     result = rig.move(guest)
     assert code_of(result) == "destination_busy"
+    assert result["refusals"][0]["reason"].startswith("h2 is taking in other since 3 min 20 s or longer, and 1 at once")
+    assert "if their moves broke off: ansible-playbook kvmops.cluster.recover" in result["refusals"][0]["remedy"]
     assert waiting.WAIT_TIMEOUT_S - 60 < rig.clock.slept < waiting.WAIT_TIMEOUT_S + 60
+    # The next guest does not wait as long for the same one.
+    slept = rig.clock.slept
+    assert code_of(rig.move(rig.h1.add_guest("web2"))) == "destination_busy"
+    assert rig.clock.slept < slept + 60
     assert calls(rig, "virDomainMigrateSetMaxDowntime") == []
     busy.complete()
 
