@@ -33,8 +33,8 @@ options:
     description:
       - Permit the switch to post-copy if pre-copy does not converge.
       - From then on the guest needs both hosts and the link between them until the move is over.
-      - Besides V(true) and V(false), this can be V(recoverable). Then post-copy is permitted only between two hosts whose
-        libvirt can resume it if the link breaks (M(kvmops.cluster.migration_recover)).
+      - Besides V(true) and V(false), this can be V(recoverable). Then post-copy is permitted only between two hosts
+        whose libvirt can resume it if the link breaks (M(kvmops.cluster.migration_recover)).
     type: raw
     default: false
   allow_suspend:

@@ -10,10 +10,10 @@ module: migration_recover
 short_description: Finish moves of guests that broke off
 version_added: 0.1.0
 description:
-  - Finds the guests of this host whose moves broke off, asks all other hosts about each of them, says what is known from
-    all sides, and does what is provably safe. Everything else it names, with what a person should do.
-  - A post-copy that broke off is resumed from its source, after the link between both hosts was tried. It is refused, by
-    name, where a release of libvirt cannot resume, or dies of it.
+  - Finds the guests of this host whose moves broke off, asks all other hosts about each of them, says what is known
+    from all sides, and does what is provably safe. Everything else it names, with what a person should do.
+  - A post-copy that broke off is resumed from its source, after the link between both hosts was tried. It is refused,
+    by name, where a release of libvirt cannot resume, or dies of it.
   - A guest that a migration has left paused goes on at its source only if a run on record sent this very QEMU to one
     destination, the guest never ran there, and no host in O(connect) has it.
   - If a guest runs at its destination, and its definition is still here, the definition is removed, and the
@@ -140,11 +140,11 @@ guests:
       returned: always
     outcome:
       description:
-        - V(moved) when the guest is whole at its destination, V(goes_on) when it runs at its source, V(closed) when what
-          it had left here was put right.
+        - V(moved) when the guest is whole at its destination, V(goes_on) when it runs at its source, V(closed) when
+          what it had left here was put right.
         - V(would_resume), V(would_go_on) and V(would_close) in check mode.
-        - V(left_to), V(under_way), V(lost) and V(unclear) as found (with O(finish=false), all are as found), V(refused) when nothing was tried, V(not_started)
-          when the run was stopped before.
+        - V(left_to), V(under_way), V(lost) and V(unclear) as found, V(refused) when nothing was tried, V(not_started)
+          when the run was stopped before. With O(finish=false), all are as found.
       type: str
       returned: always
       sample: moved

@@ -57,7 +57,10 @@ PARTS = (
         30,
         _integration(
             "tests/integration",
-            select="not test_recover and not test_faults and not test_rolling_upgrade and not test_interrupt and not capsules",
+            select=(
+                "not test_recover and not test_faults and not test_rolling_upgrade and not test_interrupt"
+                " and not capsules"
+            ),
         ),
     ),
     Part(

@@ -1305,9 +1305,7 @@ class Domain:
             raise invalid("QEMU reports migration is still running")
         destination = guest.host.cluster.resolve(uri)
         if destination.guests.get(guest.uuid) is not job.destination_guest:
-            raise libvirtError(
-                f"Domain not found: no domain with matching name '{guest.name}'", c.VIR_ERR_NO_DOMAIN
-            )
+            raise libvirtError(f"Domain not found: no domain with matching name '{guest.name}'", c.VIR_ERR_NO_DOMAIN)
         job.resume_params.append(params)
         job.flags, job.finished, job.error = flags, False, None
         job.enter_postcopy()

@@ -72,9 +72,7 @@ def last_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
     return data if isinstance(data, dict) else None
 
 
-def _last_told(
-    state_dir: str, uuid: str, events: t.Container[str] = journal.OF_MOVES
-) -> dict[str, t.Any] | None:
+def _last_told(state_dir: str, uuid: str, events: t.Container[str] = journal.OF_MOVES) -> dict[str, t.Any] | None:
     """The latest line that says where a guest was going, or what became of it."""
     indexed = guest_runs.runs_of(state_dir, uuid)
     others = all_runs(state_dir) if indexed is None else guest_runs.unindexed(state_dir)

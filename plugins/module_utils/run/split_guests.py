@@ -4,8 +4,8 @@
 
 # PRIVATE to the collection: the mark of a host that holds a half of a guest, kept in a file on the host.
 
-# While the memory of a guest is split between two hosts, neither may be rebooted. libvirt says so as long as it runs; the
-# mark says it to people and to monitoring, and outlives whoever moved the guest.
+# While the memory of a guest is split between two hosts, neither may be rebooted. libvirt says so as long as it runs.
+# The mark says it to people and to monitoring, and outlives whoever moved the guest.
 
 from __future__ import annotations
 

@@ -73,9 +73,14 @@ def _rows(results: Results) -> list[t.Mapping[str, t.Any]]:
     for dummy, result in sorted(results.items()):
         for row in result.get("guests") or ():
             uuid = row["guest"]["uuid"]
-            if uuid not in told or told[uuid]["outcome"] == "left_to":
+            if uuid not in told or _weight(row) < _weight(told[uuid]):
                 told[uuid] = row
     return sorted(told.values(), key=lambda row: str(row["guest"]["name"]))
+
+
+def _weight(row: t.Mapping[str, t.Any]) -> int:
+    """The less, the more a host knows of a guest."""
+    return {"unclear": 1, "left_to": 2}.get(row["outcome"], 0)
 
 
 def _changed_back(results: Results) -> list[tuple[str, str]]:

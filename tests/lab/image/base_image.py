@@ -21,6 +21,8 @@ from lab.machine import mount
 
 FIRST = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
 PACKAGES = (
+    # The server of testing no longer brings the client along, which libvirtd starts.
+    "openssh-client",
     "openssh-server",
     "python3",
     "python3-libvirt",

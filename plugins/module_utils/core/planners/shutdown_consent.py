@@ -80,7 +80,8 @@ def _split(stay: Stay) -> Refusal:
     name = stay["guest"]["name"]
     return refusal(
         "postcopy",
-        f"{name} is in the middle of a post-copy: a part of its memory is on another host, and both halves would be lost",
+        f"{name} is in the middle of a post-copy: a part of its memory is on another host, and both halves would be"
+        " lost",
         f"let that move end; if it broke off: {RECOVER}",
     )
 

@@ -44,15 +44,18 @@ def is_suspect(here: Side) -> bool:
     return here.split or (here.state == "paused" and here.state_reason in ("migration", "postcopy"))
 
 
-def diagnose(name: str, here: Side, others: t.Sequence[Side], *, sent_to: str | None = None) -> Diagnosis | None:
+def diagnose(
+    name: str, here: Side, others: t.Sequence[Side], *, sent_to: str | None = None, kept: bool = False
+) -> Diagnosis | None:
     """Say what can be done about a guest; None where nothing is to be done.
 
     Args:
         name: of the guest.
         here: the host at work, which has the guest.
         others: all other hosts of the play.
-        sent_to: where this host has sent the very QEMU that holds the guest now, or whose definition is left here; None
-            where its records do not say so.
+        sent_to: where this host has sent the very QEMU that holds the guest now, or sent the guest last that is off here
+            now; None where its records do not say so.
+        kept: whether a record of settings says that the guest which is off here has not arrived with all it had.
     """
     if here.split:
         at_destination = here.coming_in or here.state == "running"
@@ -62,8 +65,18 @@ def diagnose(name: str, here: Side, others: t.Sequence[Side], *, sent_to: str | 
     if here.state == "paused" and here.state_reason == "migration":
         return _left_paused(name, here, others, sent_to)
     if here.state == "shutoff" and here.reachable:
-        return _left_definition(name, here, others, sent_to)
+        return _other_half_left(name, here, others, sent_to) or _left_definition(
+            name, here, others, sent_to if kept else None
+        )
     return None
+
+
+def _other_half_left(name: str, here: Side, others: t.Sequence[Side], sent_to: str | None) -> Diagnosis | None:
+    """The source of a post-copy, whose QEMU has ended while the destination still needed it."""
+    there = next((side for side in others if side.host == sent_to and side.split), None)
+    if there is None or len(_active(others)) != 1:
+        return None
+    return _as_judged(judge(name, here, there), here.host, there.host)
 
 
 def _half_sent(name: str, here: Side, others: t.Sequence[Side], sent_to: str | None) -> Diagnosis:
@@ -115,9 +128,6 @@ def _half_arrived(name: str, here: Side, others: t.Sequence[Side]) -> Diagnosis:
             f"post-copy was interrupted, and {listed(silent)} does not say whether it has the other half: {told}",
             f"destroy nothing; bring {listed(silent)} back, then run it again: {RECOVER}",
         )
-    defined = [side for side in others if side.state == "shutoff" and side.state_reason != "migrated"]
-    if len(defined) == 1:
-        return _as_judged(judge(name, defined[0], here), defined[0].host, here.host)
     return _other_half_unknown(name, here, told, None)
 
 
@@ -142,8 +152,8 @@ def _left_paused(name: str, here: Side, others: t.Sequence[Side], sent_to: str |
             here.host,
             None,
             f"a migration has left it paused, and this host has no record of where it was sent: {told}",
-            f"see where it went (/var/log/libvirt/qemu/{name}.log on {here.host}); only if it runs on no host, let it go"
-            f" on: virsh resume {quoted(name)} on {here.host}",
+            f"see where it went (/var/log/libvirt/qemu/{name}.log on {here.host}); only if it runs on no host, let it"
+            f" go on: virsh resume {quoted(name)} on {here.host}",
         )
     there = next((side for side in others if side.host == sent_to), None)
     if there is None:

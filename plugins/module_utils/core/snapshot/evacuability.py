@@ -38,8 +38,10 @@ _PAUSED: tuple[tuple[str, str, str, str], ...] = (
         "postcopy",
         "postcopy_broken",
         "is paused in the middle of a post-copy",
-        f"finish that move before anything else: {RECOVER} (--check says what it would do); destroy neither side: each"
-        " holds a part of its memory",
+        (
+            f"finish that move before anything else: {RECOVER} (--check says what it would do); destroy neither side:"
+            " each holds a part of its memory"
+        ),
     ),
     (
         "migrat",

@@ -212,8 +212,8 @@ def resume_refusal(source: str, of_source: Version, destination: str, of_destina
     return refusal(
         fault.code,
         f"{fault.reason}, and the guest would be lost",
-        f"leave both halves as they are, upgrade libvirt on {fault.host} to {shown(fault.wanted)} or later (QEMU need not"
-        " be restarted for that, and must not be), then run it again",
+        f"leave both halves as they are, upgrade libvirt on {fault.host} to {shown(fault.wanted)} or later (QEMU need"
+        " not be restarted for that, and must not be), then run it again",
     )
 
 

@@ -20,9 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.cont
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
-
 
 #: Verdicts after which this host may still hold a half of the guest.
 STAYS_SPLIT = ("unclear", "in_flight", "lost")
@@ -104,9 +103,7 @@ class MigrationRun:
     def _mark(self, move: Move) -> None:
         """Mark this host: from now on it holds a half of the guest, and may not be rebooted."""
         guest = move.step["guest"]
-        split_guests.mark(
-            self._context.settings.state_dir, guest["name"], guest["uuid"], move.step["destination"]
-        )
+        split_guests.mark(self._context.settings.state_dir, guest["name"], guest["uuid"], move.step["destination"])
 
     def _handed_over(self, attempt: Attempt, ending: MigrationEnding) -> bool | None:
         """Whether the guest was stopped for the switchover; None where its source was out of sight meanwhile."""

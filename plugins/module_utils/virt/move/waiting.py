@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, Refusal, refusal
@@ -69,7 +70,7 @@ class HostWaits:
                 move.log.tell(
                     "step.waiting",
                     "waiting",
-                    f"waiting for {target}, which is taking in {others}, for up to {human_seconds(end - self._clock())}",
+                    f"waiting for {target}, which is taking in {others}, for up to {_left(end - self._clock())}",
                     incoming=len(coming),
                 )
             self._sleep(POLL_S)
@@ -119,7 +120,13 @@ def _busy(target: str, others: str, limit: int) -> Refusal:
     """Why a guest is not sent to a destination that has been taking in others for too long."""
     return refusal(
         "destination_busy",
-        f"{target} is taking in {others} since {human_seconds(WAIT_TIMEOUT_S)} or longer, and {limit} at once is the limit",
-        f"see on {target} whether they still come in (virsh domjobinfo); if their moves broke off: {RECOVER}. Then run it"
-        " again, or raise incoming_limit",
+        f"{target} is taking in {others} since {human_seconds(WAIT_TIMEOUT_S)} or longer, and {limit} at once is the"
+        " limit",
+        f"see on {target} whether they still come in (virsh domjobinfo); if their moves broke off: {RECOVER}. Then run"
+        " it again, or raise incoming_limit",
     )
+
+
+def _left(seconds: float) -> str:
+    """What is left of a wait, to the minute where it is long."""
+    return human_seconds(60 * math.ceil(seconds / 60) if seconds >= 60 else seconds)

@@ -125,13 +125,15 @@ class Finder:
             elif side.state == "shutoff" and side.persistent:
                 # A definition that somebody has left on purpose is off for another reason.
                 with contextlib.suppress(lib.libvirtError):
-                    if side.state_reason == "migrated" or guest["uuid"] in kept:
+                    sent = side.state_reason == "migrated" or guest["uuid"] in kept
+                    if sent or past_runs.last_migration(self._settings.state_dir, guest["uuid"]):
                         yield guest, side
 
     def _found(self, guest: dict[str, str], here: Side, silent: dict[str, str]) -> Found | None:
         others = [self._ask(name, uri, guest["uuid"], silent) for name, uri in self._others.items()]
         record = self._record(guest["uuid"], here)
-        diagnosis = diagnose(guest["name"], here, others, sent_to=self._sent_to(guest["uuid"], here, record))
+        sent_to, kept = self._sent_to(guest["uuid"], here, record)
+        diagnosis = diagnose(guest["name"], here, others, sent_to=sent_to, kept=kept)
         return Found(guest, diagnosis, (here, *others), record) if diagnosis else None
 
     def _ask(self, name: str, uri: str, uuid: str, silent: dict[str, str]) -> Side:
@@ -156,9 +158,12 @@ class Finder:
         except (virt.libvirt.libvirtError, virt.VirtError):
             return None
 
-    def _sent_to(self, uuid: str, here: Side, record: dict[str, t.Any] | None) -> str | None:
-        if here.active:
-            told = (record or {}).get("destination")
-            return told if isinstance(told, str) else None
-        kept = kept_settings.read(self._settings.state_dir, uuid)
-        return kept["destination"] if kept else None
+    def _sent_to(self, uuid: str, here: Side, record: dict[str, t.Any] | None) -> tuple[str | None, bool]:
+        """Where this host has sent a guest, and whether a record of its settings says so."""
+        kept = None if here.active else kept_settings.read(self._settings.state_dir, uuid)
+        if kept:
+            return kept["destination"], True
+        if not here.active:
+            record = past_runs.last_migration(self._settings.state_dir, uuid)
+        told = (record or {}).get("destination")
+        return (told if isinstance(told, str) else None), False

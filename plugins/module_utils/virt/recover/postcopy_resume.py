@@ -38,7 +38,8 @@ POLL_S = 0.5
 AGREE_S = 15.0
 #: A refusal that is no matter of time is not asked for more often.
 MOST_REFUSALS = 3
-#: What passes: QEMU has not noticed the cut, another thread is at it, or the link broke again (src/qemu/qemu_migration.c).
+#: What passes: QEMU has not noticed the cut, another thread is at it, or the link broke again (libvirt's
+#: src/qemu/qemu_migration.c).
 PASSING = (
     "still running",
     "already in progress",

@@ -37,7 +37,11 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.method_ch
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.mover import STAYS, GuestMover
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import nothing_to_move
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination, PathRequest, version_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
+    Destination,
+    PathRequest,
+    version_of,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.paths import paths
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import LinkTurn
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source_settings import (
@@ -171,9 +175,7 @@ class Recoverer:
         source, target = self._context.hosts.endpoints(step)
         address = self._context.settings.destinations[target.host].get("migration_address")
         encryption = "required" if "TLS" in flags else "off"
-        request = PathRequest(
-            source.host, source.uri, encryption, PATH_TIMEOUT_S, check_guests=False, read_only=True
-        )
+        request = PathRequest(source.host, source.uri, encryption, PATH_TIMEOUT_S, check_guests=False, read_only=True)
         (path,) = paths(request, [Destination(target.host, target.uri, address or None)])
         fault = next((check for check in path["checks"] if not check["ok"]), None)
         if fault is None:
@@ -188,7 +190,6 @@ class Recoverer:
         step = move.step
         settings = self._settings_of(step)
         decision = self._decision(step, flags)
-        dummy, there = self._context.hosts.links(step)
         move.log.begin(decision, self._instance(step, found), autostart=settings.autostart)
         ended = PostcopyResume(self._context, move, decision, lambda: self._link_fault(step, flags)).run()
         ending = MigrationEnding(error=ended.error, postcopy=True, maybe_postcopy=True, elapsed_s=ended.elapsed_s)

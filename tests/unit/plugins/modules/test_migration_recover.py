@@ -60,7 +60,9 @@ class World:
         checks = [{"check": "ports", "ok": True, "code": "reachable", "reason": "", "remedy": None}]
         if self.link_fault:
             remedy = "check the route from h1 to h2"
-            checks = [{"check": "ports", "ok": False, "code": "unreachable", "reason": self.link_fault, "remedy": remedy}]
+            checks = [
+                {"check": "ports", "ok": False, "code": "unreachable", "reason": self.link_fault, "remedy": remedy}
+            ]
         return [{"schema": PATH, "ok": not self.link_fault, "checks": checks}]
 
     def broken(self, name="web1", *, recorded=True, flags=TOLD, **settings):

@@ -252,8 +252,8 @@ def test_hosts_that_cannot_resume_a_post_copy_are_named_in_the_plan():
     run = {"allow_postcopy": True}
     [remark] = [one for one in planned(seen, intent=run).remarks if one["code"] == "postcopy_not_recoverable"]
     assert remark["reason"] == (
-        "no guest goes from h1 to h2 by post-copy, as it could not be resumed there: libvirt 11.3 on h2 dies when a broken"
-        " post-copy is resumed"
+        "no guest goes from h1 to h2 by post-copy, as it could not be resumed there: libvirt 11.3 on h2 dies when a"
+        " broken post-copy is resumed"
     )
     assert remark["remedy"] == "upgrade libvirt on h2 to 11.4 or later, or permit allow_postcopy: true"
     able = cluster(*({**one, "versions": {**one["versions"], "libvirt": "12.8.0"}} for one in seen.values()))

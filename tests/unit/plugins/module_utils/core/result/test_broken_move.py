@@ -78,7 +78,11 @@ def test_a_half_that_was_sent_to_a_host_outside_of_the_play_is_not_called_lost()
 
 
 def test_a_half_that_arrived_and_whose_source_has_ended_is_lost():
-    found = diagnose("web1", GOT_HALF, [side("h1", "shutoff", "crashed", persistent=True), NOTHING])
+    source = side("h1", "shutoff", "crashed", persistent=True)
+    # The source knows that it sent it. Another definition may be that of an earlier home.
+    assert diagnose("web1", GOT_HALF, [source, NOTHING]).kind == "unclear"
+    assert diagnose("web1", source, [GOT_HALF, NOTHING]) is None
+    found = diagnose("web1", source, [GOT_HALF, NOTHING], sent_to="h2")
     assert (found.kind, found.source, found.destination) == ("lost", "h1", "h2")
     assert "its QEMU on h1, which had a part of its memory, has ended" in found.reason
 
@@ -143,7 +147,7 @@ def test_what_is_under_way_is_left_alone():
     ],
 )
 def test_a_definition_that_stayed_is_put_right_only_where_its_guest_runs(here, there, sent_to, kind):
-    found = diagnose("web1", here, [there, NOTHING], sent_to=sent_to)
+    found = diagnose("web1", here, [there, NOTHING], sent_to=sent_to, kept=sent_to is not None)
     assert (found and found.kind) == kind
 
 
