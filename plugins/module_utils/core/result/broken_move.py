@@ -53,8 +53,8 @@ def diagnose(
         name: of the guest.
         here: the host at work, which has the guest.
         others: all other hosts of the play.
-        sent_to: where this host has sent the very QEMU that holds the guest now, or sent the guest last that is off here
-            now; None where its records do not say so.
+        sent_to: where this host has sent the very QEMU that holds the guest now, or sent the guest last that is off
+            here now; None where its records do not say so.
         kept: whether a record of settings says that the guest which is off here has not arrived with all it had.
     """
     if here.split:

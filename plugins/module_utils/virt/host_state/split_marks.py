@@ -17,23 +17,18 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import
 
 def halves(domains: t.Iterable[t.Any]) -> list[str]:
     """Names of the guests that are in post-copy here, at either end of it, whether it is under way or broke off."""
-    return [domain.name() for domain in domains if _is_half(domain)]
+    return sorted(str(domain.name()) for domain in domains if _is_half(domain))
 
 
-def sync(connection: t.Any, state_dir: str, others: t.Mapping[str, str | None] | None = None) -> list[str]:
+def sync(domains: t.Iterable[t.Any], state_dir: str, others: t.Mapping[str, str | None] | None = None) -> list[str]:
     """Bring the mark of this host up to date; returns the names of the guests that it holds a half of.
 
     Args:
-        connection: of this host; read-only is enough.
+        domains: all guests that are active here.
         state_dir: where this host keeps its records.
         others: the hosts with the other halves, by the guests' UUIDs, as far as they are known.
-
-    Raises: libvirtError when this host cannot be asked.
     """
-    found = {}
-    for domain in connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE):
-        if _is_half(domain):
-            found[str(domain.UUIDString())] = str(domain.name())
+    found = {str(domain.UUIDString()): str(domain.name()) for domain in domains if _is_half(domain)}
     for uuid, name in found.items():
         split_guests.mark(state_dir, name, uuid, (others or {}).get(uuid))
     for one in split_guests.marked(state_dir):

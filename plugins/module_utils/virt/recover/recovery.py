@@ -62,7 +62,7 @@ def recover(parameters: t.Mapping[str, t.Any], name: str, *, check_mode: bool) -
         if check_mode:
             return _checked(connections, settings, found, steps, left)
         others = {one.guest["uuid"]: _other_end(one, name) for one in found}
-        split_marks.sync(connection, settings.state_dir, others)
+        _sync_mark(connection, settings, others)
         # Whoever is at work gives back what it has taken.
         idle = not steps and (not left or is_run_locked(settings.state_dir))
         if idle or not parameters["finish"]:
@@ -71,7 +71,13 @@ def recover(parameters: t.Mapping[str, t.Any], name: str, *, check_mode: bool) -
         return _carried_out(parameters, settings, found, steps)
     finally:
         with contextlib.suppress(VirtError, virt.libvirt.libvirtError), Connections(read_only=True) as connections:
-            split_marks.sync(connections.get(settings.source.uri).connection, settings.state_dir, others)
+            _sync_mark(connections.get(settings.source.uri).connection, settings, others)
+
+
+def _sync_mark(connection: t.Any, settings: Settings, others: t.Mapping[str, str | None]) -> None:
+    """Bring the mark of this host up to date."""
+    active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+    split_marks.sync(active, settings.state_dir, others)
 
 
 def _other_end(found: Found, here: str) -> str | None:
