@@ -30,7 +30,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.cont
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 
 #: Nothing more is tried after so long without any progress: neither a byte less to send, nor another state.
-PATIENCE_S = 300.0
+PATIENCE_S = 120.0
 #: Between two tries, and between two looks.
 TRY_AGAIN_S = 3.0
 POLL_S = 0.5
@@ -38,6 +38,7 @@ POLL_S = 0.5
 AGREE_S = 15.0
 #: A refusal that is no matter of time is not asked for more often.
 MOST_REFUSALS = 3
+_AFTERWARDS = "end of file while reading data"
 #: What passes: QEMU has not noticed the cut, another thread is at it, or the link broke again (libvirt's
 #: src/qemu/qemu_migration.c).
 PASSING = (
@@ -51,6 +52,7 @@ PASSING = (
     "unable to write to socket",
     "broken pipe",
     "connection",
+    _AFTERWARDS,
     "keepalive",
     "timed out",
     "state change lock",
@@ -124,8 +126,10 @@ class PostcopyResume:
         while True:
             why = self._prove()
             if why is None:
-                error = self._call()
-                refused += 1 if error and not _passes(error) else 0
+                answer = self._call()
+                refused += 1 if answer and not _passes(answer) else 0
+                # What it says of the way to the other libvirt, after a failure for another reason, tells nothing.
+                error = error if error and answer and _AFTERWARDS in answer.lower() else answer
             else:
                 error = f"{why['reason']} ({why['remedy']})"
             verdict, here, there = self._agreement()
