@@ -106,10 +106,10 @@ def _half_sent(name: str, here: Side, others: t.Sequence[Side], sent_to: str | N
             f"post-copy was interrupted, and {listed(silent)} does not say whether it has the other half: {told}",
             f"destroy nothing; bring {listed(silent)} back, then run it again: {RECOVER}",
         )
-    there = next((side for side in others if side.host == sent_to), None)
-    if there is None:
+    asked = next((side for side in others if side.host == sent_to), None)
+    if asked is None:
         return _other_half_unknown(name, here, told, sent_to)
-    return _as_judged(judge(name, here, there), here.host, there.host)
+    return _as_judged(judge(name, here, asked), here.host, asked.host)
 
 
 def _half_arrived(name: str, here: Side, others: t.Sequence[Side]) -> Diagnosis:

@@ -76,7 +76,7 @@ class Finder:
             if name != settings.source.host
         }
 
-    def find(self, only: t.Container[str] = ()) -> list[Found]:
+    def find(self, only: t.Collection[str] = ()) -> list[Found]:
         """All guests of this host whose moves broke off.
 
         Args:

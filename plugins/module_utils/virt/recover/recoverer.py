@@ -53,7 +53,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.recover.findin
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.recover.postcopy_resume import PostcopyResume
 
 #: Seconds that one check of the link may take.
-PATH_TIMEOUT_S = 10.0
+PATH_TIMEOUT_S = 30.0
 #: What is taken of the flags on record. A resume has those of its migration, and libvirt changes nothing by them.
 SAME_FLAGS = (
     *LIVE_FLAGS,
