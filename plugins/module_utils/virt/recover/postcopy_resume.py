@@ -31,6 +31,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context i
 
 #: Nothing more is tried after so long without any progress: neither a byte less to send, nor another state.
 PATIENCE_S = 120.0
+#: A call of libvirt that is under way is awaited for longer: it may still be on its way to the other host, and it goes
+#: on whether or not anybody waits.
+CALL_PATIENCE_S = 900.0
 #: Between two tries, and between two looks.
 TRY_AGAIN_S = 3.0
 POLL_S = 0.5
@@ -147,13 +150,16 @@ class PostcopyResume:
             call = _Call(self._context.hosts.domain(step), target.uri, self._decision)
         except (virt.libvirt.libvirtError, virt.VirtError) as error:
             return str(error)
-        self._told = ""
+        self._told, called_at = "", self._context.clock()
         call.start()
         while call.is_alive():
             call.join(POLL_S)
             self._look(step)
-            if call.is_alive() and self._context.clock() >= self._progress_at + PATIENCE_S:
-                return f"libvirt has not answered, and nothing was sent for {human_seconds(PATIENCE_S)}"
+            if call.is_alive() and self._context.clock() >= max(called_at, self._progress_at) + CALL_PATIENCE_S:
+                return f"libvirt has not answered, and nothing was sent for {human_seconds(CALL_PATIENCE_S)}"
+        # While it lasted, no other call could have helped.
+        now = self._context.clock()
+        self._progress_at = min(now, self._progress_at + now - called_at)
         return call.error
 
     def _look(self, step: Step) -> None:
