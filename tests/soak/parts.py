@@ -43,9 +43,7 @@ PARTS = (
     Part(
         "fuzz", "Thousands of broken documents and definitions for everything that reads one.", 60, _make("units-fuzz")
     ),
-    Part(
-        "recover", "Post-copy that is cut, and resumed.", 2, _integration("tests/integration/recover/test_recover.py")
-    ),
+    Part("recover", "Post-copy that is cut, and resumed.", 25, _integration("tests/integration/recover")),
     Part("faults", "Each fault in the middle of a drain.", 2, _integration("tests/integration/test_faults.py")),
     Part(
         "upgrade",

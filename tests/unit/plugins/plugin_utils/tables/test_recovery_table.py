@@ -76,5 +76,5 @@ def test_escapes_in_names_reach_no_terminal():
 
 
 def test_anything_else_is_refused():
-    with pytest.raises(AnsibleFilterError, match="give what kvmops.cluster.migration_recover returned"):
+    with pytest.raises(AnsibleFilterError, match=r"give what kvmops\.cluster\.migration_recover returned"):
         recovery_table(["h1"])
