@@ -33,7 +33,9 @@ options:
     description:
       - Permit the switch to post-copy if pre-copy does not converge.
       - From then on the guest needs both hosts and the link between them until the move is over.
-    type: bool
+      - Besides V(true) and V(false), this can be V(recoverable). Then post-copy is permitted only between two hosts
+        whose libvirt can resume it if the link breaks (M(kvmops.cluster.migration_recover)).
+    type: raw
     default: false
   allow_suspend:
     description:

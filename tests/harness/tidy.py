@@ -24,7 +24,7 @@ lease=/var/lib/kvmops/apply.lease
 if [ -e $lease ] && ! flock --nonblock $lease true; then
     kill -KILL "$(sed 's/.*"pid": *\\([0-9]*\\).*/\\1/' $lease)"
 fi
-rm -rf /var/lib/kvmops /etc/ansible/facts.d/kvmops.fact /root/.ansible_async
+rm -rf /var/lib/kvmops /etc/ansible/facts.d/kvmops.fact /etc/ansible/facts.d/kvmops_split.fact /root/.ansible_async
 for secret in $(virsh -q secret-list | awk '{print $1}'); do
     ! virsh secret-dumpxml "$secret" | grep -q kvmops || virsh -q secret-undefine "$secret" >/dev/null 2>&1
 done

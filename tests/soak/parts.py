@@ -43,6 +43,7 @@ PARTS = (
     Part(
         "fuzz", "Thousands of broken documents and definitions for everything that reads one.", 60, _make("units-fuzz")
     ),
+    Part("recover", "Post-copy that is cut, and resumed.", 25, _integration("tests/integration/recover")),
     Part("faults", "Each fault in the middle of a drain.", 2, _integration("tests/integration/test_faults.py")),
     Part(
         "upgrade",
@@ -56,7 +57,10 @@ PARTS = (
         30,
         _integration(
             "tests/integration",
-            select="not test_faults and not test_rolling_upgrade and not test_interrupt and not capsules",
+            select=(
+                "not test_recover and not test_faults and not test_rolling_upgrade and not test_interrupt"
+                " and not capsules"
+            ),
         ),
     ),
     Part(

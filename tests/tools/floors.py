@@ -87,7 +87,10 @@ PLUGINS = House(
             Room("module_utils/virt/capsule_move", "Moves a guest as a capsule: save, send and start as one"),
             Room("module_utils/virt/capsule_fill", "Gets the rest of a guest's disks here, and puts the guest on them"),
         ),
-        (Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),),
+        (
+            Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),
+            Room("module_utils/virt/recover", "Finds moves that broke off, and finishes those that safely can be"),
+        ),
         (
             Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),

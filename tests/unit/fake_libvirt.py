@@ -88,6 +88,8 @@ class Cluster:
         self.local: Host | None = None
         #: called in the thread of migrateToURI3 with the job, for tests that need no steps
         self.on_migrate: t.Callable[[Job], None] | None = None
+        #: the same for a call that resumes a post-copy
+        self.on_resume: t.Callable[[Job], None] | None = None
         #: every URI that was opened, and whether read-only
         self.opened: list[tuple[str, bool]] = []
         #: (host, call) of everything that changed something
@@ -1272,10 +1274,12 @@ class Domain:
         self._write("virDomainMigrateToURI3")
         cluster = self._connection.host.cluster
         with cluster.lock:
-            job = self._prepare(dconnuri, dict(params or {}), flags)
+            prepare = self._prepare_resume if flags & c.VIR_MIGRATE_POSTCOPY_RESUME else self._prepare
+            job = prepare(dconnuri, dict(params or {}), flags)
             cluster.lock.notify_all()
-        if cluster.on_migrate is not None:
-            cluster.on_migrate(job)
+        told = cluster.on_resume if flags & c.VIR_MIGRATE_POSTCOPY_RESUME else cluster.on_migrate
+        if told is not None:
+            told(job)
         with cluster.lock:
             cluster.lock.wait_for(lambda: job.finished or job.client_error is not None or self._connection.dead)
         if job.client_error is not None:
@@ -1285,6 +1289,27 @@ class Domain:
         if job.error is not None:
             raise job.error
         return 0
+
+    def _prepare_resume(self, uri: str, params: dict[str, t.Any], flags: int) -> Job:
+        """As libvirt begins to resume a post-copy that broke off (qemuMigrationSrcBeginResumePhase)."""
+        guest = self._running_guest()
+        job = guest.job
+        if not flags & c.VIR_MIGRATE_POSTCOPY:
+            raise invalid("resuming failed post-copy migration requires post-copy to be enabled")
+        if job is None or job.source_guest is not guest or not job.postcopy:
+            raise invalid(f"migration of domain {guest.name} is not in post-copy phase")
+        if guest.state[1] != c.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED:
+            raise invalid(f"post-copy migration of domain {guest.name} has not failed")
+        if job.not_noticed:
+            job.not_noticed -= 1
+            raise invalid("QEMU reports migration is still running")
+        destination = guest.host.cluster.resolve(uri)
+        if destination.guests.get(guest.uuid) is not job.destination_guest:
+            raise libvirtError(f"Domain not found: no domain with matching name '{guest.name}'", c.VIR_ERR_NO_DOMAIN)
+        job.resume_params.append(params)
+        job.flags, job.finished, job.error = flags, False, None
+        job.enter_postcopy()
+        return job
 
     def _prepare(self, uri: str, params: dict[str, t.Any], flags: int) -> Job:
         guest = self._running_guest()
@@ -1410,6 +1435,10 @@ class Job:
         #: an abort is accepted but the job goes on (as when the stream hangs)
         self.ignore_abort = False
         self.postcopy = False
+        #: so many calls to resume it come before QEMU notices that its link was cut
+        self.not_noticed = 0
+        #: the parameters of each call that resumed it
+        self.resume_params: list[dict[str, t.Any]] = []
         self.switched_over = False
         self.finished = False
         self.error: libvirtError | None = None

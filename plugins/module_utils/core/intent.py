@@ -44,6 +44,8 @@ _NUMBERS: dict[str, tuple[int, int | None, bool, str]] = {
     "bandwidth_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
     "bandwidth_floor_mib_s": (1, MAX_BANDWIDTH_MIB_S, True, "MiB per second"),
 }
+#: A value of C(allow_postcopy): only between hosts that could resume it if the link between them broke.
+RECOVERABLE = "recoverable"
 _PERMISSIONS = ("allow_postcopy", "allow_suspend", "allow_shutdown", "allow_storage_copy", "allow_managed")
 #: The one permission that a guest can give: it concerns nobody else, and is the consent of its owner.
 CONSENTS = ("allow_shutdown",)
@@ -159,6 +161,8 @@ def stricter(word: str, one: t.Any, other: t.Any) -> t.Any:
     """The stricter of two values of a word."""
     if word in _NUMBERS:
         return min((value for value in (one, other) if value is not None), default=None)
+    if word == "allow_postcopy":
+        return min(one, other, key=(False, RECOVERABLE, True).index)
     if word in _PERMISSIONS:
         return one and other
     # The order of DISKS is not by strictness: what waits for no other host is the strictest.
@@ -216,16 +220,20 @@ def _number(word: str, value: t.Any) -> int:
     return number
 
 
-def _permission(word: str, value: t.Any) -> bool:
+def _permission(word: str, value: t.Any) -> bool | str:
     if isinstance(value, bool):
         return value
+    may_recover = word == "allow_postcopy"
+    if may_recover and isinstance(value, str) and value.lower() == RECOVERABLE:
+        return RECOVERABLE
     if isinstance(value, (int, str)):
         text = str(value).lower()
         if text in _TRUE:
             return True
         if text in _FALSE:
             return False
-    raise IntentError(f"{word} must be true or false, not {_shown(value)}")
+    values = f"true, false or {RECOVERABLE}" if may_recover else "true or false"
+    raise IntentError(f"{word} must be {values}, not {_shown(value)}")
 
 
 def _encryption(word: str, value: t.Any) -> str:

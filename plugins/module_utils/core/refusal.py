@@ -10,6 +10,9 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 
+#: What finishes moves that broke off. Its --check says what it would do.
+RECOVER = "ansible-playbook kvmops.cluster.recover"
+
 
 class Refusal(t.TypedDict):
     """A code for machines, a sentence about this guest or host, and what to do next."""

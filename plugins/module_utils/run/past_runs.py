@@ -59,13 +59,26 @@ def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
     return data if started else None
 
 
-def _last_told(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
+def last_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
+    """The data of the latest C(migration.started) of a guest, whatever was said of it since, or None.
+
+    Of a post-copy that broke off, its run has told the end. What was sent, where and how is still true.
+    """
+    try:
+        told = _last_told(state_dir, uuid, ("migration.started",))
+    except OSError:
+        return None
+    data = told.get("data") if told else None
+    return data if isinstance(data, dict) else None
+
+
+def _last_told(state_dir: str, uuid: str, events: t.Container[str] = journal.OF_MOVES) -> dict[str, t.Any] | None:
     """The latest line that says where a guest was going, or what became of it."""
     indexed = guest_runs.runs_of(state_dir, uuid)
     others = all_runs(state_dir) if indexed is None else guest_runs.unindexed(state_dir)
-    lasts = [_last_line(run, uuid) for run in others]
+    lasts = [_last_line(run, uuid, events) for run in others]
     for plan_id in reversed(indexed or []):
-        last = _last_line(RunDirectory(state_dir, plan_id), uuid)
+        last = _last_line(RunDirectory(state_dir, plan_id), uuid, events)
         if last:
             lasts.append(last)
             break
@@ -73,11 +86,11 @@ def _last_told(state_dir: str, uuid: str) -> dict[str, t.Any] | None:
     return max((last for last in reversed(lasts) if last), key=lambda last: str(last.get("at", "")), default=None)
 
 
-def _last_line(run: RunDirectory, uuid: str) -> dict[str, t.Any] | None:
+def _last_line(run: RunDirectory, uuid: str, events: t.Container[str]) -> dict[str, t.Any] | None:
     told = [
         entry
         for entry in journal.read(run.journal, about=uuid)
-        if entry.get("uuid") == uuid and entry.get("event") in journal.OF_MOVES
+        if entry.get("uuid") == uuid and entry.get("event") in events
     ]
     # In a journal the numbers give the order. The clock may have been set back.
     return max(reversed(told), key=lambda entry: int(entry["seq"]), default=None)

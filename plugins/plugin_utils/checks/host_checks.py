@@ -13,6 +13,7 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Snapshot, is_off, is_open
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.intent import RECOVERABLE
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import left_definitions
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.plan_forecasts import interface_bytes_per_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
@@ -245,6 +246,10 @@ def _storage_trouble(path: str, used: _Use, snapshot: Snapshot) -> Refusal | Non
 
 def _no_postcopy(snapshot: Snapshot, intent: t.Mapping[str, t.Any]) -> Refusal | None:
     able = (snapshot.get("migration") or {}).get("postcopy") or {}
+    resumes = (snapshot.get("migration") or {}).get("postcopy_recover") or {}
+    if intent.get("allow_postcopy") == RECOVERABLE and able.get("usable") and resumes.get("usable") is False:
+        why = f"post-copy is allowed where it can be resumed, but {snapshot['host']} cannot: {resumes.get('reason')}"
+        return refusal("postcopy_not_recoverable", why, str(resumes.get("remedy") or "allow_postcopy: true"))
     if not intent.get("allow_postcopy") or able.get("usable") is not False:
         return None
     why = f"post-copy is allowed, but {snapshot['host']} cannot do it: {able.get('reason')}"

@@ -186,7 +186,7 @@ def _guest_groups(host: str, domain: Domain) -> t.Iterator[str]:
     if metadata.get("home"):
         yield f"{GUESTS}_home_{_UNSAFE.sub('_', metadata['home'])}"
     for word, value in sorted((metadata.get("intent") or {}).items()):
-        if word.startswith("allow_") and value is True:
+        if word.startswith("allow_") and value:
             yield f"{GUESTS}_{word}"
 
 

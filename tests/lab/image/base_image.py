@@ -21,6 +21,8 @@ from lab.machine import mount
 
 FIRST = ("systemd", "systemd-sysv", "dbus", "ca-certificates")
 PACKAGES = (
+    # The server of testing no longer brings the client along, which libvirtd starts.
+    "openssh-client",
     "openssh-server",
     "python3",
     "python3-libvirt",
@@ -141,6 +143,8 @@ def bootstrap(release: str, root: Path, packages: Path, wanted: Iterable[str] = 
                 f"--include={','.join((*FIRST, *wanted))}",
                 "--skip=download/empty,essential/unlink,cleanup/apt/cache",
                 "--aptopt=APT::Keep-Downloaded-Packages true",
+                # The list of testing is valid for a week, and the mirror of a machine may be frozen.
+                f"--aptopt=Acquire::Check-Valid-Until {str(release != 'testing').lower()}",
                 # bookworm has /usr merged by links that a package would make too late.
                 "--hook-dir=/usr/share/mmdebstrap/hooks/maybe-merged-usr",
                 f"--setup-hook={prepare}",

@@ -90,8 +90,8 @@ def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
         "begun_copies", "calibration", "capsule", "capsule_choice", "capsule_image", "capsule_run",
         "choice", "cluster", "common", "forecast", "guest_runs", "journal", "kept_settings", "lease", "left_copies",
-        "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "step-result",
-        "taken_memory", "upgrade", "working_set",
+        "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "split_guests",
+        "step-result", "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
         jsonschema.Draft202012Validator.check_schema(schema)

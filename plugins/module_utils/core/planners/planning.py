@@ -22,6 +22,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.input
     check_duplicates,
     check_hosts,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.postcopy_remarks import postcopy_remarks
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.rebalance import plan_rebalance
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.request import (
     EMPTYING,
@@ -40,7 +41,11 @@ def make(
     The arguments and errors are those of ``plan_goal``.
     """
     made = plan_goal(request, constraints, window=window, solver=solver)
-    remarks = infrastructure_remarks(request, constraints, made.planned.placement)
+    placement = made.planned.placement
+    remarks = [
+        *infrastructure_remarks(request, constraints, placement),
+        *postcopy_remarks(constraints, placement),
+    ]
     return made._replace(planned=made.planned._replace(remarks=[*made.planned.remarks, *remarks]))
 
 

@@ -19,7 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     metadata_of,
     plain_state,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.requirements import infrastructure
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 
@@ -57,11 +57,12 @@ def consented(
     known = [domain for snapshot in snapshots.values() for domain in snapshot.get("domains") or []]
     # Another host may still have a definition of a guest that runs here.
     domains = {domain["uuid"]: domain for domain in sorted(known, key=is_off, reverse=True)}
+    split = {domain["uuid"] for domain in known if str(domain.get("state_reason") or "").startswith("postcopy")}
     stop: list[Guest] = []
     blocked: list[Stay] = []
     for stay in stays:
         domain = domains.get(stay["guest"]["uuid"])
-        why = _against(stay, domain, run_intent)
+        why = _split(stay) if stay["guest"]["uuid"] in split else _against(stay, domain, run_intent)
         if why is None and domain and (domain["uuid"] in serving or domain["uuid"] in running):
             why = _not_named(domain, serving.get(domain["uuid"]))
         if why is None and silent:
@@ -72,6 +73,17 @@ def consented(
             told = [refused for refused in stay["refusals"] if refused != why]
             blocked.append({**stay, "refusals": [*told, why]})
     return Consent(stop, blocked)
+
+
+def _split(stay: Stay) -> Refusal:
+    """Why a guest in the middle of a post-copy is not shut down, whoever permits it."""
+    name = stay["guest"]["name"]
+    return refusal(
+        "postcopy",
+        f"{name} is in the middle of a post-copy: a part of its memory is on another host, and both halves would be"
+        " lost",
+        f"let that move end; if it broke off: {RECOVER}",
+    )
 
 
 def _not_named(domain: Domain, service: infrastructure.Service | None) -> Refusal | None:

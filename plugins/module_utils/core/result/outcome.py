@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER
+
 #: libvirt's reasons of a guest that somebody has shut down, ended or saved.
 SHUT_DOWN = ("shutdown", "destroyed", "saved")
 
@@ -23,6 +25,7 @@ class Side:
         state_reason: libvirt's reason in one word, such as C(migrated) or C(postcopy_failed).
         persistent: whether a definition is kept there.
         migrating: whether a migration job is at work on it there.
+        coming_in: whether that job brings it there.
         error: why the host did not answer, in words.
     """
 
@@ -33,6 +36,7 @@ class Side:
     persistent: bool = False
     migrating: bool = False
     error: str = ""
+    coming_in: bool = False
 
     @property
     def never_ran(self) -> bool:
@@ -43,6 +47,11 @@ class Side:
     def shut_down(self) -> bool:
         """Whether somebody has shut the guest down there, or ended it."""
         return self.state == "shutoff" and self.state_reason in SHUT_DOWN
+
+    @property
+    def split(self) -> bool:
+        """Whether the guest's post-copy has broken off there: a part of its memory is on this side, the rest is not."""
+        return self.state_reason == "postcopy_failed"
 
     @property
     def active(self) -> bool:
@@ -185,7 +194,7 @@ def _broken_postcopy(told: str, look: str) -> Verdict:
     return Verdict(
         "unclear",
         f"post-copy was interrupted: {told}, and each side holds a part of its memory",
-        f"destroy neither side; bring the link back and resume the post-copy migration ({look} on both hosts)",
+        f"destroy neither side; bring the link back, and resume it: {RECOVER} ({look} on both hosts)",
     )
 
 

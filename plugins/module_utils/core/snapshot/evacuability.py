@@ -17,7 +17,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     Snapshot,
     plain_state,
 )
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, Refusal, refusal
 
 #: state: (code, what it is, what to do); {guest} is the name as a shell takes it
 _STATES: dict[str, tuple[str, str, str]] = {
@@ -38,13 +38,16 @@ _PAUSED: tuple[tuple[str, str, str, str], ...] = (
         "postcopy",
         "postcopy_broken",
         "is paused in the middle of a post-copy",
-        "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+        (
+            f"finish that move before anything else: {RECOVER} (--check says what it would do); destroy neither side:"
+            " each holds a part of its memory"
+        ),
     ),
     (
         "migrat",
         "already_migrating",
         "is paused by a migration that is under way",
-        "wait for that migration (virsh domjobinfo {guest})",
+        f"wait for that migration (virsh domjobinfo {{guest}}); if none is under way, its run has died: {RECOVER}",
     ),
     (
         "ioerror",

@@ -200,6 +200,67 @@ def postcopy_recover(libvirt: Version | None, of_postcopy: Verdict) -> Verdict:
     return _yes()
 
 
+def resume_refusal(source: str, of_source: Version, destination: str, of_destination: Version) -> Refusal | None:
+    """Why a broken post-copy must not be resumed between two hosts, by the versions of their libvirts; None: it may.
+
+    A daemon that dies would leave a half of the guest that nothing can resume any more. libvirt can be upgraded below
+    the halves of a guest: no daemon holds them.
+    """
+    fault = _resume_fault(source, of_source, destination, of_destination)
+    if fault is None:
+        return None
+    return refusal(
+        fault.code,
+        f"{fault.reason}, and the guest would be lost",
+        f"leave both halves as they are, upgrade libvirt on {fault.host} to {shown(fault.wanted)} or later (QEMU need"
+        " not be restarted for that, and must not be), then run it again",
+    )
+
+
+def not_recoverable(
+    source: str, of_source: Version | None, destination: str, of_destination: Version | None
+) -> Refusal | None:
+    """Why a post-copy between two hosts could not be resumed if the link between them broke; None: it could.
+
+    A version that is not known is a reason: the operator wants to be certain.
+    """
+    if of_source is None or of_destination is None:
+        host = source if of_source is None else destination
+        return refusal(
+            "postcopy_not_recoverable",
+            f"it is not known whether libvirt on {host} can resume a post-copy",
+            f"see that {host} answers (virsh version), or permit allow_postcopy: true",
+        )
+    fault = _resume_fault(source, of_source, destination, of_destination)
+    if fault is None:
+        return None
+    return refusal(
+        "postcopy_not_recoverable",
+        fault.reason,
+        f"upgrade libvirt on {fault.host} to {shown(fault.wanted)} or later, or permit allow_postcopy: true",
+    )
+
+
+class _ResumeFault(t.NamedTuple):
+    """What keeps a post-copy from being resumed: on which host, and the first libvirt there that would do."""
+
+    code: str
+    host: str
+    reason: str
+    wanted: Version
+
+
+def _resume_fault(source: str, of_source: Version, destination: str, of_destination: Version) -> _ResumeFault | None:
+    for host, version in ((destination, of_destination), (source, of_source)):
+        if _within(version, POSTCOPY_RESUME_CRASH):
+            reason = f"libvirt {shown(version)} on {host} dies when a broken post-copy is resumed"
+            return _ResumeFault("libvirt_postcopy_resume_crash", host, reason, POSTCOPY_RESUME_CRASH[1] or version)
+        if version < LIBVIRT_FLOOR:
+            reason = f"libvirt {shown(version)} on {host} cannot resume a post-copy that broke off"
+            return _ResumeFault("libvirt_postcopy_no_resume", host, reason, LIBVIRT_FLOOR)
+    return None
+
+
 def parallel(libvirt: Version | None, qemu: Version | None) -> Verdict:
     """Can memory go over several channels at once?"""
     if libvirt is None or qemu is None:

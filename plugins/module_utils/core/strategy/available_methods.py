@@ -6,7 +6,9 @@
 
 from __future__ import annotations
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Intent, Snapshot
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import known_bugs
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES, parsed
 
@@ -40,6 +42,9 @@ def unavailable(
             "so much memory needs several channels when it is encrypted, and post-copy supports only one"
         )
     _add(found, "post-copy", _no_postcopy(source, destination))
+    if intent["allow_postcopy"] == intents.RECOVERABLE:
+        why = not_recoverable(source, destination)
+        _add(found, "post-copy", why and f"it could not be resumed: {why['reason']}")
     for name, side in (("xbzrle", source), ("parallel-zstd", source), ("parallel-zstd", destination)):
         _add(found, name, _no_compression(name, side))
     encrypted_disks = copies_disks and intent["encryption"] == "required"
@@ -72,6 +77,13 @@ def _no_postcopy(source: Snapshot, destination: Snapshot) -> str | None:
     if verdict.get("usable") is False:
         return str(verdict.get("reason") or f"{destination['host']} cannot do it")
     return cannot_send_postcopy(source)
+
+
+def not_recoverable(source: Snapshot, destination: Snapshot) -> Refusal | None:
+    """Why a post-copy between two hosts could not be resumed if the link between them broke; None: it could."""
+    ends = ((side["host"], _version(side, "libvirt")) for side in (source, destination))
+    (here, of_source), (there, of_target) = ends
+    return known_bugs.not_recoverable(here, of_source, there, of_target)
 
 
 def cannot_send_postcopy(source: Snapshot) -> str | None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.maintenance import MaintenanceRequest, RecordError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import autostart_marks, cordon, split_marks
 
 #: On a host that is not in maintenance, guests keep their marks.
 NO_MARKS = autostart_marks.Marked([], [])
@@ -46,7 +46,9 @@ def apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, ch
 
 def _apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, check_mode: bool) -> Change:
     before = _current(connection, request, state_dir)
-    after = maintenance.next_record(before, request, _running(connection), _now())
+    active = _active(connection)
+    _check_whole(active, request, before, state_dir, check_mode=check_mode)
+    after = maintenance.next_record(before, request, _names(active), _now())
     marks = autostart_marks.marked(connection) if after["state"] == "maintenance" else NO_MARKS
     after = autostart_marks.with_marks(after, marks.here)
     places = _RecordPlaces(connection, state_dir)
@@ -65,8 +67,33 @@ def _apply(connection: t.Any, request: MaintenanceRequest, state_dir: Path, *, c
     return Change(changed, before, after, [*(places.warnings if after["state"] != "active" else []), *warnings])
 
 
-def _running(connection: t.Any) -> list[str]:
-    active = connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
+def _check_whole(
+    domains: t.Sequence[t.Any],
+    request: MaintenanceRequest,
+    before: dict[str, t.Any],
+    state_dir: Path,
+    *,
+    check_mode: bool,
+) -> None:
+    """Neither close nor empty a host that holds a half of a guest. Brings the mark of the host up to date.
+
+    One that is closed already stays so. The operator may close one by force; it does not go into maintenance by that.
+
+    Raises: RecordError naming the guests.
+    """
+    names = split_marks.halves(domains) if check_mode else split_marks.sync(domains, str(state_dir))
+    closes = request.state == "maintenance" or (
+        request.state == "cordoned" and before["state"] == "active" and not request.force
+    )
+    if names and closes:
+        raise RecordError(split_marks.refusal_of(request.host, names))
+
+
+def _active(connection: t.Any) -> list[t.Any]:
+    return list(connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE))
+
+
+def _names(active: t.Iterable[t.Any]) -> list[str]:
     return sorted(domain.name() for domain in active)
 
 
@@ -77,7 +104,7 @@ def _closed_and_empty(connection: t.Any, before: dict[str, t.Any], request: Main
     """
     cordon.publish(connection, maintenance.next_record(before, request._replace(state="cordoned"), [], _now()))
     try:
-        return maintenance.next_record(before, request, _running(connection), _now())
+        return maintenance.next_record(before, request, _names(_active(connection)), _now())
     except Exception:
         cordon.withdraw(connection)
         raise

@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import split_marks
 
 POLL_S = 0.5
 
@@ -52,6 +53,16 @@ class Power:
                     "transient",
                     f"{listed(transient)} would be gone once shut down: {self._host} has no definition of it",
                     "define it first (virsh dumpxml, virsh define)",
+                )
+            )
+        halves = split_marks.halves(running)
+        if halves:
+            raise VirtError(
+                refusal(
+                    "postcopy",
+                    f"{listed(halves)} must not be shut down in the middle of a post-copy: a part of the memory is on"
+                    " another host, and both halves would be lost",
+                    f"let that move end; if it broke off: {RECOVER}",
                 )
             )
         if self._check_mode:

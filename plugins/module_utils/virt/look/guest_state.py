@@ -52,13 +52,15 @@ def ask(connection: t.Any, host: str, uuid: str) -> Side:
     try:
         domain = connection.lookupByUUIDString(uuid)
         state, reason = domain.state()
+        operation = _migration(domain)
         return Side(
             host=host,
             reachable=True,
             state=state_word(state),
             state_reason=reason_word(state, reason),
             persistent=bool(domain.isPersistent()),
-            migrating=is_migrating(domain),
+            migrating=operation is not None,
+            coming_in=operation == libvirt.VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN,
         )
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:

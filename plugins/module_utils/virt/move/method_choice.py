@@ -70,9 +70,11 @@ class MethodChoice:
 
     def decide_adopted(self, step: Step, *, persistent: bool) -> Decision:
         """How a migration goes on that another run began."""
-        # Whether it may switch to post-copy, only libvirt knows; it refuses where it may not.
-        path = self._path(step, postcopy=True)
-        return decide(intents.normalise(step["intent"]), path, None, persistent=persistent)
+        intent = intents.normalise(step["intent"])
+        # Whether it may switch to post-copy, only libvirt knows; it refuses where it may not. Whether that could be
+        # resumed, nobody has asked.
+        path = self._path(step, postcopy=intent["allow_postcopy"] is True)
+        return decide(intent, path, None, persistent=persistent)
 
     def _path(self, step: Step, *, postcopy: bool) -> Path:
         known = self._settings.destinations[step["destination"]]

@@ -7,17 +7,45 @@
 from __future__ import annotations
 
 import contextlib
+import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side, Verdict
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import DestinationEvidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import Watcher
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.attempt import Attempt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import MoveContext
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.verification import Verification
+
+#: Verdicts after which this host may still hold a half of the guest.
+STAYS_SPLIT = ("unclear", "in_flight", "lost")
+
+
+class _Marking:
+    """A watcher that also marks the host before the guest is split between two hosts.
+
+    Args:
+        watcher: is told all.
+        mark: marks the host.
+    """
+
+    def __init__(self, watcher: Watcher, mark: t.Callable[[], None]) -> None:
+        self._watcher = watcher
+        self._mark = mark
+        self.sampled = watcher.sampled
+        self.transferred = watcher.transferred
+
+    def reacted(self, reaction: Reaction) -> None:
+        """A reaction of the control, before it is carried out."""
+        if reaction.action == "start_postcopy":
+            self._mark()
+        self._watcher.reacted(reaction)
 
 
 class MigrationRun:
@@ -46,7 +74,7 @@ class MigrationRun:
 
         others = self._others_come_in(move.step)
         with self._context.sending.sending() as sending:
-            watcher = move.log.watcher(LinkSignals(transferred, nearly_transferred))
+            watcher = _Marking(move.log.watcher(LinkSignals(transferred, nearly_transferred)), lambda: self._mark(move))
             limit = attempt.appraised.unsent_limit
             try:
                 with send_buffer.limited_send_buffer(move.step["guest"]["name"], limit, move.log.note):
@@ -65,8 +93,17 @@ class MigrationRun:
             persistent="PERSIST_DEST" in attempt.decision.flags,
             events=job.destination_events,
         )
+        if ending.maybe_postcopy:
+            self._mark(move)
         verdict, here, there = self._verification.conclude(move, ending, control_loop, evidence)
+        if verdict.kind not in STAYS_SPLIT:
+            split_guests.clear(self._context.settings.state_dir, move.step["guest"]["uuid"])
         return verdict, here, there, ending
+
+    def _mark(self, move: Move) -> None:
+        """Mark this host: from now on it holds a half of the guest, and may not be rebooted."""
+        guest = move.step["guest"]
+        split_guests.mark(self._context.settings.state_dir, guest["name"], guest["uuid"], move.step["destination"])
 
     def _handed_over(self, attempt: Attempt, ending: MigrationEnding) -> bool | None:
         """Whether the guest was stopped for the switchover; None where its source was out of sight meanwhile."""

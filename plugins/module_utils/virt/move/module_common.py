@@ -70,7 +70,7 @@ def find_guest(connections: Connections, shared: Settings, wanted: str, target: 
     )
 
 
-class _NoProgress:
+class NoProgress:
     """Shows nothing, for check mode."""
 
     def write(self, phase: str, message: str, *, step: Step | None = None, level: int = 0, **figures: t.Any) -> None:
@@ -84,7 +84,7 @@ class _NoProgress:
 def checking_mover(connections: Connections, shared: Settings) -> GuestMover:
     """What only checks moves, and reports to nobody."""
     never = threading.Event()
-    return GuestMover(MoveContext(connections, shared, MoveReporter(None, _NoProgress(), utc_now), never, never))
+    return GuestMover(MoveContext(connections, shared, MoveReporter(None, NoProgress(), utc_now), never, never))
 
 
 def mover(

@@ -10,7 +10,9 @@ import contextlib
 import dataclasses
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import Corrections
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import Side
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import (
     Result,
     Step,
@@ -29,6 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete, transient_there
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.parts import Parts
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.preconditions import nothing_to_move
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare import left_nvram
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.preparation import (
     LinkTurn,
@@ -41,6 +44,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.prepare.source
     on_record,
     settings_of_sent,
 )
+
+#: The code of the refusal of a move that was only to be finished, of a guest that is still at its source.
+STAYS = "stays"
 
 
 class GuestMover:
@@ -90,9 +96,32 @@ class GuestMover:
         turn = LinkTurn(step_aside, take_link_slot)
         move = self._context.begin(step, LinkSignals(transferred, nearly_transferred), turn)
         result = self._result_of(move)
-        return self._with_left_copies(move, result) if result["outcome"] in ("moved", "already_there") else result
+        return self.with_left_copies(move, result) if result["outcome"] in ("moved", "already_there") else result
 
-    def _with_left_copies(self, move: Move, result: Result) -> Result:
+    def settle(self, move: Move) -> Result:
+        """Finish what a run that died has left of a move. Sends no guest.
+
+        One that a migration has left paused goes on where that is safe. Of one that runs at its destination, what is
+        left here is put right.
+
+        Args:
+            move: begun, and no migration of its guest is under way.
+        """
+        try:
+            self._restore_disks_after_crash(move)
+            here, there = self._context.hosts.sides(move.step)
+            if here.state == "paused" and here.state_reason == "migration" and not here.migrating:
+                here, there = self._parts.verification.resolve_paused(move)
+            self._parts.limits.restore_after_crash(move)
+            known = nothing_to_move(move.step, here, there)
+            if known is None:
+                return move.log.refuse([_not_sent(move.step, here)])
+            result = self._close(move, Close(known, here, there))
+        except Exception as error:  # noqa: BLE001  # pylint: disable=broad-except
+            return move.log.refuse_for(error)
+        return self.with_left_copies(move, result) if result["outcome"] == "already_there" else result
+
+    def with_left_copies(self, move: Move, result: Result) -> Result:
         """The result with what the guest has left here, which is recorded."""
         step = move.step
         if not self._parts.copies.has_begun(step["guest"]["uuid"], step["destination"]):
@@ -191,3 +220,9 @@ class GuestMover:
             ready.ended("refused")
             return move.log.refuse_for(error)
         return self._parts.migration.migrate(attempt)
+
+
+def _not_sent(step: Step, here: Side) -> Refusal:
+    """Why a guest was not sent that is still at its source."""
+    name = step["guest"]["name"]
+    return refusal(STAYS, f"{name} is {here.describe()}", f"run the drain again if it is to leave {step['source']}")

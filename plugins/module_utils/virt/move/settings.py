@@ -31,7 +31,7 @@ INTENT_ARGUMENTS: dict[str, dict[str, t.Any]] = {
     "max_downtime_ms": {"type": "int", "default": 500},
     "max_slowdown_pct": {"type": "int"},
     "deadline_s": {"type": "int"},
-    "allow_postcopy": {"type": "bool", "default": False},
+    "allow_postcopy": {"type": "raw", "default": False},
     "allow_suspend": {"type": "bool", "default": False},
     "allow_shutdown": {"type": "bool", "default": False},
     "allow_storage_copy": {"type": "bool", "default": False},

@@ -97,6 +97,20 @@ class Verification:
 
         Raises: VirtError where that is not so.
         """
+        verdict, here, there = self.judge_paused(move)
+        if verdict.kind == "resume_source":
+            verdict, here, there = self._resume(move)
+            self._limits.restore_after_crash(move)
+        if verdict.kind == "unclear":
+            raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
+        return here, there
+
+    def judge_paused(self, move: Move) -> tuple[Verdict, Side, Side]:
+        """Judge a guest that a migration left paused. Changes nothing.
+
+        C(resume_source) only where a run that died sent the same QEMU to the same destination, that never ran it, and
+        no other host of the plan has it.
+        """
         step = move.step
         verdict, here, there = self._await_agreement(move)
         if verdict.kind == "resume_source":
@@ -108,12 +122,7 @@ class Verification:
             else:
                 persistent = "PERSIST_DEST" in (record.get("flags") or ())
                 verdict = self._confirm_resume(move, verdict, DestinationEvidence(reached=True, persistent=persistent))
-        if verdict.kind == "resume_source":
-            verdict, here, there = self._resume(move)
-            self._limits.restore_after_crash(move)
-        if verdict.kind == "unclear":
-            raise virt.VirtError(refusal("left_paused", verdict.reason, verdict.remedy))
-        return here, there
+        return verdict, here, there
 
     def _await_agreement(
         self,

@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, Refusal, refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_seconds, listed
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext, StoppedError
 
@@ -37,6 +38,8 @@ class HostWaits:
         self._hosts = context.hosts
         self._clock = context.clock
         self._sleep = context.sleep
+        #: by destination, the guests that one step has waited for in vain
+        self._in_vain: dict[str, frozenset[str]] = {}
 
     def for_slot(self, move: Move) -> list[Refusal]:
         """Wait until the destination has a free slot; returns why the step is refused if it never has.
@@ -44,7 +47,7 @@ class HostWaits:
         Raises: StoppedError when the run was stopped meanwhile.
         """
         target, limit = move.step["destination"], self._context.settings.incoming_limit
-        end, told = self._clock() + WAIT_TIMEOUT_S, False
+        end, told = self._clock() + WAIT_TIMEOUT_S, ""
         first = SLOT_CLAIM_S * min(self._context.settings.ranks.get(target, 0), MAX_SLOT_CLAIMS)
         free_since: float | None = None
         while True:
@@ -57,20 +60,17 @@ class HostWaits:
             else:
                 free_since = None
             self._must_go_on()
-            if self._clock() >= end:
-                return [
-                    refusal(
-                        "destination_busy",
-                        f"{target} is taking in {others}, and {limit} at once is the limit",
-                        "run it again later, or raise incoming_limit",
-                    )
-                ]
-            if not told and len(coming) >= limit:
-                told = True
+            # What one guest has waited for in vain, the next one need not wait for as long.
+            in_vain = len(coming) >= limit and self._in_vain.get(target) == frozenset(coming)
+            if in_vain or self._clock() >= end:
+                self._in_vain[target] = frozenset(coming)
+                return [_busy(target, others, limit)]
+            if len(coming) >= limit and told != others:
+                told = others
                 move.log.tell(
                     "step.waiting",
                     "waiting",
-                    f"waiting for {target}, which is taking in {others}",
+                    f"waiting for {target}, which is taking in {others}, for up to {_left(end - self._clock())}",
                     incoming=len(coming),
                 )
             self._sleep(POLL_S)
@@ -95,7 +95,7 @@ class HostWaits:
                     ]
                 if not told:
                     told = True
-                    words = f"waiting for {name} to come to {target}"
+                    words = f"waiting for {name} to come to {target}, for up to {human_seconds(WAIT_TIMEOUT_S)}"
                     move.log.tell("step.waiting", "waiting", words, after=other["id"])
                 self._sleep(POLL_S)
         return []
@@ -114,3 +114,19 @@ class HostWaits:
         except (virt.libvirt.libvirtError, virt.VirtError):
             # It is not there yet, or that host does not answer now. Either may change in a moment.
             return False
+
+
+def _busy(target: str, others: str, limit: int) -> Refusal:
+    """Why a guest is not sent to a destination that has been taking in others for too long."""
+    return refusal(
+        "destination_busy",
+        f"{target} is taking in {others} since {human_seconds(WAIT_TIMEOUT_S)} or longer, and {limit} at once is the"
+        " limit",
+        f"see on {target} whether they still come in (virsh domjobinfo); if their moves broke off: {RECOVER}. Then run"
+        " it again, or raise incoming_limit",
+    )
+
+
+def _left(seconds: float) -> str:
+    """What is left of a wait, to the minute where it is long."""
+    return human_seconds(60 * math.ceil(seconds / 60) if seconds >= 60 else seconds)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 import typing as t
 from pathlib import Path
@@ -83,5 +84,20 @@ def _connected(destination: Destination, connection: t.Any, seconds: float) -> C
 
 
 def _is_busy(connection: t.Any) -> bool:
-    """Whether a guest comes in there now."""
-    return bool(connection.listAllDomains(virt.libvirt.VIR_CONNECT_LIST_DOMAINS_PAUSED))
+    """Whether a guest comes in there now, or QEMU may be waiting for the rest of one whose post-copy broke off.
+
+    That one takes the first connection for its source, whoever makes it.
+    """
+    lib = virt.libvirt
+    if connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_PAUSED):
+        return True
+    running = connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_RUNNING)
+    return any(_is_half(domain) for domain in running)
+
+
+def _is_half(domain: t.Any) -> bool:
+    lib = virt.libvirt
+    # One that has just left waits for nothing.
+    with contextlib.suppress(lib.libvirtError):
+        return domain.state()[1] in (lib.VIR_DOMAIN_RUNNING_POSTCOPY, lib.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED)
+    return False

@@ -50,6 +50,24 @@ def test_one_that_does_not_heed_the_button_runs_on(ask):
     assert "virDomainDestroy" not in {call for _host, call in ask.cluster.writes}
 
 
+@pytest.mark.parametrize(
+    "state",
+    [
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_POSTCOPY_FAILED),
+    ],
+)
+def test_one_whose_memory_is_split_between_two_hosts_is_not_asked(ask, state):
+    half = ask.host.add_guest("half", state=state)
+    result = ask("shut_down", half)
+    assert result["refusal"]["code"] == "postcopy"
+    assert result["msg"].startswith("half must not be shut down in the middle of a post-copy")
+    assert result["msg"].endswith("if it broke off: ansible-playbook kvmops.cluster.recover")
+    assert half.active
+    assert ask.cluster.writes == []
+
+
 def test_one_that_would_be_gone_is_not_asked(ask):
     lasting, passing = ask.host.add_guest("lasting"), ask.host.add_guest("passing", persistent=False)
     result = ask("shut_down", lasting, passing)

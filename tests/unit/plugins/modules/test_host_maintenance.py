@@ -11,6 +11,7 @@ import pytest
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance as record
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon, maintenance_record
 from ansible_collections.kvmops.cluster.plugins.modules import host_maintenance
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -40,6 +41,7 @@ class World:
 @pytest.fixture
 def world(run_module, cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(record, "FACT", tmp_path / "facts.d" / "kvmops.fact")
+    monkeypatch.setattr(split_guests, "FACT", tmp_path / "facts.d" / "kvmops_split.fact")
     return World(run_module, cluster, tmp_path)
 
 
@@ -410,3 +412,51 @@ def test_damaged_marks_are_a_damaged_record(world, marks):
     (world.state_dir / "maintenance.json").write_text(text)
     refused = world.ask("active", owner="alice@admin1")
     assert "its autostart is not a list of guests" in refused["msg"]
+
+
+HALF = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED)
+HELD = (
+    "h1 holds a half of db1: its memory is split between two hosts by a post-copy, and is lost when either of them is"
+    " rebooted: let that move end; if it broke off: ansible-playbook kvmops.cluster.recover (--check says what it would"
+    " do)"
+)
+
+
+@pytest.mark.parametrize("state", ["cordoned", "maintenance"])
+def test_a_host_that_holds_a_half_of_a_guest_is_not_closed_and_is_marked(world, state):
+    world.host.add_guest("db1", state=HALF)
+    world.host.add_guest("web1")
+    checked = world.ask(state, owner="alice@admin1", check=True)
+    assert (checked["msg"], checked["refusal"]["code"]) == (HELD, "split_guests")
+    assert not world.state_dir.exists()
+    refused = world.ask(state, owner="alice@admin1")
+    assert refused["msg"] == HELD
+    assert not (world.state_dir / "maintenance.json").exists()
+    assert world.published is None
+    [mark] = split_guests.marked(str(world.state_dir))
+    assert mark["name"] == "db1"
+    fact = json.loads((world.fact.parent / "kvmops_split.fact").read_text())
+    assert [one["name"] for one in fact["guests"]] == ["db1"]
+
+
+def test_the_mark_goes_when_the_guest_is_whole(world):
+    guest = world.host.add_guest("db1", state=HALF)
+    assert world.ask("cordoned", owner="alice@admin1")["failed"]
+    guest.state = (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_MIGRATED)
+    assert world.ask("cordoned", owner="alice@admin1")["changed"]
+    assert split_guests.marked(str(world.state_dir)) == []
+    assert json.loads((world.fact.parent / "kvmops_split.fact").read_text())["guests"] == []
+
+
+def test_a_host_that_was_closed_before_its_guest_was_split_stays_closed(world):
+    world.ask("cordoned", owner="alice@admin1")
+    world.host.add_guest("db1", state=HALF)
+    assert not world.ask("cordoned", owner="alice@admin1").get("failed")
+    assert world.ask("maintenance", owner="alice@admin1")["msg"] == HELD
+    assert world.ask("maintenance", owner="alice@admin1", force=True)["msg"] == HELD
+    assert world.ask("active", owner="alice@admin1")["changed"]
+
+
+def test_the_operator_may_keep_guests_away_from_a_half(world):
+    world.host.add_guest("db1", state=HALF)
+    assert world.ask("cordoned", owner="alice@admin1", force=True)["changed"]

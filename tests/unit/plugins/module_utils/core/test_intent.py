@@ -80,8 +80,9 @@ def test_values_are_understood_wherever_they_come_from(given, understood):
                 "limit, not 1.5"
             ),
         ),
-        ({"allow_postcopy": "maybe"}, "allow_postcopy must be true or false, not 'maybe'"),
-        ({"allow_postcopy": []}, "allow_postcopy must be true or false, not []"),
+        ({"allow_postcopy": "maybe"}, "allow_postcopy must be true, false or recoverable, not 'maybe'"),
+        ({"allow_postcopy": []}, "allow_postcopy must be true, false or recoverable, not []"),
+        ({"allow_suspend": "recoverable"}, "allow_suspend must be true or false, not 'recoverable'"),
         ({"encryption": "tls"}, "encryption must be 'required' or 'off', not 'tls'"),
         ({"disks": "later"}, "disks must be 'copy', 'lazy' or 'delta', not 'later'"),
         ({"encryption": True}, "encryption must be 'required' or 'off', not True"),
@@ -129,6 +130,10 @@ def test_whose_intent_it_is_comes_first():
         ({"allow_postcopy": True}, {"allow_postcopy": False}, "allow_postcopy", False),
         ({"allow_postcopy": True}, {}, "allow_postcopy", True),
         ({}, {"allow_postcopy": True}, "allow_postcopy", False),
+        ({"allow_postcopy": True}, {"allow_postcopy": "recoverable"}, "allow_postcopy", "recoverable"),
+        ({"allow_postcopy": "Recoverable"}, {"allow_postcopy": True}, "allow_postcopy", "recoverable"),
+        ({"allow_postcopy": "recoverable"}, {"allow_postcopy": False}, "allow_postcopy", False),
+        ({}, {"allow_postcopy": "recoverable"}, "allow_postcopy", False),
         ({}, {"allow_suspend": True}, "allow_suspend", False),
         # The consent of the owner, which concerns no other guest.
         ({}, {"allow_shutdown": True}, "allow_shutdown", True),
@@ -166,6 +171,7 @@ def test_what_a_guest_asks_for_in_vain_is_known():
         ({}, []),
         ({"max_downtime_ms": 100, "deadline_s": 10, "bandwidth_mib_s": 5}, []),
         ({"max_downtime_ms": 501}, ["max_downtime_ms"]),
+        ({"allow_postcopy": "recoverable"}, ["allow_postcopy"]),
         ({"allow_postcopy": True, "encryption": "off", "disks": "lazy"}, ["allow_postcopy", "encryption", "disks"]),
     ],
 )

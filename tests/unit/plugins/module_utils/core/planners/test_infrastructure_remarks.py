@@ -233,3 +233,28 @@ def test_the_guest_that_runs_the_controller_is_not_shut_down_without_being_named
     reason = "ansible runs this controller, so a permission for all guests does not count for it"
     assert shut_down(seen, controller_uuids=[uuid_of("ansible")]) == ([], {"ansible": reason})
     assert shut_down(seen) == (["ansible"], {})
+
+
+@pytest.mark.parametrize("reason", ["postcopy", "postcopy_failed"])
+def test_a_guest_in_the_middle_of_a_post_copy_is_never_shut_down(reason):
+    half = domain("db1", state_reason=reason)
+    seen = cluster(snapshot("h1", half), snapshot("h2"))
+    stay = {"guest": {"name": "db1", "uuid": half["uuid"]}, "host": "h1", "refusals": []}
+    found = consented([stay], seen, {"allow_shutdown": True})
+    assert found.stop == []
+    why = found.blocked[0]["refusals"][-1]
+    assert why["code"] == "postcopy"
+    assert why["reason"].endswith("a part of its memory is on another host, and both halves would be lost")
+
+
+def test_hosts_that_cannot_resume_a_post_copy_are_named_in_the_plan():
+    seen = cluster(snapshot("h1", domain("db1", intent={"allow_postcopy": "recoverable"})), snapshot("h2"))
+    run = {"allow_postcopy": True}
+    [remark] = [one for one in planned(seen, intent=run).remarks if one["code"] == "postcopy_not_recoverable"]
+    assert remark["reason"] == (
+        "no guest goes from h1 to h2 by post-copy, as it could not be resumed there: libvirt 11.3 on h2 dies when a"
+        " broken post-copy is resumed"
+    )
+    assert remark["remedy"] == "upgrade libvirt on h2 to 11.4 or later, or permit allow_postcopy: true"
+    able = cluster(*({**one, "versions": {**one["versions"], "libvirt": "12.8.0"}} for one in seen.values()))
+    assert planned(able, intent=run).remarks == []

@@ -24,6 +24,12 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import (
 
 UNUSABLE_TLS = {"tls": {"usable": False, "reason": "there is no /etc/pki/qemu/server-cert.pem", "remedy": "install it"}}
 
+RECOVER = "ansible-playbook kvmops.cluster.recover"
+FINISH = (
+    f"finish that move before anything else: {RECOVER} (--check says what it would do); destroy neither side: each"
+    " holds a part of its memory"
+)
+
 
 def judged(guest=None, source=None, destination=None, intent=None, **options):
     guest = guest or domain()
@@ -98,21 +104,21 @@ def test_names_in_remedies_are_safe_to_paste():
             "migration",
             "already_migrating",
             "web1 is paused by a migration that is under way",
-            "wait for that migration (virsh domjobinfo web1)",
+            f"wait for that migration (virsh domjobinfo web1); if none is under way, its run has died: {RECOVER}",
         ),
         (
             "paused",
             "postcopy_failed",
             "postcopy_broken",
             "web1 is paused in the middle of a post-copy",
-            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+            FINISH,
         ),
         (
             "running",
             "postcopy_failed",
             "postcopy_broken",
             "web1 is in the middle of a post-copy that broke",
-            "recover that migration before anything else, and destroy neither side: each holds a part of its memory",
+            FINISH,
         ),
         (
             "running",

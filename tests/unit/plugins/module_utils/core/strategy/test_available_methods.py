@@ -14,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.avail
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.versions import TLS_SAFE_BYTES
 
 ALL = {"allow_postcopy": True, "allow_suspend": True}
+RECOVERABLE = {"allow_postcopy": "recoverable"}
 CORRUPTS = {"code": "qemu_postcopy_corruption", "reason": "it was seen to damage memory", "remedy": "upgrade"}
 OTHER = {"code": "qemu_long_queues", "reason": "something else", "remedy": "upgrade"}
 NO_POSTCOPY = {"usable": False, "reason": "vm.unprivileged_userfaultfd is 0", "remedy": "sysctl"}
@@ -44,6 +45,13 @@ def test_what_a_host_does_not_say_is_held_against_nothing():
     [
         ({}, {"post-copy": "allow_postcopy is off", "suspend": "allow_suspend is off"}),
         ({"allow_postcopy": True}, {"suspend": "allow_suspend is off"}),
+        ({"source": host(libvirt="12.8.0"), "destination": host("h2", libvirt="10.0.0"), **ALL, **RECOVERABLE}, {}),
+        ({"source": host(libvirt="12.8.0"), **ALL, **RECOVERABLE},
+         {"post-copy": "it could not be resumed: libvirt 11.3 on h2 dies when a broken post-copy is resumed"}),
+        ({"destination": host("h2", libvirt="12.8.0"), **ALL, **RECOVERABLE},
+         {"post-copy": "it could not be resumed: libvirt 11.3 on h1 dies when a broken post-copy is resumed"}),
+        ({"source": host(libvirt=None), "destination": host("h2", libvirt="12.8.0"), **ALL, **RECOVERABLE},
+         {"post-copy": "it could not be resumed: it is not known whether libvirt on h1 can resume a post-copy"}),
         ({"destination": host("h2", postcopy=NO_POSTCOPY), **ALL}, {"post-copy": "vm.unprivileged_userfaultfd is 0"}),
         ({"destination": host("h2", postcopy={"usable": False}), **ALL}, {"post-copy": "h2 cannot do it"}),
         # userfaultfd is for those that arrive.

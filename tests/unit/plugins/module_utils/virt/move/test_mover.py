@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
@@ -552,6 +553,8 @@ def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postco
     assert touched <= {"virDomainMigrateSetMaxDowntime"}
     assert rig.clock.slept - slept < 60
     assert rig.transferred == []
+    [mark] = split_guests.marked(rig.settings.state_dir)
+    assert (mark["name"], mark["other"]) == ("web1", "h2")
 
 
 def test_a_broken_postcopy_that_is_found_is_unclear_and_untouched(rig):
@@ -1747,7 +1750,7 @@ def test_a_busy_destination_is_waited_for(rig, busy):
     assert result["outcome"] == "moved"
     assert result["total_s"] < 5
     assert rig.recorder.names().count("step.waiting") == 1
-    assert ("waiting", "waiting for h2, which is taking in other") in rig.recorder.lines
+    assert ("waiting", "waiting for h2, which is taking in other, for up to 30 min 00 s") in rig.recorder.lines
 
 
 @pytest.mark.parametrize("side", ["source", "destination"])
@@ -1794,7 +1797,13 @@ def test_a_destination_that_stays_busy_is_given_up(rig, busy, monkeypatch):
     guest = rig.h1.add_guest("web1")
     result = rig.move(guest)
     assert code_of(result) == "destination_busy"
+    assert result["refusals"][0]["reason"].startswith("h2 is taking in other since 3 min 20 s or longer, and 1 at once")
+    assert "if their moves broke off: ansible-playbook kvmops.cluster.recover" in result["refusals"][0]["remedy"]
     assert waiting.WAIT_TIMEOUT_S - 60 < rig.clock.slept < waiting.WAIT_TIMEOUT_S + 60
+    # The next guest does not wait as long for the same one.
+    slept = rig.clock.slept
+    assert code_of(rig.move(rig.h1.add_guest("web2"))) == "destination_busy"
+    assert rig.clock.slept < slept + 60
     assert calls(rig, "virDomainMigrateSetMaxDowntime") == []
     busy.complete()
 
@@ -1902,7 +1911,7 @@ def test_a_step_waits_until_the_guest_before_it_has_arrived(rig):
     rig.h2.add_guest("web9", uuid=WEB9)
     guest.wait_for_job().complete()
     assert move.result()["outcome"] == "moved"
-    assert ("waiting", "waiting for web9 to come to h2") in rig.recorder.lines
+    assert ("waiting", "waiting for web9 to come to h2, for up to 30 min 00 s") in rig.recorder.lines
 
 
 def test_a_guest_that_was_only_parked_may_have_gone_on_already(rig):

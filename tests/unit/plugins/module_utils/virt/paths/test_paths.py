@@ -283,12 +283,21 @@ def test_the_mtu_of_the_migration_network(hosts, ready, monkeypatch, here, there
     assert (found["ok"], found["code"], found["reason"]) == expected
 
 
-def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch):
+@pytest.mark.parametrize(
+    "state",
+    [
+        (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION),
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY),
+        # Its QEMU may be waiting to be resumed, and would take whoever connects for its source.
+        (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED),
+    ],
+)
+def test_a_guest_that_comes_in_there_is_not_disturbed(hosts, ready, monkeypatch, state):
     tried = []
     monkeypatch.setattr(
         ports, "connect_ports", lambda address, numbers, timeout_s: tried.extend(numbers) or dict.fromkeys(numbers)
     )
-    hosts[1].add_guest("coming", state=(libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION))
+    hosts[1].add_guest("coming", state=state)
     probe(hosts, ready)
     assert set(tried) == {49215}
 
