@@ -84,10 +84,10 @@ def write(path: Path, text: str, mode: int) -> None:
         ) from None
 
 
-def read_reports(directory: Path) -> list[dict[str, t.Any]]:
-    """All reports in a directory; what cannot be read as one is left out, with a warning."""
+def read_reports(where: Path) -> list[dict[str, t.Any]]:
+    """All reports in a directory, or in one file; what cannot be read as one is left out, with a warning."""
     found = []
-    for path in sorted(directory.glob("*.json")):
+    for path in [where] if where.is_file() else sorted(where.glob("*.json")):
         try:
             report = json_text.parsed(path.read_bytes())
             if not isinstance(report, dict) or report.get("schema") != REPORT:

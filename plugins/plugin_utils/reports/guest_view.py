@@ -43,7 +43,7 @@ def guest(number: int, row: Row, start: str | None, uris: t.Mapping[str, str | N
         name=row["guest"],
         uuid=row["uuid"],
         route=f"{row['source']} \N{RIGHTWARDS ARROW} {row['destination']}",
-        outcome=outcome_of(row["outcome"]),
+        outcome=outcome_of(row["outcome"], kept=row.get("kept_downtime")),
         summary=_planned_summary(forecast) if is_plan else _summary(row),
         facts=tuple(_facts(row)),
         why=str(row.get("reason") or "") if is_plan else _why(row, forecast),
@@ -65,8 +65,6 @@ def _summary(row: Row) -> str:
         told.append(human_bytes(row["bytes"]))
     if row["downtime_ms"] is not None:
         told.append(f"down {milliseconds(row['downtime_ms'])}")
-    if row.get("kept_downtime") is False:
-        told.append("longer than accepted")
     return ", ".join(told)
 
 

@@ -19,8 +19,8 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forec
 
 Document = t.Mapping[str, t.Any]
 
-_DONE = Outcome("done", "\N{CHECK MARK}", "good")
-_NOT_DONE = Outcome("NOT done", "\N{MULTIPLICATION X}", "bad")
+DONE = Outcome("done", "\N{CHECK MARK}", "good")
+NOT_DONE = Outcome("NOT done", "\N{MULTIPLICATION X}", "bad")
 _PLANNED = Outcome("planned", "\N{RIGHTWARDS ARROW}", "plain")
 
 
@@ -31,7 +31,7 @@ def report_page(report: Document) -> Page:
     return Page(
         title=_title(report["goal"]),
         headline=report_table.headline(report),
-        verdict=_DONE if report["ok"] else _NOT_DONE,
+        verdict=DONE if report["ok"] else NOT_DONE,
         facts=tuple(_facts(report)),
         todo=tuple(report["todo"]),
         again=str(report.get("again") or ""),

@@ -114,7 +114,7 @@ def _line(
         number=number,
         guest=row["guest"],
         route=f"{row['source']} \N{RIGHTWARDS ARROW} {row['destination']}",
-        outcome=outcome_of(row["outcome"]),
+        outcome=outcome_of(row["outcome"], kept=row.get("kept_downtime")),
         # The bar of a plan is what the bar of a run is held against.
         stretches=(planned,) if is_plan and planned else stretches,
         planned=None if is_plan else planned,

@@ -26,10 +26,18 @@ _SIGNS = {
 }
 
 
-def outcome_of(outcome: str) -> Outcome:
-    """An outcome in a word."""
+def outcome_of(outcome: str, kept: bool | None = None) -> Outcome:
+    """An outcome in a word.
+
+    Args:
+        outcome: of a guest.
+        kept: False if the guest stood still for longer than was accepted.
+    """
     sign, kind = _SIGNS.get(outcome, ("?", "open"))
-    return Outcome({"planned": "planned"}.get(outcome) or OUTCOMES.get(outcome, outcome), sign, kind)
+    word = OUTCOMES.get(outcome, outcome)
+    if kind == "good" and kept is False:
+        return Outcome(f"{word}, down for too long", "!", "open")
+    return Outcome(word, sign, kind)
 
 
 def seconds_since_start(at: t.Any, start: t.Any) -> float | None:
