@@ -84,9 +84,7 @@ class Browser:
     def open(self, path: Path, *, width: int, height: int = 900, dark: bool = False) -> None:
         """Open a file in a window of this size, and wait until it is there."""
         self._events.clear()
-        self._call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
-        )
+        self._call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         still = {"name": "prefers-reduced-motion", "value": "reduce"}
         self._call("Emulation.setEmulatedMedia", media="screen", features=[scheme, still])

@@ -24,8 +24,11 @@
     }
     const range = document.createRange();
     range.selectNodeContents(node);
+    // What is scrolled out of a part of the page is not over what comes after that part.
+    const part = parent.closest(".tall")?.getBoundingClientRect();
     for (const box of range.getClientRects()) {
-      if (box.width > 1 && box.height > 1) {
+      const isOut = part && (box.top < part.top || box.bottom > part.bottom);
+      if (box.width > 1 && box.height > 1 && !isOut) {
         boxes.push({ parent, box, text: node.textContent.trim().slice(0, 40) });
       }
     }

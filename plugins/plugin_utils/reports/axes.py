@@ -55,32 +55,63 @@ def byte_ticks(most: float, count: int = 4) -> list[float]:
     return [tick * unit for tick in ticks(most / unit, count)]
 
 
+def log_ticks(least: float, most: float, unit: float = 1.0) -> list[float]:
+    """Powers of ten of a unit within two values; with less than two of them, also twice and five times as much.
+
+    >>> log_ticks(0.04, 12), log_ticks(0.4, 1.5)
+    ([0.1, 1.0, 10.0], [0.5, 1.0])
+    """
+    first, last = (math.floor(math.log10(value / unit)) for value in (least, most))
+    powers = [unit * 10.0**power for power in range(first, last + 1)]
+    found = [power for power in powers if least <= power <= most]
+    if len(found) < 2:
+        found = [power * one for power in powers for one in (1, 2, 5) if least <= power * one <= most]
+    return found
+
+
+def log_byte_ticks(least: float, most: float) -> list[float]:
+    """The same for bytes: 1, 10 and 100 of each unit.
+
+    >>> log_byte_ticks(300 * 1024, 30 * 1024**2) == [1024**2, 10 * 1024**2]
+    True
+    """
+    units = [_KIB**power for power in range(5)]
+    found = [unit * one for unit in units for one in (1, 10, 100)]
+    return [value for value in found if least <= value <= most]
+
+
 @dataclasses.dataclass(frozen=True)
 class Plane:
     """Where figures are in a drawing.
 
     Attributes:
         x_most, y_most: the largest figures.
+        x_least, y_least: the smallest, of an axis on which each figure is as far from its double; 0: an even axis.
         left, top, right, bottom: edges of the plot, in units of the drawing.
     """
 
     x_most: float
     y_most: float
+    x_least: float = 0
+    y_least: float = 0
     left: float = 62
     top: float = 12
     right: float = 392
     bottom: float = 176
 
     def x(self, value: float) -> float:
-        return round(self.left + (self.right - self.left) * _share(value, self.x_most), 1)
+        return round(self.left + (self.right - self.left) * _share(value, self.x_least, self.x_most), 1)
 
     def y(self, value: float) -> float:
-        return round(self.bottom - (self.bottom - self.top) * _share(value, self.y_most), 1)
+        return round(self.bottom - (self.bottom - self.top) * _share(value, self.y_least, self.y_most), 1)
 
     def points(self, pairs: t.Iterable[tuple[float, float]]) -> str:
         """The points of a line, as SVG has them."""
         return " ".join(f"{self.x(x)},{self.y(y)}" for x, y in pairs)
 
 
-def _share(value: float, most: float) -> float:
-    return min(1.0, max(0.0, value / most)) if most > 0 else 0.0
+def _share(value: float, least: float, most: float) -> float:
+    if most <= least or value <= least:
+        return 0.0
+    share = math.log(value / least) / math.log(most / least) if least > 0 else value / most
+    return min(1.0, share)

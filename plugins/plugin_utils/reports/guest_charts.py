@@ -11,7 +11,13 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set import working_set as working_sets
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.curve import Curve
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.axes import Plane, byte_ticks, ticks, time_ticks
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.axes import (
+    Plane,
+    byte_ticks,
+    log_byte_ticks,
+    log_ticks,
+    time_ticks,
+)
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.parts import (
     Bar,
     Chart,
@@ -25,6 +31,8 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.forecast_tex
 
 #: The curve is drawn through so many places.
 PLACES = 40
+#: The guest writes no less.
+PAGE_BYTES = 4096
 #: The drawing ends a little beyond the longest window.
 BEYOND = 1.08
 
@@ -35,27 +43,25 @@ def curve_chart(working_set: Document, forecast: Document | None, accepted_ms: f
     """W(t) of a guest, with its points and its fit, and what the link carries in the same time."""
     curve = working_sets.curve_of(working_set)
     points = working_set["points"]
-    longest = BEYOND * max(point["window_s"] for point in points)
-    most = 1.1 * max([*(curve.value(longest),), *(point["dirtied_bytes"] + point["sd_bytes"] for point in points), 1.0])
-    plane = Plane(longest, most)
     rate = (forecast or {}).get("bandwidth_bytes_per_s")
-    lines, legend = [Line("curve", _curve(curve, plane, longest))], [("curve", "what the guest writes, W(t)")]
+    plane = _curve_plane(points, curve, rate, accepted_ms)
+    lines, legend = [Line("curve", _curve(curve, plane))], [("curve", "what the guest writes, W(t)")]
     legend.append(("dot", "measured, with its error"))
     if rate:
-        end = min(longest, most / rate)
-        lines.append(Line("link", plane.points([(0, 0), (end, end * rate)])))
+        ends = (max(plane.x_least, plane.y_least / rate), min(plane.x_most, plane.y_most / rate))
+        lines.append(Line("link", plane.points((end, end * rate) for end in ends)))
         legend.append(("link", f"what the link carries, {human_bytes(rate)}/s"))
-    if accepted_ms and accepted_ms / 1000 <= longest:
+    if accepted_ms and plane.x_least <= accepted_ms / 1000 <= plane.x_most:
         at = accepted_ms / 1000
-        lines.append(Line("limit", plane.points([(at, 0), (at, most)])))
+        lines.append(Line("limit", plane.points([(at, plane.y_least), (at, plane.y_most)])))
         legend.append(("limit", f"accepted downtime, {milliseconds(accepted_ms)}"))
     return Chart(
         title="How it writes its memory",
         text=_curve_text(working_set, curve, rate, accepted_ms),
         x_name="seconds",
         y_name="written memory",
-        x_marks=tuple(Mark(plane.x(tick), f"{tick:g}") for tick in ticks(longest)),
-        y_marks=tuple(Mark(plane.y(tick), human_bytes(tick)) for tick in byte_ticks(most)),
+        x_marks=tuple(Mark(plane.x(tick), f"{tick:g}") for tick in log_ticks(plane.x_least, plane.x_most)),
+        y_marks=tuple(Mark(plane.y(tick), human_bytes(tick)) for tick in log_byte_ticks(plane.y_least, plane.y_most)),
         legend=tuple(legend),
         table=_curve_table(points, curve, rate),
         lines=tuple(lines),
@@ -63,8 +69,22 @@ def curve_chart(working_set: Document, forecast: Document | None, accepted_ms: f
     )
 
 
-def _curve(curve: Curve, plane: Plane, longest: float) -> str:
-    times = [longest * number / PLACES for number in range(PLACES + 1)]
+def _curve_plane(points: t.Sequence[Document], curve: Curve, rate: float | None, accepted_ms: float | None) -> Plane:
+    """Axes on which each figure is as far from its double: windows are from a tenth of a second to many seconds."""
+    windows = [point["window_s"] for point in points] + ([accepted_ms / 1000] if accepted_ms else [])
+    x_least, x_most = min(windows) / 2, BEYOND * max(windows)
+    highest = max([curve.value(x_most), *(point["dirtied_bytes"] + point["sd_bytes"] for point in points), PAGE_BYTES])
+    lowest = min(
+        filter(None, [curve.value(x_least), *(point["dirtied_bytes"] for point in points)]), default=PAGE_BYTES
+    )
+    # Enough of the line of the link to see where the curve comes below it.
+    carried = [rate * x_least] if rate else []
+    most = 1.5 * max([highest, *carried])
+    return Plane(x_most, most, x_least, min(max(PAGE_BYTES, min([lowest, *carried]) / 1.5), most / 20))
+
+
+def _curve(curve: Curve, plane: Plane) -> str:
+    times = [plane.x_least * (plane.x_most / plane.x_least) ** (number / PLACES) for number in range(PLACES + 1)]
     return plane.points((time, curve.value(time)) for time in times)
 
 

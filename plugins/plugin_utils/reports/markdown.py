@@ -12,7 +12,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes, human_seconds
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.words import percent
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, report_table
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.markdown_text import cell, row
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.markdown_text import cell, header, row
 
 Document = t.Mapping[str, t.Any]
 
@@ -28,7 +28,7 @@ def markdown(report: Document) -> str:
     if report["todo"]:
         lines += ["", "To do:", "", *(f"{number}. {cell(text)}" for number, text in enumerate(report["todo"], 1))]
     if report["guests"]:
-        lines += ["", row(HEADER), row(["---"] * len(HEADER)), *(row(_cells(one)) for one in report["guests"])]
+        lines += ["", *header(HEADER), *(row(_cells(one)) for one in report["guests"])]
     for stay in report["stays"]:
         why = "; ".join(sentence(refused) for refused in stay["refusals"])
         lines += ["", f"{cell(stay['guest']['name'])} stays on {cell(stay['host'])}: {cell(why)}."]
@@ -65,7 +65,6 @@ def _errors(rows: t.Sequence[Document]) -> list[str]:
         "",
         "Errors of the forecasts (forecast over actual value, minus 1), the worst first:",
         "",
-        row(ERRORS),
-        row(["---"] * len(ERRORS)),
+        *header(ERRORS),
         *told,
     ]

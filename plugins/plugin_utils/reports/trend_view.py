@@ -148,6 +148,10 @@ def _downtimes(point: TrendPoint) -> list[str]:
     return ["-" if time is None else milliseconds(time) for time in (point.downtime_ms, point.worst_downtime_ms)]
 
 
+def _or_dash(value: float | None, shown: t.Callable[[float], str]) -> str:
+    return "-" if value is None else shown(value)
+
+
 def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f} %"
 
@@ -185,7 +189,8 @@ def _chart(
         pairs = [(number, value) for number, value in enumerate(line) if value is not None]
         drawn.append(Line(kind, plane.points(pairs)))
         dots += [Dot(plane.x(number), plane.y(value), plane.y(value), plane.y(value)) for number, value in pairs]
-    newest = "; ".join(f"{name} {shown(line[-1])}" for dummy, name, line in lines if line[-1] is not None)
+    told = [(name, line[-1]) for dummy, name, line in lines]
+    newest = "; ".join(f"{name} {shown(value)}" for name, value in told if value is not None)
     marks = sorted({0, len(points) // 2, len(points) - 1})
     return Chart(
         title=title,
@@ -201,7 +206,7 @@ def _chart(
             tuple(
                 (
                     f"{point.what}, {now_text(point.started_at)}",
-                    *("-" if line[number] is None else shown(line[number]) for dummy, dummy2, line in lines),
+                    *(_or_dash(line[number], shown) for dummy, dummy2, line in lines),
                 )
                 for number, point in enumerate(points)
             ),

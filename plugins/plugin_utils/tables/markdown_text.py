@@ -17,6 +17,11 @@ _FOUND_BY_FORGES = re.compile(r"[@#!&%~$^]+(?=[\w\x22'({\\])|://|(?<=www)\.|(?<=
 _FIRST = re.compile(r"^(\d+(?=[.)]\s))?([#+=/.)-])(?=.)")
 
 
+def header(names: t.Sequence[str]) -> list[str]:
+    """The first two rows of a table."""
+    return [row(names), f"|{' --- |' * len(names)}"]
+
+
 def row(cells: t.Iterable[str]) -> str:
     """One row of a table."""
     return f"| {' | '.join(map(cell, cells))} |"

@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, plan_summary
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.markdown_text import cell, row
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.markdown_text import cell, header, row
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 Document = t.Mapping[str, t.Any]
@@ -56,11 +56,10 @@ def markdown(plan: Document, apply: str | None = None) -> str:
     lines += [f"- {cell(sentence(remark))}" for remark in plan.get("remarks") or ()]
     waves = plan_summary.wave_rows(plan)
     if waves:
-        header = [name.lower() for name in plan_summary.WAVES]
-        lines += ["", row(header), row(["---"] * len(header)), *map(row, waves)]
+        lines += ["", *header([name.lower() for name in plan_summary.WAVES]), *map(row, waves)]
     if plan["steps"]:
-        header = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
-        lines += ["", row(header), row(["---"] * len(header)), *(row(_cells(step)) for step in plan["steps"])]
+        names = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
+        lines += ["", *header(names), *(row(_cells(step)) for step in plan["steps"])]
     beyond = plan_limits.deviations(plan)
     if beyond:
         lines += ["", "What these moves may do beyond the defaults, or are held to:", ""]

@@ -28,12 +28,12 @@ BEGAN = datetime.datetime(2026, 11, 24, 2, 0, 0, tzinfo=datetime.UTC)
 #: What nobody calls a guest by accident.
 HOSTILE = (
     "<script>document.title = 'taken'</script>",
-    "\"><img src=x onerror=\"document.title='taken'\">",
+    '"><img src=x onerror="document.title=\'taken\'">',
     "</title></style></svg><h1 id=main onclick=alert(1)>",
     "x]]><!--",
     "a|b|c",
     "@all",
-    "=HYPERLINK(\"http://evil.example/\")",
+    '=HYPERLINK("http://evil.example/")',
     "+1+cmd|' /C calc'!A0",
     "-2",
     "\x1b]0;title\x07\x1b[2Jred",
