@@ -20,8 +20,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.host_change import host_changes
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.report import goal_words, join
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_record import EVENTS, record_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_story import EVENTS, story_of
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import verification
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.files import report_files
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
@@ -135,7 +135,7 @@ def report_of(
         {"": results},
         started_at=min((r["started_at"] for r in results if r.get("started_at")), default=plan["created_at"]),
         finished_at=max((r["finished_at"] for r in results if r.get("finished_at")), default=_now()),
-        stories={step: story_of(events) for step, events in told.events.items()},
+        records={step: record_of(events) for step, events in told.events.items()},
         working_sets=told.working_sets,
     )
     uris = {host: known.get("connect_uri") for host, known in plan["hosts"].items()}

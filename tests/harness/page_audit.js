@@ -17,19 +17,19 @@
 
   const boxes = [];
   const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const parent = node.parentElement;
-    if (!node.textContent.trim() || parent.closest("script, style, title, desc, .skip") || !parent.checkVisibility()) {
+  for (let piece = walker.nextNode(); piece; piece = walker.nextNode()) {
+    const parent = piece.parentElement;
+    if (!piece.textContent.trim() || parent.closest("script, style, title, desc, .skip") || !parent.checkVisibility()) {
       continue;
     }
     const range = document.createRange();
-    range.selectNodeContents(node);
+    range.selectNodeContents(piece);
     // What is scrolled out of a part of the page is not over what comes after that part.
     const part = parent.closest(".tall")?.getBoundingClientRect();
     for (const box of range.getClientRects()) {
       const isOut = part && (box.top < part.top || box.bottom > part.bottom);
       if (box.width > 1 && box.height > 1 && !isOut) {
-        boxes.push({ parent, box, text: node.textContent.trim().slice(0, 40) });
+        boxes.push({ parent, box, text: piece.textContent.trim().slice(0, 40) });
       }
     }
   }

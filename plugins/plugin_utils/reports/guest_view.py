@@ -48,7 +48,7 @@ def guest(number: int, row: Row, start: str | None, uris: t.Mapping[str, str | N
         facts=tuple(_facts(row)),
         why=str(row.get("reason") or "") if is_plan else _why(row, forecast),
         why_not=tuple(sorted((forecast or {}).get("why_not", {}).items())),
-        story=tuple(_story(row, start)),
+        happened=tuple(_happened(row, start)),
         downtime=guest_charts.downtime(row),
         charts=charts,
         missing=missing,
@@ -118,7 +118,7 @@ def _why(row: Row, forecast: Row | None) -> str:
     return "; ".join(filter(None, told))
 
 
-def _story(row: Row, start: str | None) -> t.Iterator[tuple[str, str]]:
+def _happened(row: Row, start: str | None) -> t.Iterator[tuple[str, str]]:
     """Phases and decisions, in the order of time."""
     found: list[tuple[float, str]] = []
     for phase in row.get("phases") or ():

@@ -180,7 +180,7 @@ class Guest:
     Attributes:
         summary: what became of it, in a line.
         facts: names with values.
-        story: what happened, each with its time.
+        happened: what happened, each with its time.
         why_not: methods that were not chosen, with the reason.
     """
 
@@ -193,7 +193,7 @@ class Guest:
     facts: tuple[tuple[str, str], ...]
     why: str
     why_not: tuple[tuple[str, str], ...]
-    story: tuple[tuple[str, str], ...]
+    happened: tuple[tuple[str, str], ...]
     downtime: Downtime | None
     charts: tuple[Chart, ...]
     missing: tuple[str, ...]

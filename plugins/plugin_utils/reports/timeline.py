@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.parts impor
 )
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports.words import outcome_of, seconds_since_start
 
-#: Phases (core/result/step_story.py) in words, in the order of the legend.
+#: Phases (core/result/step_record.py) in words, in the order of the legend.
 PHASES = {
     "prepare": "prepared: both hosts are asked, the method is chosen",
     "wait": "waits",

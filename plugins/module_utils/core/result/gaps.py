@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_story import SENDING
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_record import SENDING
 
 #: A shorter time needs no explanation: it is what two libvirtds take to agree.
 LEAST_S = 1.0

@@ -13,8 +13,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_record import NO_RECORD
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_story import NO_STORY
 
 Documents = t.Mapping[str, t.Mapping[str, t.Any]]
 
@@ -47,7 +47,7 @@ def join(
     *,
     started_at: str,
     finished_at: str,
-    stories: Documents | None = None,
+    records: Documents | None = None,
     working_sets: Documents | None = None,
 ) -> dict[str, t.Any]:
     """Join a plan with the step results of each source host; a step without a result has not started.
@@ -56,14 +56,14 @@ def join(
         plan: what was to be done.
         results_by_host: what the sources say.
         started_at, finished_at: of the run.
-        stories: what each move went through (step_story.py), by step.
+        records: what each move went through (step_record.py), by step.
         working_sets: what was measured of guests before the plan was made, by UUID.
     """
     results = {result["step"]: result for of_host in results_by_host.values() for result in of_host}
     guests = [
         {
             **_row(step, results.get(step["id"])),
-            **(stories or {}).get(step["id"], NO_STORY),
+            **(records or {}).get(step["id"], NO_RECORD),
             "working_set": (working_sets or {}).get(step["guest"]["uuid"]),
         }
         for step in plan["steps"]

@@ -10,7 +10,7 @@ import doctest
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_story
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_record
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports import (
     axes,
     commands,
@@ -23,7 +23,7 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import MIB, choice, 
 from .told_reports import at, told_report
 
 
-@pytest.mark.parametrize("module", [axes, commands, timeline, words, step_story])
+@pytest.mark.parametrize("module", [axes, commands, timeline, words, step_record])
 def test_the_examples(module):
     assert doctest.testmod(module).failed == 0
 

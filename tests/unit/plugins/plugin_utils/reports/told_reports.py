@@ -10,7 +10,7 @@ import datetime
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import expectation
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, step_story
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, step_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.host_change import host_changes
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     GIB,
@@ -109,10 +109,10 @@ def told_report(names: t.Sequence[str], failing: t.Container[int] = (), seconds:
         seconds: that each move takes.
     """
     plan = told_plan(names, seconds)
-    results, stories = [], {}
+    results, records = [], {}
     for number, step in enumerate(plan["steps"]):
         start = number * (seconds + 1) + 0.5
-        stories[step["id"]] = step_story.story_of(
+        records[step["id"]] = step_record.record_of(
             events(start, start + seconds, "post-copy" if number % 3 == 2 else "pre-copy")
         )
         failed = number in failing
@@ -126,7 +126,7 @@ def told_report(names: t.Sequence[str], failing: t.Container[int] = (), seconds:
         {"h1": results},
         started_at=at(0),
         finished_at=at(len(names) * (seconds + 1)),
-        stories=stories,
+        records=records,
         working_sets=measured(plan),
     )
     before = cluster(snapshot("h1", *(domain(name, cpus_used=0.4) for name in names)), snapshot("h2"))

@@ -51,7 +51,7 @@ EVENTS = shape.list_of(
 Event = t.Mapping[str, t.Any]
 
 
-def story_of(events: t.Sequence[Event]) -> dict[str, t.Any]:
+def record_of(events: t.Sequence[Event]) -> dict[str, t.Any]:
     """C(phases), C(rounds), C(decisions) and C(waits) of one step, for its row in the report.
 
     Args:
@@ -65,7 +65,7 @@ def story_of(events: t.Sequence[Event]) -> dict[str, t.Any]:
     }
 
 
-NO_STORY: t.Mapping[str, t.Any] = {"phases": [], "rounds": [], "decisions": [], "waits": []}
+NO_RECORD: t.Mapping[str, t.Any] = {"phases": [], "rounds": [], "decisions": [], "waits": []}
 
 
 def phases(events: t.Iterable[Event]) -> list[dict[str, t.Any]]:
