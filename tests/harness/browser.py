@@ -11,6 +11,7 @@ import os
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from types import TracebackType
@@ -20,8 +21,14 @@ from typing import Any
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: The longest wait for one answer. A busy machine may take long to start it.
 ANSWER_S = 120.0
-#: Where Chromium reads commands and writes answers.
-COMMANDS_FD, ANSWERS_FD = 3, 4
+#: Chromium reads commands from 3 and writes answers to 4, which may be taken where it is started.
+LAUNCH = """
+import fcntl, os, sys
+commands, answers = (fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3])
+os.dup2(commands, 3)
+os.dup2(answers, 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 class BrowserError(Exception):
@@ -49,7 +56,7 @@ class Browser:
         self._answers, write_answers = os.pipe()
         words = [found, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-extensions", "--no-first-run"]
         words += ["--remote-debugging-pipe", f"--user-data-dir={folder}", "about:blank"]
-        words = ["sh", "-c", f'exec "$@" {COMMANDS_FD}<&{read_commands} {ANSWERS_FD}>&{write_answers}', "sh", *words]
+        words = [sys.executable, "-c", LAUNCH, str(read_commands), str(write_answers), *words]
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 words,
