@@ -121,10 +121,11 @@ class Browser:
                 found.append(f"asks for {told['request']['url']}")
         return found
 
-    def press(self, key: str, code: int) -> None:
-        """Press a key and let it go."""
-        for kind in ("rawKeyDown", "keyUp"):
-            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code)
+    def press_enter(self) -> None:
+        """Press the key and let it go."""
+        key = {"key": "Enter", "code": "Enter", "windowsVirtualKeyCode": 13}
+        self._call("Input.dispatchKeyEvent", type="keyDown", text="\r", **key)
+        self._call("Input.dispatchKeyEvent", type="keyUp", **key)
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
         """Keep a picture of the page."""

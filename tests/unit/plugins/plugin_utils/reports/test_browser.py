@@ -71,7 +71,7 @@ def test_a_name_does_nothing_in_a_browser(chromium, pages):
 def test_keys_are_enough(chromium, pages):
     chromium.open(pages / "report.html", width=1280)
     chromium.evaluate("document.querySelector('#g1 > summary').focus()")
-    chromium.press("Enter", 13)
+    chromium.press_enter()
     assert chromium.evaluate("document.getElementById('g1').open")
     reached = "[...document.querySelectorAll('a, button, summary, input')].every((one) => one.tabIndex >= 0)"
     assert chromium.evaluate(reached)
