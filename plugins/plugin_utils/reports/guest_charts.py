@@ -177,6 +177,9 @@ def downtime(row: Document) -> Downtime | None:
     """How long a guest stood still, beside the forecast and what was accepted; None where nothing is known."""
     actual, accepted = row.get("downtime_ms"), row.get("max_downtime_ms")
     band = (row.get("forecast") or {}).get("downtime_ms") or {}
+    if (row.get("forecast") or {}).get("measured_at") is None:
+        # Of a guest that may do anything, no downtime can be told.
+        band = {}
     low, high = band.get("low"), band.get("high")
     if actual is None and low is None:
         return None

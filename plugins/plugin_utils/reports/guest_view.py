@@ -71,8 +71,9 @@ def _summary(row: Row) -> str:
 def _planned_summary(forecast: Row | None) -> str:
     if not forecast or forecast["total_s"] is None:
         return "no forecast"
-    seconds, sent, down = forecast_text.figures(forecast)
-    return f"about {seconds}, {sent}, down {down}"
+    dummy, seconds, sent, down = forecast_text.cells(forecast)
+    # Of a guest that was not measured nobody knows the downtime.
+    return f"about {seconds}, {sent}" + ("" if down == "-" else f", down {down}")
 
 
 def _facts(row: Row) -> t.Iterator[tuple[str, str]]:
@@ -84,6 +85,8 @@ def _facts(row: Row) -> t.Iterator[tuple[str, str]]:
         yield "memory", human_bytes(row["memory_bytes"])
     for name, figure, shown in _FIGURES:
         actual, band = row.get(figure), forecast.get(figure)
+        if figure == "downtime_ms" and forecast.get("measured_at") is None:
+            band = None
         told = [] if actual is None else [shown(actual)]
         if band and band.get("low") is not None:
             told.append(f"forecast {forecast_text.band(band, shown)}")

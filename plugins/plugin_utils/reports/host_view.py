@@ -21,11 +21,12 @@ def hosts(found: t.Iterable[t.Mapping[str, t.Any]], is_plan: bool = False) -> tu
         found: C(hosts) of a report.
         is_plan: what comes after is planned.
     """
-    return tuple(_host(one, "as planned" if is_plan else "after") for one in found)
+    names = ("now", "as planned") if is_plan else ("before", "after")
+    return tuple(_host(one, names) for one in found)
 
 
-def _host(one: t.Mapping[str, t.Any], later: str) -> Host:
-    loads = (("before", one["before"]), (later, one["after"]))
+def _host(one: t.Mapping[str, t.Any], names: tuple[str, str]) -> Host:
+    loads = ((names[0], one["before"]), (names[1], one["after"]))
     return Host(
         name=one["host"],
         memory=tuple(_memory(when, load) for when, load in loads),
