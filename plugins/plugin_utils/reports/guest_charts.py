@@ -122,7 +122,8 @@ def _curve_table(points: t.Sequence[Document], curve: Curve, rate: float | None)
 
 
 def rounds_chart(rounds: t.Sequence[Document], forecast: Document | None, accepted_ms: float | None) -> Chart:
-    """What was left to send when each round began."""
+    """What was left to send when each round of the last attempt began."""
+    all_rounds, rounds = rounds, last_attempt(rounds)
     rate = (forecast or {}).get("bandwidth_bytes_per_s")
     fits = rate * accepted_ms / 1000 if rate and accepted_ms else None
     longest = max(one["at_s"] for one in rounds) * BEYOND or 1.0
@@ -134,7 +135,7 @@ def rounds_chart(rounds: t.Sequence[Document], forecast: Document | None, accept
         legend.append(("limit", f"what the link carries in the accepted downtime, {human_bytes(fits)}"))
     last = rounds[-1]
     return Chart(
-        title="Rounds",
+        title="Rounds" if len(rounds) == len(all_rounds) else "Rounds of the last attempt",
         text=f"Round {last['iteration']} was the last. It began with {human_bytes(last['remaining_bytes'])} left.",
         x_name="seconds since libvirt was called",
         y_name="left to send",
@@ -150,6 +151,14 @@ def rounds_chart(rounds: t.Sequence[Document], forecast: Document | None, accept
         lines=tuple(lines),
         bars=_round_bars(rounds, plane),
     )
+
+
+def last_attempt(rounds: t.Sequence[Document]) -> t.Sequence[Document]:
+    """The rounds of the last attempt: with each attempt the time begins anew."""
+    first = max(
+        (number for number in range(1, len(rounds)) if rounds[number]["at_s"] < rounds[number - 1]["at_s"]), default=0
+    )
+    return rounds[first:]
 
 
 def _round_bars(rounds: t.Sequence[Document], plane: Plane) -> tuple[Bar, ...]:

@@ -74,6 +74,16 @@ def test_a_guest_that_writes_nothing_has_a_curve():
     assert guest_charts.curve_chart(idle, None, None).lines[0].points
 
 
+def test_only_the_rounds_of_the_last_attempt_are_drawn():
+    rounds = [
+        {"at_s": at_s, "iteration": number, "remaining_bytes": 5 * MIB}
+        for at_s, number in ((3.0, 2), (4.0, 3), (1.5, 2), (2.5, 3))
+    ]
+    chart = guest_charts.rounds_chart(rounds, None, None)
+    assert (chart.title, len(chart.bars)) == ("Rounds of the last attempt", 2)
+    assert guest_charts.rounds_chart(rounds[:2], None, None).title == "Rounds"
+
+
 def test_no_downtime_and_no_forecast_is_no_drawing():
     assert guest_charts.downtime({"downtime_ms": None, "max_downtime_ms": 200, "forecast": None}) is None
     assert guest_charts.downtime({"downtime_ms": 0, "max_downtime_ms": 200, "forecast": None}).actual == 0
