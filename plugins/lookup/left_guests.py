@@ -59,12 +59,9 @@ import typing as t
 from pathlib import Path
 
 from ansible.plugins.lookup import LookupBase
-from ansible.utils.display import Display
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import REPORT
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.planners.home_claims import claims, without_reported
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.files.report_files import read_reports
 
 
 class LookupModule(LookupBase):
@@ -87,19 +84,3 @@ def left_rows(host: str, reports: t.Iterable[t.Mapping[str, t.Any]]) -> list[dic
         reports: reports in any order.
     """
     return [{"uuid": uuid, "source": host} for uuid, hosts in claims(reports).items() if host in hosts]
-
-
-def read_reports(directory: Path) -> list[dict[str, t.Any]]:
-    """All reports in a directory; what cannot be read as one is left out, with a warning."""
-    found = []
-    for path in sorted(directory.glob("*.json")):
-        try:
-            report = json_text.parsed(path.read_bytes())
-            if not isinstance(report, dict) or report.get("schema") != REPORT:
-                continue
-            document_shapes.REPORT(report, "")
-        except (OSError, ValueError) as error:
-            Display().warning(visible(f"{path} is left out: it cannot be read as a report ({error})"))
-        else:
-            found.append(report)
-    return found

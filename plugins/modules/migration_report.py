@@ -39,11 +39,53 @@ options:
     description: The hosts whose results are collected. By default all hosts of the play.
     type: list
     elements: str
+  recorded_from:
+    description:
+      - The variable in which a task with M(kvmops.cluster.run_info) and the id of the plan registered its result on the
+        source hosts. The report then has the phases, rounds and decisions of each move.
+    type: str
+  before:
+    description: Snapshots of the hosts before the moves, by host. The report compares the hosts with them.
+    type: dict
+    default: {}
+  working_sets:
+    description:
+      - What was measured before the plan was made, as RV(kvmops.cluster.measurement_view#module:working_sets) has it.
+        The report shows it for each guest.
+    type: list
+    elements: dict
+    default: []
   directory:
     description:
-      - A directory on the controller for the report. It is created if it is missing. The file has the name of the plan.
+      - A directory on the controller for the report. It is created if it is missing. The files have the name of the
+        plan.
       - No file is written without this option, in check mode, or if the plan has no steps.
     type: path
+  formats:
+    description:
+      - In which formats the report is written. V(json) is always written, because a return home reads it.
+      - V(html) is a page for the browser in one file. V(markdown) is for a merge request. V(junit) is XML for a
+        pipeline, with a test case for each guest. V(csv) is for a spreadsheet.
+    type: list
+    elements: str
+    choices: [json, html, markdown, junit, csv]
+    default: [json]
+  mode:
+    description:
+      - The permissions of the files, such as V('0640'). Reports name guests, so others may not read them by default.
+    type: raw
+    default: '0600'
+  keep:
+    description:
+      - The files of so many runs are kept in O(directory), the newest ones. With V(0), there is no such limit.
+      - Whatever its age, a report is kept as long as a host waits for the return of a guest that it names.
+      - Files that do not have the name of a plan are left alone.
+    type: int
+    default: 500
+  keep_days:
+    description: Files of older runs are removed from O(directory), as with O(keep). With V(0), there is no such limit.
+    type: float
+    default: 365
   figures:
     description:
       - Figures of the whole run. They go into the report. The table also shows C(score_before), C(score_planned) and
@@ -74,6 +116,24 @@ EXAMPLES = r"""
     results_from: applied
     snapshots_from: seen
     directory: /srv/kvmops-reports
+
+- name: Read what the source hosts have recorded
+  kvmops.cluster.run_info:
+    plan: "{{ drain.plan.id }}"
+  register: recorded
+
+- name: Report, with a page for the team and a test case for each guest
+  run_once: true
+  kvmops.cluster.migration_report:
+    plan: "{{ drain.plan }}"
+    results_from: applied
+    recorded_from: recorded
+    snapshots_from: seen
+    before: "{{ view.snapshots }}"
+    working_sets: "{{ measured.working_sets }}"
+    directory: /srv/kvmops-reports
+    formats: [html, junit]
+    mode: '0640'
 """
 
 RETURN = r"""
@@ -82,10 +142,15 @@ report:
   returned: success
   type: dict
 path:
-  description: The file with the report.
+  description: The file with the report itself, the JSON document.
   returned: when a file was written
   type: str
   sample: /srv/kvmops-reports/drain-h1-20261124T020000Z-3f9a.json
+paths:
+  description: All files that were written, by format.
+  returned: always
+  type: dict
+  sample: {json: /srv/kvmops-reports/drain-h1-20261124T020000Z-3f9a.json}
 left:
   description: The guests that are still active on each host of the plan's goal. A host that did not answer is missing.
   returned: always

@@ -19,6 +19,10 @@ options:
   since:
     description: Leave out runs that were started before this time (UTC, ISO 8601).
     type: str
+  plan:
+    description:
+      - The id of a plan. RV(events) then has what this host has recorded of its steps, for a report.
+    type: str
 extends_documentation_fragment:
   - kvmops.cluster.attributes
   - kvmops.cluster.attributes.info_module
@@ -35,6 +39,11 @@ EXAMPLES = r"""
     since: "2026-11-24T06:00:00Z"
   register: record
 
+- name: See how the moves of a plan went
+  kvmops.cluster.run_info:
+    plan: drain-h1-20261124T020000Z-3f9a
+  register: recorded
+
 - name: Plan the way back
   delegate_to: localhost
   kvmops.cluster.migration_plan:
@@ -45,6 +54,15 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+events:
+  description:
+    - What happened to each step of O(plan) whose source is this host, in the order of time, by the id of the step. Each
+      has C(at), C(event) and C(data), as C(docs/contracts.md) describes them for the journal. C(data) has only what a
+      report shows.
+    - It is empty if this host has no record of that plan.
+  returned: when O(plan) is given
+  type: dict
+  sample: {s001: [{at: "2026-11-24T02:01:07.412Z", event: migration.started, data: {destination: h2}}]}
 runs:
   description: The runs, the oldest first. A damaged record is left out.
   returned: success
@@ -85,7 +103,8 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import list_runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.past_runs import events_of, list_runs
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunError
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 
 
@@ -94,14 +113,19 @@ def main() -> None:
         argument_spec={
             **STATE_DIR_ARGUMENT,
             "since": {"type": "str"},
+            "plan": {"type": "str"},
         },
         supports_check_mode=True,
     )
     result: dict[str, t.Any] = {"changed": False}
     try:
         result["runs"] = list_runs(module.params["state_dir"], module.params["since"])
+        if module.params["plan"] is not None:
+            result["events"] = events_of(module.params["state_dir"], module.params["plan"])
     except ValueError as error:
         module.fail_json(msg=f"since: {module.params['since']!r} is not a time such as 2026-11-24T02:00:00Z ({error})")
+    except RunError as error:
+        module.fail_json(msg=visible(f"plan: {error}"))
     except OSError as error:
         module.fail_json(msg=visible(f"the record cannot be read: {error}; run as root (become: true)"))
     module.exit_json(**result)

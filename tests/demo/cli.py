@@ -20,7 +20,7 @@ from harness.session import lab_for
 from lab import DEFAULT_SCENARIO, LabError
 
 from . import words
-from .play import DemoError, play
+from .play import DemoError, pages, play
 
 SCENARIO = DEFAULT_SCENARIO.with_name("demo.yml")
 #: What `--real` brings: a whole Debian with a database at work, and all of that on a disk of its host. Two busy guests
@@ -60,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     if status == 0:
         words.closing(keep)
+    words.pages(pages(FOLDER))
     return status
 
 

@@ -109,6 +109,11 @@ def _run(name: str, folder: Path, arguments: list[str]) -> int:
     return status
 
 
+def pages(folder: Path) -> list[Path]:
+    """The pages that the playbooks wrote, the oldest first."""
+    return sorted((folder / "kvmops-reports").glob("*.html"), key=lambda path: path.stat().st_mtime)
+
+
 def _reported(folder: Path, name: str) -> dict[str, dict[str, Any]]:
     """Return the rows of the newest report that the playbook wrote, by guest."""
     kind = name.removesuffix("_host")

@@ -218,6 +218,15 @@ def closing(kept: bool) -> None:
     )
 
 
+def pages(paths: Sequence[Path]) -> None:
+    """Where the reports are that one looks at. This is the last that the demonstration says."""
+    if not paths:
+        return
+    print("\nWhat happened to each guest, and why, as a page for the browser:\n")
+    for path in paths:
+        print(f"  {path}")
+
+
 def failed(what: str, remedy: str | None = None) -> None:
     """Why the demonstration ends here."""
     print(f"\n{_coloured('The demonstration failed', '1;31')}: {what}", file=sys.stderr)

@@ -91,6 +91,7 @@ PLUGINS = House(
             Room("module_utils/virt/capsule_start", "Starts a guest from a capsule, and lets its old host forget it"),
             Room("module_utils/virt/recover", "Finds moves that broke off, and finishes those that safely can be"),
         ),
+        (Room("plugin_utils/reports", "Reports and plans as pages, Markdown, JUnit and CSV"),),
         (
             Room("plugin_utils/planning", "From the options of `migration_plan` to a plan"),
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),
@@ -172,7 +173,8 @@ PLUGINS = House(
     }
     # The probe runs as a process of its own, wherever a Python has libvirt.
     | {"libvirt": ("module_utils/virt", "plugin_utils/inventory"), "libvirt_qemu": ("module_utils/virt",)}
-    | {"nbd": ("module_utils/virt/capsule", "module_utils/virt/capsule_fill")},
+    | {"nbd": ("module_utils/virt/capsule", "module_utils/virt/capsule_fill")}
+    | {"jinja2": ("plugin_utils/reports",), "markupsafe": ("plugin_utils/reports",)},
     plain=("module_utils/core", "module_utils/run"),
 )
 LAB = House(

@@ -11,6 +11,7 @@ import typing as t
 from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.recorded_events import recorded_events
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import guest_runs, journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory, all_runs
@@ -43,6 +44,16 @@ def list_runs(state_dir: str, since: str | None = None) -> list[dict[str, t.Any]
         if shape.fits(document_shapes.KEPT_PLAN, plan):
             found.append((started, _run(directory, plan, started)))
     return [run for _started, run in sorted(found, key=lambda item: item[0])]
+
+
+def events_of(state_dir: str, plan_id: str) -> dict[str, list[dict[str, t.Any]]]:
+    """What this host has recorded of a plan's steps, as far as a report shows it, by step. None is an empty record.
+
+    Raises:
+        RunError: no plan has such an id.
+        OSError: the record cannot be read.
+    """
+    return recorded_events(journal.read(RunDirectory(state_dir, plan_id).journal))
 
 
 def unfinished_migration(state_dir: str, uuid: str) -> dict[str, t.Any] | None:

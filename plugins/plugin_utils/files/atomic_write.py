@@ -76,24 +76,34 @@ def content(path: Path) -> str | None:
         os.close(descriptor)
 
 
-def replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str, mode: int | None = None) -> None:
     """Put a file in the place of another, or of a link, so that a reader finds the old one or the new one.
 
-    It has the permissions of the old file. A new one has those that the umask of whoever writes it leaves.
+    Args:
+        path: the file.
+        text: what is in it.
+        mode: its permissions. By default those of the old file; a new one has those that the umask of whoever writes it
+            leaves.
 
     Raises:
         OSError: it cannot be written; the old one is as it was.
     """
     # The name is nobody's guess: the folder may belong to others, too.
     temporary = path.parent / f".{path.name[:60]}.{secrets.token_hex(8)}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    descriptor = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666 if mode is None else 0o600
+    )
     try:
         with open(descriptor, "wb") as file:
+            # Before there is anything to read.
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(encoded(text))
-            with contextlib.suppress(FileNotFoundError):
-                old = path.lstat()
-                if stat.S_ISREG(old.st_mode):
-                    os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
+            if mode is None:
+                with contextlib.suppress(FileNotFoundError):
+                    old = path.lstat()
+                    if stat.S_ISREG(old.st_mode):
+                        os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode))
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -35,6 +35,10 @@ INVENTORY_VARIABLES = frozenset(
         "other_variables",
         "owner",
         "report_dir",
+        "report_formats",
+        "report_keep",
+        "report_keep_days",
+        "report_mode",
         "same_servers",
         "shared_devices",
         "silent_s",
@@ -45,6 +49,7 @@ INVENTORY_VARIABLES = frozenset(
 #: Options of playbooks that have no role.
 PLAYBOOK_OPTIONS = {
     "disk_copies": frozenset({"disk_copies_keep_s", "disk_copies_remove"}),
+    "report": frozenset({"report_formats"}),
     "measure": frozenset({"measure_allow_monitor", "measure_intent", "measure_s"}),
 }
 #: Values that a message may repeat: numbers and words, no secrets with spaces or templates.

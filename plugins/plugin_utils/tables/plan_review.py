@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import re
 import typing as t
 from xml.etree import ElementTree
 
@@ -14,14 +13,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import pl
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import forecast_text, plan_summary
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables.markdown_text import cell, header, row
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean
 
 Document = t.Mapping[str, t.Any]
-
-#: What makes a mention, a reference, a formula or an entity of the word behind it, and what makes an address a link.
-_FOUND_BY_FORGES = re.compile(r"[@#!&%~$^]+(?=[\w\x22'({\\])|://|(?<=www)\.|(?<=mailto):|(?<=xmpp):", re.IGNORECASE)
-#: At the beginning of a line: a heading, a list, a rule, a line below a heading, a command to the forge.
-_FIRST = re.compile(r"^(\d+(?=[.)]\s))?([#+=/.)-])(?=.)")
 
 
 def junit(plan: Document) -> str:
@@ -57,24 +52,23 @@ def markdown(plan: Document, apply: str | None = None) -> str:
         apply: the command that carries the plan out, to be told.
     """
     lines = [f"# {plan['goal']['kind'].capitalize()}: {summary(plan)}", "", f"Plan `{plan['id']}`."]
-    lines += [f"- {_cell(fact)}" for fact in plan_summary.facts(plan)]
-    lines += [f"- {_cell(sentence(remark))}" for remark in plan.get("remarks") or ()]
+    lines += [f"- {cell(fact)}" for fact in plan_summary.facts(plan)]
+    lines += [f"- {cell(sentence(remark))}" for remark in plan.get("remarks") or ()]
     waves = plan_summary.wave_rows(plan)
     if waves:
-        header = [name.lower() for name in plan_summary.WAVES]
-        lines += ["", _row(header), _row(["---"] * len(header)), *map(_row, waves)]
+        lines += ["", *header([name.lower() for name in plan_summary.WAVES]), *map(row, waves)]
     if plan["steps"]:
-        header = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
-        lines += ["", _row(header), _row(["---"] * len(header)), *(_row(_cells(step)) for step in plan["steps"])]
+        names = ["step", "guest", "memory", "from", "to", "time", "sent", "downtime", "how", "why"]
+        lines += ["", *header(names), *(row(_cells(step)) for step in plan["steps"])]
     beyond = plan_limits.deviations(plan)
     if beyond:
         lines += ["", "What these moves may do beyond the defaults, or are held to:", ""]
-        lines += [f"- {_cell(line)}" for line in beyond]
+        lines += [f"- {cell(line)}" for line in beyond]
     if plan["steps"] and apply:
         lines += ["", "To carry it out, once it is agreed to:", "", "```console", f"$ {apply}", "```"]
     for stay in plan["stays"]:
         why = "; ".join(sentence(refused) for refused in stay["refusals"])
-        lines += ["", f"{_cell(_guest(stay))} stays on {_cell(stay['host'])}: {_cell(why)}."]
+        lines += ["", f"{cell(_guest(stay))} stays on {cell(stay['host'])}: {cell(why)}."]
     return "\n".join(lines) + "\n"
 
 
@@ -113,16 +107,3 @@ def _cells(step: Document) -> list[str]:
     how, *figures = forecast_text.cells(step["forecast"])
     memory = human_bytes(step["memory_bytes"])
     return [step["id"], _guest(step), memory, step["source"], step["destination"], *figures, how, step["reason"]]
-
-
-def _row(cells: t.Iterable[str]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
-
-
-def _cell(text: str) -> str:
-    """Text that stays text within a table: names are the guests' owners' to choose."""
-    plain = clean(text)
-    escaped = "".join(f"\\{mark}" if mark in "\\|`<>*_[]" else mark for mark in plain)
-    # Forges look for mentions, references and addresses in the finished page, where an escaped mark is a plain one.
-    safe = _FOUND_BY_FORGES.sub(lambda found: f"`{found[0]}`", escaped)
-    return _FIRST.sub(lambda found: f"{found[1] or ''}\\{found[2]}", safe)

@@ -29,7 +29,7 @@ OUTCOMES = {
 
 def report_lines(report: t.Mapping[str, t.Any]) -> list[str]:
     """Return the results of a plan: one row for each guest, with its forecast, then what an operator must do now."""
-    lines = [_report_summary(report), *_score(report.get("figures") or {})]
+    lines = [headline(report), *_score(report.get("figures") or {})]
     rows = report["guests"]
     if rows:
         lines += ["", *(_forecast_rows(rows) if any(row["forecast"] for row in rows) else _plain_rows(rows))]
@@ -104,7 +104,8 @@ def _accepted(row: t.Mapping[str, t.Any]) -> str:
     return f"{forecast_text.milliseconds(limit)}{'' if kept is None else ' kept' if kept else ' NOT KEPT'}"
 
 
-def _report_summary(report: t.Mapping[str, t.Any]) -> str:
+def headline(report: t.Mapping[str, t.Any]) -> str:
+    """The whole report in one line."""
     hosts = [clean(host) for host in report["goal"]["hosts"]]
     what = noun(report["goal"]["kind"]).capitalize() + (f" of {listed(hosts)}" if hosts else "")
     moved = sum(row["outcome"] in ("moved", "already_there") for row in report["guests"])

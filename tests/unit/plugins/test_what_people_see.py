@@ -31,6 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.registered_results import measurements
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports import formats
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review, plan_summary
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import live_action, progress_lines
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
@@ -231,6 +232,16 @@ SHOWN: dict[str, t.Callable[[], t.Any]] = {
     "a module's failure": lambda: module_common.summary(
         [step_result(PLAN["steps"][0], "failed", refusals=[REFUSAL]), step_result(PLAN["steps"][0], error=NAME)], 2
     ),
+    "report in other formats": lambda: [
+        text
+        for shown in formats.report_texts(hostile_report(), formats.SUFFIXES).values()
+        for text in shown.splitlines()
+    ],
+    "plan in other formats": lambda: [
+        text
+        for shown in formats.plan_texts(PLAN, formats.SUFFIXES, {}, {}, "apply").values()
+        for text in shown.splitlines()
+    ],
     "JUnit": lambda: plan_review.junit({**PLAN, "figures": {NAME: NAME}}),
 }
 

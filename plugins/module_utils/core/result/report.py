@@ -13,7 +13,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import accuracy
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.corrections import HOOK_STOPS
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_record import NO_RECORD
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import leaves_nothing_to_do
+
+Documents = t.Mapping[str, t.Mapping[str, t.Any]]
 
 #: Outcomes after which a guest is where the plan wants it.
 GOOD = ("moved", "already_there")
@@ -44,10 +47,27 @@ def join(
     *,
     started_at: str,
     finished_at: str,
+    records: Documents | None = None,
+    working_sets: Documents | None = None,
 ) -> dict[str, t.Any]:
-    """Join a plan with the step results of each source host; a step without a result has not started."""
+    """Join a plan with the step results of each source host; a step without a result has not started.
+
+    Args:
+        plan: what was to be done.
+        results_by_host: what the sources say.
+        started_at, finished_at: of the run.
+        records: what each move went through (step_record.py), by step.
+        working_sets: what was measured of guests before the plan was made, by UUID.
+    """
     results = {result["step"]: result for of_host in results_by_host.values() for result in of_host}
-    guests = [_row(step, results.get(step["id"])) for step in plan["steps"]]
+    guests = [
+        {
+            **_row(step, results.get(step["id"])),
+            **(records or {}).get(step["id"], NO_RECORD),
+            "working_set": (working_sets or {}).get(step["guest"]["uuid"]),
+        }
+        for step in plan["steps"]
+    ]
     stuck = [stay for stay in plan["stays"] if any(r["code"] != "excluded" for r in stay["refusals"])]
     return {
         "schema": REPORT,
@@ -62,6 +82,8 @@ def join(
         "accuracy": accuracy.summary(row["errors"] for row in guests),
         "guests": guests,
         "stays": [dict(stay) for stay in plan["stays"]],
+        "remarks": [dict(remark) for remark in plan.get("remarks") or ()],
+        "hosts": [],
         "todo": _todo(plan, stuck, guests),
     }
 
@@ -72,11 +94,15 @@ def _row(step: Step, result: t.Mapping[str, t.Any] | None) -> dict[str, t.Any]:
     forecast = step["forecast"] or got.get("forecast")
     accepted = step["intent"].get("max_downtime_ms")
     return {
+        "step": step["id"],
         "guest": step["guest"]["name"],
         "uuid": step["guest"]["uuid"],
+        "memory_bytes": step["memory_bytes"],
         "source": step["source"],
         "destination": step["destination"],
         "outcome": got["outcome"],
+        "started_at": got.get("started_at"),
+        "finished_at": got.get("finished_at"),
         "total_s": got.get("total_s"),
         "bytes": got.get("bytes"),
         "downtime_ms": got.get("downtime_ms"),

@@ -19,8 +19,10 @@ from ansible_collections.kvmops.cluster.plugins.action import (
     measurement_view,
     migration_report,
     plan_info,
+    plan_report,
     plan_review,
     preflight_report,
+    report_trend,
     show_lines,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
@@ -230,7 +232,7 @@ def test_a_guest_that_did_not_move_fails_the_task_and_leaves_its_result_short(ru
     result, shown = report(run, hostvars)
 
     assert result["msg"].startswith("The drain of h1 is not complete: 1 of 2 guests did not move as planned (web1).")
-    assert set(result) == {"changed", "failed", "msg", "path", "left"}
+    assert set(result) == {"changed", "failed", "msg", "path", "paths", "left"}
     assert result["left"] == {"h1": ["web1"]}
     assert "h1 still runs web1, and stays cordoned." in shown
 
@@ -424,14 +426,94 @@ def test_no_link_in_the_place_of_a_plan_for_review_is_followed(run, tmp_path):
     assert not run(plan_review, **asked)[0]["changed"]
 
 
-def test_a_report_that_cannot_be_written_is_told(run, tmp_path):
+def test_a_report_that_cannot_be_written_is_told_after_what_became_of_the_guests(run, tmp_path):
     (tmp_path / "reports").write_text("a file")
-    with pytest.raises(AnsibleActionFail, match=r"The report .* cannot be written: .*Give another directory"):
-        migration_report._write({"plan": "p1"}, str(tmp_path / "reports"))
+    there = afterwards(h2=("web1", "db1"))
+    with pytest.raises(AnsibleError, match=r"The report .* cannot be written: .*Give another directory"):
+        report(run, there, directory=str(tmp_path / "reports"))
     (tmp_path / "precious").write_text("precious")
-    (tmp_path / "p1.json").symlink_to(tmp_path / "precious")
-    assert migration_report._write({"plan": "p1"}, str(tmp_path)) == str(tmp_path / "p1.json")
+    (tmp_path / f"{PLAN['id']}.json").symlink_to(tmp_path / "precious")
+    result, _shown = report(run, there, directory=str(tmp_path))
+    assert result["path"] == str(tmp_path / f"{PLAN['id']}.json")
     assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_report_is_written_in_each_format_and_is_private(run, tmp_path):
+    formats = ["html", "markdown", "junit", "csv", "json"]
+
+    result, shown = report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path), formats=formats)
+
+    assert set(result["paths"]) == set(formats)
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".json", ".md", ".xml"]
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o600}
+    assert shown[-1] == f"The report is in {', '.join(result['paths'].values())}"
+
+
+def test_an_operator_says_who_else_may_read_a_report(run, tmp_path):
+    report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path), mode="0644")
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {0o644}
+    with pytest.raises(AnsibleError, match=r"'0777' is no mode for a report: give one such as '0600' or '0640'"):
+        report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path), mode="0777")
+
+
+def test_a_report_has_what_the_sources_have_recorded_and_what_was_measured(run):
+    told = [
+        {"at": "2026-11-24T02:00:00.900Z", "event": "step.started", "data": {}},
+        {"at": "2026-11-24T02:00:01.310Z", "event": "migration.started", "data": {"destination": "h2"}},
+        {"at": "2026-11-24T02:00:05.100Z", "event": "step.finished", "data": {}},
+    ]
+    hostvars = afterwards(h2=("web1", "db1"))
+    # The second one is of another shape: as if nothing were recorded.
+    hostvars["h1"]["recorded"] = {"events": {"s001": told, "s002": [{"at": 5}]}}
+    measured = working_set(domain("web1"))
+
+    result, _shown = report(
+        run, hostvars, recorded_from="recorded", before=BEFORE, working_sets=[measured, {"schema": "odd"}]
+    )
+
+    rows = {row["step"]: row for row in result["report"]["guests"]}
+    assert [phase["phase"] for phase in rows["s001"]["phases"]] == ["prepare", "pre-copy"]
+    assert rows["s002"]["phases"] == []
+    assert [row["working_set"] for row in rows.values() if row["guest"] == "web1"] == [measured]
+    hosts = {host["host"]: host for host in result["report"]["hosts"]}
+    assert (hosts["h1"]["before"]["guests"], hosts["h1"]["after"]["guests"]) == (2, 0)
+    assert hosts["h2"]["connect_uri"] == PLAN["hosts"]["h2"]["connect_uri"]
+
+
+def test_a_report_says_how_to_go_on(run):
+    result, _shown = report(run, afterwards(h1=("web1",), h2=("db1",), outcomes=("moved", "failed")), tolerant=True)
+    assert result["report"]["again"] == "ansible-playbook kvmops.cluster.drain_host -e drain_host_name=h1"
+
+
+def test_a_plan_is_written_before_anything_is_done(run, tmp_path):
+    asked = {"plan": PLAN, "snapshots": BEFORE, "directory": str(tmp_path), "formats": ["html", "csv", "json"]}
+
+    assert run(plan_report, check_mode=True, **asked)[0]["paths"]
+    assert list(tmp_path.iterdir()) == []
+    result, shown = run(plan_report, **asked)
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{PLAN['id']}.plan.csv", f"{PLAN['id']}.plan.html"]
+    assert shown == [f"The plan is in {', '.join(result['paths'].values())}"]
+
+
+def test_old_reports_are_shown_side_by_side(run, tmp_path):
+    report(run, afterwards(h2=("web1", "db1")), directory=str(tmp_path), formats=["html"])
+    (tmp_path / "torn.json").write_text('{"schema": "kvmops.report/1"')
+    right = json.loads((tmp_path / f"{PLAN['id']}.json").read_text(encoding="utf-8"))
+    (tmp_path / "odd.json").write_text(json.dumps({**right, "ok": 5}))
+
+    result, shown = run(report_trend, path=str(tmp_path), formats=["html", "csv"])
+
+    assert [(one["what"], one["moved"], one["guests"]) for one in result["runs"]] == [("drain of h1", 2, 2)]
+    assert "1 run, 1 of them complete; 0 guests were down for longer than accepted" in shown
+    assert f'href="./{PLAN["id"]}.html"' in (tmp_path / "reports.html").read_text(encoding="utf-8")
+    assert (tmp_path / "reports.csv").read_text(encoding="utf-8").startswith("plan,what,started_at,ok,guests,moved,")
+    assert any(line.startswith(f"WARNING The report on {PLAN['id']} is left out") for line in shown)
+
+
+def test_a_folder_without_reports_is_told(run, tmp_path):
+    with pytest.raises(AnsibleActionFail, match=r"There is no report in .*Give the folder"):
+        run(report_trend, path=str(tmp_path))
 
 
 def preflight(run, paths, absent=(), **arguments):

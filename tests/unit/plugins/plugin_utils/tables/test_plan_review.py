@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import markdown_text, plan_review
 from ansible_collections.kvmops.cluster.tests.unit.builders import cluster, domain, plan_document, snapshot
 
 SEEN = cluster(snapshot("h1", domain("web1"), domain("a|b <c>")), snapshot("h2"))
@@ -108,7 +108,7 @@ def test_a_plan_without_a_score_is_summed_up_all_the_same(figures, told):
     ],
 )
 def test_the_name_of_a_guest_is_nothing_but_a_name_in_markdown(name, shown):
-    assert plan_review._cell(name) == shown
+    assert markdown_text.cell(name) == shown
     stay = {"guest": {"name": name, "uuid": "u"}, "host": "h1", "refusals": [SPARE]}
     text = plan_review.markdown({**PLAN, "stays": [stay]})
     assert f"\n{shown} stays on h1: if h1 fails" in text

@@ -38,7 +38,16 @@ def test_all_went_well():
     assert joined["bytes"] == 2 * 88500000
     assert joined["todo"] == []
     assert joined["guests"][0] == {
+        "step": "s001",
         "guest": "web1",
+        "memory_bytes": 512 * 1024**2,
+        "started_at": "2026-11-24T02:00:01.000Z",
+        "finished_at": "2026-11-24T02:00:05.310Z",
+        "phases": [],
+        "rounds": [],
+        "decisions": [],
+        "waits": [],
+        "working_set": None,
         "uuid": plan["steps"][0]["guest"]["uuid"],
         "source": "h1",
         "destination": "h2",
