@@ -114,6 +114,12 @@ class CaseRun:
         place.mkdir(parents=True, exist_ok=True)
         return place
 
+    def _before(self) -> Found:
+        """Let all guests start with their hosts, and look at all of it."""
+        for guest in self.lab.guests.values():
+            self.lab.host(guest.home).ssh(f"virsh -q autostart {guest.name}", check=True)
+        return look(self.lab)
+
     def _begin(self, scene: Scene) -> None:
         phase = self.case.phase
         ARRANGE.get(self.case.fault.name, lambda _scene: None)(scene)
@@ -124,9 +130,7 @@ class CaseRun:
     # ---- the play ----------------------------------------------------------------------------------------------------
 
     def _play(self, scene: Scene) -> str:
-        for guest in self.lab.guests.values():
-            self.lab.host(guest.home).ssh(f"virsh -q autostart {guest.name}", check=True)
-        before = look(self.lab)
+        before = self._before()
         self._begin(scene)
         if self.case.phase.begins is None:
             STRIKES[self.case.fault.name](scene) if self.case.phase.name == "before" else None

@@ -56,6 +56,13 @@ class Watch:
         self.job: int | None = None
         self.files: dict[str, t.TextIO] = {}
         self.old = set(self.paths())
+        if wanted.get("all_runs"):
+            # A run is under way: what it has written so far is no news, but what it will write is.
+            for path in self.old:
+                self.files[path] = open(path, encoding="utf-8")  # noqa: PTH123, SIM115
+                for entry in lines(self.files[path]):
+                    if entry.get("guest") and entry.get("destination"):
+                        self.destinations[entry["guest"]] = entry["destination"]
 
     def paths(self) -> list[str]:
         """Return the files of runs."""
@@ -69,6 +76,8 @@ class Watch:
     def reached(self, guest: str | None, why: str) -> None:
         """The mark was seen: stop the job if that is wanted, and tell."""
         if self.found or guest is None or self.wanted.get("guest") not in (None, guest):
+            return
+        if guest in self.wanted.get("others_than", []):
             return
         self.found = True
         at = now()
