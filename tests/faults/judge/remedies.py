@@ -16,11 +16,9 @@ _COMMAND = re.compile(
 )
 #: A guest whose memory is lost: what is left of it is ended, and it is started anew on one host.
 _LOST = re.compile(r"End what is left on (?P<host>h\d+) \(virsh destroy (?P<guest>[A-Za-z0-9_.@+-]+) there\)")
-_AGAIN = re.compile(
-    r"run (?:it|the (?:same|drain|playbook)|this)\b[^.]{0,60}\bagain|run (?:the )?same|[Rr]un again|[Rr]un it again"
-    r"|[Rr]un the same playbook again"
-)
-_FORCE = re.compile(r"-e (?P<role>drain_host|restore_host)_force=true|force(?:=true)?\b")
+#: Not "let it run again", which is about the guest.
+_AGAIN = re.compile(r"(?<!let it )\b[Rr]un\b[^.;:]{0,40}\bagain\b")
+_FORCE = re.compile(r"\bforce=true\b")
 
 
 @dataclass(frozen=True)

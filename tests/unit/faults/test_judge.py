@@ -271,13 +271,17 @@ def test_a_lost_guest_is_ended_and_started_anew():
         "Run the same playbook again to continue.",
         "Then run the drain of h1 again: 2 guests have not moved.",
         "bring it back, then run it again",
+        "Repair that, then run the same again",
     ],
 )
 def test_to_run_it_again_is_a_remedy(words):
     assert remedies(words) == [Remedy("again")]
 
 
-@pytest.mark.parametrize("words", ["all is well", "pause it on h1 (virsh suspend web1)", "virsh resume web1 on h1"])
+@pytest.mark.parametrize(
+    "words",
+    ["all is well", "(virsh suspend web1)", "virsh resume web1 on h1", "let it run again", "it will run. Look again"],
+)
 def test_what_needs_a_look_first_is_not_simply_done(words):
     assert remedies(words) == []
 
