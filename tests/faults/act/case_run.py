@@ -137,7 +137,8 @@ class CaseRun:
 
     def _begin(self, scene: Scene) -> None:
         phase = self.case.phase
-        ARRANGE.get(self.case.fault.name, lambda _scene: None)(scene)
+        if self.case.fault.name in ARRANGE:
+            ARRANGE[self.case.fault.name](scene)
         if phase.link_mbit:
             self.lab.fault.slow_link(phase.source, phase.link_mbit, both=True)
         scene.variables = {"drain_host_name": phase.source, "drain_host_intent": dict(phase.intent)}
@@ -258,7 +259,7 @@ class CaseRun:
             return not at_work and (not moving or self.case.expect.split)
 
         with contextlib.suppress(AssertionError):
-            actual_state.wait_until("the job has ended", quiet, FINISH_S, 1.0)
+            actual_state.wait_until("the job has ended", quiet, FINISH_S, 2.0)
 
     def _judge_second(self, scene: Scene, outcome: Outcome) -> None:
         expect = self.case.expect

@@ -19,6 +19,26 @@ STATE = "/var/lib/kvmops/"
 SYSCTL = ("net.ipv4.tcp_wmem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_notsent_lowat")
 #: What a run that was killed in the middle may leave; nothing else of ours has such a name.
 LEFT = (STATE + "progress-*", STATE + "**/*.new", STATE + "**/*.tmp")
+#: As virsh names them; libvirt itself has numbers.
+STATES = {1: "running", 2: "idle", 3: "paused", 4: "in shutdown", 5: "shut off", 6: "crashed", 7: "pmsuspended"}
+REASONS = {
+    (1, 1): "booted",
+    (1, 2): "migrated",
+    (1, 5): "unpaused",
+    (1, 6): "migration canceled",
+    (1, 10): "post-copy",
+    (1, 11): "post-copy failed",
+    (3, 1): "user",
+    (3, 2): "migrating",
+    (3, 11): "starting up",
+    (3, 12): "post-copy",
+    (3, 13): "post-copy failed",
+    (5, 1): "shutdown",
+    (5, 2): "destroyed",
+    (5, 3): "crashed",
+    (5, 4): "migrated",
+    (5, 6): "failed",
+}
 
 
 def asked(question: t.Callable[[], t.Any]) -> t.Any:
@@ -36,7 +56,9 @@ def said(*words: str) -> str:
 
 def domain(one: t.Any) -> dict[str, t.Any]:
     """Return a guest as this host's libvirtd knows it."""
-    state, _, reason = said("virsh", "-q", "domstate", "--reason", one.name()).rstrip(")").partition(" (")
+    number, detail = asked(one.state) or (0, 0)
+    state = STATES.get(number, str(number))
+    reason = REASONS.get((number, detail), str(detail))
     active, persistent = bool(asked(one.isActive)), bool(asked(one.isPersistent))
     return {
         "state": state,

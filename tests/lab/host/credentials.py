@@ -105,7 +105,8 @@ def bad_certificate(settings: Settings, networks: Networks, host: HostPlan, name
     (folder / "serial").write_text("1000\n", encoding="ascii")
     conf = AUTHORITY.format(folder=folder, names=f"DNS:{name}" if name else own)
     (folder / "conf").write_text(conf, encoding="ascii")
-    signer = ["-cert", authority / "ca-cert.pem", "-keyfile", authority / "ca-key.pem", "-config", folder / "conf"]
+    signer: list[str | Path] = ["-cert", authority / "ca-cert.pem", "-keyfile", authority / "ca-key.pem"]
+    signer += ["-config", folder / "conf"]
     about = ["-startdate", "20200101000000Z", "-enddate", FUTURE if name else PAST, "-subj", f"/CN={name or host.name}"]
     request = authority / f"{host.name}.csr"
     run(["openssl", "ca", "-batch", "-notext", *signer, *about, "-in", request, "-out", folder / "made.pem"])

@@ -143,7 +143,10 @@ def ended(now, off=(), reborn=()):
 
 
 def drained(**changes):
-    hosts = {"h1": HostState(maintenance="maintenance", secrets=1), "h2": HostState(domains={"web1": RUNNING, "web2": RUNNING})}
+    hosts = {
+        "h1": HostState(maintenance="maintenance", secrets=1),
+        "h2": HostState(domains={"web1": RUNNING, "web2": RUNNING}),
+    }
     hosts["h2"] = dataclasses.replace(hosts["h2"], **changes)
     return dataclasses.replace(MOVED, hosts=hosts)
 
