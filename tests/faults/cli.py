@@ -34,7 +34,8 @@ TRIES = 3
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0 if all cases that were asked for have passed, now or before with the same content."""
     options = _parser().parse_args(arguments)
-    cases = [case for case in all_cases() if re.search(options.only, case.name)]
+    more = options.all or bool(options.only)
+    cases = [case for case in all_cases(more=more) if re.search(options.only, case.name)]
     file = FOLDER / "results.jsonl"
     if options.list:
         print(*(f"{case.name} (x{case.times})" for case in cases), sep="\n")
@@ -57,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--only", default="", metavar="REGEX", help="only the cases whose names match, as --list has them"
     )
+    parser.add_argument("--all", action="store_true", help="also the cases that tell less (with --only: always)")
     parser.add_argument("--list", action="store_true", help="show the cases, and run none")
     parser.add_argument("--again", action="store_true", help="forget all results, and begin anew")
     parser.add_argument("--times", type=int, default=0, help="how often each case runs at most")

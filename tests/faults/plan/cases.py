@@ -35,9 +35,14 @@ class Case:
         return self.fault.expected(self.phase.name)
 
 
-def all_cases(faults: Iterable[Fault] = (*FAULTS, ANY_SECOND)) -> list[Case]:
-    """Return all cases: first one phase of every fault, then its next one, and so on."""
-    rows = [[Case(fault, phase(name)) for name in fault.phases] for fault in faults]
+def all_cases(faults: Iterable[Fault] = (*FAULTS, ANY_SECOND), *, more: bool = True) -> list[Case]:
+    """Return all cases: first one phase of every fault, then its next one, and so on.
+
+    Args:
+        faults: of which.
+        more: those too that tell less.
+    """
+    rows = [[Case(fault, phase(name)) for name in (*fault.phases, *(fault.more if more else ()))] for fault in faults]
     longest = max(len(row) for row in rows)
     return [row[column] for column in range(longest) for row in rows if column < len(row)]
 
