@@ -36,7 +36,7 @@ FAST_MBIT = 1000
 #: What a hypervisor sends over a megabit per second, as the inventory of the lab has it.
 MIB_S_OF_A_MEGABIT = 1e6 / 8 * 0.956 / 2**20
 #: A host that says nothing is given up after this, so that a case does not take minutes.
-SILENT_S = 20
+SILENT_S = 45
 #: Ends of waiting, for a machine with much other work.
 REACH_S = 900.0
 FINISH_S = 900.0
