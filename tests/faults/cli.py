@@ -28,7 +28,7 @@ SCENARIO = Path(__file__).with_name("lab.yml")
 PAGE = CHECKOUT / "docs" / "reliability.md"
 INTERRUPTED = 130
 #: A fault that came too late is tried so often in all.
-TRIES = 3
+TRIES = 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -23,11 +23,11 @@ from faults.results.record import Result
 from harness import actual_state
 from harness.ansible import Outcome
 from harness.operator import Operator
-from harness.tidy import tidy
+from harness.tidy import mend, tidy
 from lab import Lab, LabError
 
 from . import storage
-from .look import journal, look
+from .look import end_moves, journal, look, moving
 from .scene import Scene
 from .shells import Shells, Watcher
 from .strikes import ARRANGE, STRIKES
@@ -255,8 +255,7 @@ class CaseRun:
         def quiet() -> bool:
             found = look(self.lab, guests=False)
             at_work = any(host.at_work for host in found.hosts.values() if host)
-            moving = any(one.job for host in found.hosts.values() if host for one in host.domains.values())
-            return not at_work and (not moving or self.case.expect.split)
+            return not at_work and not any(moving(host) for host in found.hosts.values() if host)
 
         with contextlib.suppress(AssertionError):
             actual_state.wait_until("the job has ended", quiet, FINISH_S, 2.0)
@@ -377,6 +376,8 @@ def run_case(lab: Lab, case: Case, number: int, folder: Path) -> Result:
     place = folder / f"{name}-{number}"
     running: CaseRun | None = None
     try:
+        mend(lab)
+        end_moves(lab)
         running = CaseRun(tidy(lab), case, number, place)
         return running.run()
     except (LabError, AssertionError, OSError) as error:

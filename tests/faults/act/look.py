@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,24 @@ def _verified(lab: Lab, name: str) -> Mapping[str, Any]:
         return lab.verify(name, ANSWER_S)
     except (LabError, TimeoutError, OSError) as error:
         return {"memory_ok": False, "error": str(error)}
+
+
+def end_moves(lab: Lab, patience: float = 60.0) -> None:
+    """End the moves that are under way, so that no guest goes anywhere once the next case has begun."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        found = look(lab, guests=False)
+        under_way = [(name, guest) for name, host in found.hosts.items() if host for guest in moving(host)]
+        if not under_way:
+            return
+        for name, guest in under_way:
+            lab.host(name).ssh(f"timeout 10 virsh domjobabort {guest}")
+        time.sleep(1)
+
+
+def moving(host: HostState) -> list[str]:
+    """Return the guests of a host that are under way; a broken post-copy is not, and stays as it is for ever."""
+    return [name for name, one in host.domains.items() if one.job and "post-copy" not in one.reason]
 
 
 def journal(lab: Lab, host: str) -> list[dict[str, Any]]:

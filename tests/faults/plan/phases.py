@@ -127,7 +127,7 @@ PHASES = (
         ("migration.completed", "migration.failed"),
         "it runs at the destination, and its memory follows",
         link_mbit=SLOW_MBIT,
-        intent={"allow_postcopy": True, "max_downtime_ms": 300},
+        intent={"allow_postcopy": True, "max_downtime_ms": 20},
         times=3,
     ),
     Phase(
