@@ -165,9 +165,8 @@ def _of_host(name: str, host: HostState, had: HostState | None, *, drained: bool
         told.append(f"{name} is still taken by {host.lease}")
     if host.at_work:
         told.append(f"a run is still at work on {name}")
-    # A host that is closed tells the others so by a secret.
-    if host.secrets > drained:
-        told.append(f"{name} has {host.secrets} secret(s) of ours")
+    if host.shown_closed != drained:
+        told.append(f"{name} is shown to other hosts as {'closed' if host.shown_closed else 'open'}")
     told += [f"{name} has {file} left" for file in host.left_files]
     if had and host.sysctl != had.sysctl:
         told.append(f"{name} has {host.sysctl}, and had {had.sysctl}")

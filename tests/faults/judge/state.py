@@ -40,7 +40,7 @@ class HostState:
     maintenance: str = "active"
     lease: str | None = None
     at_work: bool = False
-    secrets: int = 0
+    shown_closed: bool = False
     left_files: tuple[str, ...] = ()
     sysctl: str = ""
 

@@ -144,7 +144,7 @@ def ended(now, off=(), reborn=()):
 
 def drained(**changes):
     hosts = {
-        "h1": HostState(maintenance="maintenance", secrets=1),
+        "h1": HostState(maintenance="maintenance", shown_closed=True),
         "h2": HostState(domains={"web1": RUNNING, "web2": RUNNING}),
     }
     hosts["h2"] = dataclasses.replace(hosts["h2"], **changes)
@@ -160,7 +160,7 @@ def test_a_finished_drain_is_fine():
     [
         ({"lease": "alice for drain-h1"}, "h2 is still taken by alice for drain-h1"),
         ({"at_work": True}, "a run is still at work on h2"),
-        ({"secrets": 1}, "h2 has 1 secret(s) of ours"),
+        ({"shown_closed": True}, "h2 is shown to other hosts as closed"),
         ({"left_files": ("/var/lib/kvmops/progress-1",)}, "h2 has /var/lib/kvmops/progress-1 left"),
         ({"sysctl": "a = 1"}, "h2 has a = 1, and had "),
         ({"maintenance": "cordoned"}, "h2 is cordoned, not active"),
@@ -195,7 +195,7 @@ def test_a_definition_that_is_left_is_found():
 
 def test_a_host_that_was_not_emptied_is_found():
     now = drained(domains={"web2": RUNNING})
-    now.hosts["h1"] = HostState(domains={"web1": RUNNING}, maintenance="cordoned")
+    now.hosts["h1"] = HostState(domains={"web1": RUNNING}, maintenance="cordoned", shown_closed=True)
 
     assert ended(now) == ["web1 is left on h1", "h1 is cordoned, not maintenance"]
 
@@ -295,7 +295,7 @@ def test_a_look_becomes_the_state_of_a_host():
         "maintenance": "active",
         "lease": None,
         "at_work": False,
-        "secrets": 0,
+        "shown_closed": False,
         "left_files": ["a"],
         "sysctl": "",
     }
