@@ -19,6 +19,7 @@ from faults.judge.deaths import Struck, holders, lateness, may_be_dead
 from faults.judge.remedies import Remedy, remedies
 from faults.judge.state import Found
 from faults.plan.cases import Case
+from faults.plan.faults import Expect
 from faults.results.record import Result
 from harness import actual_state
 from harness.ansible import Outcome
@@ -246,7 +247,7 @@ class CaseRun:
         self.texts.append(outcome.text)
         self._await_job(scene)
         if scene.second:
-            self._judge_second(scene, scene.second.finish(FINISH_S))
+            self._judge_second(scene, scene.second.finish(FINISH_S), self.case.expect)
         return outcome
 
     def _await_job(self, scene: Scene) -> None:
@@ -260,8 +261,7 @@ class CaseRun:
         with contextlib.suppress(AssertionError):
             actual_state.wait_until("the job has ended", quiet, FINISH_S, 2.0)
 
-    def _judge_second(self, scene: Scene, outcome: Outcome) -> None:
-        expect = self.case.expect
+    def _judge_second(self, scene: Scene, outcome: Outcome, expect: Expect) -> None:
         self.texts.append("---- the second run\n" + outcome.text)
         if expect.second_status and outcome.status not in expect.second_status:
             self.complaints.append(f"the second run ended with {outcome.status}, not {expect.second_status}")

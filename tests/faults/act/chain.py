@@ -13,7 +13,7 @@ from typing import Any
 from faults.plan.cases import Case
 from lab import Lab
 
-from .case_run import CaseRun, now
+from .case_run import FINISH_S, CaseRun, now
 from .scene import Scene
 from .shells import Watcher
 from .strikes import STRIKES
@@ -39,6 +39,11 @@ class ChainRun(CaseRun):
         self._begin(scene)
         for case in self.cases:
             self._strike_next(scene, case)
+        if scene.second:
+            # Its expectation is that of the case that started it.
+            expect = next(case.expect for case in self.cases if case.expect.second_status)
+            self._judge_second(scene, scene.second.finish(FINISH_S), expect)
+            scene.second = None
         outcome = self._finish(scene)
         self._judge_run(scene, before, outcome)
         scene.mend_all()
