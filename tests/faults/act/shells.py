@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import subprocess
@@ -19,6 +20,7 @@ from lab import Host, Lab, LabError
 WATCHER = Path(__file__).with_name("watcher.py")
 PLACE = "/run/faults-watcher.py"
 DONE = "struck-"
+END_S = 5.0
 
 
 class Lines:
@@ -34,7 +36,8 @@ class Lines:
             errors="replace",
         )
         self._lines: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def _read(self) -> None:
         if self._process.stdout:
@@ -47,7 +50,7 @@ class Lines:
             if self._process.stdin:
                 self._process.stdin.write(line + "\n")
                 self._process.stdin.flush()
-        except (BrokenPipeError, OSError):
+        except (OSError, ValueError):
             return
 
     def next(self, seconds: float) -> str | None:
@@ -61,6 +64,14 @@ class Lines:
         """End it."""
         self._process.kill()
         self._process.wait()
+        self._reader.join(END_S)
+        # What it was not given any more is of no use to it.
+        with contextlib.suppress(BrokenPipeError):
+            if self._process.stdin:
+                self._process.stdin.close()
+        # Something that it has started may hold the other pipe open; then its end closes that.
+        if self._process.stdout and not self._reader.is_alive():
+            self._process.stdout.close()
 
 
 class Shells:
