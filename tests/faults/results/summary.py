@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from faults.plan.cases import Case
+from faults.plan.phases import PHASES
 
 from .record import VERDICTS, Result
 
@@ -34,7 +35,8 @@ def combinations(cases: Sequence[Case], last: Last) -> int:
 
 def table(cases: Sequence[Case], last: Last) -> list[str]:
     """Return the table of faults and phases: runs that passed, of those that were made."""
-    phases = list(dict.fromkeys(case.phase.name for case in cases))
+    met = {case.phase.name for case in cases}
+    phases = [phase.name for phase in PHASES if phase.name in met]
     faults = list(dict.fromkeys(case.fault.name for case in sorted(cases, key=lambda case: case.fault.name)))
     by_place = {(case.fault.name, case.phase.name): case for case in cases}
     lines = ["| fault | " + " | ".join(phases) + " |", "|---" * (len(phases) + 1) + "|"]
