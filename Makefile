@@ -130,6 +130,12 @@ test: tools-tests ## What every change must pass: check, sanity, import-check, i
 releases: tools-tests
 	@$(ROOT) -m soak.releases --junit-xml $(JUNIT)/releases.xml $(ARGS)
 
+.PHONY: faults faults-table
+faults: tools-tests
+	@$(ROOT) -m faults $(if $(AGAIN),--again) $(ARGS)
+faults-table: tools-tests
+	@$(ROOT) -m faults --write $(ARGS)
+
 .PHONY: soak
 soak: tools-tests ## All longer tests [NAME=part] [AGAIN=1]; continues where it was stopped (root; over an hour)
 	@PYTHONPATH=$(CURDIR)/tests $(BIN)/python -m soak $(NAME) $(if $(AGAIN),--again)

@@ -114,6 +114,19 @@ class Running:
         self._process.kill()
         self._process.wait()
 
+    def kill_all(self) -> None:
+        """Kill all processes of this command, those that Ansible has started here as well."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def pause(self) -> None:
+        """Stop all processes of this command where they are."""
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Let them go on."""
+        os.killpg(self._process.pid, signal.SIGCONT)
+
     def finish(self, patience: float = 900.0) -> Outcome:
         """Wait for the end of the command."""
         try:

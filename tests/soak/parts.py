@@ -44,7 +44,12 @@ PARTS = (
         "fuzz", "Thousands of broken documents and definitions for everything that reads one.", 60, _make("units-fuzz")
     ),
     Part("recover", "Post-copy that is cut, and resumed.", 25, _integration("tests/integration/recover")),
-    Part("faults", "Each fault in the middle of a drain.", 2, _integration("tests/integration/test_faults.py")),
+    Part(
+        "faults",
+        "Each fault in each phase of a move (docs/reliability.md); goes on with the case where it was stopped.",
+        240,
+        _make("faults"),
+    ),
     Part(
         "upgrade",
         "A rolling upgrade of three hosts: one fails, one run is killed, the next one takes over.",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from lab.common.command import run
 from lab.common.errors import LabError
 from lab.guest import corruption
+from lab.host import credentials
 from lab.layout.addresses import Network
 from lab.layout.scenario import LinePlan, usual_queue_ms
 from lab.line import line
@@ -35,6 +36,17 @@ table inet {TABLE} {{
     }}
 }}
 """
+# The same in one direction: what comes in, or what goes out.
+ONE_WAY = f"""
+table inet {TABLE} {{
+    chain one {{
+        type filter hook %(hook)s priority 0
+        tcp dport {MIGRATION_PORTS} drop
+        tcp sport {MIGRATION_PORTS} drop
+    }}
+}}
+"""
+CERTIFICATE = "/etc/pki/qemu/server-cert.pem"
 RESET, DROP = "reject with tcp reset", "drop"
 
 
@@ -72,15 +84,26 @@ class Fault:
         Both ends are told, as by a firewall that rejects. With `silent` packets vanish, and nobody learns anything
         until a timeout.
         """
-        self._lab.host(host)
-        space = self._lab.settings.network_namespace(host)
-        inside = ["ip", "netns", "exec", space]
-        run([*inside, "nft", "delete", "table", "inet", TABLE], check=False)
+        inside = self._inside(host)
+        self.let_migration(host)
         run([*inside, "nft", "-f", "-"], given=RULES % {"verdict": DROP if silent else RESET})
         if not silent:
             # The reset answers the peer's next packet; the socket on this side has to be ended by hand.
             for side in ("sport", "dport"):
                 run([*inside, "ss", "-K", "-t", f"{side} >= :49152 and {side} <= :49215"], check=False)
+
+    def cut_one_way(self, host: str, incoming: bool) -> None:
+        """Let packets of migrations vanish in one direction only: into a host, or out of it."""
+        self.let_migration(host)
+        run([*self._inside(host), "nft", "-f", "-"], given=ONE_WAY % {"hook": "input" if incoming else "output"})
+
+    def let_migration(self, host: str) -> None:
+        """Let migrations of a host connect again. What was broken stays broken."""
+        run([*self._inside(host), "nft", "delete", "table", "inet", TABLE], check=False)
+
+    def _inside(self, host: str) -> list[str]:
+        self._lab.host(host)
+        return ["ip", "netns", "exec", self._lab.settings.network_namespace(host)]
 
     def mend(self, host: str) -> None:
         """Undo every network fault of a host."""
@@ -88,8 +111,7 @@ class Fault:
         lab.host(host)
         for each in lab.networks.all:
             run(["ip", "link", "set", each.link(lab.settings.prefix, host), "up"])
-        space = lab.settings.network_namespace(host)
-        run(["ip", "netns", "exec", space, "nft", "delete", "table", "inet", TABLE], check=False)
+        self.let_migration(host)
         for name, each_host in lab.hosts.items():
             network.limit(lab.settings, lab.networks.migration, name, each_host.plan.link_mbit)
 
@@ -166,6 +188,20 @@ class Fault:
         """Kill the QEMU of one guest on one host."""
         self._lab.guest(guest)
         self._lab.host(host).ssh(f"kill -{signal} $(cat /run/libvirt/qemu/{guest}.pid)", check=True)
+
+    # ---- certificates ------------------------------------------------------------------------------------------------
+
+    def bad_certificate(self, host: str, name: str | None = None) -> None:
+        """Give QEMUs that start on a host a certificate of another name, or (None) one that has expired."""
+        plan = self._lab.host(host).plan
+        text = credentials.bad_certificate(self._lab.settings, self._lab.networks, plan, name)
+        self._lab.host(host).ssh_with(
+            f"[ -e {CERTIFICATE}.good ] || cp -p {CERTIFICATE} {CERTIFICATE}.good; cat > {CERTIFICATE}", text
+        )
+
+    def good_certificate(self, host: str) -> None:
+        """Give it its own again."""
+        self._lab.host(host).ssh(f"[ ! -e {CERTIFICATE}.good ] || mv {CERTIFICATE}.good {CERTIFICATE}", check=True)
 
     # ---- guests ------------------------------------------------------------------------------------------------------
 

@@ -68,3 +68,46 @@ def ensure_certificate(settings: Settings, networks: Networks, host: HostPlan) -
     signer: list[str | Path] = ["-CA", folder / "ca-cert.pem", "-CAkey", folder / "ca-key.pem", "-CAcreateserial"]
     run(["openssl", "x509", "-req", "-in", request, *signer, "-days", DAYS, "-extfile", wishes, "-out", certificate])
     return certificate, key
+
+
+#: `openssl ca` is the only one of its commands that takes both dates.
+AUTHORITY = """
+[ca]
+default_ca=lab
+[lab]
+database={folder}/index
+serial={folder}/serial
+new_certs_dir={folder}
+default_md=sha256
+policy=names
+x509_extensions=wishes
+[names]
+commonName=supplied
+[wishes]
+basicConstraints=CA:FALSE
+keyUsage=critical,digitalSignature,keyEncipherment
+extendedKeyUsage=serverAuth,clientAuth
+subjectAltName={names}
+"""
+PAST, FUTURE = "20210101000000Z", "20600101000000Z"
+
+
+def bad_certificate(settings: Settings, networks: Networks, host: HostPlan, name: str | None) -> str:
+    """Return a certificate for a host's own key that nobody should accept: of another name, or (None) expired."""
+    authority = ensure_authority(settings)
+    folder = authority / "bad"
+    folder.mkdir(exist_ok=True)
+    for file in folder.iterdir():
+        file.unlink()
+    addresses = (networks.migration.host(host.number), networks.management.host(host.number))
+    own = ",".join([f"DNS:{host.name}", *(f"IP:{address}" for address in addresses)])
+    (folder / "index").touch()
+    (folder / "serial").write_text("1000\n", encoding="ascii")
+    conf = AUTHORITY.format(folder=folder, names=f"DNS:{name}" if name else own)
+    (folder / "conf").write_text(conf, encoding="ascii")
+    signer: list[str | Path] = ["-cert", authority / "ca-cert.pem", "-keyfile", authority / "ca-key.pem"]
+    signer += ["-config", folder / "conf"]
+    about = ["-startdate", "20200101000000Z", "-enddate", FUTURE if name else PAST, "-subj", f"/CN={name or host.name}"]
+    request = authority / f"{host.name}.csr"
+    run(["openssl", "ca", "-batch", "-notext", *signer, *about, "-in", request, "-out", folder / "made.pem"])
+    return (folder / "made.pem").read_text(encoding="ascii")

@@ -66,6 +66,10 @@ class Host:
             raise LabError(f"{self.name}: `{first}`: exit status {done.returncode}: {last_words(done)}")
         return done
 
+    def ssh_words(self, command: str) -> list[str]:
+        """Return the command line that runs a shell command on the host, for whoever talks to it while it runs."""
+        return [*ssh.command(self.settings, self.address), command]
+
     # ---- life --------------------------------------------------------------------------------------------------------
 
     def is_running(self) -> bool:
