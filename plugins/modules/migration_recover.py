@@ -26,8 +26,8 @@ description:
   - A guest of which one half is gone is named as lost, with what may be ended where. The module ends and removes no
     guest.
   - Is a run of its own on the host, with a journal and the host's run lock, like M(kvmops.cluster.plan_apply). While
-    another run moves guests away from this host, it does nothing and says who is at work (C(busy)). It needs no lease:
-    that of a run that died would keep a split guest waiting for nothing.
+    another run moves guests away from this host, it does nothing and says who is at work (C(busy)). It needs no lease,
+    because that of a run that died would keep a split guest waiting for nothing.
 author:
   - kvmops.cluster contributors (@kvmops)
 extends_documentation_fragment:

@@ -16,7 +16,7 @@ from .conftest import part
 ROLES = Path(__file__).parents[3] / "roles"
 
 
-@pytest.mark.parametrize("role", ["drain_host", "restore_host", "rolling_upgrade"])
+@pytest.mark.parametrize("role", ["drain_host", "recover", "restore_host", "rolling_upgrade"])
 def test_a_role_that_needs_all_hosts_requires_them_first(role):
     tasks = yaml.safe_load((ROLES / role / "tasks/main.yml").read_text(encoding="utf-8"))
     called = [task["ansible.builtin.import_role"] for task in tasks[:2]]

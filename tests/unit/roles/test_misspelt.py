@@ -24,6 +24,7 @@ ALONE = (
     "preflight",
     "prune_capsules",
     "rebalance",
+    "recover",
     "restore_host",
     "seed",
 )
