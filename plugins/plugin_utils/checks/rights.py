@@ -56,7 +56,7 @@ def model(snapshots: t.Mapping[str, Snapshot], connect: t.Mapping[str, t.Any]) -
         kind = "least privilege"
     else:
         kind = "mixed"
-    between = "by libvirt's own protocol, without a login" if logins == ["nobody"] else f"log in to each other as {listed(logins)}"
+    between = "reach each other without a login" if logins == ["nobody"] else f"log in to each other as {listed(logins)}"
     calls = "asks polkit about each call" if checks else "lets who reaches it do everything"
     who = listed(users) if users else "somebody (unknown)"
     return f"Rights: {kind}. Ansible works as {who}; hosts {between}; libvirt {calls}."
