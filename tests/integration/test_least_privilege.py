@@ -101,7 +101,7 @@ def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         operator.leave()
         tidy(lab)
     assert removed.status == 0, removed.text
-    left = "ls -d /etc/kvmops /etc/pki/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules /home/kvmops"
+    left = "ls -d /etc/kvmops /etc/pki/qemu/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules /home/kvmops"
     for name in HOSTS:
         assert lab.host(name).ssh(left).stdout == ""
         assert lab.host(name).ssh("getent passwd kvmops kvmops-peer").stdout == ""
@@ -166,7 +166,7 @@ def test_a_host_is_drained_encrypted_and_comes_back(secured: Secured) -> None:
         "sudo -n virsh -r -c qemu:///system version",
         "sudo -n virsh -r -c 'qemu+ssh://kvmops-peer@h2/system?command=/tmp/x' version",
         "cat /etc/shadow",
-        "cat /etc/pki/kvmops/server-key.pem",
+        "cat /etc/pki/qemu/kvmops/server-key.pem",
     ],
 )
 def test_root_does_nothing_else_for_the_user(secured: Secured, command: str) -> None:

@@ -43,6 +43,8 @@ PERMITTED = {
     110: "connect_get_uri",
     149: "connect_is_secure",
     157: "connect_get_lib_version",
+    360: "connect_register_close_callback",
+    361: "connect_unregister_close_callback",
     # The host
     6: "node_get_info",
     7: "connect_get_capabilities",
@@ -50,6 +52,7 @@ PERMITTED = {
     102: "node_get_free_memory",
     228: "node_get_memory_stats",
     340: "node_get_free_pages",
+    393: "connect_compare_hypervisor_cpu",
     # Guests
     14: "domain_get_xml_desc",
     15: "domain_get_autostart",
