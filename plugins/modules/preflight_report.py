@@ -81,7 +81,8 @@ rights:
   returned: success
   type: str
   sample: >-
-    Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks polkit about each call.
+    Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks polkit
+    about each call.
 findings:
   description: What was found about the hosts, each with C(host), C(bad) (whether it prevents moves) and C(refusal).
   returned: success

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, kvmops.cluster contributors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cluster on which nobody logs in as root: it is set up, a host is drained and comes back, and what is not permitted is refused."""
+"""A cluster on which nobody logs in as root: a host is drained and comes back, and what is not permitted is refused."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def work_as_user(operator: Operator) -> None:
 def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     lab = tidy(cluster)
     operator = Operator(
-        lab, tmp_path_factory.mktemp("secured"), without=("h4",), variables={"drain_host_measure_s": 2, "restore_host_measure_s": 2}
+        lab,
+        tmp_path_factory.mktemp("secured"),
+        without=("h4",),
+        variables={"drain_host_measure_s": 2, "restore_host_measure_s": 2},
     )
     wanted: dict[str, Any] = {
         "ansible_user": "root",
@@ -101,7 +104,7 @@ def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         operator.leave()
         tidy(lab)
     assert removed.status == 0, removed.text
-    left = "ls -d /etc/kvmops /etc/pki/qemu/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules /home/kvmops"
+    left = "ls -d /etc/kvmops /etc/pki/qemu/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules"
     for name in HOSTS:
         assert lab.host(name).ssh(left).stdout == ""
         assert lab.host(name).ssh("getent passwd kvmops kvmops-peer").stdout == ""
@@ -117,7 +120,17 @@ def test_a_check_shows_it_and_a_second_run_changes_nothing(secured: Secured) -> 
 def test_nobody_logs_in_as_root(secured: Secured) -> None:
     settings = secured.lab.settings
     for name in HOSTS:
-        words = ["ssh", "-F", "none", "-i", str(settings.ssh_key), "-o", "StrictHostKeyChecking=no", "-o", "ControlPath=none"]
+        words = [
+            "ssh",
+            "-F",
+            "none",
+            "-i",
+            str(settings.ssh_key),
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "ControlPath=none",
+        ]
         words += ["-o", f"UserKnownHostsFile={settings.known_hosts}", "-o", "BatchMode=yes"]
         assert subprocess.run([*words, f"root@{secured.lab.host(name).address}", "true"], check=False).returncode == 255
         others = [other for other in HOSTS if other != name]
@@ -129,8 +142,8 @@ def test_preflight_says_which_model_this_is(secured: Secured) -> None:
     proof = secured.operator.run("preflight", preflight_intent={"encryption": "required"})
     assert proof.status == 0, proof.text
     assert (
-        "Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks polkit about "
-        "each call." in proof.words
+        "Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks "
+        "polkit about each call." in proof.words
     )
     assert "root ssh mesh" not in proof.words
 

@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: records belong to whom their folder belongs to. Where the role secure_hosts has given it to a
-# user, a run of root leaves nothing there that this user could not read or change.
+# PRIVATE to the collection: records belong to whom their folder belongs to. Where the role secure_hosts has given it to
+# a user, a run of root leaves nothing there that this user could not read or change.
 
 from __future__ import annotations
 

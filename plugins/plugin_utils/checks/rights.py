@@ -30,9 +30,7 @@ def check_rights(snapshots: t.Mapping[str, Snapshot], connect: t.Mapping[str, t.
         "other hosts log in here as root over ssh (a root ssh mesh): who is root on one host is root on all",
         "let the playbook kvmops.cluster.secure_hosts set up users with few rights (docs/guides/least-privilege.md)",
     )
-    return [
-        Finding(host=host, bad=False, refusal=why) for host in sorted(snapshots) if _login(connect, host) == "root"
-    ]
+    return [Finding(host=host, bad=False, refusal=why) for host in sorted(snapshots) if _login(connect, host) == "root"]
 
 
 def model(snapshots: t.Mapping[str, Snapshot], connect: t.Mapping[str, t.Any]) -> str:
@@ -41,10 +39,6 @@ def model(snapshots: t.Mapping[str, Snapshot], connect: t.Mapping[str, t.Any]) -
     Args:
         snapshots: the hosts that are checked.
         connect: how each is reached by the others.
-
-    >>> model({"h1": {"rights": {"user": "root", "root": True, "checks_calls": False}}},
-    ...       {"h1": {"connect_uri": "qemu+ssh://root@h1/system"}})
-    'Rights: a root ssh mesh. Ansible works as root; hosts log in to each other as root; libvirt lets who reaches it do everything.'
     """
     known = [one for one in (snapshot.get("rights") for snapshot in snapshots.values()) if one]
     users = sorted({one["user"] for one in known})
@@ -56,14 +50,16 @@ def model(snapshots: t.Mapping[str, Snapshot], connect: t.Mapping[str, t.Any]) -
         kind = "least privilege"
     else:
         kind = "mixed"
-    between = "reach each other without a login" if logins == ["nobody"] else f"log in to each other as {listed(logins)}"
+    between = (
+        "reach each other without a login" if logins == ["nobody"] else f"log in to each other as {listed(logins)}"
+    )
     calls = "asks polkit about each call" if checks else "lets who reaches it do everything"
     who = listed(users) if users else "somebody (unknown)"
     return f"Rights: {kind}. Ansible works as {who}; hosts {between}; libvirt {calls}."
 
 
 def _login(connect: t.Mapping[str, t.Any], host: str) -> str | None:
-    """Whom other hosts log in as over ssh; None where they do not use ssh. libvirtd is root, and so is who it logs in as."""
+    """Whom other hosts log in as over ssh; None where they do not use ssh. Where nobody is named, libvirtd is root."""
     parts = urllib.parse.urlsplit(str((connect.get(host) or {}).get("connect_uri") or ""))
     if parts.scheme not in _OVER_SSH:
         return None

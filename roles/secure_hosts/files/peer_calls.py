@@ -5,10 +5,10 @@
 """What sshd starts for another host, in the place of virt-ssh-helper: libvirt's protocol, and of that only some calls.
 
 Whoever may migrate a guest may also let libvirtd open an address of their choice, which can start a program as root
-(libvirt.org/uri.html, "command"), and libvirt's own rights do not tell the two apart. So the calls are read here, and only
-those go on to libvirtd that it takes to look at this host and to let a guest come in. A call is a frame: its length, six numbers
-(program, version, procedure, type, serial, status), and its arguments. The numbers are part of libvirt's protocol for good
-(src/remote/remote_protocol.x).
+(libvirt.org/uri.html, "command"), and libvirt's own rights do not tell the two apart. So the calls are read here, and
+only those go on to libvirtd that it takes to look at this host and to let a guest come in. A call is a frame: its
+length, six numbers (program, version, procedure, type, serial, status), and its arguments. The numbers are part of
+libvirt's protocol for good (src/remote/remote_protocol.x).
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def main() -> int:
             daemon.connect(SOCKET)
             serve(sys.stdin.fileno(), sys.stdout.fileno(), daemon)
         except (OSError, ProtocolError) as error:
-            print(f"peer_calls: {error}", file=sys.stderr)
+            sys.stderr.write(f"peer_calls: {error}\n")
             return 1
     return 0
 

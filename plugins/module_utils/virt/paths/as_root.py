@@ -54,6 +54,7 @@ def unreachable(source: str, uri: str) -> Refusal | None:
 def _not_tried(source: str, uri: str, why: str) -> Refusal:
     return refusal(
         NOT_TRIED,
-        f"{uri} answers this user; whether it answers root of {source}, as which libvirtd connects, was not tried: {why}",
+        f"{uri} answers this user; whether it answers root of {source}, as which libvirtd connects, was not tried: "
+        f"{why}",
         f"run kvmops.cluster.secure_hosts, which permits it, or try it as root: virsh -r -c {shlex.quote(uri)} version",
     )

@@ -11,6 +11,8 @@ from ansible_collections.kvmops.cluster.tests.unit.builders import snapshot
 
 AS_ROOT = {"user": "root", "root": True, "checks_calls": False}
 AS_USER = {"user": "kvmops", "root": False, "checks_calls": True}
+ASKS = "asks polkit about each call."
+LETS = "lets who reaches it do everything."
 
 
 def hosts(**rights):
@@ -29,8 +31,10 @@ def test_a_root_ssh_mesh_is_noted_with_its_remedy_and_stops_nothing(uri):
         "bad": False,
         "refusal": {
             "code": "root_ssh_mesh",
-            "reason": "other hosts log in here as root over ssh (a root ssh mesh): who is root on one host is root on all",
-            "remedy": "let the playbook kvmops.cluster.secure_hosts set up users with few rights (docs/guides/least-privilege.md)",
+            "reason": "other hosts log in here as root over ssh (a root ssh mesh): who is root on one host is root on "
+            "all",
+            "remedy": "let the playbook kvmops.cluster.secure_hosts set up users with few rights "
+            "(docs/guides/least-privilege.md)",
         },
     }
 
@@ -46,28 +50,25 @@ def test_other_ways_are_no_root_ssh_mesh(uri):
         (
             {"h1": AS_USER, "h2": AS_USER},
             uris("qemu+ssh://kvmops-peer@h1/system", "qemu+ssh://kvmops-peer@h2/system"),
-            "Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks polkit "
-            "about each call.",
+            "least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt " + ASKS,
         ),
         (
             {"h1": AS_USER, "h2": AS_ROOT},
             uris("qemu+ssh://kvmops-peer@h1/system", "qemu+ssh://root@h2/system"),
-            "Rights: a root ssh mesh. Ansible works as kvmops and root; hosts log in to each other as kvmops-peer and root; "
-            "libvirt lets who reaches it do everything.",
+            "a root ssh mesh. Ansible works as kvmops and root; hosts log in to each other as kvmops-peer and root; "
+            "libvirt " + LETS,
         ),
         (
             {"h1": AS_ROOT, "h2": AS_ROOT},
             uris("qemu+tls://h1/system", "qemu+tls://h2/system"),
-            "Rights: mixed. Ansible works as root; hosts reach each other without a login; libvirt lets who reaches it do "
-            "everything.",
+            "mixed. Ansible works as root; hosts reach each other without a login; libvirt " + LETS,
         ),
         (
             {"h1": None},
             uris("qemu+tls://h1/system"),
-            "Rights: mixed. Ansible works as somebody (unknown); hosts reach each other without a login; libvirt lets who "
-            "reaches it do everything.",
+            "mixed. Ansible works as somebody (unknown); hosts reach each other without a login; libvirt " + LETS,
         ),
     ],
 )
 def test_the_model_is_told_in_one_line(rights, addresses, told):
-    assert model(hosts(**rights), addresses) == told
+    assert model(hosts(**rights), addresses) == f"Rights: {told}"

@@ -49,7 +49,7 @@ def test_settings_that_may_not_be_read_are_not_taken_for_none(tmp_path, monkeypa
         qemu_settings.text(tmp_path)
     assert error.value.refusal == {
         "code": "settings_unreadable",
-        "reason": "/etc/libvirt/qemu.conf cannot be read, and what it says of shared storage, ports and certificates counts: "
-        "Permission denied",
+        "reason": "/etc/libvirt/qemu.conf cannot be read, and what it says of shared storage, ports and certificates "
+        "counts: Permission denied",
         "remedy": "run as root (become: true), or let kvmops.cluster.secure_hosts give this user the right to read it",
     }

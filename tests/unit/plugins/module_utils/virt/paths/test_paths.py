@@ -357,8 +357,8 @@ def test_a_destination_that_answers_the_user_and_not_root_is_no_path(hosts, read
     assert not failed["ok"]
     assert failed["code"] == "host_key"
     assert failed["reason"] == (
-        "no connection to qemu+ssh://root@h2/system: failed to connect to the hypervisor error: Cannot recv data: Host key "
-        "verification failed."
+        "no connection to qemu+ssh://root@h2/system: failed to connect to the hypervisor error: Cannot recv data: "
+        "Host key verification failed."
     )
 
 
@@ -367,9 +367,10 @@ def test_where_sudo_does_not_permit_it_the_path_counts_and_says_what_was_not_tri
     told = check(probe(hosts, ready), "connect")
     assert told["ok"]
     assert told["reason"] == (
-        "qemu+ssh://root@h2/system answers this user; whether it answers root of h1, as which libvirtd connects, was not "
-        "tried: sudo: a password is required"
+        "qemu+ssh://root@h2/system answers this user; whether it answers root of h1, as which libvirtd connects, was "
+        "not tried: sudo: a password is required"
     )
     assert told["remedy"] == (
-        "run kvmops.cluster.secure_hosts, which permits it, or try it as root: virsh -r -c qemu+ssh://root@h2/system version"
+        "run kvmops.cluster.secure_hosts, which permits it, or try it as root: virsh -r -c qemu+ssh://root@h2/system "
+        "version"
     )
