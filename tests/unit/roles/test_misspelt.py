@@ -25,6 +25,7 @@ ALONE = (
     "prune_capsules",
     "rebalance",
     "restore_host",
+    "secure_hosts",
     "seed",
 )
 CHECKED = {role: [role] for role in ALONE} | {"rolling_upgrade": ["rolling_upgrade", "preflight"]}
