@@ -457,8 +457,10 @@ def test_a_sound_cluster_passes(run):
     assert (result["findings"], "failed" in result) == ([], False)
     assert shown[:3] == ["FROM \\ TO  h1  h2", "h1         -   ok", "h2         ok  -"]
     assert [line for line in shown[3:] if line] == [
-        "Rights: mixed. Ansible works as somebody (unknown); hosts reach each other without a login; libvirt lets who "
-        "reaches it do everything."
+        (
+            "Rights: mixed. Ansible works as somebody (unknown); hosts reach each other without a login; libvirt lets who "
+            "reaches it do everything."
+        )
     ]
 
 
