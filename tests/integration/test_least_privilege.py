@@ -25,7 +25,7 @@ pytestmark = pytest.mark.soak
 HOSTS = ("h1", "h2", "h3")
 LEAVING = ["busy", "idle", "shy", "web-one"]
 NO_ROOT = "/etc/ssh/sshd_config.d/05-no-root.conf"
-#: Root's own key goes as well: no host could log in elsewhere with it. Logins that are refused shall keep no others out.
+#: Root's own key goes as well: no host could log in elsewhere with it. What is refused here shall keep nobody out.
 CLOSE = f"""
 printf 'PermitRootLogin no\\nPerSourcePenalties no\\n' > {NO_ROOT} &&
 mv /root/.ssh /root/.ssh-away && systemctl reload ssh
