@@ -13,7 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks import host_checks, rights
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.checks.host_checks import Finding
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play import registered_results
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
@@ -47,13 +47,15 @@ class ActionModule(ControllerAction):
         ]
         if arguments["tolerant"]:
             findings = [Finding(host=found["host"], bad=False, refusal=found["refusal"]) for found in findings]
-        _show(paths, findings)
+        checked = _checked(view["snapshots"], arguments)
+        model = rights.model(checked, view["connect"])
+        _show(paths, model, findings)
         bad = sum(finding["bad"] for finding in findings)
         broken = [path for path in paths if not path["ok"]]
         if (bad or broken) and not arguments["tolerant"]:
             # A failed task shows its whole result on the terminal, where all of it has just been told in words.
             return {"changed": False, "failed": True, "msg": _failure(len(broken), len(paths), bad)}
-        return {"changed": False, "paths": paths, "findings": findings}
+        return {"changed": False, "paths": paths, "rights": model, "findings": findings}
 
 
 def _wanted(host: str, hosts: t.Sequence[str]) -> bool:
@@ -109,13 +111,21 @@ def _of_hosts(
     found.extend(host_checks.check_storage(sources, destinations))
     found.extend(host_checks.check_left_definitions(sorted({**sources, **destinations}), snapshots))
     found.extend(host_checks.check_requirements(sources, destinations))
+    found.extend(rights.check_rights({**sources, **destinations}, view["connect"]))
     return found
 
 
-def _show(paths: t.Sequence[t.Mapping[str, t.Any]], findings: t.Sequence[Finding]) -> None:
+def _checked(snapshots: t.Mapping[str, t.Any], arguments: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    """The snapshots of the sources and the destinations."""
+    ends = (arguments["sources"], arguments["destinations"])
+    return {host: one for host, one in snapshots.items() if any(_wanted(host, end) for end in ends)}
+
+
+def _show(paths: t.Sequence[t.Mapping[str, t.Any]], model: str, findings: t.Sequence[Finding]) -> None:
     display = Display()
     for line in matrix_lines(paths):
         display.display(visible(line))
+    display.display(f"\n{clean(model)}")
     for bad in (True, False):
         for (reason, remedy), hosts in _told_once(finding for finding in findings if finding["bad"] is bad):
             mark, colour = ("", "red") if bad else ("note: ", "bright purple")

@@ -150,6 +150,12 @@ snapshot:
       returned: success
       type: dict
       sample: {vm.unprivileged_userfaultfd: '0'}
+    rights:
+      description:
+        - As whom the host was looked at, whether that is root, and whether libvirt asks polkit about each call.
+      returned: success
+      type: dict
+      sample: {user: kvmops, root: false, checks_calls: true}
     maintenance:
       description: The host's maintenance record, see M(kvmops.cluster.host_maintenance).
       returned: success

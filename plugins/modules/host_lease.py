@@ -244,6 +244,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import C
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_owner import give_to_owner
 
 NO_END = dict.fromkeys(("expires_at", "boot_id", "expires_uptime_s"))
 
@@ -271,6 +272,9 @@ def main() -> None:
     except LeaseError as error:
         held: dict[str, t.Any] = {} if error.lease is None else {"lease": error.lease}
         module.fail_json(msg=sentence(error.refusal), refusal=dict(error.refusal), **held)
+    finally:
+        if not module.check_mode:
+            give_to_owner(module.params["state_dir"])
     module.exit_json(**result(outcome, module.params["state"], check_mode=module.check_mode, diff=module._diff))
 
 

@@ -115,6 +115,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import upgrade_record
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_owner import give_to_owner
 
 
 def main() -> None:
@@ -144,6 +145,9 @@ def main() -> None:
             upgrade_record.store(after, state_dir)
     except upgrade_record.UpgradeRecordError as error:
         module.fail_json(msg=sentence(error.refusal), refusal=dict(error.refusal))
+    finally:
+        if not module.check_mode:
+            give_to_owner(str(state_dir))
     result: dict[str, t.Any] = {"changed": after != before, "record": after}
     if module._diff:
         result["diff"] = {"before": before, "after": after}

@@ -76,6 +76,13 @@ paths:
   returned: success
   type: list
   elements: dict
+rights:
+  description: In one line, as whom Ansible works on the hosts, and as whom these reach each other.
+  returned: success
+  type: str
+  sample: >-
+    Rights: least privilege. Ansible works as kvmops; hosts log in to each other as kvmops-peer; libvirt asks polkit
+    about each call.
 findings:
   description: What was found about the hosts, each with C(host), C(bad) (whether it prevents moves) and C(refusal).
   returned: success

@@ -42,10 +42,12 @@ PACKAGES = (
     "python3-zstandard",
     "zstd",
     "iproute2",
+    # What a user who is not root does as root, one command at a time.
+    "sudo",
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "4"
+REVISION = "5"
 ROOM_MIB = 4096
 #: In an image: how its apt reaches the mirror, and what its dpkg unpacks.
 APT_OPTIONS = "etc/apt/apt.conf.d/90lab"

@@ -26,6 +26,7 @@ ALONE = (
     "rebalance",
     "recover",
     "restore_host",
+    "secure_hosts",
     "seed",
 )
 CHECKED = {role: [role] for role in ALONE} | {"rolling_upgrade": ["rolling_upgrade", "preflight"]}

@@ -251,6 +251,9 @@ SHAPE = shape.mapping(
         "left_copies": shape.or_null(
             shape.list_of(shape.mapping({"uuid": _TEXT, "path": _TEXT}, {"digests": shape.truth}, others=True))
         ),
+        "rights": shape.or_null(
+            shape.mapping({"user": _TEXT, "root": shape.truth, "checks_calls": shape.truth}, others=True)
+        ),
         "capsule_tools": shape.or_null(shape.mapping_of(shape.truth)),
         "resources": shape.or_null(_RESOURCES),
     },

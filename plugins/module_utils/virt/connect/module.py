@@ -16,6 +16,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import pattern_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_owner import give_to_owner
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, lost_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
 
@@ -51,6 +52,9 @@ def run(module: AnsibleModule, body: t.Callable[[], dict[str, t.Any]]) -> t.NoRe
         if why is None:
             raise
         fail(module, why)
+    finally:
+        if not module.check_mode and module.params.get("state_dir"):
+            give_to_owner(module.params["state_dir"])
     module.exit_json(**result)
 
 

@@ -38,7 +38,9 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
     certificates,
     domains,
     pacemaker,
+    qemu_settings,
     resources,
+    rights,
     storage_pools,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used
@@ -109,6 +111,7 @@ def snapshot(
         "links": host.links(),
         "mounts": host.shown_mounts(),
         "sysctls": host.sysctls,
+        "rights": rights.of_this_process(root),
         "maintenance": cordon.for_snapshot(connection, state_dir),
         "resources": host.resources(guests, files),
         "domains": [{**guest, "cpus_used": used.get(guest["uuid"])} for guest in guests],
@@ -154,7 +157,7 @@ class _Host:
         self._kinds = capabilities.emulators(self.capabilities)
         self._libvirt = _version(connection.getLibVersion())
         self._qemu = _version(connection.getVersion())
-        self._settings = host_files.qemu_conf(self._text("etc/libvirt/qemu.conf") or "")
+        self._settings = host_files.qemu_conf(qemu_settings.text(root))
         self._memory = host_files.meminfo(self._text("proc/meminfo") or "")
         self.sysctls = {key: self._sysctl(key) for key in SYSCTLS}
         self.mounts = host_files.mounts(

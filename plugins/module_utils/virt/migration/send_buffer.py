@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import typing as t
@@ -81,5 +82,6 @@ def limit(connections: QemuConnections, limit_bytes: int, done: set[Name]) -> in
 
 def _why(error: Exception) -> str:
     if isinstance(error, PermissionError):
-        return f"root of this host may not access QEMU ({error.strerror})"
+        who = "root of this host" if os.geteuid() == 0 else "a user who is not root"
+        return f"{who} may not access QEMU ({error.strerror})"
     return str(error)

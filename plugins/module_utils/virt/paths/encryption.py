@@ -12,7 +12,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import host_files
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, qemu_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Check,
     Destination,
@@ -35,7 +35,7 @@ def check_encryption(request: PathRequest, destination: Destination, root: Path)
     exposed = connect_uri.unencrypted(destination.uri)
     if exposed is not None:
         return failed("encryption", exposed)
-    settings = host_files.qemu_conf(_text(root / "etc/libvirt/qemu.conf"))
+    settings = host_files.qemu_conf(qemu_settings.text(root))
     user = settings.get("user")
     now = datetime.datetime.now(datetime.timezone.utc)
     verdict = certificates.verdict(settings, user if isinstance(user, str) else "root", now, root)
@@ -49,10 +49,3 @@ def check_encryption(request: PathRequest, destination: Destination, root: Path)
             f"{verdict['remedy']}, or permit encryption: off",
         ),
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""

@@ -14,6 +14,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import as_root
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Check,
     Destination,
@@ -57,7 +58,7 @@ def checks_of_path(
     started = time.monotonic()
     try:
         with connect(destination.uri, read_only=read_only) as connection:
-            yield {"check": _connected(destination, connection, time.monotonic() - started)}
+            yield {"check": _connected(request.source, destination, connection, time.monotonic() - started)}
             yield {"check": check_identity(source, destination, connection)}
             yield {"check": check_versions(request.source, source, destination, connection)}
             target = told_target(destination, connection)
@@ -78,8 +79,14 @@ def checks_of_path(
         yield {"check": failed("connect", why)}
 
 
-def _connected(destination: Destination, connection: t.Any, seconds: float) -> Check:
+def _connected(source: str, destination: Destination, connection: t.Any, seconds: float) -> Check:
     connection.getHostname()
+    # A migration connects as root, whoever asks for it.
+    why = as_root.unreachable(source, destination.uri)
+    if why is not None and why["code"] == as_root.NOT_TRIED:
+        return {"check": "connect", "ok": True, **why}
+    if why is not None:
+        return failed("connect", why)
     return passed("connect", "connected", f"{destination.uri} answers in {seconds * 1000:.0f} ms")
 
 

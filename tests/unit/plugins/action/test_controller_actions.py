@@ -537,7 +537,9 @@ def test_a_sound_cluster_passes(run):
     result, shown = preflight(run, {"paths": [path("h1", "h2")]})
 
     assert (result["findings"], "failed" in result) == ([], False)
-    assert shown == ["FROM \\ TO  h1  h2", "h1         -   ok", "h2         ok  -"]
+    assert shown[:3] == ["FROM \\ TO  h1  h2", "h1         -   ok", "h2         ok  -"]
+    told = "mixed. Ansible works as somebody (unknown); hosts reach each other without a login"
+    assert [line for line in shown[3:] if line] == [f"Rights: {told}; libvirt lets who reaches it do everything."]
 
 
 def test_a_send_buffer_that_costs_much_is_only_noted_and_only_of_sources(run):
@@ -557,7 +559,29 @@ def test_a_broken_path_is_shown_with_its_remedy_and_fails(run):
     result, shown = preflight(run, {"paths": [path("h1", "h2", ok=False, checks=[check])]})
 
     assert result["msg"].startswith("Guests cannot be moved everywhere yet: 1 of 2 paths do not work.")
-    assert shown[-3:] == ["h1 -> h2", "  ports: no answer", "    -> open TCP 49152"]
+    where = shown.index("h1 -> h2")
+    assert shown[where : where + 3] == ["h1 -> h2", "  ports: no answer", "    -> open TCP 49152"]
+
+
+def test_a_root_ssh_mesh_is_one_line_with_its_remedy_and_stops_nothing(run, monkeypatch):
+    hosts = cluster(snapshot("h1"), snapshot("h2"))
+    view = {
+        "at": "2026-11-24T02:00:03Z",
+        "snapshots": hosts,
+        "absent": [],
+        "connect": {host: {"connect_uri": f"qemu+ssh://root@{host}/system", "bandwidth_mib_s": None} for host in hosts},
+    }
+    hostvars = {"h1": {"tried": {"paths": [path("h1", "h2")]}}, "h2": {"tried": {"paths": [path("h2", "h1")]}}}
+    result, shown = run(preflight_report, hostvars, view=view, paths_from="tried", started_at="2026-11-24T02:00:00Z")
+    assert "failed" not in result
+    where = shown.index(
+        "h1 and h2: note: other hosts log in here as root over ssh (a root ssh mesh): who is root on one host is root "
+        "on all"
+    )
+    assert shown[where + 1] == (
+        "  -> let the playbook kvmops.cluster.secure_hosts set up users with few rights "
+        "(docs/guides/least-privilege.md)"
+    )
 
 
 def test_a_source_that_could_try_nothing_fails(run):

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports, target
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import as_root, mtu, paths, ports, target
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import Destination
 from ansible_collections.kvmops.cluster.plugins.modules import migration_path_info
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
@@ -25,6 +25,7 @@ def unknown_name(*_arguments, **_options):
 def hosts(cluster, monkeypatch):
     monkeypatch.setattr(ports, "connect_ports", lambda address, numbers, timeout_s: dict.fromkeys(numbers))
     monkeypatch.setattr(mtu, "arrives", lambda family, address, size: True)
+    monkeypatch.setattr(as_root.os, "geteuid", lambda: 0)
     # Nobody asks a name server of the machine that runs the tests.
     monkeypatch.setattr(target.socket, "getaddrinfo", unknown_name)
     return cluster.add_host("h1"), cluster.add_host("h2")
@@ -35,7 +36,6 @@ def check(found, name):
 
 
 def test_a_destination_that_never_answers_is_told_after_its_time(run_module, hosts, monkeypatch):
-    monkeypatch.setattr(paths.os, "geteuid", lambda: 0)
     monkeypatch.setattr(paths, "GRACE_S", 0.0)
     whole = libvirt.Cluster.resolve
 
@@ -64,9 +64,3 @@ def test_a_destination_that_never_answers_is_told_after_its_time(run_module, hos
     # What could be told without it was told, and the other destination was not held up.
     assert check(hung, "encryption")["ok"]
     assert check(itself, "identity")["code"] == "same_host"
-
-
-def test_only_root_can_try(run_module, hosts, monkeypatch):
-    monkeypatch.setattr(paths.os, "geteuid", lambda: 1000)
-    result = run_module(migration_path_info, destinations=[])
-    assert result["msg"] == "only root can try what libvirtd does as root: run as root (become: true)"

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import child_process, connection
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import mtu, paths, ports, target
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import as_root, mtu, paths, ports, target
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Destination,
     PathRequest,
@@ -39,6 +40,7 @@ def hosts(cluster, monkeypatch):
     monkeypatch.setattr(mtu, "mtu_towards", lambda family, address: 1500)
     monkeypatch.setattr(mtu, "arrives", lambda family, address, size: True)
     monkeypatch.setattr(target.socket, "getaddrinfo", look_up)
+    monkeypatch.setattr(as_root.os, "geteuid", lambda: 0)
     return cluster.add_host("h1"), cluster.add_host("h2")
 
 
@@ -332,3 +334,52 @@ def test_a_destination_that_breaks_off(hosts, ready, monkeypatch):
     said = list(checks_of_path(request, source, H2, ready))
     failed = check(paths._path(request, H2, child_process.Ended(said, False, None)), "connect")
     assert (failed["ok"], failed["code"]) == (False, "connection_lost")
+
+
+def by_a_user(monkeypatch, *, status, stderr):
+    """The checks are made by a user who is not root, and this is what sudo or root's virsh says."""
+    asked = []
+
+    def run(words, **_options):
+        asked.append(words)
+        return subprocess.CompletedProcess(words, status, "", stderr)
+
+    monkeypatch.setattr(as_root.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(as_root.subprocess, "run", run)
+    return asked
+
+
+def test_a_user_has_root_try_the_connection_that_libvirtd_will_open(hosts, ready, monkeypatch):
+    asked = by_a_user(monkeypatch, status=0, stderr="")
+    found = probe(hosts, ready)
+    assert check(found, "connect")["code"] == "connected"
+    assert asked == [["sudo", "-n", "/usr/bin/virsh", "-r", "-c", "qemu+ssh://root@h2/system", "version"]]
+
+
+def test_a_destination_that_answers_the_user_and_not_root_is_no_path(hosts, ready, monkeypatch):
+    by_a_user(
+        monkeypatch,
+        status=1,
+        stderr="error: failed to connect to the hypervisor\nerror: Cannot recv data: Host key verification failed.",
+    )
+    failed = check(probe(hosts, ready), "connect")
+    assert not failed["ok"]
+    assert failed["code"] == "host_key"
+    assert failed["reason"] == (
+        "no connection to qemu+ssh://root@h2/system: failed to connect to the hypervisor error: Cannot recv data: "
+        "Host key verification failed."
+    )
+
+
+def test_where_sudo_does_not_permit_it_the_path_counts_and_says_what_was_not_tried(hosts, ready, monkeypatch):
+    by_a_user(monkeypatch, status=1, stderr="sudo: a password is required")
+    told = check(probe(hosts, ready), "connect")
+    assert told["ok"]
+    assert told["reason"] == (
+        "qemu+ssh://root@h2/system answers this user; whether it answers root of h1, as which libvirtd connects, was "
+        "not tried: sudo: a password is required"
+    )
+    assert told["remedy"] == (
+        "run kvmops.cluster.secure_hosts, which permits it, or try it as root: virsh -r -c qemu+ssh://root@h2/system "
+        "version"
+    )
