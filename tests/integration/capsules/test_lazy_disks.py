@@ -137,7 +137,12 @@ def test_a_guest_moves_before_its_disk_and_no_cut_costs_it_a_write(site: Lab, op
 def test_a_guest_whose_disk_has_not_come_goes_nowhere_else(site: Lab, operator: Operator) -> None:
     lab = site.reset(forget=FORGET)
     moved(operator)
-    onward = {"guest": "reader", "destination": "h1", "destination_uri": "qemu+tcp://h1/system"}
+    onward = {
+        "guest": "reader",
+        "destination": "h1",
+        "destination_uri": "qemu+tcp://h1/system",
+        "encryption": "off",
+    }
     outcome, _results = Steps(operator, "onward", [Step("onward", "h2", "domain_migrate", onward)]).finish()
     assert outcome.status
     assert "a part of disk vda of reader is still on the host that it came from" in outcome.words
