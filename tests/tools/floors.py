@@ -117,7 +117,10 @@ PLUGINS = House(
             Room("plugin_utils/play", "What the hosts of a play registered, and Ansible's values as plain JSON"),
             Room("module_utils/virt/look", "Takes snapshots of hosts and guests, and asks for a guest on both sides"),
         ),
-        (Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),),
+        (
+            Room("module_utils/virt/host_state", "Cordons a host, and shuts guests down and starts them"),
+            Room("module_utils/virt/host_settings", "What this process may do on a host, and QEMU's settings there"),
+        ),
         (Room("module_utils/virt/connect", "Connections to libvirtd, time limits for calls, events"),),
         (
             Room("module_utils/run/capsule_store", "The store of a host: images, capsules, records, locks"),

@@ -33,14 +33,13 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import is_as_we_left_it
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_settings import qemu_settings, rights
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import (
     certificates,
     domains,
     pacemaker,
-    qemu_settings,
     resources,
-    rights,
     storage_pools,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look.cpu_use import cpus_used

@@ -12,7 +12,8 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import host_files
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates, qemu_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_settings import qemu_settings
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import certificates
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Check,
     Destination,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import qemu_settings, rights
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_settings import qemu_settings, rights
 
 
 def written(root, name, text):
