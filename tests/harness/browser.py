@@ -157,12 +157,12 @@ class Browser:
         """Return the next message; an event is kept as well."""
         end = time.monotonic() + ANSWER_S
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))
+            ready = select.select([self._answers], [], [], max(0.0, end - time.monotonic()))[0]
             part = os.read(self._answers, 1 << 20) if ready else b""
             if not part:
                 raise BrowserError(f"Chromium does not answer: {why}")
             self._rest += part
-        text, _, self._rest = self._rest.partition(b"\0")
+        text, _zero, self._rest = self._rest.partition(b"\0")
         message: dict[str, Any] = json.loads(text)
         if "method" in message:
             self._events.append(message)

@@ -20,10 +20,10 @@ WHOLE = {"memory_ok": True, "disk_ok": True}
 STRUCK = Struck("web1", "web2", "h1", "h2", at="T2", reached_at="T1")
 
 
-def found(boots=("web1", "web2"), verified=WHOLE, **hosts):
+def found(boots=("web1", "web2"), verified=None, **hosts):
     """What is found: h1={"web1": RUNNING}, h2=None for a host that does not answer."""
     states = {name: None if known is None else HostState(domains=known) for name, known in hosts.items()}
-    return Found(states, dict.fromkeys(boots, "b1"), dict.fromkeys(boots, verified))
+    return Found(states, dict.fromkeys(boots, "b1"), dict.fromkeys(boots, WHOLE if verified is None else verified))
 
 
 BEFORE = found(h1={"web1": RUNNING, "web2": RUNNING}, h2={})

@@ -65,13 +65,13 @@ class World:
             ]
         return [{"schema": PATH, "ok": not self.link_fault, "checks": checks}]
 
-    def broken(self, name="web1", *, recorded=True, flags=TOLD, **settings):
+    def broken(self, name="web1", *, recorded=True, flags=None, **settings):
         """A guest whose post-copy from h1 to h2 broke off; returns its job."""
         guest = self.h1.add_guest(name, **settings)
         self.cluster.local = self.h1
         domain = libvirt.open("qemu:///system").lookupByName(name)
         if recorded:
-            self.record(domain, flags)
+            self.record(domain, TOLD if flags is None else flags)
         thread = threading.Thread(target=self._migrate, args=(domain,), daemon=True)
         thread.start()
         job = guest.wait_for_job()
