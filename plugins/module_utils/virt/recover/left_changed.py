@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
@@ -55,7 +56,7 @@ def limits(connection: t.Any, state_dir: str, boot_id: str | None, *, restore: b
             if record is None or not is_same_instance(record, domain, boot_id) or guest_state.is_migrating(domain):
                 continue
             before = limits_before(record)
-            if within(ANSWER_TIMEOUT_S, lambda: _changed(domain, before, restore=restore)):  # noqa: B023
+            if within(ANSWER_TIMEOUT_S, functools.partial(_changed, domain, before, restore=restore)):
                 were = "were restored" if restore else "are not what they were"
                 found.append(f"the migration limits of {domain.name()}, which a run that died had changed, {were}")
     return found
