@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
 import typing as t
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, connect
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import split_marks
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths import as_root
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.paths.check import (
     Check,
@@ -98,13 +98,4 @@ def _is_busy(connection: t.Any) -> bool:
     lib = virt.libvirt
     if connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_PAUSED):
         return True
-    running = connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_RUNNING)
-    return any(_is_half(domain) for domain in running)
-
-
-def _is_half(domain: t.Any) -> bool:
-    lib = virt.libvirt
-    # One that has just left waits for nothing.
-    with contextlib.suppress(lib.libvirtError):
-        return domain.state()[1] in (lib.VIR_DOMAIN_RUNNING_POSTCOPY, lib.VIR_DOMAIN_RUNNING_POSTCOPY_FAILED)
-    return False
+    return bool(split_marks.halves(connection.listAllDomains(lib.VIR_CONNECT_LIST_DOMAINS_RUNNING)))
