@@ -88,7 +88,7 @@ def _memory(domain: t.Any, store: CapsuleStore, saved: t.Mapping[str, t.Any] | N
     manifest = store.manifest(saved["image"])
     size = int(domain.maxMemory()) * 1024
     whole = size <= min(memory_sample.HOLE, seconds * WHOLE_BYTES_PER_S)
-    pieces = _whole(domain, size) if whole else _spread(domain, size, seconds)
+    pieces = _whole(domain, size) if whole else _spread(domain, seconds)
     return sampled_changes.of_memory(pieces, manifest, size)
 
 
@@ -99,14 +99,13 @@ def _whole(domain: t.Any, size: int) -> t.Iterator[bytes]:
         yield domain.memoryPeek(place, length, virt.libvirt.VIR_MEMORY_PHYSICAL)
 
 
-def _spread(domain: t.Any, size: int, seconds: float) -> t.Iterator[bytes]:
+def _spread(domain: t.Any, seconds: float) -> t.Iterator[bytes]:
     """Pieces of a guest's memory for so long."""
     end = time.monotonic() + seconds
-    for number, place in enumerate(memory_sample.spread(domain, MOST_PIECES)):
+    for number, place in enumerate(memory_sample.spread(domain, MOST_PIECES, PIECE_BYTES)):
         if number >= LEAST_PIECES and time.monotonic() >= end:
             return
-        length = min(PIECE_BYTES, min(size, memory_sample.HOLE) - place)
-        yield domain.memoryPeek(place, length, virt.libvirt.VIR_MEMORY_PHYSICAL)
+        yield domain.memoryPeek(place, PIECE_BYTES, virt.libvirt.VIR_MEMORY_PHYSICAL)
 
 
 def _disk(disk: GuestDisk, store: CapsuleStore, image: str) -> dict[str, t.Any] | None:

@@ -48,7 +48,7 @@ class MemorySample:
     changed_compressed_share: float | None
 
 
-def spread(domain: t.Any, chunks: int) -> list[int]:
+def spread(domain: t.Any, chunks: int, length: int = CHUNK) -> list[int]:
     """Places to read in a guest's memory, evenly spread.
 
     What a guest's memory holds lies in stretches, so evenly spread pieces tell far more of it than random ones
@@ -56,10 +56,11 @@ def spread(domain: t.Any, chunks: int) -> list[int]:
 
     Args:
         domain: a running guest.
-        chunks: pieces of 16 KiB to look at, at most.
+        chunks: pieces to look at, at most.
+        length: of a piece, in bytes; each ends within the memory.
     """
     size = min(int(domain.info()[1]) * 1024, HOLE)
-    return places(size, chunks, random.random())  # noqa: S311 - any offset will do
+    return places(size, chunks, random.random(), length)  # noqa: S311 - any offset will do
 
 
 def read(domain: t.Any, wanted: t.Iterable[int], *, least: int, budget_s: float) -> dict[int, bytes]:
@@ -80,7 +81,7 @@ def read(domain: t.Any, wanted: t.Iterable[int], *, least: int, budget_s: float)
     return found
 
 
-def places(size: int, chunks: int, offset: float) -> list[int]:
+def places(size: int, chunks: int, offset: float, length: int = CHUNK) -> list[int]:
     """Places to read in so many bytes, evenly spread. So is any beginning of the list, nearly. Pure.
 
     The order is that of van der Corput (1935): the number of a piece, its bits in reverse.
@@ -89,12 +90,13 @@ def places(size: int, chunks: int, offset: float) -> list[int]:
         size: of the guest's memory in bytes.
         chunks: pieces, at most.
         offset: from 0 to 1, how far into its stretch each piece lies.
+        length: of a piece, in bytes.
 
     >>> [place >> 20 for place in places(9 << 20, 4, 0.0)]
     [1, 5, 3, 7]
     """
-    room = max(0, size - LOWEST - CHUNK)
-    number = max(1, min(chunks, room // CHUNK))
+    room = max(0, size - LOWEST - length)
+    number = max(1, min(chunks, room // length))
     digits = max(1, (number - 1).bit_length())
     order = sorted(range(number), key=lambda one: int(f"{one:0{digits}b}"[::-1], 2))
     return [LOWEST + int((one + offset) * room / number) // PAGE * PAGE for one in order]

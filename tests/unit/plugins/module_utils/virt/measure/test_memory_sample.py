@@ -113,3 +113,11 @@ def test_pieces_are_evenly_spread_from_the_first_on_and_never_outside():
 def test_a_small_guest_has_fewer_places():
     assert len(memory_sample.places(1 << 20, 10, 0.5)) == 1
     assert len(set(memory_sample.places((1 << 20) + 5 * memory_sample.CHUNK, 10, 0.5))) == 4
+
+
+@pytest.mark.parametrize("offset", [0.0, 0.9999])
+def test_every_piece_ends_within_the_memory(offset):
+    size, length = 8 << 20, 65536
+    found = memory_sample.places(size, 20, offset, length)
+    assert len(found) == 20
+    assert max(found) + length <= size
