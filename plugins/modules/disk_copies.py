@@ -130,13 +130,14 @@ copies:
       type: bool
     status:
       description:
-        - V(kept), V(removed), V(would_remove) (without O(remove), or in check mode), V(gone) (there is no such file) or
-          V(home) (the guest has come back to it).
+        - V(kept), V(removed), V(would_remove) (without O(remove), or in check mode), V(gone) (there is no such file),
+          V(home) (the guest has come back to it) or V(begun) (a copy at another host that a run began for a guest of
+          this one, and could neither end nor remove; with O(snapshots)).
       returned: success
       type: str
       sample: kept
     why:
-      description: Why the image is kept, with C(code), C(reason) and C(remedy); null for all others.
+      description: Why the image is kept or left, with C(code), C(reason) and C(remedy); null for all others.
       returned: success
       type: dict
 digests:

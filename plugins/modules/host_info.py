@@ -179,6 +179,13 @@ snapshot:
       returned: success
       type: list
       elements: dict
+    begun_copies:
+      description:
+        - Images at other hosts to which a run has begun to copy disks of guests of this host, and which it could not
+          remove. The next move of the guest to that host overwrites them.
+      returned: success
+      type: list
+      elements: dict
     capsule_tools:
       description: Whether the host has each program and Python library that capsules need. A move does not need them.
       returned: success

@@ -178,19 +178,16 @@ _DELTA = shape.mapping(
 )
 
 #: The images that were made for a guest's disks at a destination.
+_BEGUN_DISKS = shape.list_of(
+    shape.mapping(
+        {"target": _TEXT, "source": _TEXT, "path": _TEXT},
+        {"format": _WORD, "delta": shape.or_null(_DELTA)},
+        others=True,
+    )
+)
 BEGUN_COPIES = shape.mapping(
-    {
-        "schema": _TEXT,
-        "guest": GUEST,
-        "destination": _TEXT,
-        "disks": shape.list_of(
-            shape.mapping(
-                {"target": _TEXT, "source": _TEXT, "path": _TEXT},
-                {"format": _WORD, "delta": shape.or_null(_DELTA)},
-                others=True,
-            )
-        ),
-    },
+    {"schema": _TEXT, "guest": GUEST, "destination": _TEXT, "disks": _BEGUN_DISKS},
+    {"others": shape.list_of(shape.mapping({"destination": _TEXT, "disks": _BEGUN_DISKS}, others=True))},
     others=True,
 )
 

@@ -19,6 +19,7 @@ STATUS = {
     "would_remove": "can be removed",
     "gone": "gone",
     "home": "in use: the guest is back",
+    "begun": "begun, not ended",
 }
 
 

@@ -169,7 +169,8 @@ class _Job:
             self._show_news()
             if self._pid is None:
                 raise AnsibleError("the job has not reported its process id yet")
-            self._shell(f"kill -TERM {self._pid}")
+            # The run goes on to write its lines; this was only the name by which this controller has followed them.
+            self._shell(f"rm -f {shlex.quote(self._link)}; kill -TERM {self._pid}")
             _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
             _tell_operator(f"{self._host}: interrupted, but the host could not be told: the run there goes on.")

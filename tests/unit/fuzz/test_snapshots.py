@@ -50,6 +50,7 @@ GUESTS = (
     domain("off", state="shutoff"),
 )
 MORE = {"resources": resources(), "storage_pools": [POOL], "left_copies": [{"uuid": "u", "path": "/x"}]}
+MORE["begun_copies"] = [{"uuid": "u", "destination": "h2", "path": "/x"}]
 HOSTS = cluster(snapshot("h1", *GUESTS, **MORE), snapshot("h2", domain("web2", apart="web"), **MORE), snapshot("h3"))
 CLUSTER = {
     "schema": saved_cluster.CLUSTER,

@@ -138,6 +138,7 @@ BEGUN = {
     "guest": GUEST,
     "destination": "h2",
     "disks": [{"target": "vda", "source": "/a", "path": "/b", "format": None, "delta": DELTA}],
+    "others": [{"destination": "h3", "disks": [{"target": "vda", "source": "/a", "path": "/b"}]}],
 }
 KEPT = {
     "schema": kept_settings.SCHEMA,
@@ -185,7 +186,7 @@ READERS = {
     "upgrade": Reader("upgrade.json", UPGRADE, upgrade_record.load, error=(upgrade_record.UpgradeRecordError,)),
     "lease": Reader("lease.json", LEASE, lambda path: leases.load(str(path), "h1"), error=(leases.LeaseError,)),
     "taken memory": Reader(f"taken_memory/{UUID}.json", TAKEN, lambda path: taken_memory.read(str(path), UUID)),
-    "begun copies": Reader(f"begun_copies/{UUID}.json", BEGUN, lambda path: begun_copies.read_any(str(path), UUID)),
+    "begun copies": Reader(f"begun_copies/{UUID}.json", BEGUN, lambda path: begun_copies.read_all(str(path), UUID), []),
     "kept settings": Reader(f"kept_settings/{UUID}.json", KEPT, lambda path: kept_settings.read(str(path), UUID)),
     "left copies": Reader(
         f"left_copies/{UUID}.json",

@@ -48,7 +48,8 @@ def with_disk_places(
             for other, destination in snapshots.items():
                 if other == name:
                     continue
-                ours = left_copies.unchanged_of(destination, domain["uuid"])
+                uuid, begun = domain["uuid"], source.get("begun_copies")
+                ours = left_copies.unchanged_of(destination, uuid) | left_copies.begun_at(begun, destination, uuid)
                 why = copy_destination.refusals(domain, source, destination, intent, ours=ours)
                 if why:
                     key = (name, other, domain["uuid"])

@@ -88,6 +88,21 @@ def unchanged_of(snapshot: Snapshot, uuid: str) -> frozenset[str]:
     return frozenset(copy["path"] for copy in snapshot.get("left_copies") or [] if copy["uuid"] == uuid)
 
 
+def begun_at(begun: t.Iterable[t.Mapping[str, t.Any]] | None, destination: Snapshot, uuid: str) -> frozenset[str]:
+    """Paths at a destination of copies that a run has begun for a guest and not ended, which no guest there names.
+
+    Args:
+        begun: as the guest's host keeps them on record: each with C(uuid), C(destination) and C(path).
+        destination: snapshot of the host with these images.
+        uuid: the guest.
+    """
+    used = {disk.get("source") for domain in destination.get("domains") or [] for disk in domain.get("disks") or []}
+    paths = {
+        copy["path"] for copy in begun or [] if copy["uuid"] == uuid and copy["destination"] == destination["host"]
+    }
+    return frozenset(paths - used)
+
+
 def against_removal(
     record: Record,
     disk: Disk,

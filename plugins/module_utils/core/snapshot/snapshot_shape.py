@@ -251,6 +251,9 @@ SHAPE = shape.mapping(
         "left_copies": shape.or_null(
             shape.list_of(shape.mapping({"uuid": _TEXT, "path": _TEXT}, {"digests": shape.truth}, others=True))
         ),
+        "begun_copies": shape.or_null(
+            shape.list_of(shape.mapping({"uuid": _TEXT, "destination": _TEXT, "path": _TEXT}, others=True))
+        ),
         "rights": shape.or_null(
             shape.mapping({"user": _TEXT, "root": shape.truth, "checks_calls": shape.truth}, others=True)
         ),

@@ -59,38 +59,99 @@ class BegunDisk(_BegunDisk, total=False):
     delta: BegunDelta
 
 
-class Begun(t.TypedDict):
-    """The copies of one guest's disks."""
+class Copies(t.TypedDict):
+    """The copies of one guest's disks to one destination."""
 
-    schema: str
-    guest: dict[str, str]
     destination: str
     disks: list[BegunDisk]
+
+
+class _Begun(Copies):
+    schema: str
+    guest: dict[str, str]
+
+
+class Begun(_Begun, total=False):
+    """The copies of one guest's disks; C(others) are those to other destinations, which were begun before."""
+
+    others: list[Copies]
 
 
 def store(state_dir: str, begun: Begun) -> None:
     """Write which images were made, before anything is copied to them.
 
+    What was begun to other destinations before, and was not ended, stays on record.
+
     Raises: OSError when that cannot be; then nothing must be copied.
     """
     path = _path(state_dir, begun["guest"]["uuid"])
     make_directory(str(path.parent))
-    write_durably(str(path), begun)
+    _write(path, begun, _others(state_dir, begun["guest"]["uuid"], begun["destination"]))
 
 
-def remove(state_dir: str, uuid: str) -> None:
-    """The copies of a guest have ended: its images are in use, or gone."""
-    remove_durably(str(_path(state_dir, uuid)))
+def remove(state_dir: str, uuid: str, destination: str) -> None:
+    """The copies of a guest to a destination have ended: its images are in use, or gone."""
+    before, others = read_any(state_dir, uuid), _others(state_dir, uuid, destination)
+    if before and others:
+        _write(_path(state_dir, uuid), {**before, **others[0]}, others[1:])
+    elif before is None or before["destination"] == destination:
+        remove_durably(str(_path(state_dir, uuid)))
 
 
 def read(state_dir: str, uuid: str, destination: str) -> Begun | None:
     """The copies to a destination that a run has begun for a guest and that were not ended, or None."""
-    begun = read_any(state_dir, uuid)
-    return begun if begun and begun["destination"] == destination else None
+    return next((begun for begun in read_all(state_dir, uuid) if begun["destination"] == destination), None)
+
+
+def read_all(state_dir: str, uuid: str) -> list[Begun]:
+    """The copies that runs have begun for a guest and that were not ended, by destination, the last one first."""
+    newest = read_any(state_dir, uuid)
+    if newest is None:
+        return []
+    alone: Begun = {
+        "schema": newest["schema"],
+        "guest": newest["guest"],
+        "destination": newest["destination"],
+        "disks": newest["disks"],
+    }
+    return [alone, *(t.cast(Begun, {**alone, **other}) for other in newest.get("others", ()))]
+
+
+def load_all(state_dir: str) -> list[Begun]:
+    """The same of all guests.
+
+    Raises: OSError where the records cannot be read.
+    """
+    found: list[Begun] = []
+    for path in sorted((Path(state_dir) / "begun_copies").glob("*.json")):
+        found += read_all(state_dir, path.stem)
+    return found
+
+
+def listed(state_dir: str) -> list[dict[str, str]]:
+    """Each image of L(load_all) with C(uuid), C(destination) and C(path), as a snapshot has it."""
+    return [
+        {"uuid": begun["guest"]["uuid"], "destination": begun["destination"], "path": disk["path"]}
+        for begun in load_all(state_dir)
+        for disk in begun["disks"]
+    ]
 
 
 def read_any(state_dir: str, uuid: str) -> Begun | None:
-    """The copies to any destination that a run has begun for a guest and that were not ended, or None."""
+    """The whole record of a guest, or None."""
     document = read_json(str(_path(state_dir, uuid)))
     whole = shape.fits(document_shapes.BEGUN_COPIES, document) and document["schema"] == SCHEMA
     return t.cast(Begun, document) if whole else None
+
+
+def _others(state_dir: str, uuid: str, destination: str) -> list[Copies]:
+    return [
+        {"destination": begun["destination"], "disks": begun["disks"]}
+        for begun in read_all(state_dir, uuid)
+        if begun["destination"] != destination
+    ]
+
+
+def _write(path: Path, begun: Begun, others: list[Copies]) -> None:
+    document = {key: value for key, value in begun.items() if key != "others"}
+    write_durably(str(path), {**document, **({"others": others} if others else {})})

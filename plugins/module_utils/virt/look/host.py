@@ -31,7 +31,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot impor
     known_bugs,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.left_copies import is_as_we_left_it
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_settings import qemu_settings, rights
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import cordon
@@ -117,6 +117,7 @@ def snapshot(
         # A move asks for its guest, again and again.
         "storage_pools": None if only else host.storage_pools(),
         "left_copies": [] if only else _left_copies(state_dir),
+        "begun_copies": [] if only else _begun_copies(state_dir),
         "capsule_tools": None if only else _capsule_tools(),
         # After the domains: they say for which architectures it matters.
         "emulators": host.emulators(),
@@ -138,6 +139,15 @@ def _left_copies(state_dir: Path) -> list[dict[str, t.Any]]:
                 digests = left_copies.digests_are_there(disk)
                 found.append({"uuid": record["guest"]["uuid"], "path": disk["path"], "digests": digests})
     return found
+
+
+def _begun_copies(state_dir: Path) -> list[dict[str, str]]:
+    """The images at other hosts to which a run has begun to copy disks of guests of this host, and did not end it."""
+    try:
+        return begun_copies.listed(str(state_dir))
+    except OSError:
+        # Only root may read them.
+        return []
 
 
 def _capsule_tools() -> dict[str, bool]:

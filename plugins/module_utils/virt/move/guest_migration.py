@@ -83,7 +83,7 @@ class GuestMigration:
             libvirtError, VirtError: the guest or a host cannot be asked, or the start cannot be put on record.
         """
         step, appraised = move.step, admitted.appraised
-        settings = source_settings(self._hosts.domain(step))
+        settings = source_settings(self._hosts.domain(step), self._context.settings.state_dir)
         answers = _as_defined(admitted.answers, settings)
         decision = self._choice.decide(step, answers, appraised)
         _check_disks(step, answers, settings)

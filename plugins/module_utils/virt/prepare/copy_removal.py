@@ -18,7 +18,7 @@ from pathlib import Path
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CAPSULE_DIR, CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
@@ -53,6 +53,8 @@ class RemovalRequest(t.NamedTuple):
 def look_through(connection: t.Any, request: RemovalRequest) -> list[dict[str, t.Any]]:
     """Every image that a guest has left on this host, and what was done with it.
 
+    Beside them, with C(begun), those that a run has begun at other hosts for guests of this one and has not ended.
+
     C(status) is C(gone) (there is no such file), C(home) (the guest has come back to it), C(kept), C(would_remove) or
     C(removed). C(why) says why a copy is kept.
 
@@ -67,7 +69,33 @@ def look_through(connection: t.Any, request: RemovalRequest) -> list[dict[str, t
         if request.remove and not request.dry:
             rest = [disk for disk, row in zip(record["disks"], rows) if row["status"] == "kept"]
             _keep_record(connection, request.state_dir, {**record, "disks": rest}, before=record)
-    return found
+    return found + _begun(request)
+
+
+def _begun(request: RemovalRequest) -> list[dict[str, t.Any]]:
+    """Copies that were begun at hosts whose snapshots show that no guest has them."""
+    by_host = {str(snapshot["host"]): snapshot for snapshot in request.snapshots}
+    on_record = begun_copies.listed(request.state_dir)
+    rows: list[dict[str, t.Any]] = []
+    for begun in begun_copies.load_all(request.state_dir):
+        there, guest = by_host.get(begun["destination"]), begun["guest"]
+        if there is None:
+            continue
+        left = copies.begun_at(on_record, t.cast("t.Any", there), guest["uuid"])
+        rows += [_begun_row(guest, begun["destination"], one) for one in begun["disks"] if one["path"] in left]
+    return rows
+
+
+def _begun_row(guest: t.Mapping[str, str], host: str, disk: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    why = refusal(
+        "copy_begun",
+        f"{disk['path']} on {host} is a copy of disk {disk['target']} of {guest['name']} that was begun and not ended",
+        f"the next move of {guest['name']} to {host} overwrites it; to remove it now, if it is there:"
+        f" virsh vol-delete {shlex.quote(disk['path'])} on {host}",
+    )
+    unknown = dict.fromkeys(("size_bytes", "allocated_bytes", "at", "age_s", "destination"))
+    row = {"guest": dict(guest), "host": host, "target": disk["target"], "path": disk["path"], **unknown}
+    return {**row, "digests": False, "status": "begun", "why": dict(why)}
 
 
 def _row(

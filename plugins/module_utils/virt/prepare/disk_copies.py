@@ -158,7 +158,7 @@ class DiskCopies:
         """Remove the images of a copy that failed, of a guest that runs here; returns what could not be, in words."""
         faults = [*images.remove(there, made), *self.deltas.failed(there, domain, destination)]
         if not faults:
-            begun_copies.remove(self._state_dir, domain.UUIDString())
+            begun_copies.remove(self._state_dir, domain.UUIDString(), destination)
         return faults
 
     def has_begun(self, uuid: str, destination: str) -> bool:
@@ -212,7 +212,7 @@ class DiskCopies:
             published_copies.publish(here, record)
         except (OSError, virt.libvirt.libvirtError) as error:
             return disks, self.not_recorded(error)
-        begun_copies.remove(self._state_dir, uuid)
+        begun_copies.remove(self._state_dir, uuid, destination)
         return disks, None
 
 

@@ -155,10 +155,10 @@ class DiskDeltas:
             under_way = sending.Sending(there, host, domain, disks, keep, tell, check)
             under_way.run()
         except (*sending.ERRORS, virt.libvirt.libvirtError, virt.VirtError) as error:
-            self._undo(there, domain, disks)
+            self._undo(there, domain, host, disks)
             raise NoDeltaError(sending.in_words(error)) from error
         except BaseException:
-            self._undo(there, domain, disks)
+            self._undo(there, domain, host, disks)
             raise
         self._digests[guest["uuid"]] = disks
         self._sendings[guest["uuid"]] = under_way
@@ -180,13 +180,13 @@ class DiskDeltas:
                 )
             ) from error
 
-    def _undo(self, there: t.Any, domain: t.Any, disks: t.Sequence[SentDisk]) -> list[str]:
+    def _undo(self, there: t.Any, domain: t.Any, host: str, disks: t.Sequence[SentDisk]) -> list[str]:
         """Take away what was made of disks of a guest that runs here; returns what could not be, in words."""
         faults = self.restore(domain, disks)
         for disk in disks:
             faults += sending.remove_volumes(there, disk)
         if not faults:
-            begun_copies.remove(self._state_dir, domain.UUIDString())
+            begun_copies.remove(self._state_dir, domain.UUIDString(), host)
         return faults
 
     def restore(self, domain: t.Any, disks: t.Sequence[SentDisk]) -> list[str]:
@@ -209,8 +209,7 @@ class DiskDeltas:
 
         What that run has left at the destination is removed by the next copy to there.
         """
-        begun = begun_copies.read_any(self._state_dir, domain.UUIDString())
-        disks = _sent(begun) if begun else []
+        disks = [disk for begun in begun_copies.read_all(self._state_dir, domain.UUIDString()) for disk in _sent(begun)]
         return self.restore(domain, [disk for disk in disks if any(map(os.path.lexists, disk.layers))])
 
     def left_by_others(self, there: t.Any, uuid: str, host: str) -> list[str]:

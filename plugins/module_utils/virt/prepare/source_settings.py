@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import typing as t
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import xml_text
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
@@ -20,6 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import listed
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import maintenance
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.timeouts import (
@@ -49,8 +51,12 @@ class SourceSettings:
     live: str | None = None
 
 
-def source_settings(domain: t.Any) -> SourceSettings:
+def source_settings(domain: t.Any, state_dir: str) -> SourceSettings:
     """What this host keeps of a guest.
+
+    Args:
+        domain: the guest.
+        state_dir: where this host keeps its records.
 
     Raises: libvirtError when the guest cannot be asked.
     """
@@ -62,7 +68,19 @@ def source_settings(domain: t.Any) -> SourceSettings:
     definition = _with_passwords(
         lib.VIR_DOMAIN_XML_SECURE, lambda flag: domain.XMLDesc(lib.VIR_DOMAIN_XML_INACTIVE | flag)
     )
-    return SourceSettings(definition, bool(domain.autostart()), checkpoints, live)
+    return SourceSettings(definition, _starts_with_host(domain, state_dir), checkpoints, live)
+
+
+def _starts_with_host(domain: t.Any, state_dir: str) -> bool:
+    """Whether it would start with its host. Of a guest that was off when its host was closed, the host's maintenance
+    record has the mark; the guest may have been started since.
+    """
+    if domain.autostart():
+        return True
+    with contextlib.suppress(maintenance.RecordError, OSError):
+        marks = maintenance.load(Path(state_dir)).get(maintenance.AUTOSTART) or []
+        return domain.UUIDString() in [guest["uuid"] for guest in marks]
+    return False
 
 
 def _with_passwords(flag: int, ask: t.Callable[[int], str]) -> str:
@@ -138,7 +156,7 @@ def settings_of_sent(state_dir: str, step: Step, domain: t.Any) -> SourceSetting
 
     Raises: libvirtError when the source cannot be asked.
     """
-    recorded, found = on_record(state_dir, step), source_settings(domain)
+    recorded, found = on_record(state_dir, step), source_settings(domain, state_dir)
     if recorded is not None:
         return dataclasses.replace(recorded, definition=found.definition, live=found.live)
     # The guest is on its way already, with or without a record.

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.disk_delta imp
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import left_copies as copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.run_records import record_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import left_copies
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import begun_copies, left_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.disk_delta import left_digests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.host_state import published_copies
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import host
@@ -311,3 +311,36 @@ def test_digests_are_computed_by_a_process_that_outlives_its_parent(left):
     left_digests.compute_later(left.state_dir, [GUEST["uuid"]])
     until((left.images / "web1.qcow2.kvmops-digests").exists)
     assert digests_of(left.run(digests=True)) == (False, "there", None)
+
+
+BEGUN = {"schema": begun_copies.SCHEMA, "guest": GUEST, "disks": [{"target": "vda", "source": "/i/w", "path": "/i/w"}]}
+
+
+def test_a_copy_that_was_begun_at_another_host_and_not_ended_is_named(left):
+    begun_copies.store(left.state_dir, {**BEGUN, "destination": "h2"})
+    here = domain("web1", disks=[disk("vda", source="/i/w", shared=False)])
+    (_left, found) = left.run(snapshots={"h1": snapshot("h1", here), "h2": snapshot("h2")})["copies"]
+    assert (found["host"], found["path"], found["status"], found["size_bytes"]) == ("h2", "/i/w", "begun", None)
+    assert found["why"] == {
+        "code": "copy_begun",
+        "reason": "/i/w on h2 is a copy of disk vda of web1 that was begun and not ended",
+        "remedy": "the next move of web1 to h2 overwrites it; to remove it now, if it is there: virsh vol-delete /i/w"
+        " on h2",
+    }
+
+
+def test_a_copy_that_a_guest_has_did_arrive(left):
+    begun_copies.store(left.state_dir, {**BEGUN, "destination": "h2"})
+    there = domain("web1", disks=[disk("vda", source="/i/w", shared=False)])
+    assert len(left.run(snapshots={"h1": snapshot("h1"), "h2": snapshot("h2", there)})["copies"]) == 1
+
+
+def test_the_snapshot_shows_what_was_begun(left, tmp_path):
+    begun_copies.store(left.state_dir, {**BEGUN, "destination": "h2"})
+    begun_copies.store(left.state_dir, {**BEGUN, "destination": "h3"})
+    connection = libvirt.openReadOnly("qemu:///system")
+    taken = host.snapshot(connection, name="h1", state_dir=Path(left.state_dir), root=tmp_path)
+    assert taken["begun_copies"] == [
+        {"uuid": GUEST["uuid"], "destination": "h3", "path": "/i/w"},
+        {"uuid": GUEST["uuid"], "destination": "h2", "path": "/i/w"},
+    ]

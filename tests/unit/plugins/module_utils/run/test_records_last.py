@@ -34,13 +34,14 @@ def with_lock(state_dir):
         taken_memory.store(state_dir, dict(GUEST))
 
 
+BEGUN = {"schema": begun_copies.SCHEMA, "guest": GUEST, "destination": "h2", "disks": []}
 RECORDS = {
     "lease.json": claim,
     "maintenance.json": lambda state_dir: maintenance.store(dict(maintenance.ACTIVE), Path(state_dir)),
     "upgrade.json": lambda state_dir: upgrade_record.store(dict(upgrade_record.NONE), Path(state_dir)),
     "taken_memory/u1.json": with_lock,
     "kept_settings/u1.json": lambda state_dir: kept_settings.store(state_dir, dict(GUEST)),
-    "begun_copies/u1.json": lambda state_dir: begun_copies.store(state_dir, {"guest": GUEST}),
+    "begun_copies/u1.json": lambda state_dir: begun_copies.store(state_dir, dict(BEGUN)),
     "left_copies/u1.json": lambda state_dir: left_copies.store(state_dir, {"guest": GUEST, "disks": [{}]}),
     "runs/drain-1/plan.json": lambda state_dir: RunDirectory(state_dir, "drain-1").make({"id": "drain-1"}),
     "calibration-path": lambda state_dir: history.keep_calibration(state_dir, "path", "h2", {}),
@@ -66,7 +67,7 @@ def test_a_record_lasts_with_its_directory(tmp_path, synced, name):
     [
         ("taken_memory/u1.json", taken_memory.remove),
         ("kept_settings/u1.json", kept_settings.remove),
-        ("begun_copies/u1.json", begun_copies.remove),
+        ("begun_copies/u1.json", lambda state_dir, uuid: begun_copies.remove(state_dir, uuid, "h2")),
         ("left_copies/u1.json", lambda state_dir, _uuid: left_copies.store(state_dir, {"guest": GUEST, "disks": []})),
     ],
 )

@@ -54,6 +54,19 @@ def test_the_way_home_is_open_over_a_copy_of_its_own():
         assert list(with_disk_places({}, seen, COPY)) == places_left
 
 
+@pytest.mark.parametrize(
+    ("begun_at", "there", "is_open"),
+    [("h2", (), True), ("h3", (), False), ("h2", (domain("other", disks=[LOCAL]),), False)],
+)
+def test_what_a_run_began_there_and_did_not_end_bars_no_way(begun_at, there, is_open):
+    guest = domain("web1", disks=[LOCAL])
+    source = snapshot("h1", guest)
+    begun = [{"uuid": guest["uuid"], "destination": begun_at, "path": LOCAL["source"]}]
+    destination = snapshot("h2", *there, storage_pools=[pool(volumes=["web1.qcow2"])])
+    seen = cluster({**source, "begun_copies": begun}, destination)
+    assert (("h1", "h2", guest["uuid"]) not in with_disk_places({}, seen, COPY)) is is_open
+
+
 def test_what_the_paths_say_is_kept():
     guest = domain("web1", disks=[LOCAL])
     key = ("h1", "h3", guest["uuid"])
