@@ -9,6 +9,8 @@ docs/schemas describes these documents in full for other programs. Here is only 
 
 from __future__ import annotations
 
+import typing as t
+
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import shape
 
 _TEXT = shape.text()
@@ -114,6 +116,19 @@ _POINT = shape.mapping(
     others=True,
 )
 
+_POINTS = shape.list_of(_POINT)
+
+
+def _points(value: t.Any, place: str) -> None:
+    """Points of a curve, of which each has a window of its own."""
+    _POINTS(value, place)
+    windows = [point["window_s"] for point in value]
+    if 0 in windows:
+        raise shape.ShapeError(place, "must have windows above 0")
+    if len(set(windows)) < len(windows):
+        raise shape.ShapeError(place, "must have one point for each window")
+
+
 _FIT_AMOUNTS = (
     "hot_bytes",
     "hot_sd_bytes",
@@ -134,7 +149,7 @@ WORKING_SET = shape.mapping(
         "memory_bytes": shape.whole(1),
         "touched_bytes": shape.whole(0),
         "touched_how": shape.one_of("look", "balloon", "rss", "memory"),
-        "points": shape.list_of(_POINT),
+        "points": _points,
         "fit": shape.or_null(
             shape.mapping(
                 {**{name: shape.number(0) for name in _FIT_AMOUNTS}, "shape": shape.one_of("linear", "exponential")},

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing as t
 
@@ -208,7 +209,11 @@ def _fit(fitted: curve_fit.Fit) -> dict[str, t.Any]:
 
 
 def _fit_of(plain: t.Mapping[str, t.Any] | None) -> curve_fit.Fit | None:
-    return None if plain is None else curve_fit.Fit(**plain)
+    if plain is None:
+        return None
+    # A later version may know more of it.
+    known = [field.name for field in dataclasses.fields(curve_fit.Fit)]
+    return curve_fit.Fit(**{name: plain[name] for name in known})
 
 
 def _check(method: str, touched: Touched, memory_bytes: int) -> None:

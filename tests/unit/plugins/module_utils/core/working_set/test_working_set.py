@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.working_set.page_sampling import (
     MeasurementError,
     Reading,
@@ -144,3 +145,21 @@ class TestTouched:
     def test_no_memory(self):
         with pytest.raises(ValueError, match="memory"):
             touched({}, 0)
+
+
+class TestReadingADocument:
+    def test_what_a_later_version_knows_of_a_fit_is_let_pass(self):
+        document = made(hot(64, 0.4))
+        later = {**document, "fit": {**document["fit"], "tail_s": 3}}
+        assert curve_of(later).value(1.0) == curve_of(document).value(1.0)
+
+    @pytest.mark.parametrize(
+        ("window_s", "told"),
+        [(0, "points must have windows above 0"), (0.1, "points must have one point for each window")],
+    )
+    def test_two_points_of_one_window_or_of_none_are_no_curve(self, window_s, told):
+        document = made(hot(64, 0.4))
+        document_shapes.WORKING_SET(document, "")
+        broken = {**document, "points": [*document["points"], {**document["points"][0], "window_s": window_s}]}
+        with pytest.raises(shape.ShapeError, match=told):
+            document_shapes.WORKING_SET(broken, "")
