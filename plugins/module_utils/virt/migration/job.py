@@ -64,6 +64,7 @@ class MigrationJob:
         self._inbox: queue.SimpleQueue[tuple[str, Event | None]] = queue.SimpleQueue()
         self._ending = MigrationEnding()
         self._transferred = False
+        self._control_loop: ControlLoop | None = None
         #: What its samples teach, so far.
         self.observation = Observation()
 
@@ -81,6 +82,7 @@ class MigrationJob:
             lambda: self._domain, control, watcher, interrupted, started, self._clock, disks=disks
         )
         self.observation = control_loop.observation
+        self._control_loop = control_loop
         thread = threading.Thread(target=self._call, name=f"migrate-{self._uuid}", daemon=True)
         limited = self._downtime_limit(decision.downtime_ms)
         with disks, self._listening(), limited, self._rate_given_back(control_loop):
@@ -99,6 +101,13 @@ class MigrationJob:
         ending.maybe_postcopy = control_loop.maybe_postcopy or ending.postcopy
         ending.memory_bytes, ending.disk_bytes = control_loop.memory_bytes, control_loop.disk_bytes
         return ending
+
+    def stands_still(self) -> bool:
+        """Whether the guest is stopped for the end of its pre-copy, or the migration for its abort."""
+        control_loop, ending = self._control_loop, self._ending
+        if control_loop is None or ending.postcopy or control_loop.maybe_postcopy:
+            return False
+        return ending.handed_over or control_loop.suspended or control_loop.abort_wanted_at is not None
 
     @contextlib.contextmanager
     def _listening(self) -> t.Iterator[None]:
@@ -201,9 +210,10 @@ class MigrationJob:
             if switchover.stopped_at is None:
                 switchover.stopped_at = event.at
             by_migration = (libvirt.VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED, libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY)
-            self._ending.handed_over = self._ending.handed_over or event.detail in by_migration
+            # First: another thread ends a connection that is dead, but never in post-copy.
             if event.detail == libvirt.VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY:
                 self._ending.postcopy = True
+            self._ending.handed_over = self._ending.handed_over or event.detail in by_migration
         elif side == "destination" and event.event == libvirt.VIR_DOMAIN_EVENT_RESUMED:
             if switchover.resumed_at is None:
                 switchover.resumed_at = event.at

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Step
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import send_buffer
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import dead_connection, send_buffer
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.control_loop import Watcher
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.reporting import LinkSignals
@@ -75,9 +75,11 @@ class MigrationRun:
         others = self._others_come_in(move.step)
         with self._context.sending.sending() as sending:
             watcher = _Marking(move.log.watcher(LinkSignals(transferred, nearly_transferred)), lambda: self._mark(move))
-            limit = attempt.appraised.unsent_limit
+            guest = move.step["guest"]["name"]
+            limited = send_buffer.limited_send_buffer(guest, attempt.appraised.unsent_limit, move.log.note)
+            not_dead = dead_connection.ended_when_dead(guest, job.stands_still, move.log.connection_ended)
             try:
-                with send_buffer.limited_send_buffer(move.step["guest"]["name"], limit, move.log.note):
+                with limited, not_dead:
                     ending = job.run(control, watcher, self._context.interrupted)
             except virt.libvirt.libvirtError as error:
                 # It did not start. Both sides will say so.

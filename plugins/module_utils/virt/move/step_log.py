@@ -71,6 +71,10 @@ class StepLog:
         """Write a remark about the move under way."""
         self.tell("migration.decision", "pre-copy", words, level=1, action="note", reason=words)
 
+    def connection_ended(self, words: str) -> None:
+        """Write that the connections of the move under way were ended."""
+        self.tell("migration.decision", "switchover", words, action="end_connection", reason=words)
+
     def begin(self, decision: Decision, before: QemuInstance, *, autostart: bool | None = None) -> None:
         """Write that the first attempt begins.
 
