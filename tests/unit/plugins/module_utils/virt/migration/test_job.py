@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 
@@ -13,6 +14,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.contro
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Path, decide
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.events import Event
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.job import MigrationJob
 from ansible_collections.kvmops.cluster.tests.unit import fake_libvirt as libvirt
 
@@ -81,3 +83,69 @@ def test_libvirt_is_not_called_where_that_fails(domain):
     ending = run(domain, before)
     assert ending.error == "h1 is full; make room"
     assert domain.called == ["limit 60", "limit 300"]
+
+
+# --- whether a guest stands still for it ---------------------------------------------------------------------------------
+
+
+class Told:
+    """The events of a source that tells one of them while the guest is sent."""
+
+    def __init__(self, detail):
+        self._event = Event(0.0, "lifecycle", libvirt.VIR_DOMAIN_EVENT_SUSPENDED, detail)
+
+    def listen(self, _uuid, listener):
+        self._listener = listener
+
+    def forget(self, _uuid, _listener):
+        pass
+
+    def tell(self):
+        self._listener(self._event)
+
+
+@pytest.mark.parametrize(
+    ("detail", "stands_still"),
+    [
+        ("VIR_DOMAIN_EVENT_SUSPENDED_MIGRATED", True),
+        # A connection that is ended then would split the guest.
+        ("VIR_DOMAIN_EVENT_SUSPENDED_POSTCOPY", False),
+        # Its owner has done that.
+        ("VIR_DOMAIN_EVENT_SUSPENDED_PAUSED", False),
+    ],
+)
+def test_a_guest_stands_still_for_the_end_of_its_precopy_alone(domain, detail, stands_still):
+    events, seen = Told(getattr(libvirt, detail)), []
+
+    def sent(*_arguments):
+        seen.append(job.stands_still())
+        events.tell()
+        end = time.monotonic() + 10
+        while job.stands_still() is not stands_still and time.monotonic() < end:
+            time.sleep(0.01)
+        # The event has been taken once the next turn begins.
+        time.sleep(0.5)
+        seen.append(job.stands_still())
+
+    domain.migrateToURI3 = sent
+    job = MigrationJob(domain, "qemu+ssh://root@h2/system", DECISION, events, Events())
+    assert job.stands_still() is False
+    job.run(Control(DECISION, None), Watcher(), threading.Event())
+    assert seen == [False, stands_still]
+
+
+def test_a_migration_that_is_aborted_is_awaited_no_longer_than_its_connection_lives(domain):
+    seen = []
+
+    def sent(*_arguments):
+        interrupted.set()
+        end = time.monotonic() + 10
+        while not job.stands_still() and time.monotonic() < end:
+            time.sleep(0.01)
+        seen.append(job.stands_still())
+
+    interrupted = threading.Event()
+    domain.migrateToURI3, domain.abortJob = sent, lambda: None
+    job = MigrationJob(domain, "qemu+ssh://root@h2/system", DECISION, Events(), Events())
+    job.run(Control(DECISION, None), Watcher(), interrupted)
+    assert seen == [True]
