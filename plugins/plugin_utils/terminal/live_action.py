@@ -149,6 +149,7 @@ class _Job:
         seen_at = looked_at = time.monotonic()
         while True:
             time.sleep(POLL_S)
+            asked_at = time.monotonic()
             try:
                 self._show_news()
                 if self._ended or time.monotonic() - looked_at >= (JOB_LOOK_S if self._pid else SILENT_JOB_LOOK_S):
@@ -159,7 +160,7 @@ class _Job:
                     self._check_alive()
                 seen_at, self._warned = time.monotonic(), False
             except AnsibleConnectionFailure as error:
-                self._lost(error, time.monotonic() - seen_at)
+                self._lost(error, time.monotonic() - seen_at, asked_at - seen_at)
 
     def part(self, note: str) -> None:
         """Tell the job to stop, as far as the host can be reached in the time left."""
@@ -218,11 +219,19 @@ class _Job:
                 " killed. Run the same playbook again: it goes on from what is done."
             )
 
-    def _lost(self, error: AnsibleConnectionFailure, quiet_s: float) -> None:
+    def _lost(self, error: AnsibleConnectionFailure, quiet_s: float, asked_s: float) -> None:
+        """Open the connection again, or give the host up.
+
+        Args:
+            error: of the last command.
+            quiet_s: for so long the host has not answered.
+            asked_s: it had not answered for so long when it was asked last. A command may wait for half a minute; one
+                that began while the network was still cut proves nothing about the host now.
+        """
         # Otherwise the next command would wait for the same dead connection.
         with contextlib.suppress(AnsibleError), answered_within(ANSWER_S):
             self._action._connection.reset()
-        if quiet_s >= self._lost_s:
+        if asked_s >= self._lost_s:
             raise AnsibleError(
                 clean(f"{self._host} has not answered for {quiet_s:.0f} s ({error}).")
                 + " If it still runs, its moves go on: run the same playbook again when it answers. If it has lost its"

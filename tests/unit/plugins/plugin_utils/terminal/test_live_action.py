@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -252,6 +253,26 @@ def test_a_host_that_comes_back_is_followed_again(shown, clock):
     assert job(host).follow() == {}
     assert host.resets > 40
     assert shown.warnings == ["h1 does not answer (ssh: no route to host); its moves go on. Trying again for 60 s."]
+
+
+def test_a_host_is_not_given_up_by_a_command_that_began_while_the_network_was_cut(shown, clock):
+    """The network is cut for 30 s. Commands wait for 25 s each, so that the second one ends after the limit."""
+    host = Host()
+    host.say(phase="job", pid=4711)
+    asked = []
+
+    def hangs(one):
+        asked.append(clock.at)
+        one.lost = 1003 < clock.at < 1033
+        if one.lost:
+            clock.at += 25
+        elif clock.at > 1040:
+            host.say(phase="end")
+            host.status = {"finished": 1}
+
+    host.on_command = hangs
+    assert job(host, task_vars={"kvmops_cluster_silent_s": 45}).follow() == {}
+    assert any(after - before > 24 for before, after in itertools.pairwise(asked))
 
 
 def test_a_host_that_stays_away_is_given_up_in_words_that_calm(shown, clock):

@@ -85,7 +85,7 @@ def test_libvirt_is_not_called_where_that_fails(domain):
     assert domain.called == ["limit 60", "limit 300"]
 
 
-# --- whether a guest stands still for it ---------------------------------------------------------------------------------
+# --- whether a guest stands still for it -----------------------------------------------------------------------------
 
 
 class Told:
