@@ -19,7 +19,7 @@ import libvirt
 STATE = "/var/lib/kvmops/"
 SYSCTL = ("net.ipv4.tcp_wmem", "net.ipv4.tcp_rmem", "net.ipv4.tcp_notsent_lowat")
 #: What a run that was killed in the middle may leave; nothing else of ours has such a name. The names by which a
-#: controller that was killed, or lost the host, has followed a run are removed an hour later, in case that it comes back.
+#: controller that was killed, or lost the host, has followed a run are removed an hour later; it may come back.
 LEFT = (STATE + "**/*.new", STATE + "**/*.tmp")
 #: The secret by which a host that is closed tells it to others.
 CLOSED = "6b766d6f-7073-4d61-a169-6e74656e616e"
