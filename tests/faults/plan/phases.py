@@ -67,7 +67,7 @@ class Phase:
 SLOW_MBIT = 60
 #: A long switchover: the hot memory is sent while the guest stands still.
 LONG_DOWNTIME_MS = 5000
-#: Over the slow link every guest is down for 0.24 s at least, and this one, with its hot memory, for more than a second.
+#: Over the slow link every guest is down for 0.24 s at least, and this one, with its hot memory, for over a second.
 POSTCOPY_DOWNTIME_MS = 400
 
 PHASES = (
