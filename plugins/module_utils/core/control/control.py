@@ -72,7 +72,9 @@ class Control:
     def react(self, sample: Sample) -> Reaction | None:
         """Look at one sample and say what must be done, if anything."""
         self._job.observe(sample)
-        wanted = deadline.passed(self._job, sample) or self._stalled_link.at(sample, may_give_up=self._may_give_up())
+        wanted = deadline.passed(self._job, sample) or self._stalled_link.at(
+            sample, may_give_up=self._may_give_up(), in_postcopy=self._job.ending == "start_postcopy"
+        )
         if not wanted:
             wanted = self._while_ending(sample) if self._job.ending else self._while_running(sample)
         return self._ask(wanted, sample) if wanted else None

@@ -69,6 +69,18 @@ _SET_UP = _Phase(
 )
 
 
+_POSTCOPY = _Phase(
+    STALLED_S,
+    GIVE_UP_S,
+    "no data was sent for {:.0f} s",
+    "is the link up? Each host has a part of the guest's memory, and the guest waits for the link. It goes on by itself"
+    " if the link is back before the kernel gives the connection up, after a quarter of an hour at most",
+    MEND,
+)
+#: In post-copy it is said so often, as nothing else ends it.
+TELL_AGAIN_S = 60.0
+
+
 class StalledLink:
     """Notices when neither memory nor disks move. Fed with every sample of a migration, in order."""
 
@@ -76,25 +88,35 @@ class StalledLink:
         self._processed = self._disk_sent = -1
         self._least_disk_left: int | None = None
         self._last_change_s = 0.0
-        self._is_reported = False
+        self._reported_s: float | None = None
 
-    def at(self, sample: Sample, *, may_give_up: bool) -> Reaction | None:
-        """A report, once; after a longer time the abort, where the link is not waited for any longer.
+    def at(self, sample: Sample, *, may_give_up: bool, in_postcopy: bool = False) -> Reaction | None:
+        """A report; after a longer time the abort, where the link is not waited for any longer.
 
         Args:
             sample: the next one.
             may_give_up: whether the migration may be aborted for it.
+            in_postcopy: whether the guest is split between both hosts. Then it is reported again and again.
         """
         if self._has_moved(sample):
             self._last_change_s = sample.at_s
-            self._is_reported = False
+            self._reported_s = None
             return None
         stalled_s = sample.at_s - self._last_change_s
-        phase = _MEMORY if sample.iteration > 0 else _DISKS if sample.disk_sent_bytes > 0 else _SET_UP
+        phase = (
+            _POSTCOPY
+            if in_postcopy
+            else _MEMORY
+            if sample.iteration > 0
+            else _DISKS
+            if sample.disk_sent_bytes > 0
+            else _SET_UP
+        )
         text = phase.words.format(stalled_s)
         if may_give_up and stalled_s >= phase.give_up_s:
             return abort("no_progress", text, phase.mend)
-        return self._report(f"{text}: {phase.question}") if stalled_s >= phase.report_s else None
+        again_s = TELL_AGAIN_S if in_postcopy else None
+        return self._report(f"{text}: {phase.question}", stalled_s, again_s) if stalled_s >= phase.report_s else None
 
     def _has_moved(self, sample: Sample) -> bool:
         """Whether anything went over the link since the sample before.
@@ -110,10 +132,11 @@ class StalledLink:
         self._least_disk_left = left if less_left else least
         return moved
 
-    def _report(self, text: str) -> Reaction | None:
-        if self._is_reported:
+    def _report(self, text: str, stalled_s: float, again_s: float | None) -> Reaction | None:
+        last = self._reported_s
+        if last is not None and (again_s is None or stalled_s < last + again_s):
             return None
-        self._is_reported = True
+        self._reported_s = stalled_s
         return report(text)
 
 

@@ -198,6 +198,7 @@ class MigrationWatcher:
         self._signals = signals
         self._expected = expected
         self._iteration = 0
+        self._shown = (-1, -1)
         self._mirror: Mirror | None = None
 
     def sampled(self, sample: Sample, total_bytes: int) -> None:
@@ -213,7 +214,12 @@ class MigrationWatcher:
         self._iteration = sample.iteration
         if fresh_round:
             self._reporter.round(self._step, sample)
-        self._reporter.figures(self._step, phase, sample, total_bytes, fresh_round=fresh_round, expected=self._expected)
+        # Of a link that is dead, the same figures again and again would say that all is well.
+        if (sample.processed_bytes, sample.remaining_bytes) != self._shown:
+            self._shown = (sample.processed_bytes, sample.remaining_bytes)
+            self._reporter.figures(
+                self._step, phase, sample, total_bytes, fresh_round=fresh_round, expected=self._expected
+            )
         if is_nearly_over(sample, _expected_s(self._expected)):
             self._signals.nearly_transferred()
 

@@ -27,6 +27,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalle
     SET_UP_GIVE_UP_S,
     SET_UP_STALLED_S,
     STALLED_S,
+    StalledLink,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.strategy.parameters import Decision
 
@@ -277,6 +278,19 @@ def test_nor_is_it_waited_for_without_an_end(disk_bytes):
     assert abort[1].remedy == (
         "check what libvirt at the destination is busy with, and repair the link between the two hosts; the guest keeps"
         " running where it was"
+    )
+
+
+def test_a_link_that_is_silent_in_postcopy_is_reported_every_minute_and_never_given_up():
+    link = StalledLink()
+    told = [link.at(Sample(float(at_s), 3, MIB, MIB, 0), may_give_up=False, in_postcopy=True) for at_s in range(300)]
+    reports = [(at_s, one) for at_s, one in enumerate(told) if one]
+    assert [at_s for at_s, dummy in reports] == [5, 65, 125, 185, 245]
+    assert {one.action for dummy, one in reports} == {"report"}
+    assert reports[1][1].reason == (
+        "no data was sent for 65 s: is the link up? Each host has a part of the guest's memory, and the guest waits for"
+        " the link. It goes on by itself if the link is back before the kernel gives the connection up, after a quarter"
+        " of an hour at most"
     )
 
 

@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction
@@ -60,6 +62,13 @@ def test_the_forecast_stands_beside_the_progress(expected, words):
     assert phase == "pre-copy"
     assert message == " 45 %, 22.8 MiB/s, 61.0 MiB left, round 1, about 3 s" + words
     assert figures["eta_s"] == 3
+
+
+def test_figures_that_stand_still_are_shown_once():
+    told = Told()
+    for at_s in range(5):
+        told.watcher.sampled(dataclasses.replace(SAMPLE, at_s=float(at_s)), 112 * MIB)
+    assert len(told.display.lines) == 1
 
 
 def test_a_decision_is_on_record_with_its_reason_and_shown():
