@@ -14,7 +14,7 @@ from tools import refusal_codes
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
-ENTRY = re.compile(r"^### `(\w+)`\n\n(.+?)(?=\n\n|\Z)", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(r"^### `(\w+)`\n\n(.+?)(?=\n\n|\n?\Z)", re.MULTILINE | re.DOTALL)
 ENTRIES = ENTRY.findall(PAGE)
 REFUSAL = refusal_codes.MAKER
 MAKE = "from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal\n"
