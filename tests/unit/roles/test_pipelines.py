@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from ansible.errors import ExitCode
 
 from ansible_collections.kvmops.cluster.tests.unit.builders import GIB, domain, snapshot
 from harness.ansible import CHECKOUT, Outcome, Running, environment, program
@@ -68,24 +69,25 @@ def _attributes(element: ElementTree.Element, needed: dict[str, str], others: di
         assert re.fullmatch((needed | others)[name], value), (name, value)
 
 
+SOUND = """<testsuite name="x" tests="1" failures="0" skipped="0" timestamp="2026-11-24T02:00:00">
+<testcase name="a" classname="x"/></testsuite>"""
+
+
 @pytest.mark.parametrize(
-    "text",
+    ("old", "new"),
     [
-        '<testsuite name="x" tests="2" failures="0" skipped="0" timestamp="2026-11-24T02:00:00">'
-        '<testcase name="a" classname="x"/></testsuite>',
-        '<testsuite name="x" tests="1" failures="0" skipped="0" timestamp="2026-11-24T02:00:00">'
-        '<testcase name="a" classname="x"><failure message="m"/></testcase></testsuite>',
-        '<testsuite name="x" tests="1" failures="0" skipped="0" timestamp="2026-11-24T02:00:00">'
-        '<testcase name="a"/></testsuite>',
-        '<testsuite name="x" tests="1" failures="0" skipped="0" timestamp="yesterday">'
-        '<testcase name="a" classname="x"/></testsuite>',
-        '<testsuite name="x" tests="1" failures="0" skipped="0" timestamp="2026-11-24T02:00:00">'
-        '<testcase name="a" classname="x"><broken/></testcase></testsuite>',
+        ('tests="1"', 'tests="2"'),
+        ("/></testsuite>", '><failure message="m"/></testcase></testsuite>'),
+        (' classname="x"', ""),
+        ("2026-11-24T02:00:00", "yesterday"),
+        ("/></testsuite>", "><broken/></testcase></testsuite>"),
     ],
     ids=["count", "failure not counted", "no class", "no time", "unknown element"],
 )
-def test_the_check_of_junit_files_finds_what_is_wrong(tmp_path, text):
-    (tmp_path / "a.xml").write_text(text, encoding="utf-8")
+def test_the_check_of_junit_files_finds_what_is_wrong(tmp_path, old, new):
+    (tmp_path / "a.xml").write_text(SOUND, encoding="utf-8")
+    check_junit(tmp_path / "a.xml")
+    (tmp_path / "a.xml").write_text(SOUND.replace(old, new), encoding="utf-8")
 
     with pytest.raises(AssertionError):
         check_junit(tmp_path / "a.xml")
@@ -135,6 +137,12 @@ class Pipeline:
     def where(self) -> dict[str, str]:
         """The host of each guest."""
         return {path.name: path.parts[-3] for path in self.folder.glob("[abc]/guests/*")}
+
+    def with_a_host_that_does_not_answer(self) -> None:
+        inventory = yaml.safe_load((self.folder / "inventory.yml").read_text(encoding="utf-8"))
+        silent = {"ansible_connection": "ssh", "ansible_ssh_executable": str(self.folder / "ssh")}
+        inventory["all"]["hosts"]["gone"] = silent
+        (self.folder / "inventory.yml").write_text(yaml.safe_dump(inventory), encoding="utf-8")
 
     def run(self, script: str, **variables: str) -> Outcome:
         """Do the commands of a job, as the runners do: in bash, which stops at the first that fails."""
@@ -230,6 +238,46 @@ def test_gitlab_takes_a_run_that_failed_for_no_plan(pipeline):
     assert outcome.status == 1, outcome.text
     assert outcome.status not in GITLAB["rebalance:plan"]["allow_failure"]["exit_codes"]
     assert not (pipeline.folder / "plans").exists()
+
+
+# ---- exit statuses (docs/guides/pipelines.md)
+
+
+def test_the_table_of_statuses_is_that_of_ansible():
+    page = (CHECKOUT / "docs/guides/pipelines.md").read_text(encoding="utf-8")
+    told = {int(number) for number in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+
+    assert told == {int(code) for code in ExitCode}
+
+
+def test_a_host_that_does_not_answer_is_no_failure(pipeline):
+    pipeline.guests(a="web1 web2", b="web3 web4", c="db1 db2")
+    pipeline.with_a_host_that_does_not_answer()
+
+    outcome = pipeline.run(gitlab("rebalance:plan"))
+
+    assert outcome.status == 0, outcome.text
+    assert "gone" in outcome.words
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "told"),
+    [
+        ("-e rebalance_mod=ci", 2, "rebalance_mod"),
+        ("-e rebalance_mode=perhaps", 2, "rebalance_mode"),
+        ("-e rebalance_plan=nothing.json", 2, "nothing.json"),
+        ("--no-such-option", 2, "unrecognized arguments"),
+    ],
+    ids=["misspelt", "bad value", "no plan", "bad option"],
+)
+def test_whatever_is_refused_ends_with_2(pipeline, words, status, told):
+    pipeline.guests(a=" ".join(NAMES))
+
+    outcome = pipeline.run(f"ansible-playbook kvmops.cluster.rebalance -i inventory.yml {words}")
+
+    assert outcome.status == status, outcome.text
+    assert told in outcome.words
+    assert set(pipeline.where().values()) == {"a"}
 
 
 # ---- GitHub
