@@ -236,6 +236,7 @@ def test_gitlab_takes_a_run_that_failed_for_no_plan(pipeline):
     outcome = pipeline.run(gitlab("rebalance:plan"))
 
     assert outcome.status == 1, outcome.text
+    assert "No host of this play gives a snapshot, so nothing is known of any guest: a: " in outcome.words
     assert outcome.status not in GITLAB["rebalance:plan"]["allow_failure"]["exit_codes"]
     assert not (pipeline.folder / "plans").exists()
 
@@ -278,6 +279,18 @@ def test_whatever_is_refused_ends_with_2(pipeline, words, status, told):
     assert outcome.status == status, outcome.text
     assert told in outcome.words
     assert set(pipeline.where().values()) == {"a"}
+
+
+@pytest.mark.parametrize("playbook", ["measure", "disk_copies"])
+def test_it_is_no_success_if_no_host_answers(pipeline, playbook):
+    pipeline.guests()
+    for host in "abc":
+        (pipeline.folder / host / "snapshot.json").unlink()
+
+    outcome = pipeline.run(f"ansible-playbook kvmops.cluster.{playbook} -i inventory.yml")
+
+    assert outcome.status == 2, outcome.text
+    assert "No host of this play gives a snapshot" in outcome.words
 
 
 # ---- GitHub
