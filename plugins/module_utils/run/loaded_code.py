@@ -11,8 +11,9 @@ import sys
 import typing as t
 import zipfile
 
+COLLECTION = ("ansible_collections.kvmops.cluster.",)
 #: What of the collection a program needs, and what that needs of Ansible.
-PACKAGES = ("ansible_collections.kvmops.cluster.", "ansible.")
+PACKAGES = (*COLLECTION, "ansible.")
 _MAIN = """import os
 import sys
 
@@ -24,25 +25,27 @@ sys.exit(main(os.path.dirname(os.path.abspath(sys.argv[0]))))
 _TIME = (1980, 1, 1, 0, 0, 0)
 
 
-def program(entry: str) -> bytes:
+def program(entry: str, packages: tuple[str, ...] = PACKAGES) -> bytes:
     """The code of the collection and of Ansible that this process has loaded, as a ZIP file that Python runs.
 
     Args:
         entry: name of a module, which is loaded. Its C(main) gets the folder that the file is in.
+        packages: beginnings of the names of modules. Without those of Ansible, the file is the same whatever Ansible
+            brings it.
     """
-    loaded = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGES)}
+    loaded = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(packages)}
     sources = {name: source for name, source in loaded.items() if source is not None}
-    packages = {name.rpartition(".")[0] for name in sources}
-    for name in list(packages):
+    folders = {name.rpartition(".")[0] for name in sources}
+    for name in list(folders):
         words = name.split(".")
-        packages.update(".".join(words[:count]) for count in range(1, len(words)))
-    packages.update(name for name in sources if hasattr(sys.modules[name], "__path__"))
+        folders.update(".".join(words[:count]) for count in range(1, len(words)))
+    folders.update(name for name in sources if hasattr(sys.modules[name], "__path__"))
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as code:
         _add(code, "__main__.py", _MAIN.format(module=entry))
-        for name in sorted(packages - {""}):
+        for name in sorted(folders - {""}):
             _add(code, f"{name.replace('.', '/')}/__init__.py", sources.get(name, ""))
-        for name in sorted(set(sources) - packages):
+        for name in sorted(set(sources) - folders):
             _add(code, f"{name.replace('.', '/')}.py", sources[name])
     return made.getvalue()
 

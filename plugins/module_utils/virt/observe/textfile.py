@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-# PRIVATE to the collection: files that other programs read now and then, such as those of Prometheus' exporters.
+# PRIVATE to the collection: files that other programs read at any time, such as those of Prometheus' exporters.
 
 from __future__ import annotations
 
@@ -29,6 +29,12 @@ class TextfileError(Exception):
 
 
 def content(path: str) -> str | None:
+    """The text of a file; None: there is none, or something else of that name. A link is not followed."""
+    found = content_bytes(path)
+    return None if found is None else found.decode("utf-8", "replace")
+
+
+def content_bytes(path: str) -> bytes | None:
     """What a file has; None: there is none, or something else of that name. A link is not followed."""
     try:
         with _folder(path) as folder:
@@ -37,14 +43,14 @@ def content(path: str) -> str | None:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     return None
                 with open(descriptor, "rb", closefd=False) as file:
-                    return file.read(MOST_BYTES).decode("utf-8", "replace")
+                    return file.read(MOST_BYTES)
             finally:
                 os.close(descriptor)
     except (OSError, TextfileError):
         return None
 
 
-def replace(path: str, text: str) -> None:
+def replace(path: str, text: str | bytes) -> None:
     """Put a text in the place of a file, so that a reader finds the old one or the new one.
 
     The folder may belong to the user of the program that reads. So nothing there is followed: a link of that name is
@@ -59,7 +65,7 @@ def replace(path: str, text: str) -> None:
     """
     try:
         with _folder(path) as folder:
-            _replace(folder, _name(path), text.encode())
+            _replace(folder, _name(path), text.encode() if isinstance(text, str) else text)
     except OSError as error:
         raise TextfileError(
             refusal(

@@ -15,7 +15,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.observe import
 
 
 def test_equal_code_is_an_equal_file():
-    first, second = (loaded_code.program(observe_program.__name__) for _time in range(2))
+    first, second = (loaded_code.program(observe_program.__name__, loaded_code.COLLECTION) for _time in range(2))
 
     assert first == second
     assert observe_program.__name__.replace(".", "/") + ".py" in zipfile.ZipFile(io.BytesIO(first)).namelist()
@@ -24,7 +24,7 @@ def test_equal_code_is_an_equal_file():
 def test_the_file_runs_on_its_own(tmp_path):
     """A host has neither the collection nor Ansible."""
     program, settings = tmp_path / "observe.pyz", tmp_path / "observe.json"
-    program.write_bytes(loaded_code.program(observe_program.__name__))
+    program.write_bytes(loaded_code.program(observe_program.__name__, loaded_code.COLLECTION))
     settings.write_text(json.dumps({"name": "h1"}))
     ran = subprocess.run(
         [sys.executable, "-I", "-S", str(program), str(settings)], capture_output=True, text=True, check=False, cwd="/"
