@@ -34,7 +34,8 @@ attributes:
   idempotent:
     support: partial
     details:
-      - The file is written each time, as its time says how fresh it is. A change is told if more than that has changed.
+      - The file is written each time, as its time says how fresh it is. A change is told if more than that and the free
+        memory of the host has changed.
 options:
   path:
     description:
@@ -143,8 +144,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.observe.observ
     observe,
 )
 
-#: What changes each time.
-_TIME = "kvmops_written_timestamp_seconds "
+#: What is another value each time.
+_PASSING = ("kvmops_written_timestamp_seconds ", "kvmops_host_memory_available_bytes ")
 
 
 def main() -> None:
@@ -192,7 +193,7 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
     before = textfile.content(path) or ""
     observed = observe(request, write=not module.check_mode, plan=given["plan"])
     return {
-        "changed": _without_time(before) != _without_time(observed.text),
+        "changed": _lasting(before) != _lasting(observed.text),
         "path": path,
         "measured": observed.measured,
         "refusals": observed.refusals,
@@ -200,8 +201,8 @@ def _body(module: AnsibleModule) -> dict[str, t.Any]:
     }
 
 
-def _without_time(text: str) -> list[str]:
-    return [line for line in text.splitlines() if not line.startswith(_TIME)]
+def _lasting(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith(_PASSING)]
 
 
 if __name__ == "__main__":
