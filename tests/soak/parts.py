@@ -64,9 +64,15 @@ PARTS = (
             "tests/integration",
             select=(
                 "not test_recover and not test_faults and not test_rolling_upgrade and not test_interrupt"
-                " and not capsules"
+                " and not capsules and not test_observe"
             ),
         ),
+    ),
+    Part(
+        "observe",
+        "Three hosts measure sixty times by a timer and move nobody; Prometheus scrapes them.",
+        20,
+        _integration("tests/integration/observe"),
     ),
     Part(
         "capsule-faults",

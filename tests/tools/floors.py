@@ -97,6 +97,7 @@ PLUGINS = House(
             Room("plugin_utils/checks", "Compares a host, a plan or the result of a move with what the hosts show"),
             Room("plugin_utils/inventory", "Asks libvirtds from the controller, and makes inventory entries"),
             Room("plugin_utils/tables", "Plans, reports, paths and measurements as tables"),
+            Room("module_utils/virt/observe", "Measures on a schedule, and writes metrics; moves nobody"),
             Room("module_utils/virt/capsule_save", "Freezes a guest and makes a capsule of it"),
             Room("module_utils/virt/capsule_transfer", "Sends a capsule to another host, and receives one over ssh"),
             Room("module_utils/virt/move", "Moves one guest: decides, begins, falls back, adopts, verifies, closes"),
@@ -137,7 +138,10 @@ PLUGINS = House(
                 "module_utils/core/disk_delta", "What of a disk differs from an older copy, and the file that holds it"
             ),
         ),
-        (Room("module_utils/core/capsule_image", "One image on a host: its record, and the header of a qcow2 file"),),
+        (
+            Room("module_utils/core/capsule_image", "One image on a host: its record, and the header of a qcow2 file"),
+            Room("module_utils/core/metrics", "What a host tells Prometheus: the table of metrics, and their text"),
+        ),
         (
             Room("module_utils/core/plan", "The plan document, and when its steps start and end"),
             Room(

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import typing as t
 from pathlib import Path
@@ -147,3 +148,23 @@ def _moment(text: str) -> datetime.datetime:
     # Python 3.9 knows no Z.
     moment = datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     return moment if moment.tzinfo else moment.replace(tzinfo=datetime.timezone.utc)
+
+
+def newest_results(state_dir: str, most: int) -> list[t.Any]:
+    """What ended runs have written of their steps, the newest runs first: so many steps, and the rest of their run.
+
+    Raises:
+        OSError: the records cannot be read.
+    """
+    ended = []
+    for directory in all_runs(state_dir):
+        with contextlib.suppress(OSError):
+            ended.append((Path(directory.result).stat().st_mtime, directory.result))
+    found: list[t.Any] = []
+    for _at, path in sorted(ended, reverse=True):
+        if len(found) >= most:
+            break
+        document = read_json(path)
+        if shape.fits(document_shapes.RUN_RESULT, document):
+            found.extend(document["results"])
+    return found

@@ -23,6 +23,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule_mode i
     thin_path,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration, forecast
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.metrics import foreseen
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import Constraints
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import plan_shape, single_move
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.steps import Window
@@ -89,8 +90,8 @@ def schema_of(document):
 def test_every_schema_is_a_schema():
     assert set(SCHEMAS) == {
         "begun_copies", "calibration", "capsule", "capsule_choice", "capsule_image", "capsule_run",
-        "choice", "cluster", "common", "forecast", "guest_runs", "journal", "kept_settings", "lease", "left_copies",
-        "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "split_guests",
+        "choice", "cluster", "common", "forecast", "foreseen", "guest_runs", "journal", "kept_settings", "lease",
+        "left_copies", "maintenance", "path", "plan", "progress", "receive_state", "report", "snapshot", "split_guests",
         "step-result", "taken_memory", "upgrade", "working_set",
     }  # fmt: skip
     for schema in SCHEMAS.values():
@@ -129,6 +130,10 @@ def test_what_the_builders_of_unit_tests_make():
 @pytest.mark.parametrize("kind", plan_shape.GOALS)
 def test_what_the_planner_makes(kind):
     check("plan", plan_document(busy_cluster(), kind=kind))
+
+
+def test_what_a_host_keeps_of_a_plan():
+    check("foreseen", foreseen.foreseen(plan_document(busy_cluster()), "h1"))
 
 
 def test_what_a_single_move_has_on_record():

@@ -21,6 +21,7 @@ ALONE = (
     "evacuate",
     "evacuate_site",
     "move_capsule",
+    "observe",
     "preflight",
     "prune_capsules",
     "rebalance",

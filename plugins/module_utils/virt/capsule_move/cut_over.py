@@ -43,7 +43,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transf
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.outgoing import outgoing
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_session import SendSession
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.send_watch import SendWatch
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.explanation import explained
 
 BACK, STOPPED, UNCLEAR = "back", "stopped", "unclear"
 #: The code of a refusal, as somebody has started the guest on its old host.

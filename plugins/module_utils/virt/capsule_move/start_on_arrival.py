@@ -24,8 +24,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import receive_command
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Arrival
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.receive_session import Start
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.explanation import explained
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.local_connection import connected
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.module import explained
 
 IMAGE_DIR = "/var/lib/libvirt/images"
 

@@ -12,9 +12,9 @@ import shutil
 import sys
 import time
 import typing as t
-import zipfile
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.capsule.capsule_error import CapsuleError
+from ansible_collections.kvmops.cluster.plugins.module_utils.run import loaded_code
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.capsule_store.store import CapsuleStore
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule.nbd_server import require_nbd
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket import ticket as tickets
@@ -24,16 +24,6 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_ticket
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer import receive_command
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.arrival import Arrival
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.capsule_transfer.reservation import free_bytes
-
-#: What of the collection the receiver needs, and what that needs of Ansible: the host itself has no Ansible.
-PACKAGES = ("ansible_collections.kvmops.cluster.", "ansible.")
-_MAIN = """import os
-import sys
-
-from {module} import main
-
-sys.exit(main(os.path.dirname(os.path.abspath(sys.argv[0]))))
-"""
 
 
 def check_host() -> None:
@@ -133,28 +123,7 @@ def closed(ticket: str, user: str, run_dir: str = ticket_line.RUN_DIR) -> bool:
 
 
 def _copy_code(path: str, entry: str = receive_command.__name__) -> None:
-    """Write the code that this process has loaded of the collection and of Ansible as one file that Python runs."""
-    loaded = {name: _source(module) for name, module in list(sys.modules.items()) if name.startswith(PACKAGES)}
-    sources = {name: source for name, source in loaded.items() if source is not None}
-    packages = {name.rpartition(".")[0] for name in sources}
-    for name in list(packages):
-        words = name.split(".")
-        packages.update(".".join(words[:count]) for count in range(1, len(words)))
-    packages.update(name for name in sources if hasattr(sys.modules[name], "__path__"))
+    """Write the code that this process has loaded as one file that Python runs."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as code:
-        code.writestr("__main__.py", _MAIN.format(module=entry))
-        for name in sorted(packages - {""}):
-            code.writestr(f"{name.replace('.', '/')}/__init__.py", sources.get(name, ""))
-        for name in sorted(set(sources) - packages):
-            code.writestr(f"{name.replace('.', '/')}.py", sources[name])
-
-
-def _source(module: t.Any) -> str | None:
-    """The text of a module; None: it has none, as it is made by another one."""
-    spec = getattr(module, "__spec__", None)
-    loader: t.Any = getattr(spec, "loader", None)
-    if spec is None or not hasattr(loader, "get_source"):
-        return None
-    source: str | None = loader.get_source(spec.name)
-    return source
+    with open(descriptor, "wb") as file:
+        file.write(loaded_code.program(entry))

@@ -11,11 +11,11 @@ import threading
 import traceback
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
-
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import connect_uri
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
+
+if t.TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
 
 try:
     import libvirt
@@ -58,6 +58,10 @@ def require_libvirt(module: AnsibleModule) -> None:
     """
     if libvirt is not None:
         return
+    # Programs that outlive a module have no Ansible.
+    from ansible.module_utils.basic import missing_required_lib
+    from ansible.module_utils.common.respawn import has_respawned, probe_interpreters_for_module, respawn_module
+
     if not has_respawned():
         interpreter = probe_interpreters_for_module(list(SYSTEM_INTERPRETERS), "libvirt")
         if interpreter:

@@ -12,16 +12,12 @@ import urllib.parse
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import one_line
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal, sentence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot.shared_devices import pattern_refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR_ARGUMENT
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_owner import give_to_owner
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, lost_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError, require_libvirt
-
-#: libvirt's error may have words of a guest's agent in it. Errors of its own are shorter.
-MOST_OF_LIBVIRT_ERROR = 1000
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.explanation import explained
 
 # Must be kept in sync with plugins/doc_fragments/shared_devices.py.
 SHARED_DEVICES_ARGUMENT: dict[str, dict[str, t.Any]] = {
@@ -98,19 +94,3 @@ def shared_devices(parameters: t.Mapping[str, t.Any]) -> list[str]:
     if why:
         raise VirtError(why)
     return patterns
-
-
-def explained(error: Exception) -> Refusal | None:
-    """The refusal that an exception carries or stands for; None for a bug."""
-    carried = getattr(error, "refusal", None)
-    if isinstance(carried, dict) and {"code", "reason", "remedy"} <= set(carried):
-        return t.cast(Refusal, carried)
-    if lost_connection.is_lost(error):
-        return lost_connection.lost(error)
-    if isinstance(error, connection.libvirt.libvirtError):
-        return refusal(
-            "libvirt_error",
-            f"libvirt says: {one_line(error, MOST_OF_LIBVIRT_ERROR)}",
-            "see the log of libvirt on that host: journalctl -u libvirtd -u virtqemud",
-        )
-    return None

@@ -10,6 +10,7 @@ import time
 import types
 
 import pytest
+from ansible.module_utils.common import respawn
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import guest_xml
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection, local_connection
@@ -313,7 +314,7 @@ def test_the_record_of_a_closed_host(snapshot, cluster, tmp_path):
 
 def test_no_binding(run_module, monkeypatch):
     monkeypatch.setattr(connection, "libvirt", None)
-    monkeypatch.setattr(connection, "probe_interpreters_for_module", lambda paths, name: None)
+    monkeypatch.setattr(respawn, "probe_interpreters_for_module", lambda paths, name: None)
     result = run_module(host_info)
     assert result["failed"]
     assert "libvirt" in result["msg"]
