@@ -130,6 +130,9 @@ def _guest(domain: Domain, found: Expectation, seen: Observation) -> Samples:
     if measured is not None:
         fit = measured.get("fit") or {}
         yield Sample("kvmops_guest_touched_bytes", measured["touched_bytes"], labels)
+        for point in measured["points"][-1:]:
+            rate = point["dirtied_bytes"] / point["window_s"] if point["window_s"] else None
+            yield Sample("kvmops_guest_dirty_bytes_per_second", rate, labels)
         yield Sample("kvmops_guest_hot_bytes", fit.get("hot_bytes"), labels)
         yield Sample("kvmops_guest_cold_bytes_per_second", fit.get("cold_bytes_per_s"), labels)
         yield Sample("kvmops_guest_measured_timestamp_seconds", seconds_of(measured["taken_at"]), labels)

@@ -55,6 +55,7 @@ METRICS = (
     Metric("kvmops_guest_info", (*GUEST, "state"), "1; what the guest does."),
     Metric("kvmops_guest_memory_bytes", GUEST, "Memory of the guest."),
     Metric("kvmops_guest_touched_bytes", GUEST, "Touched memory: what the first pass of a migration sends."),
+    Metric("kvmops_guest_dirty_bytes_per_second", GUEST, "Different bytes that it dirties, over the longest window."),
     Metric("kvmops_guest_hot_bytes", GUEST, "Hot set: memory that the guest writes again and again."),
     Metric("kvmops_guest_cold_bytes_per_second", GUEST, "Writes to ever new memory, beyond the hot set."),
     Metric("kvmops_guest_measured_timestamp_seconds", GUEST, "When its working set was measured last."),

@@ -24,6 +24,7 @@ PLAIN = {
     "kvmops_host_run_at_work",
     "kvmops_host_drain_unknown_guests",
     "kvmops_guest_cold_bytes_per_second",
+    "kvmops_guest_dirty_bytes_per_second",
     "kvmops_guest_movable",
     "kvmops_forecast_compared_moves",
     "kvmops_path_bandwidth_bytes_per_second",
