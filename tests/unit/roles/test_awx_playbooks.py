@@ -11,7 +11,7 @@ import json
 
 from harness.ansible import CHECKOUT
 
-from .test_pipelines import NAMES, pipeline  # noqa: F401
+from .test_pipelines import NAMES, pipeline  # noqa: F401  # pylint: disable=unused-import
 
 FOLDER = CHECKOUT / "docs/examples/awx"
 HANDED = "\tRUN: "
