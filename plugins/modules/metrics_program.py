@@ -67,7 +67,7 @@ refusal:
   sample:
     code: no_textfile_folder
     reason: there is no folder /usr/local/lib/kvmops
-    remedy: make it, or name the folder from which the exporter reads (--collector.textfile.directory)
+    remedy: make it, or name another path; the exporter reads that of --collector.textfile.directory
 """
 
 import sys

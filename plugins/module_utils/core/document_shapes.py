@@ -192,7 +192,6 @@ _DELTA = shape.mapping(
     others=True,
 )
 
-#: The images that were made for a guest's disks at a destination.
 _BEGUN_DISKS = shape.list_of(
     shape.mapping(
         {"target": _TEXT, "source": _TEXT, "path": _TEXT},
@@ -200,6 +199,7 @@ _BEGUN_DISKS = shape.list_of(
         others=True,
     )
 )
+#: The images that were made for a guest's disks at a destination, and at others before.
 BEGUN_COPIES = shape.mapping(
     {"schema": _TEXT, "guest": GUEST, "destination": _TEXT, "disks": _BEGUN_DISKS},
     {"others": shape.list_of(shape.mapping({"destination": _TEXT, "disks": _BEGUN_DISKS}, others=True))},

@@ -68,9 +68,9 @@ def write_rulebook(mine: Path) -> int:
     return port
 
 
-def post(port: int, token: str) -> bool:
+def post(port: int, token: str, host: str = "a") -> bool:
     """Send an alert. Whether it was taken."""
-    body = json.dumps({"kvmops": {"kind": "hardware_alert", "host": "a"}}).encode()
+    body = json.dumps({"kvmops": {"kind": "hardware_alert", "host": host}}).encode()
     headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
     request = urllib.request.Request(f"http://127.0.0.1:{port}/endpoint", body, headers)
     try:
@@ -118,6 +118,9 @@ def test_the_rulebook_drains_on_an_alert_and_rebalances_under_pressure(tmp_path)
             assert post(port, "secret")
             wait(lambda: "drain_host a" in lines())
             assert post(port, "secret")
+            # It would be a variable of Ansible, which evaluates expressions.
+            for host in ("{{ 'b' }}", "a {{ 1 }}", "-oProxyCommand=x", "a\nb"):
+                assert post(port, "secret", host)
             before = looks()
             wait(lambda: looks() > before + 3)
         finally:

@@ -81,6 +81,16 @@ def test_a_run_that_has_the_host_is_named(hosts):
     assert "wait for the end of that run. Nothing was changed." in outcome.words
 
 
+def test_a_lease_that_cannot_be_read_is_told_with_its_own_remedy(hosts):
+    (hosts.folder / "a").mkdir()
+    (hosts.folder / "a/lease.json").write_text("{", encoding="utf-8")
+    outcome = ask(hosts, snapshot())
+    assert outcome.status == 2, outcome.text
+    assert "lease.json" in outcome.words
+    assert "force" in outcome.words
+    assert "wait for the end of that run" not in outcome.words
+
+
 def test_a_host_that_cannot_tell_is_left_alone(hosts):
     outcome = ask(hosts, {"msg": "no connection to qemu:///system: timed out"})
     assert outcome.status == 2, outcome.text

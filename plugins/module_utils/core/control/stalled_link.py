@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction, abort, report
@@ -43,6 +44,7 @@ class _Phase(t.NamedTuple):
         words: what has stood still, with the seconds.
         question: what to ask an operator.
         mend: what to do.
+        again_s: it is told again after so long.
     """
 
     report_s: float
@@ -50,6 +52,7 @@ class _Phase(t.NamedTuple):
     words: str
     question: str
     mend: str
+    again_s: float = math.inf
 
 
 _MEMORY = _Phase(STALLED_S, GIVE_UP_S, "no data was sent for {:.0f} s", "is the link up?", MEND)
@@ -68,17 +71,16 @@ _SET_UP = _Phase(
     MEND_SET_UP,
 )
 
-
+#: Nothing else ends a post-copy whose link is silent, and an abort would lose the guest.
 _POSTCOPY = _Phase(
     STALLED_S,
-    GIVE_UP_S,
+    math.inf,
     "no data was sent for {:.0f} s",
     "is the link up? Each host has a part of the guest's memory, and the guest waits for the link. It goes on by itself"
     " if the link is back before the kernel gives the connection up, after a quarter of an hour at most",
-    MEND,
+    "repair the link between the two hosts at once",
+    again_s=60.0,
 )
-#: In post-copy it is said so often, as nothing else ends it.
-TELL_AGAIN_S = 60.0
 
 
 class StalledLink:
@@ -103,20 +105,15 @@ class StalledLink:
             self._reported_s = None
             return None
         stalled_s = sample.at_s - self._last_change_s
-        phase = (
-            _POSTCOPY
-            if in_postcopy
-            else _MEMORY
-            if sample.iteration > 0
-            else _DISKS
-            if sample.disk_sent_bytes > 0
-            else _SET_UP
-        )
+        phase = _phase(sample, in_postcopy)
         text = phase.words.format(stalled_s)
         if may_give_up and stalled_s >= phase.give_up_s:
             return abort("no_progress", text, phase.mend)
-        again_s = TELL_AGAIN_S if in_postcopy else None
-        return self._report(f"{text}: {phase.question}", stalled_s, again_s) if stalled_s >= phase.report_s else None
+        due_s = phase.report_s if self._reported_s is None else self._reported_s + phase.again_s
+        if stalled_s < due_s:
+            return None
+        self._reported_s = stalled_s
+        return report(f"{text}: {phase.question}")
 
     def _has_moved(self, sample: Sample) -> bool:
         """Whether anything went over the link since the sample before.
@@ -132,12 +129,13 @@ class StalledLink:
         self._least_disk_left = left if less_left else least
         return moved
 
-    def _report(self, text: str, stalled_s: float, again_s: float | None) -> Reaction | None:
-        last = self._reported_s
-        if last is not None and (again_s is None or stalled_s < last + again_s):
-            return None
-        self._reported_s = stalled_s
-        return report(text)
+
+def _phase(sample: Sample, in_postcopy: bool) -> _Phase:
+    if in_postcopy:
+        return _POSTCOPY
+    if sample.iteration > 0:
+        return _MEMORY
+    return _DISKS if sample.disk_sent_bytes > 0 else _SET_UP
 
 
 class SuspendedGuest:

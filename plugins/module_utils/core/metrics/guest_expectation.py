@@ -13,9 +13,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot, metadata_of
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import Domain, Intent, Snapshot
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_intent import guest_intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     compatibility,
     copied_disks,
@@ -73,14 +73,6 @@ class Lessons:
     stated_bytes_per_s: float | None = None
 
 
-def intent_of(domain: Domain, of_run: Intent) -> Intent | None:
-    """The guest's whole intent; None if its metadata has an error."""
-    try:
-        return intents.merge(of_run, metadata_of(domain).get("intent"))
-    except intents.IntentError:
-        return None
-
-
 def expectation(domain: Domain, source: Snapshot, of_run: Intent, lessons: Lessons) -> Expectation:
     """What this host expects of a move of a guest that runs here.
 
@@ -91,7 +83,7 @@ def expectation(domain: Domain, source: Snapshot, of_run: Intent, lessons: Lesso
         lessons: from before.
     """
     measured_at = (lessons.working_sets.get(domain["uuid"]) or {}).get("taken_at")
-    intent = intent_of(domain, of_run)
+    intent = guest_intent(domain, of_run)
     if intent is None:
         return Expectation(measured_at, refusals=("intent",))
     refused = [

@@ -18,12 +18,12 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents impo
     plain_state,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast import calibration
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_intent import guest_intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.metrics import foreseen, past_moves
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.metrics.guest_expectation import (
     Expectation,
     Lessons,
     expectation,
-    intent_of,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.metrics.metric_table import FIGURES, STATES
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.metrics.metric_text import Sample, text_of
@@ -136,7 +136,7 @@ def _guest(domain: Domain, found: Expectation, seen: Observation) -> Samples:
         yield Sample("kvmops_guest_hot_bytes", fit.get("hot_bytes"), labels)
         yield Sample("kvmops_guest_cold_bytes_per_second", fit.get("cold_bytes_per_s"), labels)
         yield Sample("kvmops_guest_measured_timestamp_seconds", seconds_of(measured["taken_at"]), labels)
-    intent = intent_of(domain, seen.intent)
+    intent = guest_intent(domain, seen.intent)
     if intent is not None:
         yield Sample("kvmops_guest_accepted_downtime_seconds", intent["max_downtime_ms"] / 1000, labels)
     yield Sample("kvmops_guest_movable", not found.refusals, labels)

@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
-    Domain,
-    Intent,
     Snapshot,
     is_off,
-    metadata_of,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_intent import guest_intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.snapshot import (
     copied_disks,
@@ -42,7 +39,7 @@ def with_disk_places(
         for domain in source.get("domains") or []:
             if is_off(domain) or not any(map(copied_disks.is_copied, domain.get("disks") or ())):
                 continue
-            intent = _intent(domain, run_intent)
+            intent = guest_intent(domain, run_intent)
             if intent is None or not intent["allow_storage_copy"]:
                 continue
             for other, destination in snapshots.items():
@@ -55,11 +52,3 @@ def with_disk_places(
                     key = (name, other, domain["uuid"])
                     found[key] = [*found.get(key, ()), *why]
     return found
-
-
-def _intent(domain: Domain, run_intent: t.Mapping[str, t.Any]) -> Intent | None:
-    """The whole intent of a guest; None where its own makes no sense, which others report."""
-    try:
-        return t.cast(Intent, intents.merge(run_intent, metadata_of(domain).get("intent")))
-    except intents.IntentError:
-        return None

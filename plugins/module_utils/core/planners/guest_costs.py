@@ -18,15 +18,14 @@ from __future__ import annotations
 import copy
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import intent as intents
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.documents import (
     Domain,
     Intent,
     Step,
     is_off,
     is_open,
-    metadata_of,
 )
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.guest_intent import guest_intent
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.placement.constraints import (
     NOTHING_EXPECTED,
     Constraints,
@@ -118,7 +117,7 @@ class GuestCosts:
         for source in sorted(self._given.snapshots):
             for domain in self._given.snapshots[source].get("domains") or []:
                 if not is_off(domain):
-                    intent = _intent(domain, self._given)
+                    intent = guest_intent(domain, self._given.intent)
                     if intent is not None:
                         yield domain["uuid"], (domain, source, intent)
 
@@ -217,14 +216,6 @@ class _ForecastCache:
             made = self._forecasts.choice(guest, source, destination, intent)
             self._made[key] = destination, made
         return copy.deepcopy(made)
-
-
-def _intent(domain: Domain, constraints: Constraints) -> Intent | None:
-    """Return the guest's whole intent; None if its metadata has an error, which is reported elsewhere."""
-    try:
-        return intents.merge(constraints.intent, metadata_of(domain).get("intent"))
-    except intents.IntentError:
-        return None
 
 
 def _cpus(domain: Domain, working_set: t.Mapping[str, t.Any], constraints: Constraints) -> float | None:

@@ -128,11 +128,11 @@ def load_all(state_dir: str) -> list[Begun]:
     return found
 
 
-def listed(state_dir: str) -> list[dict[str, str]]:
-    """Each image of L(load_all) with C(uuid), C(destination) and C(path), as a snapshot has it."""
+def images(copies: t.Iterable[Begun]) -> list[dict[str, str]]:
+    """Each image with C(uuid), C(destination) and C(path), as a snapshot has it."""
     return [
         {"uuid": begun["guest"]["uuid"], "destination": begun["destination"], "path": disk["path"]}
-        for begun in load_all(state_dir)
+        for begun in copies
         for disk in begun["disks"]
     ]
 

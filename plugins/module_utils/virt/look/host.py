@@ -144,7 +144,7 @@ def _left_copies(state_dir: Path) -> list[dict[str, t.Any]]:
 def _begun_copies(state_dir: Path) -> list[dict[str, str]]:
     """The images at other hosts to which a run has begun to copy disks of guests of this host, and did not end it."""
     try:
-        return begun_copies.listed(str(state_dir))
+        return begun_copies.images(begun_copies.load_all(str(state_dir)))
     except OSError:
         # Only root may read them.
         return []

@@ -18,6 +18,7 @@ import struct
 import threading
 import typing as t
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.beside import beside
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_connections import (
     QemuConnections,
     pid_of,
@@ -42,16 +43,8 @@ def ended_when_dead(guest: str, stands_still: t.Callable[[], bool], tell: t.Call
         stands_still: whether it waits for the end of its pre-copy; asked from another thread.
         tell: is told, from another thread, when connections were ended.
     """
-    over = threading.Event()
-    thread = threading.Thread(
-        target=_watch, args=(guest, stands_still, tell, over), name=f"dead-connection-{guest}", daemon=True
-    )
-    thread.start()
-    try:
+    with beside(f"dead-connection-{guest}", lambda over: _watch(guest, stands_still, tell, over)):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _watch(

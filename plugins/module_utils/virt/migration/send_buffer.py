@@ -17,6 +17,7 @@ import threading
 import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import human_bytes
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.beside import beside
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.qemu_connections import (
     Name,
     QemuConnections,
@@ -41,16 +42,8 @@ def limited_send_buffer(guest: str, limit_bytes: int | None, tell: t.Callable[[s
     if limit_bytes is None:
         yield
         return
-    over = threading.Event()
-    thread = threading.Thread(
-        target=_limit_connections, args=(guest, limit_bytes, tell, over), name=f"unsent-{guest}", daemon=True
-    )
-    thread.start()
-    try:
+    with beside(f"unsent-{guest}", lambda over: _limit_connections(guest, limit_bytes, tell, over)):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 def _limit_connections(guest: str, limit_bytes: int, tell: t.Callable[[str], None], over: threading.Event) -> None:

@@ -109,7 +109,7 @@ def _folder(path: str) -> t.Iterator[int]:
             refusal(
                 "no_textfile_folder",
                 f"there is no folder {above}" if error.errno == errno.ENOENT else f"{above} is no folder, or a link",
-                "make it, or name the folder from which the exporter reads (--collector.textfile.directory)",
+                "make it, or name another path; the exporter reads that of --collector.textfile.directory",
             )
         ) from error
     try:

@@ -75,13 +75,12 @@ def look_through(connection: t.Any, request: RemovalRequest) -> list[dict[str, t
 def _begun(request: RemovalRequest) -> list[dict[str, t.Any]]:
     """Copies that were begun at hosts whose snapshots show that no guest has them."""
     by_host = {str(snapshot["host"]): snapshot for snapshot in request.snapshots}
-    on_record = begun_copies.listed(request.state_dir)
     rows: list[dict[str, t.Any]] = []
     for begun in begun_copies.load_all(request.state_dir):
         there, guest = by_host.get(begun["destination"]), begun["guest"]
         if there is None:
             continue
-        left = copies.begun_at(on_record, t.cast("t.Any", there), guest["uuid"])
+        left = copies.begun_at(begun_copies.images([begun]), t.cast("t.Any", there), guest["uuid"])
         rows += [_begun_row(guest, begun["destination"], one) for one in begun["disks"] if one["path"] in left]
     return rows
 

@@ -155,7 +155,7 @@ def test_a_damaged_record_of_a_plan_is_passed_over(written, tmp_path, spoilt):
 @pytest.mark.parametrize(
     ("arguments", "msg"),
     [
-        ({"path": "/nowhere/kvmops.prom"}, "there is no folder /nowhere: make it, or name the folder from which"),
+        ({"path": "/nowhere/kvmops.prom"}, "there is no folder /nowhere: make it, or name another path"),
         ({"path": "/tmp/kvmops.txt"}, "path is /tmp/kvmops.txt, and the exporter reads only *.prom: name it so"),
         ({"uri": "qemu+ssh://h2/system"}, "leads to another host than the one the module runs on"),
         ({"intent": {"max_downtime": 5}}, "unknown intent 'max_downtime': did you mean max_downtime_ms?"),

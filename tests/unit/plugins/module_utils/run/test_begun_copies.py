@@ -61,4 +61,4 @@ def test_what_is_broken_in_the_others_makes_it_no_record(state, tmp_path):
     document = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**document, "others": [{"destination": 7}]}), encoding="utf-8")
     assert begun_copies.read_all(state, "u1") == []
-    assert begun_copies.listed(state) == []
+    assert begun_copies.load_all(state) == []
