@@ -11,6 +11,10 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import (
+    MEND_POSTCOPY,
+    POSTCOPY_LEAVE_S,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
@@ -553,6 +557,25 @@ def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postco
     assert touched <= {"virDomainMigrateSetMaxDowntime"}
     assert rig.clock.slept - slept < 60
     assert rig.transferred == []
+    [mark] = split_guests.marked(rig.settings.state_dir)
+    assert (mark["name"], mark["other"]) == ("web1", "h2")
+
+
+def test_a_postcopy_that_libvirt_does_not_end_is_waited_for_no_longer(rig, postcopy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: job.postcopy)
+    job.enter_postcopy()
+    before = len(rig.cluster.writes)
+    rig.clock.slept += POSTCOPY_LEAVE_S
+    result = move.result()
+    job.fail()
+    assert result["outcome"] == "unclear"
+    assert result["error"].startswith("libvirt did not end the post-copy: no data was sent for ")
+    assert result["error"].endswith(MEND_POSTCOPY)
+    assert {call for _host, call in rig.cluster.writes[before:]} <= {"virDomainMigrateSetMaxDowntime"}
     [mark] = split_guests.marked(rig.settings.state_dir)
     assert (mark["name"], mark["other"]) == ("web1", "h2")
 
