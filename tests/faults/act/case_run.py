@@ -277,7 +277,7 @@ class CaseRun:
     def _dead(self, scene: Scene) -> set[str]:
         fault, homes = self.case.fault, {name: guest.home for name, guest in self.lab.guests.items()}
         held = holders(self.case.phase.name, scene.struck, homes, journal(self.lab, scene.source))
-        return may_be_dead(fault.kills, fault.end, scene.struck, held) | self._owned(scene)
+        return may_be_dead(fault.killed(self.case.phase.name), fault.end, scene.struck, held) | self._owned(scene)
 
     def _owned(self, scene: Scene) -> set[str]:
         """Return the guest whose owner acts."""

@@ -29,7 +29,7 @@ def after_run(
     Args:
         before: what was found before the run.
         now: what is found now.
-        dead: guests that may have died.
+        dead: guests that may have died. Of a post-copy, half of its memory may be left.
         reborn: guests that may have been started anew.
         words: all that was printed; None: nobody was there to say anything.
         split: a guest may be left in a broken post-copy.
@@ -41,7 +41,7 @@ def after_run(
             told += [] if split and _is_split(active) else [f"{guest} is on {_places(active)}"]
         elif not active:
             told += _nowhere(guest, now, dead, words)
-        elif split and POSTCOPY_FAILED in "".join(one.reason for one in active.values()):
+        elif (split or guest in dead) and POSTCOPY_FAILED in "".join(one.reason for one in active.values()):
             continue
         else:
             told += _one(guest, before, now, dead={*dead, *reborn})

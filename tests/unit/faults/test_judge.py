@@ -95,6 +95,13 @@ def test_a_guest_may_be_split_only_where_the_case_says_so():
     assert after(now) == ["web1 is on h1 (paused, post-copy failed) and h2 (paused, post-copy failed)"]
 
 
+def test_half_of_a_guest_that_died_may_be_left():
+    now = found(h1={"web1": SPLIT}, h2={"web2": RUNNING})
+
+    assert after(now, dead={"web1"}) == []
+    assert after(now) == ["web1 is paused (post-copy failed) on h1"]
+
+
 def test_a_paused_guest_is_found():
     now = found(h1={"web1": Domain("paused", "migrating")}, h2={"web2": RUNNING})
 
