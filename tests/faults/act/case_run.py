@@ -316,7 +316,9 @@ class CaseRun:
                 return
             before = todo
             for remedy in todo:
-                self._do(scene, remedy)
+                self._do(remedy)
+            if any(one.kind == "recover" for one in todo):
+                self._recover(scene)
             force = {"drain_host_force": True} if any(one.kind == "force" for one in todo) else {}
             again = scene.operator.run("drain_host", **scene.variables, **force)
             self.done.append(f"again: {again.status}")
@@ -325,7 +327,15 @@ class CaseRun:
         if status:
             self.complaints.append(f"after all printed remedies it still ends with {status}")
 
-    def _do(self, scene: Scene, remedy: Remedy) -> None:
+    def _recover(self, scene: Scene) -> None:
+        """Run the playbook that the remedy names, and do what that prints."""
+        recover = scene.operator.run("recover")
+        self.done.append(f"recover: {recover.status}")
+        self.texts.append("---- recover\n" + recover.text)
+        for remedy in remedies(recover.words):
+            self._do(remedy)
+
+    def _do(self, remedy: Remedy) -> None:
         if remedy.kind not in ("command", "lost"):
             return
         if remedy.kind == "command" and remedy.command.startswith("virsh start") and self._runs(remedy.guest):

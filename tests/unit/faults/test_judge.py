@@ -267,6 +267,13 @@ def test_printed_remedies_are_found():
     assert remedies(words) == [Remedy("command", "h1", "web1", "virsh start web1"), Remedy("again")]
 
 
+def test_the_playbook_recover_comes_before_the_same_again():
+    words = (
+        "bring the link back, and resume it: ansible-playbook kvmops.cluster.recover. Then run the drain of h1 again."
+    )
+    assert [one.kind for one in remedies(words)] == ["recover", "again"]
+
+
 def test_a_lost_guest_is_ended_and_started_anew():
     words = (
         "nothing can be resumed. End what is left on h2 (virsh destroy web1 there), then start it anew from its disks"
