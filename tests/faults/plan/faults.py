@@ -37,8 +37,8 @@ class Expect:
 
 #: What becomes of a post-copy whose link breaks: the one place to change when a playbook finishes such moves.
 BROKEN_POSTCOPY = Expect(status=(FAILED,), says=("post-copy was interrupted",), split=True)
-#: What becomes of one whose QEMU at one end is gone.
-LOST_IN_POSTCOPY = Expect(status=(FAILED,), says=("the memory of {guest} is lost",))
+#: What becomes of one whose QEMU at one end is gone. Where nothing of it is left at either end, it is off.
+LOST_IN_POSTCOPY = Expect(status=(FAILED,), says=("the memory of {guest} is lost|{guest} is off on",))
 
 
 @dataclass(frozen=True)

@@ -76,6 +76,13 @@ def test_a_guest_that_was_started_anew_is_found():
     assert after(now, reborn={"web1"}) == []
 
 
+def test_a_guest_that_is_being_started_anew_may_not_answer_yet():
+    now = dataclasses.replace(MOVED, boots={"web2": "b1"}, verified={"web2": MOVED.verified["web2"]})
+
+    assert after(now, dead={"web1"}) == []
+    assert after(now) == ["web1 is in boot no answer, not in b1", "the memory of web1 is not whole: {}"]
+
+
 @pytest.mark.parametrize(
     ("verified", "wrong"),
     [({"memory_ok": False, "bad_pages": 1}, "memory"), ({"memory_ok": True, "disk_ok": False}, "disk")],
@@ -205,6 +212,14 @@ def test_a_host_that_was_not_emptied_is_found():
     now.hosts["h1"] = HostState(domains={"web1": RUNNING}, maintenance="cordoned", shown_closed=True)
 
     assert ended(now) == ["web1 is left on h1", "h1 is cordoned, not maintenance"]
+
+
+def test_a_guest_whose_owner_removed_its_definition_may_be_transient():
+    transient = dataclasses.replace(RUNNING, persistent=False, autostart=False)
+    now = drained(domains={"web1": transient, "web2": RUNNING})
+
+    assert ended(now) == ["web1 is transient on h2", "web1 has autostart False on h2, and had True"]
+    assert ended(now, off={"web1"}) == []
 
 
 def test_a_guest_that_its_owner_has_ended_may_stay_off():
