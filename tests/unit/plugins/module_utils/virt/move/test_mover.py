@@ -21,7 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import 
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import destination, guest_state, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop, dead_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, waiting
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Admission
@@ -1317,6 +1317,28 @@ def test_a_joined_migration_that_does_not_converge_has_an_end(rig):
     assert job.downtimes[0] == 500
     assert result["error"].startswith("given up: 64.0 MiB are dirtied again in every round")
     assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_joined_migration_is_not_held_by_a_dead_connection(rig, monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def watched(name, stands_still, _tell):
+        asked.append((name, stands_still))
+        yield
+
+    monkeypatch.setattr(dead_connection, "ended_when_dead", watched)
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest)
+    until(lambda: asked)
+    [(name, stands_still)] = asked
+    assert (name, stands_still()) == ("web1", False)
+    job.switch_over()
+    until(lambda: guest.state == LEFT_PAUSED)
+    assert stands_still()
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+    assert not stands_still()
 
 
 def test_a_joined_migration_can_be_interrupted(rig):
