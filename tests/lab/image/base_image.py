@@ -42,6 +42,8 @@ PACKAGES = (
     "python3-zstandard",
     "zstd",
     "iproute2",
+    # Which Debian installs by default.
+    "nftables",
     # What a user who is not root does as root, one command at a time.
     "sudo",
     "rsync",
