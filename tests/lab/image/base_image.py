@@ -49,7 +49,7 @@ PACKAGES = (
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "5"
+REVISION = "6"
 ROOM_MIB = 4096
 #: In an image: how its apt reaches the mirror, and what its dpkg unpacks.
 APT_OPTIONS = "etc/apt/apt.conf.d/90lab"
