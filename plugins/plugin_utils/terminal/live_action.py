@@ -249,7 +249,16 @@ class _Job:
         self._shell(f"rm -f {shlex.quote(self._link)} {shlex.quote(self._result_file)}")
         for key in ("ansible_job_id", "started", "finished", "results_file"):
             status.pop(key, None)
-        return status
+        # Ansible's own record of a job whose process was killed is a traceback of its parent.
+        return self._killed() if status.get("failed") and self._pid is not None and not self._ended else status
+
+    def _killed(self) -> dict[str, t.Any]:
+        """The result of a job that was killed on a host that is still up."""
+        told = (
+            f"{clean(self._host)}: the run there was killed before it had a result (journalctl -k on that host says"
+            " whether the kernel did so for want of memory). Run the same playbook again: it goes on from what is done."
+        )
+        return {"failed": True, "changed": True, "died": True, "msg": told}
 
     def _status(self) -> dict[str, t.Any]:
         # The directory of asynchronous jobs is a shell option that async_wrapper has used as well.

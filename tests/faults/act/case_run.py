@@ -36,6 +36,8 @@ from .strikes import ARRANGE, STRIKES
 FAST_MBIT = 1000
 #: What a hypervisor sends over a megabit per second, as the inventory of the lab has it.
 MIB_S_OF_A_MEGABIT = 1e6 / 8 * 0.956 / 2**20
+#: What comes before the list of a playbook that has moved all guests, and left something to be done.
+TO_DO = "To do:"
 #: A host that says nothing is given up after this, so that a case does not take minutes.
 SILENT_S = 45
 #: Ends of waiting, for a machine with much other work.
@@ -309,7 +311,7 @@ class CaseRun:
         before: list[Remedy] | None = None
         for _number in range(MOST_REMEDIES):
             todo = remedies(words)
-            if status == 0 or not todo or self._is_split():
+            if (status == 0 and TO_DO not in words) or not todo or self._is_split():
                 return
             if todo == before and [one.kind for one in todo] == ["again"]:
                 self.complaints.append("the printed remedy, to run it again, does not help")
