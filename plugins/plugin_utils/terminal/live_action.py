@@ -136,7 +136,7 @@ class _Job:
         self._boot = ""
         self._dead = 0
         self._ended = False
-        self._lost_s = _silence(task_vars)
+        self._lost_s = silence(task_vars)
         self._warned = False
 
     def follow(self) -> dict[str, t.Any]:
@@ -266,7 +266,7 @@ class _Job:
             return str(self._action._low_level_execute_command(command).get("stdout", ""))
 
 
-def _silence(task_vars: t.Mapping[str, t.Any]) -> float:
+def silence(task_vars: t.Mapping[str, t.Any]) -> float:
     """For how many seconds a host may say nothing.
 
     Raises: AnsibleError where the inventory gives anything but a number of at least 1.
