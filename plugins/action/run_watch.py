@@ -4,14 +4,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import typing as t
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import PlainLines
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import silence
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.in_place_lines import (
+    PlainRunLines,
+    RunView,
+    lines_for,
+)
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import Lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import PARTING_SIGNALS, silence
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.watched_run import ANSWER_S, WatchedRun
 
 display = Display()
@@ -35,14 +43,33 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         _validation, arguments = self.validate_argument_spec(argument_spec=dict(self.ARGUMENTS))
         host = str(self._task.delegate_to or task_vars.get("inventory_hostname"))
-        watched = WatchedRun(
-            host,
-            _Far(self, host, arguments["state_dir"], task_vars),
-            display.display,
-            lambda _run: PlainLines(display, host),
-            silence(task_vars),
-        )
-        return {**result, **watched.watch(arguments["plan"] or None, arguments["wait_s"])}
+
+        def lines(found: dict[str, t.Any]) -> Lines:
+            run = RunView(host, found["steps"], found["window_left_s"])
+            return lines_for(display, run, str(self._task._uuid), task_vars, plain=PlainRunLines(display, run))
+
+        far = _Far(self, host, arguments["state_dir"], task_vars)
+        watched = WatchedRun(host, far, display.display, lines, silence(task_vars))
+        with _left_alone(watched):
+            return {**result, **watched.watch(arguments["plan"] or None, arguments["wait_s"])}
+
+
+@contextlib.contextmanager
+def _left_alone(watched: WatchedRun) -> t.Iterator[None]:
+    """Let an interrupt end the watching, and nothing else."""
+
+    def leave(_number: int, _frame: t.Any) -> t.NoReturn:
+        if watched.lines:
+            watched.lines.abandon()
+        # The worker's own handling of a signal is to end at once, too.
+        os._exit(1)
+
+    before = {number: signal.signal(number, leave) for number in PARTING_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Far:

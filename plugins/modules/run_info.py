@@ -23,7 +23,7 @@ options:
     type: str
   plan:
     description:
-      - The id of a plan. RV(events) then has what this host has recorded of its steps, for a report, and RV(results)
+      - The id of a plan. RV(events) then has what this host has recorded of its steps, for a report, and RV(outcomes)
         what became of each of them.
     type: str
   name:
@@ -148,7 +148,7 @@ lease:
       has them. It is null if nobody has it. A run has its hosts before its first guest moves, too.
   returned: success
   type: dict
-results:
+outcomes:
   description:
     - What became of each step of O(plan) whose source is this host, as RV(kvmops.cluster.plan_apply#module:results) has
       it. It is null if the run has not ended, or has died.
@@ -199,7 +199,7 @@ runs:
       returned: always
 """
 
-import platform
+import socket
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -225,11 +225,11 @@ def main() -> None:
     state_dir, plan = module.params["state_dir"], module.params["plan"]
     try:
         result["at_work"] = at_work(state_dir)
-        result["lease"] = lease_holder(state_dir, module.params["name"] or platform.node())
+        result["lease"] = lease_holder(state_dir, module.params["name"] or socket.gethostname())
         result["runs"] = list_runs(state_dir, module.params["since"])
         if plan is not None:
             result["events"] = events_of(state_dir, plan)
-            result["results"] = results_of(state_dir, plan)
+            result["outcomes"] = results_of(state_dir, plan)
     except ValueError as error:
         module.fail_json(msg=f"since: {module.params['since']!r} is not a time such as 2026-11-24T02:00:00Z ({error})")
     except RunError as error:

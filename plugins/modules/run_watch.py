@@ -66,7 +66,7 @@ watched:
   description: The run as it was found, as RV(kvmops.cluster.run_info#module:at_work) has it. It is null if none was.
   returned: success
   type: dict
-results:
+outcomes:
   description:
     - What became of each of its steps on this host, as RV(kvmops.cluster.plan_apply#module:results) has it.
     - It is null if no run was found, and if the run was killed on the host.

@@ -45,7 +45,7 @@ def _failure(results: t.Mapping[str, Result], silent: t.Mapping[str, Result], wa
             "No host answers, so nothing is known of any run. Repair that (try: ansible -m ping"
             f" {clean(next(iter(silent), 'HOST'))}), then watch again. What is at work goes on."
         )
-    undone = [host for host, result in watched.items() if result["results"] is None or _undone(result["results"])]
+    undone = [host for host, result in watched.items() if result["outcomes"] is None or _undone(result["outcomes"])]
     if undone:
         return f"Not every guest that was to leave {_names(undone)} has moved; {_AGAIN}."
     return ""
@@ -53,21 +53,21 @@ def _failure(results: t.Mapping[str, Result], silent: t.Mapping[str, Result], wa
 
 def _over(host: str, result: Result) -> list[str]:
     """What came of the run of one host."""
-    run, results = result["watched"], result["results"]
+    run, outcomes = result["watched"], result["outcomes"]
     begin = f"{host}: {run['plan']} of {run['owner']}"
-    if results is None:
+    if outcomes is None:
         return [
             clean(
                 f"{begin} has ended without a result: it was killed on {host}. A guest in flight arrives by itself;"
                 f" {_AGAIN}"
             )
         ]
-    undone = _undone(results)
-    moved = len(results) - len(undone)
+    undone = _undone(outcomes)
+    moved = len(outcomes) - len(undone)
     if not undone:
         return [clean(f"{begin} is over: {counted(moved, 'guest', 'guests')} moved.")]
     return [
-        clean(f"{begin} is over: {moved} of {counted(len(results), 'guest', 'guests')} moved."),
+        clean(f"{begin} is over: {moved} of {counted(len(outcomes), 'guest', 'guests')} moved."),
         *(f"  {clean(one['guest']['name'])} ({clean(one['outcome'])}): {_reason(one)}" for one in undone),
     ]
 

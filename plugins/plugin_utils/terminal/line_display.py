@@ -37,12 +37,12 @@ class PlainLines:
 
     def __init__(self, display: t.Any, host: str) -> None:
         self._display = display
-        self._host = host
+        self.host = host
 
     def show(self, line: dict[str, t.Any]) -> None:
         """Show the line, if it is not for those who ask for more."""
         if line.get("level", 0) <= self._display.verbosity:
-            self._display.display(phrase(self._host, line), color=color_of(line))
+            self._display.display(phrase(self.host, line), color=color_of(line))
 
     def tick(self) -> None:
         """There is nothing to renew."""

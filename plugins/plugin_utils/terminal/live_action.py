@@ -24,13 +24,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import run_progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
-    FollowedFile,
-    color_of,
-    phrase,
-)
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.in_place_lines import RunView, lines_for
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import Lines, PlainLines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import FollowedFile
 
 display = Display()
 
@@ -69,6 +68,8 @@ class LiveAction(ActionBase):  # type: ignore[misc]
 
     #: Shown on an interrupt, after the job was told to stop.
     INTERRUPT_NOTE = ""
+    #: Whether lines with figures of a guest are rewritten in a terminal that can.
+    IN_PLACE = False
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's arguments; a subclass may fill some in on the controller."""
@@ -79,6 +80,16 @@ class LiveAction(ActionBase):  # type: ignore[misc]
     def is_short(self, arguments: dict[str, t.Any]) -> bool:
         """Whether the module ends at once with these arguments, so that it need not be a job."""
         return False
+
+    def lines(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> Lines:
+        """What shows the progress of the job."""
+        host = str(arguments.get("name"))
+        if not self.IN_PLACE:
+            return PlainLines(display, host)
+        plan = arguments.get("plan") or {}
+        rows = run_progress.rows_of(plan, host) if plan else []
+        run = RunView(host, rows, (plan.get("expected") or {}).get("window_s"))
+        return lines_for(display, run, str(self._task._uuid), task_vars)
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
@@ -95,6 +106,7 @@ class LiveAction(ActionBase):  # type: ignore[misc]
             # The worker's own handling of a signal is to end at once; all that was to be said has been said.
             os._exit(1)
         finally:
+            job.lines.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
 
@@ -129,6 +141,7 @@ class _Job:
         state_dir = arguments.get("state_dir") or str(STATE_DIR)
         self._link = f"{state_dir}/progress-{uuid.uuid4().hex}"
         self._file = FollowedFile()
+        self.lines = action.lines(arguments, task_vars)
         self._arguments = {**arguments, "progress_path": self._link}
         self._job_id = ""
         self._result_file = ""
@@ -164,6 +177,7 @@ class _Job:
 
     def part(self, note: str) -> None:
         """Tell the job to stop, as far as the host can be reached in the time left."""
+        self.lines.abandon()
         signal.signal(signal.SIGALRM, _interrupt)
         signal.alarm(int(PARTING_S))
         try:
@@ -172,8 +186,10 @@ class _Job:
                 raise AnsibleError("the job has not reported its process id yet")
             # The run goes on to write its lines; this was only the name by which this controller has followed them.
             self._shell(f"rm -f {shlex.quote(self._link)}; kill -TERM {self._pid}")
+            self.lines.abandon()
             _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
+            self.lines.abandon()
             _tell_operator(f"{self._host}: interrupted, but the host could not be told: the run there goes on.")
         finally:
             signal.alarm(0)
@@ -191,6 +207,7 @@ class _Job:
         out = self._shell(f"tail -c +{self._file.offset + 1} {shlex.quote(self._link)} 2>/dev/null || true")
         for line in self._file.feed(out):
             self._show(line)
+        self.lines.tick()
 
     def _show(self, line: dict[str, t.Any]) -> None:
         if line.get("phase") == "job":
@@ -200,9 +217,7 @@ class _Job:
         if line.get("phase") == "end":
             self._ended = True
             return
-        if line.get("level", 0) > display.verbosity:
-            return
-        display.display(phrase(self._host, line), color=color_of(line))
+        self.lines.show(line)
 
     def _check_alive(self) -> None:
         """Raise if nobody is left who could write a result: Ansible's own record of a job outlives a restart."""

@@ -121,27 +121,37 @@ def _figures(row: Row, now: datetime.datetime) -> list[str]:
     return words + ([f"round {row['iteration']:.0f}"] if row["iteration"] else [])
 
 
-def _run(views: t.Sequence[View], width: int) -> Line:
-    """How far the run is, and whether it will be over in time."""
+def run_words(views: t.Sequence[View], *, narrow: bool = False) -> list[str]:
+    """How far a run is, and whether it will be over in time, the most important first."""
     rows = [row for view in views for row in view.rows]
-    share = run_progress.share_done(rows)
-    left = [run_progress.seconds_left(view.rows, view.now) for view in views]
-    left_s = None if None in left else max(filter(None, left), default=0.0)
-    windows = [view.window_left_s for view in views if view.window_left_s is not None]
-    narrow = width < NARROW
+    left_s, window_s = _left_s(views), _window_s(views)
     ended = sum(map(run_progress.has_ended, rows))
-    words = [f"{ended} of {len(rows)}{'' if narrow else ' guests'}", f"{share:.0%}".replace("%", " %")]
-    if left_s is None:
-        words += [] if narrow else ["its end is not known yet"]
-    elif ended < len(rows):
+    words = [f"{ended} of {len(rows)}{'' if narrow else ' guests'}", f"{100 * run_progress.share_done(rows):.0f} %"]
+    if ended < len(rows) and left_s is not None:
         words.append(f"{'' if narrow else 'about '}{human_seconds(left_s)} left")
-    color = None
-    if windows:
-        words.append(_window(min(windows), left_s))
-        color = "bright purple" if min(windows) < (left_s or 0) else None
-    text = _fitting(words, width)
+    return words if window_s is None else [*words, _window(window_s, left_s)]
+
+
+def _run(views: t.Sequence[View], width: int) -> Line:
+    """The line of the run."""
+    narrow = width < NARROW
+    text = _fitting(run_words(views, narrow=narrow), width)
+    share = run_progress.share_done([row for view in views for row in view.rows])
     bar = "" if narrow else _bar(share, min(_MOST_BAR, width - columns(text) - 1))
-    return Line(cut(bar + text, width), color)
+    window_s = _window_s(views)
+    is_late = window_s is not None and window_s < (_left_s(views) or 0)
+    return Line(cut(bar + text, width), "bright purple" if is_late else None)
+
+
+def _left_s(views: t.Sequence[View]) -> float | None:
+    """Seconds until the last host is done: hosts send their guests at the same time."""
+    left = [run_progress.seconds_left(view.rows, view.now) for view in views]
+    known = [one for one in left if one is not None]
+    return max(known, default=0.0) if len(known) == len(left) else None
+
+
+def _window_s(views: t.Sequence[View]) -> float | None:
+    return min((view.window_left_s for view in views if view.window_left_s is not None), default=None)
 
 
 def _window(window_left_s: float, left_s: float | None) -> str:

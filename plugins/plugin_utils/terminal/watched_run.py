@@ -33,7 +33,7 @@ class Far(t.Protocol):
     """The host, as an action reaches it."""
 
     def info(self, plan: str | None) -> Info:
-        """What run_info says there, perhaps with the results of a plan."""
+        """What run_info says there, perhaps with what became of a plan."""
 
     def shell(self, command: str) -> str:
         """What a command prints there."""
@@ -75,7 +75,7 @@ class WatchedRun:
             wanted: the id of a plan, or how it begins; None takes any.
             wait_s: how long to wait for a run to begin.
 
-        Returns: C(watched) (the run as it was found, or null), C(results) of its steps (null if it died), and who has
+        Returns: C(watched) (the run as it was found, or null), C(outcomes) of its steps (null if it died), and who has
             the host if no run was found (C(lease)).
         """
         found = self._found(wanted, wait_s)
@@ -84,14 +84,14 @@ class WatchedRun:
             return found
         run = found["at_work"]
         if run is None:
-            return {"changed": False, "watched": None, "results": None, "lease": found["lease"]}
+            return {"changed": False, "watched": None, "outcomes": None, "lease": found["lease"]}
         self._tell(greeting(self._host, run))
         self.lines = self._lines_for(run)
         try:
-            results = self._followed(run)
+            outcomes = self._followed(run)
         finally:
             self.lines.close()
-        return {"changed": False, "watched": run, "results": results, "lease": None}
+        return {"changed": False, "watched": run, "outcomes": outcomes, "lease": None}
 
     def _found(self, wanted: str | None, wait_s: float) -> Info:
         end = time.monotonic() + wait_s
@@ -106,7 +106,7 @@ class WatchedRun:
             time.sleep(min(LOOK_S, left_s))
 
     def _followed(self, run: Info) -> list[Info] | None:
-        """Show the lines of a run, and return its results."""
+        """Show the lines of a run, and return its outcomes."""
         file = FollowedFile(run["progress_bytes"])
         seen_at = looked_at = time.monotonic()
         warned = ended = False
@@ -120,7 +120,7 @@ class WatchedRun:
                     info = self._far.info(str(run["plan"]))
                     now = info.get("at_work")
                     if now is None or now["plan"] != run["plan"]:
-                        return t.cast("list[Info] | None", info.get("results"))
+                        return t.cast("list[Info] | None", info.get("outcomes"))
                     if now["since"] != run["since"]:
                         # It was killed, and somebody has begun the same plan again.
                         run, file, ended = now, FollowedFile(now["progress_bytes"]), False

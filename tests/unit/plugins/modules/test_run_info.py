@@ -111,7 +111,7 @@ def test_a_lease_that_cannot_be_read_is_nobodys(tmp_path, content):
 def test_the_module_tells_all_of_that(run, run_module):
     told = run_module(run_info, state_dir=run.state_dir, name="h1", plan=PLAN["id"])
     assert told["at_work"]["plan"] == PLAN["id"]
-    assert (told["lease"], told["results"], told["events"], told["changed"]) == (None, None, {}, False)
+    assert (told["lease"], told["outcomes"], told["events"], told["changed"]) == (None, None, {}, False)
     assert [one["plan"] for one in told["runs"]] == [PLAN["id"]]
 
 

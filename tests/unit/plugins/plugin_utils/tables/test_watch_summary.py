@@ -10,7 +10,7 @@ from ansible.errors import AnsibleFilterError
 from ansible_collections.kvmops.cluster.plugins.filter.watch_summary import watch_summary
 
 RUN = {"plan": "drain-h1-1", "owner": "alice@admin1"}
-NOTHING = {"watched": None, "results": None, "lease": None}
+NOTHING = {"watched": None, "outcomes": None, "lease": None}
 GONE = {"unreachable": True, "msg": "ssh: no route to host"}
 REFUSAL = {"code": "hostdev", "reason": "it has a GPU", "remedy": "detach it"}
 
@@ -20,7 +20,7 @@ def result(name, outcome="moved", **more):
 
 
 def watched(*results):
-    return {"watched": RUN, "results": list(results), "lease": None}
+    return {"watched": RUN, "outcomes": list(results), "lease": None}
 
 
 def test_a_run_that_did_all_it_should():
@@ -58,11 +58,11 @@ def test_guests_that_did_not_move_are_named_with_their_reasons():
 
 
 def test_a_run_that_was_killed_on_its_host():
-    said = watch_summary({"h1": {"watched": RUN, "results": None, "lease": None}})
+    said = watch_summary({"h1": {"watched": RUN, "outcomes": None, "lease": None}})
     assert said["lines"] == [
         (
-            "h1: drain-h1-1 of alice@admin1 has ended without a result: it was killed on h1. A guest in flight arrives by"
-            " itself; run the playbook that was at work again: it goes on from what is done"
+            "h1: drain-h1-1 of alice@admin1 has ended without a result: it was killed on h1. A guest in flight"
+            " arrives by itself; run the playbook that was at work again: it goes on from what is done"
         )
     ]
     assert said["failure"]
@@ -96,7 +96,7 @@ def test_a_host_that_does_not_answer_is_named():
     assert said["failure"] == ""
 
 
-@pytest.mark.parametrize("results", [{"h1": GONE, "h2": {"failed": True, "msg": "run as root"}}, {}])
+@pytest.mark.parametrize("outcomes", [{"h1": GONE, "h2": {"failed": True, "msg": "run as root"}}, {}])
 def test_if_no_host_answers_nothing_is_known(results):
     assert watch_summary(results)["failure"].startswith("No host answers, so nothing is known of any run.")
 

@@ -50,7 +50,7 @@ class Host:
         if self.lost:
             raise AnsibleConnectionFailure("ssh: no route to host")
         told = {"at_work": self.run and dict(self.run), "lease": None, "changed": False}
-        return {**told, "results": self.results} if plan else told
+        return {**told, "outcomes": self.results} if plan else told
 
     def shell(self, command):
         self.commands.append(command)
@@ -117,7 +117,7 @@ def test_a_run_is_followed_from_where_it_is_to_its_end(host, watching, clock):
 
     clock.then = go_on
     found = watching.run.watch(None, 0)
-    assert (found["watched"]["plan"], found["results"], found["changed"]) == (
+    assert (found["watched"]["plan"], found["outcomes"], found["changed"]) == (
         "drain-h1-1",
         [{"outcome": "moved"}],
         False,
@@ -137,7 +137,7 @@ def test_it_only_reads(host, watching, clock):
 
 def test_nothing_at_work_is_told_at_once(host, watching, clock):
     host.run = None
-    assert watching.run.watch(None, 0) == {"changed": False, "watched": None, "results": None, "lease": None}
+    assert watching.run.watch(None, 0) == {"changed": False, "watched": None, "outcomes": None, "lease": None}
     assert (clock.at, host.commands, watching.told) == (1000.0, [], [])
 
 
@@ -149,7 +149,7 @@ def test_a_run_may_be_waited_for(host, watching, clock):
             host.run, clock.then = dict(RUN), lambda: host.end([])
 
     clock.then = begin
-    assert watching.run.watch(None, 600)["results"] == []
+    assert watching.run.watch(None, 600)["outcomes"] == []
 
 
 def test_the_wait_has_an_end(host, watching, clock):
@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_has_no_results(host, watching, clock):
         host.run = None
 
     clock.then = kill
-    assert watching.run.watch(None, 0)["results"] is None
+    assert watching.run.watch(None, 0)["outcomes"] is None
 
 
 def test_a_run_that_was_begun_again_is_followed_on(host, watching, clock):
@@ -183,7 +183,7 @@ def test_a_run_that_was_begun_again_is_followed_on(host, watching, clock):
             clock.then = lambda: clock.at > 1030 and host.run and host.end([{"outcome": "moved"}])
 
     clock.then = again
-    assert watching.run.watch(None, 0)["results"] == [{"outcome": "moved"}]
+    assert watching.run.watch(None, 0)["outcomes"] == [{"outcome": "moved"}]
     assert watching.lines.shown == ["before", "after"]
 
 
@@ -192,7 +192,7 @@ def test_another_run_is_not_taken_for_this_one(host, watching, clock):
         host.results, host.run = [{"outcome": "moved"}], {**RUN, "plan": "drain-h1-2"}
 
     clock.then = other
-    assert watching.run.watch(None, 0)["results"] == [{"outcome": "moved"}]
+    assert watching.run.watch(None, 0)["outcomes"] == [{"outcome": "moved"}]
 
 
 def test_what_cannot_be_asked_says_why(watching, host, monkeypatch):
@@ -208,7 +208,7 @@ def test_a_host_that_comes_back_is_watched_on(host, watching, clock):
             clock.then = lambda: None
 
     clock.then = weather
-    assert watching.run.watch(None, 0)["results"] == []
+    assert watching.run.watch(None, 0)["outcomes"] == []
     assert watching.told[1:] == ["h1 does not answer (ssh: no route to host); its moves go on. Trying again for 60 s."]
     assert host.resets > 30
 
