@@ -96,7 +96,7 @@ def test_a_host_that_does_not_answer_is_named():
     assert said["failure"] == ""
 
 
-@pytest.mark.parametrize("outcomes", [{"h1": GONE, "h2": {"failed": True, "msg": "run as root"}}, {}])
+@pytest.mark.parametrize("results", [{"h1": GONE, "h2": {"failed": True, "msg": "run as root"}}, {}])
 def test_if_no_host_answers_nothing_is_known(results):
     assert watch_summary(results)["failure"].startswith("No host answers, so nothing is known of any run.")
 
