@@ -31,6 +31,7 @@ INVENTORY_VARIABLES = frozenset(
         "keep_days",
         "keep_runs",
         "link",
+        "live",
         "migration_address",
         "other_variables",
         "owner",

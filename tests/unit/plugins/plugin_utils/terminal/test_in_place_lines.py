@@ -58,7 +58,14 @@ PLAIN = [
 def environment(**variables):
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     python = os.pathsep.join([str(COLLECTIONS), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**kept, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONPATH": python, **variables}
+    return {
+        **kept,
+        "TERM": "xterm-256color",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONPATH": python,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **variables,
+    }
 
 
 def typed(width=100, ending="finished", **variables):
