@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import typing as t
@@ -19,7 +18,12 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.in_place_l
     lines_for,
 )
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import Lines
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import PARTING_SIGNALS, silence
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_action import (
+    PARTING_SIGNALS,
+    Interrupted,
+    interrupt,
+    silence,
+)
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.watched_run import ANSWER_S, WatchedRun
 
 display = Display()
@@ -50,26 +54,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         far = _Far(self, host, arguments["state_dir"], task_vars)
         watched = WatchedRun(host, far, display.display, lines, silence(task_vars))
-        with _left_alone(watched):
+        before = {number: signal.signal(number, interrupt) for number in PARTING_SIGNALS}
+        try:
             return {**result, **watched.watch(arguments["plan"] or None, arguments["wait_s"])}
-
-
-@contextlib.contextmanager
-def _left_alone(watched: WatchedRun) -> t.Iterator[None]:
-    """Let an interrupt end the watching, and nothing else."""
-
-    def leave(_number: int, _frame: t.Any) -> t.NoReturn:
-        if watched.lines:
-            watched.lines.abandon()
-        # The worker's own handling of a signal is to end at once, too.
-        os._exit(1)
-
-    before = {number: signal.signal(number, leave) for number in PARTING_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        except Interrupted:
+            # Only the watching ends. The worker's own handling of a signal is to end at once, too.
+            if watched.lines:
+                watched.lines.abandon()
+            os._exit(1)
+        finally:
+            if watched.lines:
+                watched.lines.close()
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class _Far:

@@ -98,7 +98,7 @@ class LiveAction(ActionBase):  # type: ignore[misc]
         if self._task.check_mode or self.is_short(arguments):
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         job = _Job(self, arguments, task_vars)
-        old = {number: signal.signal(number, _interrupt) for number in PARTING_SIGNALS}
+        old = {number: signal.signal(number, interrupt) for number in PARTING_SIGNALS}
         try:
             return {**result, **job.follow()}
         except Interrupted:
@@ -111,7 +111,12 @@ class LiveAction(ActionBase):  # type: ignore[misc]
                 signal.signal(number, handler)
 
 
-def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
+def interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
+    """Take a signal to leave.
+
+    Whoever catches this may end at once. Here, the worker may be in the middle of a word to ansible-playbook, which
+    would then wait for its end for ever.
+    """
     # ansible-playbook passes an interrupt on and terminates its workers right after; once is enough.
     for number in PARTING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -178,7 +183,7 @@ class _Job:
     def part(self, note: str) -> None:
         """Tell the job to stop, as far as the host can be reached in the time left."""
         self.lines.abandon()
-        signal.signal(signal.SIGALRM, _interrupt)
+        signal.signal(signal.SIGALRM, interrupt)
         signal.alarm(int(PARTING_S))
         try:
             self._show_news()

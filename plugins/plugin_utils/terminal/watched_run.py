@@ -66,6 +66,7 @@ class WatchedRun:
         self._tell = tell
         self._lines_for = lines_for
         self._lost_s = lost_s
+        #: What shows the lines, while there is a run to show. The caller closes it.
         self.lines: Lines | None = None
 
     def watch(self, wanted: str | None, wait_s: float) -> Info:
@@ -87,10 +88,7 @@ class WatchedRun:
             return {"changed": False, "watched": None, "outcomes": None, "lease": found["lease"]}
         self._tell(greeting(self._host, run))
         self.lines = self._lines_for(run)
-        try:
-            outcomes = self._followed(run)
-        finally:
-            self.lines.close()
+        outcomes = self._followed(run)
         return {"changed": False, "watched": run, "outcomes": outcomes, "lease": None}
 
     def _found(self, wanted: str | None, wait_s: float) -> Info:

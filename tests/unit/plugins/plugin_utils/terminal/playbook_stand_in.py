@@ -42,7 +42,7 @@ PLAN = {
     },
 }
 #: What the host tells, and what Ansible shows of other hosts meanwhile.
-STORY = [
+TOLD = [
     {"step": 0, "phase": "setup", "message": "pre-copy (about 10 s)"},
     {"step": 0, "phase": "pre-copy", "message": " 42 %, 22.8 MiB/s", "percent": 42, "eta_s": 6},
     "ok: [h3]",
@@ -76,7 +76,7 @@ def work(queue, ending: str) -> None:
     rows = run_progress.rows_of(PLAN, "h1")
     run = in_place_lines.RunView("h1", rows, PLAN["expected"]["window_s"])
     lines = in_place_lines.lines_for(display, run, "task", {"kvmops_cluster_live": os.environ.get("LIVE", "true")})
-    for told in STORY:
+    for told in TOLD:
         if isinstance(told, str):
             display.display(told)
             continue
