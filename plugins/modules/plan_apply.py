@@ -19,7 +19,8 @@ description:
   - Runs on the host as a job of its own. A lost connection or a killed controller does not end it. If it is run again
     with the same plan, it joins the job that is at work, or continues where that job was interrupted. It asks both
     libvirtds what happened, and trusts no record.
-  - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
+  - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v). In a
+    terminal that can, it rewrites one line for each guest, unless the inventory has C(kvmops_cluster_live=false).
   - Press Ctrl-C once, and no further move starts. The move in flight completes.
 extends_documentation_fragment:
   - kvmops.cluster.capsule_dir

@@ -384,7 +384,7 @@ def test_an_interrupt_ends_the_worker_after_the_job_was_told(shown, clock, signa
 
 def test_a_second_interrupt_is_not_heard_while_the_first_is_dealt_with(signals):
     with pytest.raises(live_action.Interrupted):
-        live_action._interrupt(signal.SIGINT, None)
+        live_action.interrupt(signal.SIGINT, None)
     assert signals.handlers == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}
 
 
