@@ -45,8 +45,8 @@ def commands(text: str) -> Iterator[str]:
 def faults(command: str) -> list[str]:
     """Return what is wrong with one line of a shell.
 
-    >>> faults("ansible-playbook kvmops.cluster.drain_host -i inventory.yml -e drain_host_nam=h1")
-    ['drain_host_nam is not known to drain_host; did you mean drain_host_name?']
+    >>> faults("ansible-playbook kvmops.cluster.recover -i inventory.yml -e recover_spare=warn")
+    ['recover_spare is not known to recover; did you mean recover_owner?']
     """
     try:
         parts = split(command)

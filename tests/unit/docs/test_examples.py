@@ -39,7 +39,7 @@ WRONG = [
     ("yaml", "- kvmops.cluster.host_info: {nam: h1}", "host_info has no nam; did you mean name?"),
     ("yaml", "- hosts: all\n  roles: [{role: kvmops.cluster.drain}]", "there is no role kvmops.cluster.drain"),
     ("yaml", "script: [ansible-playbook kvmops.cluster.drain]", "there is no playbook kvmops.cluster.drain"),
-    ("yaml", "a: [", "expected the node content"),
+    ("yaml", "a: [", "while parsing a flow"),
     ("json", '{"a": 1,}', "double quotes"),
     ("xml", "<guest>", "mismatched tag"),
     ("ini", "pipelining = true", "no section headers"),
