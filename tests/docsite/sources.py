@@ -141,7 +141,7 @@ def contents() -> str:
     """Return what the first page has below its text: the lists from which Sphinx makes the navigation."""
     roles = sorted(place(page) or "" for page in pages() if page.startswith("roles/"))
     lists = {
-        "Guides": ["overview.md", *listed("Guides")],
+        "Guides": ["All pages <overview.md>", *listed("Guides")],
         "Background": listed("Reference"),
         "Roles": roles,
         "Modules, plugins, project": ["reference/index.rst", "contributing.md", "changelog.md"],
