@@ -82,5 +82,5 @@ def test_the_recorded_report_can_be_drawn():
     recorded = json.loads(pictures.RECORDED.read_text(encoding="utf-8"))
 
     assert recorded["schema"] == REPORT
-    assert pictures.GUEST in [guest["guest"]["name"] for guest in recorded["guests"]]
+    assert pictures.GUEST in [guest["guest"] for guest in recorded["guests"]]
     assert pictures.GUEST in page.page_html(report_view.report_page(recorded))
