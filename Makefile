@@ -83,6 +83,12 @@ lint-files: tools-lint
 lint-docs: tools-tests
 	@tests/tools/lint docs $(PYTHON)
 
+.PHONY: docs docs-pictures
+docs: $(LINK) ## Make the documentation site in build/docs; every warning is an error
+	@mkdir -p build/logs && tests/tools/docs $(PYTHON)
+docs-pictures: tools-tests ## Draw the pictures of reports for the documentation anew (Chromium)
+	@PYTHONPATH=tests:$(COLLECTIONS) $(BIN)/python -m docsite.pictures docs/images
+
 .PHONY: types
 types: tools-lint ## Types: mypy, strict on the pure core and the lab
 	@tests/tools/types
@@ -124,7 +130,7 @@ integration: tools-tests ## Tests of the collection on the lab (root; 15 minutes
 
 .PHONY: test
 test: tools-tests ## What every change must pass: check, sanity, import-check, integration (root; half an hour)
-	@tests/tools/test $(CHECK) sanity+units-oldest+import-check+lint-docs integration
+	@tests/tools/test $(CHECK) sanity+units-oldest+import-check+lint-docs+docs integration
 
 .PHONY: releases
 releases: tools-tests

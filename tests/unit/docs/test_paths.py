@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parents[3]
-PAGES = ("docs/architecture.md", "CONTRIBUTING.md")
+PAGES = ("docs/architecture.md", "docs/performance.md", "docs/promises.md", "CONTRIBUTING.md")
 #: A path in code font. Folders end with a slash, or are named without an ending.
 PATH = re.compile(r"`((?:plugins|roles|playbooks|tests|docs)/[\w./-]+)`")
 

@@ -187,6 +187,12 @@ def test_what_the_report_makes():
     check("report", report.join(made, {"h1": results}, **at))
 
 
+def test_the_report_of_which_the_documentation_has_pictures():
+    from docsite import pictures
+
+    check("report", json.loads(pictures.RECORDED.read_text(encoding="utf-8")))
+
+
 def test_what_measuring_forecasting_and_learning_make():
     from bench.benches import recorded
 
