@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from faults.plan.phases import PHASES
 from .record import VERDICTS, Result
 
 Last = Mapping[tuple[str, int], Result]
+#: A whole playbook may be printed in a complaint.
+MOST_WHY = 300
+_FOLDERS = re.compile(r"(?:/[^\s/]+)+/(?=build/|\.venv/)")
 BEGIN, END = "<!-- faults: written by make faults-table -->", "<!-- end of faults -->"
 
 
@@ -64,8 +68,14 @@ def failures(cases: Sequence[Case], last: Last) -> list[str]:
             one = last.get((case.name, number))
             if one and one.verdict != "passed":
                 why = "; ".join([*one.complaints, *filter(None, [one.note])])
-                lines.append(f"- {case.name} ({number}): {one.verdict}: {why}")
+                lines.append(f"- {case.name} ({number}): {one.verdict}: {_short(why)}")
     return lines
+
+
+def _short(why: str) -> str:
+    """Return the beginning of what was wrong, without the folders of the machine that it was tried on."""
+    told = _FOLDERS.sub("", why)
+    return told if len(told) <= MOST_WHY else f"{told[:MOST_WHY]} …"
 
 
 def in_words(cases: Sequence[Case], last: Last) -> list[str]:

@@ -58,6 +58,16 @@ def test_what_did_not_pass_is_told():
     assert summary.failures(CASES, LAST) == ["- cut @ switchover (2): missed: too late"]
 
 
+def test_what_was_wrong_is_short_and_names_no_folder_of_this_machine():
+    wrong = "/home/me/x/.venv/bin/ansible-playbook -i /home/me/x/build/faults/inventory.yml: " + "word " * 200
+    one = Result("cut @ set-up", 1, "failed", [wrong])
+    [line] = summary.failures(CASES, {(one.case, one.number): one})
+    assert ".venv/bin/ansible-playbook -i build/faults/inventory.yml: word" in line
+    assert "/home" not in line
+    assert line.endswith(" …")
+    assert len(line) < 400
+
+
 def test_the_page_keeps_what_people_wrote():
     page = f"before\n{summary.BEGIN}\nold\n{summary.END}\nafter\n"
 
