@@ -278,6 +278,8 @@ FAULTS = (
         "root full",
         "/var/lib/kvmops, /root/.ansible, /tmp and /var/tmp of the source",
         ("hand-over",),
+        # All have left, and the record that says so cannot be written.
+        expect={"hand-over": Expect(status=(0, FAILED))},
         more=("first pass",),
     ),
     Fault("NBD refused", "new connections for disks are refused", ("set-up of disks",), "destination"),
