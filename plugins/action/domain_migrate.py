@@ -13,6 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_actio
 class ActionModule(LiveAction):
     """Moves one guest and shows how it goes."""
 
+    IN_PLACE = True
     INTERRUPT_NOTE = "The move is being aborted; the guest stays where it is."
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -33,6 +33,7 @@ class ActionModule(LiveAction):
 
     _peeking = False
 
+    IN_PLACE = True
     INTERRUPT_NOTE = (
         "No further move starts there; the move in flight completes. Run the same playbook again to continue."
     )

@@ -19,7 +19,8 @@ description:
   - Runs on the host as a job of its own. A lost connection or a killed controller does not end it. If it is run again
     with the same plan, it joins the job that is at work, or continues where that job was interrupted. It asks both
     libvirtds what happened, and trusts no record.
-  - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v).
+  - Shows a line for each guest every few seconds while it works, and every round of every move with C(-v). In a
+    terminal that can, it rewrites one line for each guest, unless the inventory has C(kvmops_cluster_live=false).
   - Press Ctrl-C once, and no further move starts. The move in flight completes.
 extends_documentation_fragment:
   - kvmops.cluster.capsule_dir
@@ -316,6 +317,15 @@ changes:
   type: list
   elements: dict
   sample: [{code: guest_gone, reason: 'web1 is no longer on h1: it runs on h3 now', remedy: make a new plan}]
+unfinished:
+  description:
+    - UUIDs of guests that a run has sent from here, and that may lack at their destination what libvirt does not take
+      along (autostart, checkpoints), as that run died or the destination did not answer. The next plan that is carried
+      out here puts that right, also one without steps for this host.
+  returned: with O(attach_only), when no run is at work any more
+  type: list
+  elements: str
+  sample: []
 run:
   description: The run itself.
   returned: both on success and on failure, once the plan was accepted
@@ -346,6 +356,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan import so
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plan.reader import read_plan
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import step_result
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases, runner
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.guest_records import kept_settings
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.progress import Progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.retention import Retention
@@ -402,16 +413,16 @@ def main() -> None:
 def attach(module: AnsibleModule) -> dict[str, t.Any]:
     """Join the run that is at work here, if there is one."""
     state_dir = module.params["state_dir"]
-    nothing = {"results": [], "run": {"plan": None, "attached": False}}
     if not is_run_locked(state_dir):
-        return nothing
+        unfinished = kept_settings.guests(state_dir)
+        return {"results": [], "run": {"plan": None, "attached": False}, "unfinished": unfinished}
     # Without anybody who follows its lines, there is nothing to wait for either.
     if module.check_mode or not module.params["progress_path"]:
         return {"results": [], "run": {"plan": run_lock_holder(state_dir).get("plan"), "attached": True}}
     followed = runner.join_run(state_dir, module.params["progress_path"])
     if followed is None:
         raise runner.run_died(state_dir)
-    return followed
+    return {**followed, "unfinished": kept_settings.guests(state_dir)}
 
 
 def apply(module: AnsibleModule) -> dict[str, t.Any]:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.ansible import CHECKOUT
+from harness.postcopy_permission import postcopy_permitted
 from harness.session import is_up, lab_for
 from harness.tidy import mend
 from lab import Lab, LabError
@@ -79,7 +80,7 @@ def _run(cases: Sequence[Case], file: Path, tree: str | None, times: int) -> Non
     if keep:
         mend(Lab.load())
     content = tree or tree_of(CHECKOUT)
-    with lab_for(SCENARIO, keep=keep) as lab:
+    with postcopy_permitted(), lab_for(SCENARIO, keep=keep) as lab:
         for place, (case, number) in enumerate(todo, start=1):
             result = dataclasses.replace(_tried(lab, case, number), tree=content)
             record.append(file, result)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.operator import Operator
 from harness.session import is_up, lab_for
@@ -28,14 +29,27 @@ QUICKLY = {
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Lab]:
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The scenario of this session, with the release of Debian that C(KVMOPS_TEST_RELEASE) names."""
+    release = os.environ.get("KVMOPS_TEST_RELEASE", "")
+    if not release:
+        return SCENARIO
+    document = yaml.safe_load(SCENARIO.read_text(encoding="utf-8"))
+    document["hosts"]["release"] = release
+    other = tmp_path_factory.mktemp("scenario") / "lab.yml"
+    other.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    return other
+
+
+@pytest.fixture(scope="session")
+def cluster(scenario: Path) -> Iterator[Lab]:
     """The lab of this session. One that was up before stays up; any other is gone in the end."""
     keep = is_up()
     if keep:
         # Whoever was at work before may have stopped what a lab needs to come up.
         mend(Lab.load())
     keep = keep or os.environ.get("KVMOPS_KEEP_LAB", "") not in ("", "0")
-    with lab_for(SCENARIO, keep=keep) as lab:
+    with lab_for(scenario, keep=keep) as lab:
         yield lab
         if keep:
             mend(lab)

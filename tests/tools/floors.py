@@ -129,6 +129,7 @@ PLUGINS = House(
                 "module_utils/run/guest_records",
                 "What a host keeps of a guest until its move is complete, and later",
             ),
+            Room("module_utils/run/watch", "The run that is at work on a host, for people who have not started it"),
         ),
         (Room("module_utils/run", "Files on a host that outlive a run: journal, progress, lease, maintenance record"),),
         (Room("module_utils/run/turns", "Whose turn it is within a run: the link, the first guest to a destination"),),

@@ -17,6 +17,19 @@ import typing as t
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import json_text
 
 
+def remedy_of(error: OSError) -> str:
+    """What to do about a record that could not be written.
+
+    >>> remedy_of(OSError(errno.ENOSPC, "No space left on device"))
+    'make room on that file system, then run it again'
+    """
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that file system, then run it again"
+    if error.errno == errno.EROFS:
+        return "see why that file system is read-only (dmesg), then run it again"
+    return "run it again as root (become: true)"
+
+
 class NoFileError(OSError):
     """Something else than an ordinary file: a folder, a link, a pipe."""
 

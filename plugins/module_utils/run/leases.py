@@ -20,7 +20,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import C
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease_clock import Moment
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import Refusal, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_lock
-from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_file, write_durably
+from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_file, remedy_of, write_durably
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.this_boot import boot_id, uptime_s
 
 FILE = "lease.json"
@@ -228,6 +228,6 @@ def _unwritable(state_dir: str, error: OSError) -> LeaseError:
         refusal(
             "lease_not_written",
             f"the lease cannot be written in {state_dir}: {error.strerror or error}",
-            "run as root (become: true), and check whether the file system is full or read-only",
+            remedy_of(error),
         )
     )

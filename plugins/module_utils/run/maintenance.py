@@ -18,6 +18,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.run import file_loc
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
     make_directory,
     read_file,
+    remedy_of,
     write_durably,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
@@ -226,7 +227,7 @@ def _not_written(path: Path, error: OSError) -> RecordError:
         refusal(
             "maintenance_record_not_written",
             f"the maintenance record {path} cannot be written: {error}",
-            "run as root (become: true), and check whether the file system is full or read-only",
+            remedy_of(error),
         )
     )
 
@@ -250,7 +251,7 @@ def show_as_fact(state_dir: Path = STATE_DIR) -> bool:
             refusal(
                 "fact_not_written",
                 f"the local fact {fact} cannot be written: {error}",
-                "run as root (become: true), and check whether the file system is full or read-only",
+                remedy_of(error),
             )
         ) from error
     return True

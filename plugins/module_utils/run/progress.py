@@ -89,9 +89,15 @@ class Progress:
             self._last[step["id"]] = (phase, now)
             return True
 
-    def begin(self, pid: int) -> None:
-        """Say whom to signal."""
-        self._raw({"schema": SCHEMA, "at": utc_now(), "phase": "job", "pid": pid})
+    def begin(self, pid: int, steps: t.Sequence[str] | None = None) -> None:
+        """Say whom to signal.
+
+        Args:
+            pid: of the process that takes signals.
+            steps: of the plan, those that this host carries out. None: the run has no plan.
+        """
+        own = {} if steps is None else {"steps": list(steps)}
+        self._raw({"schema": SCHEMA, "at": utc_now(), "phase": "job", "pid": pid, **own})
 
     def end(self) -> None:
         """Say that no line will follow, and close the file; later lines go nowhere."""

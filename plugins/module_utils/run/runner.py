@@ -195,8 +195,8 @@ def _carry_out(
             progress = Progress(directory.progress)
             ending.callback(progress.end)
             _link(directory.progress, request.progress_path)
-            progress.begin(os.getpid())
             ids = [step["id"] for step in request.steps]
+            progress.begin(os.getpid(), ids)
             journal.write("run.started", owner=request.owner, pid=os.getpid(), steps=ids)
         except OSError as error:
             raise _unwritable(request.state_dir, error) from error

@@ -21,6 +21,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.shape import S
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import (
     make_directory,
     read_file,
+    remedy_of,
     write_durably,
 )
 
@@ -83,6 +84,6 @@ def store(record: Record, state_dir: Path) -> None:
             refusal(
                 "upgrade_record_not_written",
                 f"the record {path} of a rolling upgrade cannot be written: {error}",
-                "run as root (become: true), and check whether the file system is full or read-only",
+                remedy_of(error),
             )
         ) from error

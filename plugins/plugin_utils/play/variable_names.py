@@ -31,6 +31,7 @@ INVENTORY_VARIABLES = frozenset(
         "keep_days",
         "keep_runs",
         "link",
+        "live",
         "migration_address",
         "other_variables",
         "owner",
@@ -51,6 +52,7 @@ PLAYBOOK_OPTIONS = {
     "disk_copies": frozenset({"disk_copies_keep_s", "disk_copies_remove"}),
     "report": frozenset({"report_formats"}),
     "measure": frozenset({"measure_allow_monitor", "measure_intent", "measure_s"}),
+    "watch": frozenset({"watch_hosts", "watch_run", "watch_wait_s"}),
 }
 #: Values that a message may repeat: numbers and words, no secrets with spaces or templates.
 _SHORT = re.compile(r"[A-Za-z0-9.]{1,12}")

@@ -24,13 +24,12 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import run_progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.state_dir import STATE_DIR
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import (
-    FollowedFile,
-    color_of,
-    phrase,
-)
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.in_place_lines import RunView, lines_for
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import Lines, PlainLines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import FollowedFile
 
 display = Display()
 
@@ -69,6 +68,8 @@ class LiveAction(ActionBase):  # type: ignore[misc]
 
     #: Shown on an interrupt, after the job was told to stop.
     INTERRUPT_NOTE = ""
+    #: Whether lines with figures of a guest are rewritten in a terminal that can.
+    IN_PLACE = False
 
     def module_arguments(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """The module's arguments; a subclass may fill some in on the controller."""
@@ -80,6 +81,16 @@ class LiveAction(ActionBase):  # type: ignore[misc]
         """Whether the module ends at once with these arguments, so that it need not be a job."""
         return False
 
+    def lines(self, arguments: dict[str, t.Any], task_vars: dict[str, t.Any]) -> Lines:
+        """What shows the progress of the job."""
+        host = str(arguments.get("name"))
+        if not self.IN_PLACE:
+            return PlainLines(display, host)
+        plan = arguments.get("plan") or {}
+        rows = run_progress.rows_of(plan, host) if plan else []
+        run = RunView(host, rows, (plan.get("expected") or {}).get("window_s"))
+        return lines_for(display, run, str(self._task._uuid), task_vars)
+
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
@@ -87,7 +98,7 @@ class LiveAction(ActionBase):  # type: ignore[misc]
         if self._task.check_mode or self.is_short(arguments):
             return {**result, **self._execute_module(module_args=arguments, task_vars=task_vars)}
         job = _Job(self, arguments, task_vars)
-        old = {number: signal.signal(number, _interrupt) for number in PARTING_SIGNALS}
+        old = {number: signal.signal(number, interrupt) for number in PARTING_SIGNALS}
         try:
             return {**result, **job.follow()}
         except Interrupted:
@@ -95,11 +106,17 @@ class LiveAction(ActionBase):  # type: ignore[misc]
             # The worker's own handling of a signal is to end at once; all that was to be said has been said.
             os._exit(1)
         finally:
+            job.lines.close()
             for number, handler in old.items():
                 signal.signal(number, handler)
 
 
-def _interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
+def interrupt(_number: int, _frame: t.Any) -> t.NoReturn:
+    """Take a signal to leave.
+
+    Whoever catches this may end at once. Here, the worker may be in the middle of a word to ansible-playbook, which
+    would then wait for its end for ever.
+    """
     # ansible-playbook passes an interrupt on and terminates its workers right after; once is enough.
     for number in PARTING_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -129,6 +146,7 @@ class _Job:
         state_dir = arguments.get("state_dir") or str(STATE_DIR)
         self._link = f"{state_dir}/progress-{uuid.uuid4().hex}"
         self._file = FollowedFile()
+        self.lines = action.lines(arguments, task_vars)
         self._arguments = {**arguments, "progress_path": self._link}
         self._job_id = ""
         self._result_file = ""
@@ -136,7 +154,7 @@ class _Job:
         self._boot = ""
         self._dead = 0
         self._ended = False
-        self._lost_s = _silence(task_vars)
+        self._lost_s = silence(task_vars)
         self._warned = False
 
     def follow(self) -> dict[str, t.Any]:
@@ -164,7 +182,8 @@ class _Job:
 
     def part(self, note: str) -> None:
         """Tell the job to stop, as far as the host can be reached in the time left."""
-        signal.signal(signal.SIGALRM, _interrupt)
+        self.lines.abandon()
+        signal.signal(signal.SIGALRM, interrupt)
         signal.alarm(int(PARTING_S))
         try:
             self._show_news()
@@ -172,8 +191,10 @@ class _Job:
                 raise AnsibleError("the job has not reported its process id yet")
             # The run goes on to write its lines; this was only the name by which this controller has followed them.
             self._shell(f"rm -f {shlex.quote(self._link)}; kill -TERM {self._pid}")
+            self.lines.abandon()
             _tell_operator(f"{self._host}: interrupted. {note}")
         except (Interrupted, AnsibleError):
+            self.lines.abandon()
             _tell_operator(f"{self._host}: interrupted, but the host could not be told: the run there goes on.")
         finally:
             signal.alarm(0)
@@ -191,6 +212,7 @@ class _Job:
         out = self._shell(f"tail -c +{self._file.offset + 1} {shlex.quote(self._link)} 2>/dev/null || true")
         for line in self._file.feed(out):
             self._show(line)
+        self.lines.tick()
 
     def _show(self, line: dict[str, t.Any]) -> None:
         if line.get("phase") == "job":
@@ -200,9 +222,7 @@ class _Job:
         if line.get("phase") == "end":
             self._ended = True
             return
-        if line.get("level", 0) > display.verbosity:
-            return
-        display.display(phrase(self._host, line), color=color_of(line))
+        self.lines.show(line)
 
     def _check_alive(self) -> None:
         """Raise if nobody is left who could write a result: Ansible's own record of a job outlives a restart."""
@@ -249,7 +269,16 @@ class _Job:
         self._shell(f"rm -f {shlex.quote(self._link)} {shlex.quote(self._result_file)}")
         for key in ("ansible_job_id", "started", "finished", "results_file"):
             status.pop(key, None)
-        return status
+        # Ansible's own record of a job whose process was killed is a traceback of its parent.
+        return self._killed() if status.get("failed") and self._pid is not None and not self._ended else status
+
+    def _killed(self) -> dict[str, t.Any]:
+        """The result of a job that was killed on a host that is still up."""
+        told = (
+            f"{clean(self._host)}: the run there was killed before it had a result (journalctl -k on that host says"
+            " whether the kernel did so for want of memory). Run the same playbook again: it goes on from what is done."
+        )
+        return {"failed": True, "changed": True, "died": True, "msg": told}
 
     def _status(self) -> dict[str, t.Any]:
         # The directory of asynchronous jobs is a shell option that async_wrapper has used as well.
@@ -266,7 +295,7 @@ class _Job:
             return str(self._action._low_level_execute_command(command).get("stdout", ""))
 
 
-def _silence(task_vars: t.Mapping[str, t.Any]) -> float:
+def silence(task_vars: t.Mapping[str, t.Any]) -> float:
     """For how many seconds a host may say nothing.
 
     Raises: AnsibleError where the inventory gives anything but a number of at least 1.

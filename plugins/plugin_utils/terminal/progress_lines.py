@@ -15,11 +15,15 @@ _COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yello
 
 
 class FollowedFile:
-    """Puts together whole lines from a file that is read in pieces while it grows."""
+    """Puts together whole lines from a file that is read in pieces while it grows.
 
-    def __init__(self) -> None:
+    Args:
+        offset: bytes at its start that are not read.
+    """
+
+    def __init__(self, offset: int = 0) -> None:
         #: Bytes of whole lines read so far; reading goes on behind them.
-        self.offset = 0
+        self.offset = offset
 
     def feed(self, text: str) -> list[dict[str, t.Any]]:
         """Take what was read from ``offset`` on and return the whole lines in it; the rest is read again."""

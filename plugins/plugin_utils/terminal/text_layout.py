@@ -12,7 +12,7 @@ import unicodedata
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
 
-__all__ = ["clean", "columns", "short", "table", "wrapped"]
+__all__ = ["clean", "columns", "cut", "short", "table", "wrapped"]
 
 #: No name takes more columns than this, so that a table with one monstrous name stays readable.
 MOST_NAME_COLUMNS = 40
@@ -36,6 +36,17 @@ def short(text: str, most: int = MOST_NAME_COLUMNS) -> str:
     tail = _taken(reversed(text), (most - 1) * 2 // 5)[::-1]
     head = _taken(iter(text), most - 1 - columns(tail))
     return f"{head}\N{HORIZONTAL ELLIPSIS}{tail}"
+
+
+def cut(text: str, most: int) -> str:
+    """Shorten a text to so many columns. Its end is cut off.
+
+    >>> cut("42 %, 22.8 MiB/s, 42.0 MiB left", 20)
+    '42 %, 22.8 MiB/s, 4…'
+    """
+    if columns(text) <= most:
+        return text
+    return f"{_taken(iter(text), most - 1)}\N{HORIZONTAL ELLIPSIS}"
 
 
 def table(header: t.Sequence[str], rows: t.Iterable[t.Sequence[t.Any]], right: t.Collection[str] = ()) -> list[str]:

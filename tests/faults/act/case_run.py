@@ -36,6 +36,8 @@ from .strikes import ARRANGE, STRIKES
 FAST_MBIT = 1000
 #: What a hypervisor sends over a megabit per second, as the inventory of the lab has it.
 MIB_S_OF_A_MEGABIT = 1e6 / 8 * 0.956 / 2**20
+#: What comes before the list of a playbook that has moved all guests, and left something to be done.
+TO_DO = "To do:"
 #: A host that says nothing is given up after this, so that a case does not take minutes.
 SILENT_S = 45
 #: Ends of waiting, for a machine with much other work.
@@ -277,7 +279,7 @@ class CaseRun:
     def _dead(self, scene: Scene) -> set[str]:
         fault, homes = self.case.fault, {name: guest.home for name, guest in self.lab.guests.items()}
         held = holders(self.case.phase.name, scene.struck, homes, journal(self.lab, scene.source))
-        return may_be_dead(fault.kills, fault.end, scene.struck, held) | self._owned(scene)
+        return may_be_dead(fault.killed(self.case.phase.name), fault.end, scene.struck, held) | self._owned(scene)
 
     def _owned(self, scene: Scene) -> set[str]:
         """Return the guest whose owner acts."""
@@ -309,14 +311,16 @@ class CaseRun:
         before: list[Remedy] | None = None
         for _number in range(MOST_REMEDIES):
             todo = remedies(words)
-            if status == 0 or not todo or self._is_split():
+            if (status == 0 and TO_DO not in words) or not todo or self._is_split():
                 return
             if todo == before and [one.kind for one in todo] == ["again"]:
                 self.complaints.append("the printed remedy, to run it again, does not help")
                 return
             before = todo
             for remedy in todo:
-                self._do(scene, remedy)
+                self._do(remedy)
+            if any(one.kind == "recover" for one in todo):
+                self._recover(scene)
             force = {"drain_host_force": True} if any(one.kind == "force" for one in todo) else {}
             again = scene.operator.run("drain_host", **scene.variables, **force)
             self.done.append(f"again: {again.status}")
@@ -325,7 +329,15 @@ class CaseRun:
         if status:
             self.complaints.append(f"after all printed remedies it still ends with {status}")
 
-    def _do(self, scene: Scene, remedy: Remedy) -> None:
+    def _recover(self, scene: Scene) -> None:
+        """Run the playbook that the remedy names, and do what that prints."""
+        recover = scene.operator.run("recover")
+        self.done.append(f"recover: {recover.status}")
+        self.texts.append("---- recover\n" + recover.text)
+        for remedy in remedies(recover.words):
+            self._do(remedy)
+
+    def _do(self, remedy: Remedy) -> None:
         if remedy.kind not in ("command", "lost"):
             return
         if remedy.kind == "command" and remedy.command.startswith("virsh start") and self._runs(remedy.guest):

@@ -6,7 +6,8 @@
 watcher.py '{"guest": "mover", "hold": true, "event": "step.started"}'
 
 It prints a line of JSON when it is ready, when the phase has begun, and for each of libvirt's events. With "hold" it
-stops the job of the run at that moment. A word on its input lets the job go on. It ends with its input.
+stops the job of the run at that moment. A word on its input lets the job go on; without one, as when the fault has cut
+the network, it goes on after HOLD_S. It ends with its input.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ LOCK = "/var/lib/kvmops/apply.lease"
 KINDS = ("progress", "journal")
 POLL_S = 0.001
 SEARCH_S = 0.05
+#: No fault takes so long to strike.
+HOLD_S = 15.0
 
 
 def now() -> str:
@@ -51,6 +54,7 @@ class Watch:
     def __init__(self, wanted: dict[str, t.Any]) -> None:
         self.wanted = wanted
         self.told = threading.Lock()
+        self.let_go = threading.Event()
         self.found = False
         self.destinations: dict[str, str] = {}
         self.job: int | None = None
@@ -84,7 +88,20 @@ class Watch:
         self.job = job()
         if self.wanted.get("hold") and self.job:
             os.kill(self.job, signal.SIGSTOP)
+            threading.Thread(target=self.hold, args=(HOLD_S,), daemon=True).start()
         self.say(told="reached", at=at, guest=guest, destination=self.destinations.get(guest), job=self.job, why=why)
+
+    def hold(self, seconds: float) -> None:
+        """Let the job go on after some seconds, unless somebody has done so before."""
+        if not self.let_go.wait(seconds):
+            self.go_on()
+
+    def go_on(self) -> None:
+        """Let the job go on."""
+        self.let_go.set()
+        if self.job:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.job, signal.SIGCONT)
 
     def of_progress(self, entry: dict[str, t.Any]) -> None:
         """A line of progress."""
@@ -157,9 +174,10 @@ def main() -> int:
     watch.say(told="ready")
     for word in sys.stdin:
         if word.strip() == "continue" and watch.job:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(watch.job, signal.SIGCONT)
+            watch.go_on()
             watch.say(told="continued", at=now())
+    if watch.wanted.get("hold") and not watch.let_go.is_set():
+        watch.go_on()
     return 0
 
 

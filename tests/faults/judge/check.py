@@ -29,7 +29,7 @@ def after_run(
     Args:
         before: what was found before the run.
         now: what is found now.
-        dead: guests that may have died.
+        dead: guests that may have died. Of a post-copy, half of its memory may be left.
         reborn: guests that may have been started anew.
         words: all that was printed; None: nobody was there to say anything.
         split: a guest may be left in a broken post-copy.
@@ -41,7 +41,7 @@ def after_run(
             told += [] if split and _is_split(active) else [f"{guest} is on {_places(active)}"]
         elif not active:
             told += _nowhere(guest, now, dead, words)
-        elif split and POSTCOPY_FAILED in "".join(one.reason for one in active.values()):
+        elif (split or guest in dead) and POSTCOPY_FAILED in "".join(one.reason for one in active.values()):
             continue
         else:
             told += _one(guest, before, now, dead={*dead, *reborn})
@@ -72,7 +72,9 @@ def _one(guest: str, before: Found, now: Found, *, dead: Collection[str]) -> lis
     if now.boots.get(guest) != before.boots[guest] and guest not in dead:
         told.append(f"{guest} is in boot {now.boots.get(guest, 'no answer')}, not in {before.boots[guest]}")
     verified = now.verified.get(guest) or {}
-    if domain.state == "running" and not verified.get("memory_ok"):
+    # One that was started anew needs its time until it answers, and has no old memory.
+    starting = guest in dead and not verified
+    if domain.state == "running" and not starting and not verified.get("memory_ok"):
         told.append(f"the memory of {guest} is not whole: {dict(verified)}")
     if verified.get("disk_ok") is False:
         told.append(f"the disk of {guest} is not whole: {dict(verified)}")
@@ -126,7 +128,7 @@ def at_end(before: Found, now: Found, source: str, *, off: Collection[str], rebo
         before: what was found before the run.
         now: what is found now.
         source: the host that was drained.
-        off: guests that their owner has ended.
+        off: guests whose owner has acted: they may be off, or without a definition.
         reborn: guests that may have been started anew.
     """
     told = [f"{host} does not answer" for host in now.silent()]
@@ -136,22 +138,27 @@ def at_end(before: Found, now: Found, source: str, *, off: Collection[str], rebo
             told += [] if not active and guest in off else [f"{guest} is on {_places(active) or 'no host'}"]
             continue
         told += _one(guest, before, now, dead=reborn)
-        told += _definition(guest, before, now, source)
+        told += _definition(guest, before, now, source, owned=guest in off)
     for name, host in now.hosts.items():
         told += _of_host(name, host, before.hosts[name], drained=name == source) if host else []
     return told
 
 
-def _definition(guest: str, before: Found, now: Found, source: str) -> list[str]:
-    """What is wrong with the definitions of a guest that runs on one host, and with what was set while it moved."""
+def _definition(guest: str, before: Found, now: Found, source: str, *, owned: bool) -> list[str]:
+    """What is wrong with the definitions of a guest that runs on one host, and with what was set while it moved.
+
+    Args:
+        owned: whether its owner has acted, who may have removed its definition.
+    """
     [(host, domain)] = now.active(guest).items()
     [had] = before.active(guest).values()
     told = [f"{guest} is left on {source}"] if host == source else []
-    told += [f"{guest} is transient on {host}"] if had.persistent and not domain.persistent else []
+    transient = had.persistent and not domain.persistent
+    told += [f"{guest} is transient on {host}"] if transient and not owned else []
     told += [f"{guest} is still defined on {other}" for other in now.where(guest) if other != host]
     for what in ("autostart", "downtime_ms", "speed_mib_s", "memory_kib"):
         was, is_now = getattr(had, what), getattr(domain, what)
-        if was != is_now:
+        if was != is_now and not (what == "autostart" and transient and owned):
             told.append(f"{guest} has {what} {is_now} on {host}, and had {was}")
     return told + ([f"{guest} has a job on {host}"] if domain.job else [])
 

@@ -16,6 +16,7 @@ _COMMAND = re.compile(
 )
 #: A guest whose memory is lost: what is left of it is ended, and it is started anew on one host.
 _LOST = re.compile(r"End what is left on (?P<host>h\d+) \(virsh destroy (?P<guest>[A-Za-z0-9_.@+-]+) there\)")
+_RECOVER = "ansible-playbook kvmops.cluster.recover"
 #: Not "let it run again", which is about the guest.
 _AGAIN = re.compile(r"(?<!let it )\b[Rr]un\b[^.;:]{0,40}\bagain\b")
 _FORCE = re.compile(r"\bforce=true\b")
@@ -26,7 +27,7 @@ class Remedy:
     """One thing to do.
 
     Attributes:
-        kind: C(command), C(lost) (end it, then start it), C(force), C(again) or C(restore).
+        kind: C(command), C(lost) (end it, then start it), C(recover), C(force) or C(again).
         host, guest: where and for whom.
         command: for the host's shell.
     """
@@ -38,7 +39,7 @@ class Remedy:
 
 
 def remedies(words: str) -> list[Remedy]:
-    """Return what is to be done, in this order: commands on hosts, then the same playbook once more.
+    """Return what is to be done, in this order: commands on hosts, the playbook recover, the same playbook once more.
 
     >>> [one.kind for one in remedies("start it: virsh start web1 on h1 (see its log). Then run the drain again")]
     ['command', 'again']
@@ -49,6 +50,8 @@ def remedies(words: str) -> list[Remedy]:
     for match in _COMMAND.finditer(words):
         command = f"virsh {match['verb']} {match['guest']}"
         found[Remedy("command", match["host"], match["guest"], command)] = None
+    if _RECOVER in words:
+        found[Remedy("recover")] = None
     if _FORCE.search(words):
         found[Remedy("force")] = None
     if _AGAIN.search(words):

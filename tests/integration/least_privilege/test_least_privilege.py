@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.soak
 
 HOSTS = ("h1", "h2", "h3")
 LEAVING = ["busy", "idle", "shy", "web-one"]
+LIMITED = "table inet kvmops_migration"
 NO_ROOT = "/etc/ssh/sshd_config.d/05-no-root.conf"
 #: Root's own key goes as well: no host could log in elsewhere with it. What is refused here shall keep nobody out.
 CLOSE = f"""
@@ -45,10 +47,15 @@ def as_root_without_ssh(
 
 @dataclass
 class Secured:
-    """A cluster on which the role has been run, twice, and where root cannot log in any more."""
+    """A cluster on which the role has been run, twice, and where root cannot log in any more.
+
+    Attributes:
+        wanted: what the role was run with.
+    """
 
     lab: Lab
     operator: Operator
+    wanted: dict[str, Any]
     checked: Outcome
     first: Outcome
     second: Outcome
@@ -85,6 +92,7 @@ def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "ansible_user": "root",
         "secure_hosts_login_keys": [lab.settings.ssh_key.with_suffix(".pub").read_text(encoding="ascii").strip()],
         "secure_hosts_ca_dir": str(operator.folder / "ca"),
+        "secure_hosts_limit_ports": True,
     }
     work_as_user(operator)
     closed = pytest.MonkeyPatch()
@@ -96,7 +104,7 @@ def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         for name in HOSTS:
             lab.host(name).ssh(CLOSE, check=True)
         closed.setattr(Host, "ssh_with", as_root_without_ssh)
-        yield Secured(lab, operator, checked, first, second)
+        yield Secured(lab, operator, wanted, checked, first, second)
     finally:
         for name in HOSTS:
             as_root_without_ssh(lab.host(name), OPEN, None)
@@ -105,8 +113,12 @@ def secured(cluster: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         operator.leave()
         tidy(lab)
     assert removed.status == 0, removed.text
-    left = "ls -d /etc/kvmops /etc/pki/qemu/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules"
+    left = (
+        "ls -d /etc/kvmops /etc/pki/qemu/kvmops /etc/sudoers.d/kvmops /etc/polkit-1/rules.d/40-kvmops.rules"
+        " /etc/systemd/system/kvmops-migration-ports.service"
+    )
     for name in HOSTS:
+        assert LIMITED not in lab.host(name).ssh("nft list tables", check=True).stdout
         assert lab.host(name).ssh(left).stdout == ""
         assert lab.host(name).ssh("getent passwd kvmops kvmops-peer").stdout == ""
 
@@ -169,6 +181,55 @@ def test_a_host_is_drained_encrypted_and_comes_back(secured: Secured) -> None:
     assert actual_state.places(lab) == {guest.name: guest.home for guest in lab.guests.values()}
     assert actual_state.boot_ids(lab) == boots, "a guest was started again"
     assert all(result["memory_ok"] for result in actual_state.verified(lab).values())
+
+
+def test_a_cluster_is_evened_out_by_a_plan_and_a_host_evacuated(secured: Secured) -> None:
+    lab, operator = secured.lab, secured.operator
+    boots = actual_state.boot_ids(lab)
+    weighed = {"rebalance_weights": {"cpu": 0, "pressure": 0}, "rebalance_measure_s": 0, "rebalance_cpu_sample_s": 0}
+    pipeline = operator.run("rebalance", rebalance_mode="ci", rebalance_report_dir="plans", **weighed)
+    assert pipeline.status == 2, pipeline.text
+    assert "A plan was made: " in pipeline.words
+    plan = str(operator.folder / "plans" / "rebalance.json")
+    done = operator.run("rebalance", rebalance_plan=plan, **weighed)
+    assert done.status == 0, done.text
+    counts = [len(actual_state.active_on(lab, name)) for name in HOSTS]
+    assert max(counts) - min(counts) <= 1, counts
+
+    emptied = operator.run("evacuate", "-l", "h3", evacuate_measure_s=0)
+    assert emptied.status == 0, emptied.text
+    assert actual_state.active_on(lab, "h3") == []
+    opened = operator.run("restore_host", restore_host_name="h3")
+    assert opened.status == 0, opened.text
+    assert actual_state.boot_ids(lab) == boots, "a guest was started again"
+
+
+REACH = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 5)'"
+SERVE = "systemd-run --quiet --unit=listener-{0} python3 -m http.server --bind :: {0}"
+
+
+def test_only_other_hosts_reach_the_ports_of_migrations(secured: Secured) -> None:
+    there, others = secured.lab.host("h2"), ("h1", "h3")
+    for port in (49215, 49216):
+        there.ssh(SERVE.format(port), check=True)
+    try:
+        for name in others:
+            reach = REACH.format(there.migration_address, 49215)
+            actual_state.wait_until(
+                f"{name} reaches h2",
+                lambda name=name, reach=reach: secured.lab.host(name).ssh(reach).returncode == 0,
+                20,
+            )
+        # This machine has addresses on both networks, and is no host of the cluster.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((there.migration_address, 49215), 5)
+        socket.create_connection((there.migration_address, 49216), 5).close()
+        there.ssh("systemctl restart nftables", check=True)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((there.migration_address, 49215), 5)
+    finally:
+        there.ssh("systemctl stop listener-49215 listener-49216; systemctl stop nftables")
+        there.ssh("systemctl start kvmops-migration-ports", check=True)
 
 
 @pytest.mark.parametrize(
@@ -256,3 +317,37 @@ def test_libvirt_with_polkit_takes_nobody_over_tls(secured: Secured) -> None:
     refused = secured.lab.host("h1").ssh("virsh -q -c qemu+tls://h2/system list")
     assert refused.returncode != 0
     assert "access denied" in refused.stderr.lower() or "polkit" in refused.stderr.lower(), refused.stderr
+
+
+def test_certificates_of_ones_own_authority_are_taken(secured: Secured) -> None:
+    """The last test: it needs root, as the role does."""
+    lab, operator = secured.lab, secured.operator
+    pki = lab.settings.state / "pki"
+    document = yaml.safe_load(operator.inventory.read_text(encoding="utf-8"))
+    for name, variables in document["all"]["children"]["hypervisors"]["hosts"].items():
+        variables |= {
+            "secure_hosts_cert": str(pki / f"{name}-cert.pem"),
+            "secure_hosts_key": str(pki / f"{name}-key.pem"),
+        }
+    operator.inventory.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    given = {
+        **secured.wanted,
+        "secure_hosts_certificates": "given",
+        "secure_hosts_ca_cert": str(pki / "ca-cert.pem"),
+    }
+    for name in HOSTS:
+        as_root_without_ssh(lab.host(name), OPEN, None)
+    try:
+        changed = operator.run("secure_hosts", **given)
+    finally:
+        for name in HOSTS:
+            as_root_without_ssh(lab.host(name), CLOSE, None)
+    assert changed.status == 0, changed.text
+    for name in HOSTS:
+        there = lab.host(name).ssh("cat /etc/pki/qemu/kvmops/server-cert.pem", check=True).stdout
+        assert there == (pki / f"{name}-cert.pem").read_text(encoding="ascii")
+    drain = operator.run("drain_host", drain_host_name="h2", drain_host_intent={"encryption": "required"})
+    assert drain.status == 0, drain.text
+    assert actual_state.active_on(lab, "h2") == []
+    home = operator.run("restore_host", restore_host_name="h2", restore_host_intent={"encryption": "required"})
+    assert home.status == 0, home.text

@@ -15,6 +15,7 @@ import pytest
 from harness import actual_state
 from harness.ansible import Running
 from harness.operator import Operator
+from harness.postcopy_permission import postcopy_permitted
 from harness.session import lab_beside, say
 from harness.tidy import tidy
 from lab import Lab, LabError
@@ -27,7 +28,6 @@ GUEST = "hot"
 #: A hot guest needs many seconds of post-copy for what it has dirtied.
 SLOW_MBIT = 40
 IN_POSTCOPY = rf"{GUEST} -> \S+ +\| post-copy +\|"
-USERFAULTFD = Path("/proc/sys/vm/unprivileged_userfaultfd")
 RECOVERABLE = {"allow_postcopy": "recoverable"}
 SPLIT = "cat /var/lib/kvmops/split_guests.json"
 REMEDY = "ansible-playbook kvmops.cluster.recover"
@@ -40,14 +40,8 @@ def able_hosts() -> Iterator[Lab]:
         base_image.ensure(from_environment(), RELEASE, say)
     except LabError as error:
         pytest.skip(f"no image of Debian {RELEASE} can be made here: {error}")
-    # QEMU of the destination asks the kernel for it. All hosts have that of this machine.
-    before = USERFAULTFD.read_text(encoding="ascii")
-    USERFAULTFD.write_text("1", encoding="ascii")
-    try:
-        with lab_beside(SCENARIO) as lab:
-            yield lab
-    finally:
-        USERFAULTFD.write_text(before, encoding="ascii")
+    with postcopy_permitted(), lab_beside(SCENARIO) as lab:
+        yield lab
 
 
 @pytest.fixture

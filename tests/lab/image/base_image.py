@@ -42,12 +42,14 @@ PACKAGES = (
     "python3-zstandard",
     "zstd",
     "iproute2",
+    # Which Debian installs by default.
+    "nftables",
     # What a user who is not root does as root, one command at a time.
     "sudo",
     "rsync",
 )
 # Changes with what goes into an image, so that an old one in the cache is not taken for a new one.
-REVISION = "5"
+REVISION = "6"
 ROOM_MIB = 4096
 #: In an image: how its apt reaches the mirror, and what its dpkg unpacks.
 APT_OPTIONS = "etc/apt/apt.conf.d/90lab"

@@ -76,6 +76,13 @@ def test_a_guest_that_was_started_anew_is_found():
     assert after(now, reborn={"web1"}) == []
 
 
+def test_a_guest_that_is_being_started_anew_may_not_answer_yet():
+    now = dataclasses.replace(MOVED, boots={"web2": "b1"}, verified={"web2": MOVED.verified["web2"]})
+
+    assert after(now, dead={"web1"}) == []
+    assert after(now) == ["web1 is in boot no answer, not in b1", "the memory of web1 is not whole: {}"]
+
+
 @pytest.mark.parametrize(
     ("verified", "wrong"),
     [({"memory_ok": False, "bad_pages": 1}, "memory"), ({"memory_ok": True, "disk_ok": False}, "disk")],
@@ -93,6 +100,13 @@ def test_a_guest_may_be_split_only_where_the_case_says_so():
 
     assert after(now, split=True) == []
     assert after(now) == ["web1 is on h1 (paused, post-copy failed) and h2 (paused, post-copy failed)"]
+
+
+def test_half_of_a_guest_that_died_may_be_left():
+    now = found(h1={"web1": SPLIT}, h2={"web2": RUNNING})
+
+    assert after(now, dead={"web1"}) == []
+    assert after(now) == ["web1 is paused (post-copy failed) on h1"]
 
 
 def test_a_paused_guest_is_found():
@@ -200,6 +214,14 @@ def test_a_host_that_was_not_emptied_is_found():
     assert ended(now) == ["web1 is left on h1", "h1 is cordoned, not maintenance"]
 
 
+def test_a_guest_whose_owner_removed_its_definition_may_be_transient():
+    transient = dataclasses.replace(RUNNING, persistent=False, autostart=False)
+    now = drained(domains={"web1": transient, "web2": RUNNING})
+
+    assert ended(now) == ["web1 is transient on h2", "web1 has autostart False on h2, and had True"]
+    assert ended(now, off={"web1"}) == []
+
+
 def test_a_guest_that_its_owner_has_ended_may_stay_off():
     now = drained(domains={"web2": RUNNING})
 
@@ -258,6 +280,13 @@ def test_printed_remedies_are_found():
     )
 
     assert remedies(words) == [Remedy("command", "h1", "web1", "virsh start web1"), Remedy("again")]
+
+
+def test_the_playbook_recover_comes_before_the_same_again():
+    words = (
+        "bring the link back, and resume it: ansible-playbook kvmops.cluster.recover. Then run the drain of h1 again."
+    )
+    assert [one.kind for one in remedies(words)] == ["recover", "again"]
 
 
 def test_a_lost_guest_is_ended_and_started_anew():

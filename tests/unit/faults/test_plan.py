@@ -10,6 +10,13 @@ from faults.plan import cases, phases
 from faults.plan.faults import ALL, ANY_SECOND, FAULTS, Expect, Fault
 
 
+def test_a_fault_may_kill_in_some_phases_only():
+    always, sometimes = Fault("a", "", (), kills="host"), Fault("b", "", (), kills="guest", kills_in=("post-copy",))
+
+    assert [always.killed(name) for name in ("set-up", "post-copy")] == ["host", "host"]
+    assert [sometimes.killed(name) for name in ("set-up", "post-copy")] == ["", "guest"]
+
+
 def test_there_are_at_least_sixty_combinations_and_every_phase_is_met():
     tried = cases.all_cases(FAULTS, more=False)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import typing as t
 import unicodedata
 from xml.etree import ElementTree as ET
@@ -23,17 +24,23 @@ from ansible_collections.kvmops.cluster.plugins.filter.sends_table import Filter
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_consent import FilterModule as UpgradeConsent
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_standing import FilterModule as UpgradeStanding
 from ansible_collections.kvmops.cluster.plugins.filter.upgrade_troubles import FilterModule as UpgradeTroubles
+from ansible_collections.kvmops.cluster.plugins.filter.watch_summary import FilterModule as WatchSummary
 from ansible_collections.kvmops.cluster.plugins.filter.working_set_table import FilterModule as WorkingSetTable
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean, visible
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal, sentence
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result import report, run_progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.upgrade_record import NONE
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import module_common
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.controller_action import ControllerAction
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.play.registered_results import measurements
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.reports import formats
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.tables import plan_review, plan_summary
-from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import live_action, progress_lines
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import (
+    live_action,
+    live_block,
+    progress_lines,
+    watched_run,
+)
 from ansible_collections.kvmops.cluster.tests.unit.builders import (
     cluster,
     domain,
@@ -195,6 +202,27 @@ def ways() -> list[dict[str, t.Any]]:
     return [path("h1", f"h2{NAME}", ok=False, checks=[check]), path(f"h2{NAME}", "h1", guests=guests)]
 
 
+def hostile_block() -> list[str]:
+    rows = run_progress.rows_of(PLAN)
+    told = {"destination": NAME, "phase": NAME, "message": NAME, "at": NAME}
+    run_progress.follow(rows, {"guest": NAME, "step": PLAN["steps"][0]["id"], **told})
+    run_progress.follow(rows, {"guest": f"other {NAME}", "percent": 5, "eta_s": 5, **told})
+    views = [live_block.View(NAME, rows, datetime.datetime.now(datetime.UTC), 60.0)]
+    return [line.text for width in (20, 40, 80, 200) for line in live_block.block(views, width, 8)]
+
+
+def watched_lines() -> list[str]:
+    run = {"plan": NAME, "owner": NAME}
+    seen = {
+        NAME: {"watched": run, "outcomes": [step_result(PLAN["steps"][0], "failed", error=NAME, refusals=[REFUSAL])]},
+        f"2{NAME}": {"watched": run, "outcomes": None},
+        f"3{NAME}": {"watched": None, "lease": {"owner": NAME, "run": NAME, "since": NAME}},
+        f"4{NAME}": {"failed": True, "msg": NAME},
+    }
+    said = filtered(WatchSummary, seen)
+    return [*said["lines"], said["failure"]]
+
+
 SHOWN: dict[str, t.Callable[[], t.Any]] = {
     "plan": lambda: filtered(PlanTable, PLAN),
     "plan in Markdown": lambda: filtered(PlanTable, PLAN, format="markdown"),
@@ -227,6 +255,13 @@ SHOWN: dict[str, t.Callable[[], t.Any]] = {
     "a line of progress": lambda: progress_lines.phrase(
         NAME, {"guest": NAME, "destination": NAME, "phase": NAME, "message": NAME}
     ),
+    "lines that are rewritten": hostile_block,
+    "what is said of a run that is watched": lambda: [
+        watched_run.greeting(
+            NAME, {"plan": NAME, "owner": NAME, "since": NAME, "ended": 0, "guests": 1, "eta_s": None}
+        ),
+        *watched_lines(),
+    ],
     "a line of a host": lambda: progress_lines.phrase(NAME, {"message": NAME}),
     "a refusal": lambda: [sentence(REFUSAL), refusal("x", NAME, NAME)],
     "a module's failure": lambda: module_common.summary(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from harness.ansible import CHECKOUT, Outcome, Running, environment, program
+from harness.ansible import CHECKOUT, Outcome, Running, environment, playbook_words, program
 
 PATIENCE_S = 900.0
 
@@ -67,6 +67,12 @@ class Hosts:
         command = [program("ansible-playbook"), "-i", str(self._inventory), str(playbook), *words]
         mine = environment(ANSIBLE_NOCOLOR="1", ANSIBLE_COLLECTIONS_PATH=str(self._collections))
         return Running(command, environment=mine, directory=self.folder).finish(PATIENCE_S)
+
+    def start(self, playbook: str, **variables) -> Running:
+        """Start a playbook of the collection."""
+        words = ["-e", json.dumps(variables)]
+        mine = environment(ANSIBLE_NOCOLOR="1", ANSIBLE_COLLECTIONS_PATH=str(self._collections))
+        return Running(playbook_words(playbook, self._inventory, words), environment=mine, directory=self.folder)
 
     def kept(self, file: str) -> dict:
         """What each host keeps in a file, as far as it has that."""

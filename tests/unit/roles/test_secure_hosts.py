@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import socket
 import struct
@@ -132,6 +133,41 @@ def test_the_secret_of_the_rule_is_that_of_the_record():
 def test_no_list_permits_what_no_move_takes(action):
     for name in ("look", "of_user", "of_peer", "of_record"):
         assert action not in VARIABLES[f"__secure_hosts_{name}"]
+
+
+def test_the_rules_of_the_ports_name_each_other_host_and_no_more():
+    environment = jinja2.Environment(trim_blocks=True)
+    environment.tests["search"] = lambda value, pattern: pattern in value
+    text = environment.from_string((ROLE / "templates/migration_ports.nft.j2").read_text(encoding="utf-8")).render(
+        __secure_hosts_ports="49152-49215", __secure_hosts_from_peers=["192.0.2.2", "2001:db8::2", "192.0.2.3"]
+    )
+    rules = [line.strip() for line in text.splitlines() if line.startswith("        ")]
+    assert rules == [
+        "type filter hook input priority filter - 10; policy accept;",
+        'iifname "lo" accept',
+        "tcp dport != 49152-49215 accept",
+        "ip saddr 192.0.2.2 accept",
+        "ip saddr 192.0.2.3 accept",
+        "ip6 saddr 2001:db8::2 accept",
+        "counter reject with tcp reset",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "ports"),
+    [
+        ("", "49152-49215"),
+        ("#migration_port_min = 50000\n", "49152-49215"),
+        ("migration_port_min = 50000\nmigration_port_max=50063\n", "50000-50063"),
+    ],
+)
+def test_the_ports_are_those_of_qemu_conf(text, ports):
+    environment = jinja2.Environment()
+    environment.filters["regex_findall"] = lambda value, pattern: re.findall(pattern, value)
+    known = {"__secure_hosts_texts": ["", text]}
+    for name in ("port_first", "port_last", "ports"):
+        known[f"__secure_hosts_{name}"] = environment.from_string(VARIABLES[f"__secure_hosts_{name}"]).render(known)
+    assert known["__secure_hosts_ports"] == ports
 
 
 def test_sudo_permits_the_very_command_that_the_check_of_a_path_runs():

@@ -14,11 +14,11 @@ class Reaction:
     """What the job must do now.
 
     Attributes:
-        action: C(raise_downtime), C(change_speed), C(start_postcopy), C(suspend), C(abort) or C(report).
+        action: C(raise_downtime), C(change_speed), C(start_postcopy), C(suspend), C(abort), C(leave) or C(report).
         reason: why, in one sentence.
         downtime_ms: the new limit, for C(raise_downtime).
-        code: stable name of why it was given up, for C(abort).
-        remedy: what the operator can do, for C(abort).
+        code: stable name of why it was given up, for C(abort), or left to itself, for C(leave).
+        remedy: what the operator can do, for both.
         speed_mib_s: the new cap on the rate in MiB/s, for C(change_speed).
     """
 
@@ -33,6 +33,11 @@ class Reaction:
 def abort(code: str, reason: str, remedy: str) -> Reaction:
     """End the migration; the guest keeps running where it was."""
     return Reaction("abort", reason, code=code, remedy=remedy)
+
+
+def leave(code: str, reason: str, remedy: str) -> Reaction:
+    """Touch nothing, and wait no longer for a migration that cannot be aborted and does not end."""
+    return Reaction("leave", reason, code=code, remedy=remedy)
 
 
 def raise_limit(limit_ms: int, reason: str) -> Reaction:

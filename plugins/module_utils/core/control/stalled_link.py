@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction, abort, report
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reaction import Reaction, abort, leave, report
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample, mib
 
 #: Statistics that stand still for so long mean a dead link. libvirt itself notices after 30 s, where it notices.
@@ -21,6 +21,9 @@ DISKS_STALLED_S = 20.0
 #: Before the first byte, a destination may clear huge pages or make disk images, which takes its time.
 SET_UP_STALLED_S = 60.0
 SET_UP_GIVE_UP_S = 1800.0
+#: The kernel gives up a silent connection after a quarter of an hour (tcp_retries2). Where a post-copy goes on even
+#: then, libvirt has missed its end: seen of libvirt 12.8 with a QEMU whose state postcopy-device it does not know.
+POSTCOPY_LEAVE_S = 1800.0
 #: A suspended guest goes on where it was where, for so long as C(GIVE_UP_S), the link gives less than this share of the
 #: rate before.
 LEAST_SHARE = 0.1
@@ -83,6 +86,13 @@ _POSTCOPY = _Phase(
 )
 
 
+#: A libvirt that starts asks QEMU how the post-copy is, and sees that it has broken off.
+MEND_POSTCOPY = (
+    "destroy neither side; repair the link, restart libvirt on both hosts (systemctl restart virtqemud, or libvirtd;"
+    " guests go on meanwhile), then run: ansible-playbook kvmops.cluster.recover"
+)
+
+
 class StalledLink:
     """Notices when neither memory nor disks move. Fed with every sample of a migration, in order."""
 
@@ -94,6 +104,8 @@ class StalledLink:
 
     def at(self, sample: Sample, *, may_give_up: bool, in_postcopy: bool = False) -> Reaction | None:
         """A report; after a longer time the abort, where the link is not waited for any longer.
+
+        A post-copy is never aborted. It is left to itself once it should have ended long ago.
 
         Args:
             sample: the next one.
@@ -109,6 +121,8 @@ class StalledLink:
         text = phase.words.format(stalled_s)
         if may_give_up and stalled_s >= phase.give_up_s:
             return abort("no_progress", text, phase.mend)
+        if in_postcopy and stalled_s >= POSTCOPY_LEAVE_S:
+            return leave("postcopy_without_end", text, MEND_POSTCOPY)
         due_s = phase.report_s if self._reported_s is None else self._reported_s + phase.again_s
         if stalled_s < due_s:
             return None

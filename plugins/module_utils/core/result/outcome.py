@@ -130,7 +130,8 @@ def judge(
     as much as the caller knows of the destination since: it forgets such a guest when it is rebooted.
     C(off): it is shut off at the source, and never ran at the destination: its QEMU or its host has died, or somebody
     has shut it down.
-    C(lost): it ran at the destination without all of its memory, and the QEMU that had the rest is gone.
+    C(lost): it ran at the destination without all of its memory, and the QEMU that had the rest is gone; or it was
+    handed over, and nothing of it is at the destination, although it has a definition that goes along.
     C(ended): the guest runs on neither side, and neither side holds its memory.
     C(unclear): only a person can tell; touch nothing.
     """
@@ -156,6 +157,10 @@ def _nowhere(name: str, source: Side, destination: Side, told: str, seen: Seen) 
     may_have_run_there = seen.ran_there or seen.handed_over or not destination.never_ran
     if source.state == "shutoff" and source.state_reason != "migrated" and not may_have_run_there:
         return _off(name, source, told)
+    # libvirt at the source lets go of a guest once the destination has all of it. A libvirt that dies there in the
+    # first moment of a post-copy ends the QEMU when it starts again (seen with 11.3: "shutting down, reason=daemon").
+    if (source.state, source.state_reason) == ("shutoff", "migrated") and source.persistent and destination.never_ran:
+        return _died_on_arrival(name, source, destination, told)
     return Verdict("ended", f"{told}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 
 
@@ -183,6 +188,17 @@ def _lost_half(name: str, source: Side, destination: Side, told: str) -> Verdict
         f" memory, has ended: {told}",
         f"nothing can be resumed. End what is left on {left.host} (virsh destroy {quoted(name)} there), then start it"
         f" anew from its disks on one host only; its log in /var/log/libvirt/qemu on {gone.host} says how it ended",
+    )
+
+
+def _died_on_arrival(name: str, source: Side, destination: Side, told: str) -> Verdict:
+    here, there, guest = source.host, destination.host, quoted(name)
+    return Verdict(
+        "lost",
+        f"the memory of {name} is lost: {here} has handed it over, and its QEMU on {there} has ended: {told}",
+        f"see that it runs on no other host, then start it anew from its disks: virsh start {guest} on {here} (where it"
+        f" no longer starts with the host: virsh autostart {guest} on {here}); its log"
+        f" /var/log/libvirt/qemu/{name}.log on {there} says how it ended",
     )
 
 

@@ -35,6 +35,8 @@ QEMU_PARALLEL: Version = (4, 0, 0)
 QEMU_LONG_QUEUES: Range = ((10, 0, 13), (10, 0, 14))
 #: Refuses what comes with longer queues than its own: "VQ 0 vring.num 1024 exceeds allocated max 256".
 QEMU_CHECKS_QUEUES: Version = (11, 1, 0)
+#: Has a state of migration for the moment before the destination runs (postcopy-device). libvirt 12.8 does not know it.
+QEMU_POSTCOPY_DEVICE: Range = ((10, 2, 0), None)
 #: QEMU that no longer has the old multi-threaded compression
 QEMU_NO_MT: Version = (9, 1, 0)
 
@@ -65,6 +67,15 @@ BUGS: tuple[Bug, ...] = (
         ANY,
         "libvirt {libvirt} dies at the destination when a broken post-copy is resumed there",
         "upgrade libvirt to 11.4 or later, or do without post-copy",
+    ),
+    Bug(
+        "libvirt_postcopy_hang",
+        (None, (12, 9, 0)),
+        QEMU_POSTCOPY_DEVICE,
+        "libvirt {libvirt} was seen not to notice that a post-copy broke off in its first second, with QEMU 10.2 and"
+        " later (here {qemu})",
+        "if a post-copy does not end: restart libvirt on both hosts (guests go on), then run"
+        " ansible-playbook kvmops.cluster.recover",
     ),
     Bug(
         "libvirt_shutdown_crash",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import refusal
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.refusal import RECOVER, refusal
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome import quoted
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect.connection import VirtError
@@ -87,8 +87,8 @@ def remove(connection: t.Any, host: str, guests: Guests) -> None:
 def left_behind(host: str, guest: t.Mapping[str, str]) -> str:
     """What is told of a definition that no longer starts its guest, for good."""
     return (
-        f"{guest['name']} has left {host} by a migration, and the definition that was left behind does not start it any"
-        f" more (autostart): virsh undefine --keep-nvram {quoted(guest['name'])} on {host} removes it"
+        f"{guest['name']} was sent away from {host} by a migration, and the definition that stayed does not start it"
+        f" any more (autostart); once it runs elsewhere, that definition is removed by: {RECOVER}"
     )
 
 

@@ -83,7 +83,8 @@ class ControlLoop:
         disks: counts what is sent of disks; None where only libvirt's own figure is known, which counts holes as well.
 
     Attributes:
-        abort_reaction: the reaction that aborted it, once libvirt has taken that, or may have.
+        abort_reaction: the reaction that aborted it, once libvirt has taken that, or may have; or that left it to
+            itself.
         abort_wanted_at: when that was. While libvirt refuses the abort: when it was first wanted. None: it is not.
         speed_before: the guest's cap on its rate in MiB/s before the first change, which would hold for its next move;
             None when nothing was changed.
@@ -129,8 +130,15 @@ class ControlLoop:
     @property
     def is_ending(self) -> bool:
         """Whether somebody wants it to end. Then it is not awaited as long as it lasts."""
+        if self.is_left:
+            return True
         wanted = self.abort_reaction is not None or self.abort_wanted_at is not None
         return not self.maybe_postcopy and (wanted or self._interrupted.is_set())
+
+    @property
+    def is_left(self) -> bool:
+        """Whether it is left to itself, as it does not end and cannot be aborted."""
+        return self.abort_reaction is not None and self.abort_reaction.action == "leave"
 
     def run_once(self) -> None:
         """Read the statistics and react to them. A deadline holds also where there are no statistics."""
@@ -173,6 +181,9 @@ class ControlLoop:
         return reaction
 
     def _carry_out(self, reaction: Reaction) -> None:
+        if reaction.action == "leave":
+            self.abort_reaction = reaction
+            return
         asked_at, before = self._clock(), (self.maybe_postcopy, self.suspended)
         # QEMU may switch long before an event says so. An abort in between would lose the guest.
         self.maybe_postcopy = self.maybe_postcopy or reaction.action == "start_postcopy"

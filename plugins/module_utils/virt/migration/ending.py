@@ -35,7 +35,7 @@ class MigrationEnding:
     Attributes:
         error: what libvirt said, or None when it reports success.
         error_code: libvirt's error number.
-        abort_reaction: the reaction that aborted it, if it was aborted on purpose.
+        abort_reaction: the reaction that aborted it, if it was aborted on purpose, or that left it to itself.
         suspended: whether the guest was stopped so that the migration can finish.
         postcopy: whether it switched to post-copy.
         maybe_postcopy: whether it switched to post-copy, or may have.

@@ -172,6 +172,9 @@ class MigrationJob:
                 continue
             control_loop.maybe_postcopy = control_loop.maybe_postcopy or self._ending.postcopy
             control_loop.run_once()
+            if control_loop.is_left:
+                self._ending.error = self._ending.error or "libvirt did not end the post-copy"
+                return
             aborted_at = control_loop.abort_wanted_at
             if aborted_at is not None and self._clock() >= aborted_at + ABORT_TIMEOUT_S:
                 self._ending.error = self._ending.error or "libvirt did not end the migration that was aborted"

@@ -13,6 +13,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.outcome
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.resume_check import DestinationEvidence
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.step_result import Result
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection as virt
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import dead_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration.ending import MigrationEnding
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.context import Move, MoveContext
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.definitions import complete
@@ -64,7 +65,12 @@ class Adoption:
         ending = MigrationEnding(elapsed_s=elapsed_s)
         evidence = DestinationEvidence(events=self._hosts.destination_events(step))
         evidence.add(there)
-        with self._context.sending.sending():
+
+        def stands_still() -> bool:
+            return not control_loop.maybe_postcopy and self._is_stopped_by_precopy(move)
+
+        not_dead = dead_connection.ended_when_dead(step["guest"]["name"], stands_still, move.log.connection_ended)
+        with self._context.sending.sending(), not_dead:
             verdict, here, there = self._verification.conclude(
                 move, ending, control_loop, evidence, ended=ENDED_ELSEWHERE
             )
@@ -73,3 +79,10 @@ class Adoption:
         if verdict.kind == "stayed":
             forget(state_dir, step)
         return move.log.not_moved(ending, verdict)
+
+    def _is_stopped_by_precopy(self, move: Move) -> bool:
+        """Whether the guest stands still at its source for the end of a pre-copy."""
+        stopped = [virt.libvirt.VIR_DOMAIN_PAUSED, virt.libvirt.VIR_DOMAIN_PAUSED_MIGRATION]
+        with contextlib.suppress(virt.libvirt.libvirtError, virt.VirtError):
+            return bool(list(self._hosts.domain(move.step).state()) == stopped)
+        return False

@@ -23,6 +23,8 @@ METHOD_FAILED = ("does_not_converge", "wrong_method")
 NEEDS_CAPABILITY = ("xbzrle", "parallel-zstd", "throttle")
 #: Methods that send pages as they are. What a round leaves is then what the guest has dirtied.
 PLAIN = ("pre-copy", "raise-downtime", "post-copy", "suspend")
+#: How a destination ends that refuses post-copy, where libvirt ends the QEMU there before it has passed on why.
+ENDED_AT_ONCE = ("End of file while reading data", "closed the monitor", "from monitor")
 
 
 @dataclasses.dataclass
@@ -66,6 +68,10 @@ class FallbackHistory:
             blamed = _blamed(decision, str(ending.error))
             self.methods += blamed
             return bool(blamed)
+        if _may_be_postcopy(decision, ending):
+            self.reason = f"nothing was sent, and the destination may not offer post-copy: {ending.error}"
+            self.methods.append("post-copy")
+            return True
         return False
 
     def is_new(self, decision: Decision) -> bool:
@@ -89,6 +95,17 @@ def _blamed(decision: Decision, error: str) -> list[str]:
     if armed and "postcopy" in error.lower().replace("-", ""):
         return armed
     return [*([decision.method] if decision.method in NEEDS_CAPABILITY else []), *armed]
+
+
+def _may_be_postcopy(decision: Decision, ending: MigrationEnding) -> bool:
+    """Whether the destination may have ended its QEMU because post-copy was enabled; only it knows its kernel."""
+    if not _nothing_sent(ending) or "POSTCOPY" not in decision.flags:
+        return False
+    return any(words in str(ending.error) for words in ENDED_AT_ONCE)
+
+
+def _nothing_sent(ending: MigrationEnding) -> bool:
+    return bool(ending.error) and not ending.memory_bytes and not ending.disk_bytes and not ending.maybe_postcopy
 
 
 def _not_offered(ending: MigrationEnding) -> bool:

@@ -319,6 +319,10 @@ def _in_words(decision: Decision) -> str:
 
 def _why(step: Step, ending: MigrationEnding, verdict: Verdict) -> str:
     text = ending.error or verdict.reason
+    if ending.abort_reaction and ending.abort_reaction.action == "leave":
+        # Both sides still say that it is under way.
+        left = ending.abort_reaction
+        return f"libvirt did not end the post-copy: {left.reason}. {verdict.reason}: {left.remedy}"
     if ending.abort_reaction:
         text = f"given up: {ending.abort_reaction.reason}; {ending.abort_reaction.remedy}"
     if verdict.kind == "stayed":

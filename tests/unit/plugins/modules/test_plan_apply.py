@@ -184,6 +184,14 @@ def test_what_a_run_that_died_had_on_record_is_set_before_anything_is_moved(worl
     assert kept_settings.guests(str(world.state_dir)) == []
 
 
+def test_what_a_run_that_died_has_left_is_told_and_set_by_a_plan_without_steps(world):
+    old = sent_by_a_run_that_died(world)
+    assert world.apply(attach_only=True)["unfinished"] == [old.uuid]
+    assert world.apply(world.plan())["results"] == []
+    assert old.autostart
+    assert world.apply(attach_only=True)["unfinished"] == []
+
+
 @pytest.mark.parametrize("where", ["off there", "still here"])
 def test_what_is_on_record_is_not_set_for_a_guest_that_has_not_arrived(world, where):
     state = libvirt.VIR_DOMAIN_SHUTOFF if where == "off there" else libvirt.VIR_DOMAIN_RUNNING
@@ -375,6 +383,7 @@ def test_without_a_run_there_is_nothing_to_join(world):
     result = world.apply(attach_only=True)
     assert (result["changed"], result["results"]) == (False, [])
     assert result["run"] == {"plan": None, "attached": False}
+    assert result["unfinished"] == []
     assert not world.state_dir.exists()
 
 

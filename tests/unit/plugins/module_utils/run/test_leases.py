@@ -179,7 +179,7 @@ def test_a_place_where_nothing_can_be_written_is_told(tmp_path):
     with pytest.raises(LeaseError) as refused:
         leases.take(str(tmp_path / "state" / "below"), ALICE, write=True)
     assert refused.value.refusal["code"] == "lease_not_written"
-    assert "run as root (become: true)" in refused.value.refusal["remedy"]
+    assert refused.value.refusal["remedy"] == "run it again as root (become: true)"
 
 
 def test_a_lock_that_is_never_given_back_is_not_waited_for_for_ever(state_dir, monkeypatch):

@@ -197,9 +197,23 @@ def test_a_job_that_fails_before_its_first_word_is_noticed(shown, clock):
 def test_a_job_that_was_killed_is_noticed(shown, clock):
     host = Host()
     host.say(phase="job", pid=4711)
-    host.status = {"finished": 1, "failed": True, "msg": "killed"}
-    assert job(host).follow()["msg"] == "killed"
+    host.status = {"finished": 1, "failed": True, "msg": "Traceback"}
+    assert job(host).follow() == {
+        "failed": True,
+        "changed": True,
+        "died": True,
+        "msg": "h1: the run there was killed before it had a result (journalctl -k on that host says whether the kernel"
+        " did so for want of memory). Run the same playbook again: it goes on from what is done.",
+    }
     assert clock.at - 1000 <= live_action.JOB_LOOK_S + 2 * live_action.POLL_S
+
+
+def test_a_job_that_failed_with_a_result_was_not_killed(shown, clock):
+    host = Host()
+    host.say(phase="job", pid=4711)
+    host.say(phase="end")
+    host.status = {"finished": 1, "failed": True, "msg": "1 of 2 guests did not move", "results": [1]}
+    assert job(host).follow() == {"failed": True, "msg": "1 of 2 guests did not move", "results": [1]}
 
 
 @pytest.mark.parametrize(
@@ -370,7 +384,7 @@ def test_an_interrupt_ends_the_worker_after_the_job_was_told(shown, clock, signa
 
 def test_a_second_interrupt_is_not_heard_while_the_first_is_dealt_with(signals):
     with pytest.raises(live_action.Interrupted):
-        live_action._interrupt(signal.SIGINT, None)
+        live_action.interrupt(signal.SIGINT, None)
     assert signals.handlers == {signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}
 
 

@@ -17,7 +17,10 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.job_st
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.reforecast import reforecast_of
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.rounds import Rounds
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.sample import Sample
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import GIVE_UP_S
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import (
+    GIVE_UP_S,
+    MEND_POSTCOPY,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.throughput import Throughput
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.convergence_limit import longest_limit_s
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.forecast.forecast import forecast
@@ -423,6 +426,17 @@ def test_nothing_is_given_up_in_postcopy():
     quiet.iteration = 2
     assert quiet.send(2).action == "start_postcopy"
     assert {one.action for one in quiet.wait(300)} == {"report"}
+
+
+def test_a_postcopy_that_does_not_end_is_left_to_itself():
+    quiet = Quiet(**POSTCOPY)
+    quiet.iteration = 2
+    assert quiet.send(2).action == "start_postcopy"
+    told = quiet.wait(2000)
+    left = [one for one in told if one.action != "report"]
+    assert {(one.action, one.code) for one in left} == {("leave", "postcopy_without_end")}
+    assert left[0].reason == "no data was sent for 1800 s"
+    assert left[0].remedy == MEND_POSTCOPY
 
 
 def test_a_guest_that_stands_still_on_a_dead_link_may_go_on_where_it_was():

@@ -165,8 +165,8 @@ THERE = {
         ("crashed", "absent", "unclear"),
         # nowhere
         ("absent", "absent", "ended"),
-        ("shutoff", "absent", "ended"),
-        ("shutoff", "shutoff", "ended"),
+        ("shutoff", "absent", "lost"),
+        ("shutoff", "shutoff", "lost"),
         ("absent", "shutoff", "ended"),
         # its QEMU or its host died before it had left
         ("died", "absent", "off"),
@@ -254,6 +254,19 @@ def test_a_guest_is_only_called_off_where_it_cannot_have_run_elsewhere():
             assert here.state_reason != "migrated"
     assert seen
     assert judge("web1", HERE["died"], THERE["absent"], seen=Seen(ran_there=True)).kind == "ended"
+
+
+def test_a_guest_that_died_as_it_arrived_is_lost_and_comes_with_how_to_start_it_anew():
+    verdict = judge("web1", HERE["shutoff"], THERE["absent"])
+    assert verdict.reason == (
+        "the memory of web1 is lost: h1 has handed it over, and its QEMU on h2 has ended: web1 is shutoff (migrated) on"
+        " h1 and unknown on h2"
+    )
+    assert verdict.remedy == (
+        "see that it runs on no other host, then start it anew from its disks: virsh start web1 on h1 (where it no"
+        " longer starts with the host: virsh autostart web1 on h1); its log /var/log/libvirt/qemu/web1.log on h2 says"
+        " how it ended"
+    )
 
 
 def test_half_of_a_guest_is_named_as_lost_with_what_may_be_removed_where():

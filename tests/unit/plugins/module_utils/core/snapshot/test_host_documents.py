@@ -98,7 +98,7 @@ DEBIAN_12, DEBIAN_13, NEWER = ((9, 0, 0), (7, 2, 22)), ((11, 3, 0), (10, 0, 13))
                 "qemu_long_queues",
             ],
         ),
-        (NEWER, True, []),
+        (NEWER, True, ["libvirt_postcopy_hang"]),
         ((None, None), True, []),
     ],
 )

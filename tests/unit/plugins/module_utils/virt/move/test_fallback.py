@@ -59,6 +59,37 @@ def test_why_it_was_given_up_says_whether_another_way_may_do(code, again, method
     assert tried.is_new(decision("xbzrle", "COMPRESSED"))
 
 
+CLOSED = "End of file while reading data: : Input/output error"
+
+
+@pytest.mark.parametrize("text", [CLOSED, "internal error: QEMU unexpectedly closed the monitor (vm='web1')"])
+def test_a_destination_that_ends_before_anything_was_sent_is_tried_without_postcopy(text):
+    tried = FallbackHistory()
+    assert tried.add(decision("pre-copy", "POSTCOPY"), refused(text, 38))
+    assert tried.methods == ["post-copy"]
+    assert tried.reason == f"nothing was sent, and the destination may not offer post-copy: {text}"
+    assert not tried.is_new(decision("pre-copy", "POSTCOPY"))
+    assert tried.is_new(decision("pre-copy"))
+
+
+@pytest.mark.parametrize(
+    ("made", "ending"),
+    [
+        # Post-copy was not enabled, so it is not the reason.
+        (decision("pre-copy"), refused(CLOSED, 38)),
+        # The link broke on the way.
+        (decision("pre-copy", "POSTCOPY"), refused(CLOSED, 38, memory_bytes=MIB)),
+        (decision("pre-copy", "POSTCOPY"), refused(CLOSED, 38, disk_bytes=MIB)),
+        (decision("pre-copy", "POSTCOPY"), refused(CLOSED, 38, maybe_postcopy=True)),
+        (decision("pre-copy", "POSTCOPY"), refused("Requested operation is not valid", 55)),
+    ],
+)
+def test_another_end_is_not_taken_for_a_refusal_of_postcopy(made, ending):
+    tried = FallbackHistory()
+    assert not tried.add(made, ending)
+    assert tried.methods == []
+
+
 @pytest.mark.parametrize(
     ("made", "ending", "methods"),
     [

@@ -11,13 +11,17 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.control.stalled_link import (
+    MEND_POSTCOPY,
+    POSTCOPY_LEAVE_S,
+)
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.hooks import Hook
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import split_guests
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.journal import Journal
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.connect import connection_pool
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.look import destination, guest_state, host
-from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop
+from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import control_loop, dead_connection
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.migration import job as migration
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move import past_moves, waiting
 from ansible_collections.kvmops.cluster.plugins.module_utils.virt.move.admission import Admission
@@ -553,6 +557,25 @@ def test_postcopy_that_breaks_is_unclear_soon_and_nothing_is_touched(rig, postco
     assert touched <= {"virDomainMigrateSetMaxDowntime"}
     assert rig.clock.slept - slept < 60
     assert rig.transferred == []
+    [mark] = split_guests.marked(rig.settings.state_dir)
+    assert (mark["name"], mark["other"]) == ("web1", "h2")
+
+
+def test_a_postcopy_that_libvirt_does_not_end_is_waited_for_no_longer(rig, postcopy):
+    guest = rig.h1.add_guest("web1")
+    move = rig.start(guest, allow_postcopy=True)
+    job = guest.wait_for_job()
+    stuck(rig, job)
+    until(lambda: job.postcopy)
+    job.enter_postcopy()
+    before = len(rig.cluster.writes)
+    rig.clock.slept += POSTCOPY_LEAVE_S
+    result = move.result()
+    job.fail()
+    assert result["outcome"] == "unclear"
+    assert result["error"].startswith("libvirt did not end the post-copy: no data was sent for ")
+    assert result["error"].endswith(MEND_POSTCOPY)
+    assert {call for _host, call in rig.cluster.writes[before:]} <= {"virDomainMigrateSetMaxDowntime"}
     [mark] = split_guests.marked(rig.settings.state_dir)
     assert (mark["name"], mark["other"]) == ("web1", "h2")
 
@@ -1294,6 +1317,28 @@ def test_a_joined_migration_that_does_not_converge_has_an_end(rig):
     assert job.downtimes[0] == 500
     assert result["error"].startswith("given up: 64.0 MiB are dirtied again in every round")
     assert runs_at(guest, rig.h1, rig.h2)
+
+
+def test_a_joined_migration_is_not_held_by_a_dead_connection(rig, monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def watched(name, stands_still, _tell):
+        asked.append((name, stands_still))
+        yield
+
+    monkeypatch.setattr(dead_connection, "ended_when_dead", watched)
+    guest = rig.h1.add_guest("web1")
+    job, move = adopted(rig, guest)
+    until(lambda: asked)
+    [(name, stands_still)] = asked
+    assert (name, stands_still()) == ("web1", False)
+    job.switch_over()
+    until(lambda: guest.state == LEFT_PAUSED)
+    assert stands_still()
+    job.complete()
+    assert move.result()["outcome"] == "moved"
+    assert not stands_still()
 
 
 def test_a_joined_migration_can_be_interrupted(rig):
