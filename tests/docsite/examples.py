@@ -22,9 +22,11 @@ from . import commands, known
 
 FENCE = re.compile(r"^(?P<indent> *)```(?P<kind>\S*)[^\n]*\n(?P<text>.*?)^(?P=indent)```", re.MULTILINE | re.DOTALL)
 #: A block that is indented, after an empty line.
-INDENTED = re.compile(r"(?<=\n\n)(?: {4}\S[^\n]*\n)+")
-INLINE = re.compile(r"`((?:ansible-playbook kvmops\.|ansible \S+ -m kvmops\.|make |-e )[^`]+)`")
-#: Options of a task that are no module.
+INDENTED = re.compile(r"(?<=\n\n)(?P<text>(?: {4}\S[^\n]*\n)+)")
+INLINE = re.compile(r"`(?P<text>(?:ansible-playbook kvmops\.|ansible \S+ -m kvmops\.|make |-e )[^`]+)`")
+#: A name in a sentence, perhaps with a value: `drain_host_spare: warn`. Headings are codes of refusals.
+NAME = re.compile(r"(?<!### )`(?P<text>[a-z][a-z_]+[a-z])(?:[:=][^`]*)?`")
+#: A task of ours.
 MODULE = re.compile(r"kvmops\.cluster\.(\w+)")
 
 
@@ -36,23 +38,35 @@ def examples(page: str) -> Iterator[tuple[int, str, str]]:
 
 def faults(page: str) -> list[str]:
     """Return what is wrong with the examples of a page, each with its line."""
-    found = []
-    for line, kind, text in examples(page):
-        check = KINDS.get(kind)
-        wrong = [f"nothing is known of blocks of the kind {kind!r}"] if check is None else check(text)
-        found += [f"line {line}: {fault}" for fault in wrong]
+    found = [(line, fault) for line, kind, text in examples(page) for fault in of_kind(kind, text)]
+    # The text without its blocks; the lines keep their numbers.
     rest = FENCE.sub(lambda match: "\n" * match[0].count("\n"), page)
-    for match in INDENTED.finditer(rest):
-        line = rest.count("\n", 0, match.start()) + 1
-        found += [f"line {line}: {fault}" for one in match[0].splitlines() for fault in commands.faults(one.strip())]
-    for match in INLINE.finditer(rest):
-        line = rest.count("\n", 0, match.start()) + 1
-        found += [f"line {line}: {fault}" for fault in inline(" ".join(match[1].split()))]
-    return found
+    for pattern, check in ((INDENTED, indented), (INLINE, inline), (NAME, name)):
+        for match in pattern.finditer(rest):
+            found += [(rest.count("\n", 0, match.start()) + 1, fault) for fault in check(match["text"])]
+    return [f"line {line}: {fault}" for line, fault in found]
+
+
+def of_kind(kind: str, text: str) -> list[str]:
+    """Return what is wrong with a block."""
+    check = KINDS.get(kind)
+    return check(text) if check else [f"nothing is known of blocks of the kind {kind!r}"]
+
+
+def indented(text: str) -> list[str]:
+    """Return what is wrong with commands without a prompt."""
+    return [fault for one in text.splitlines() for fault in commands.faults(one.strip())]
+
+
+def name(text: str) -> list[str]:
+    """Return what is wrong with a name in a sentence, if it is meant to be a variable."""
+    wrong = None if text in known.plugins() else known.wrong_variable(text)
+    return [wrong] if wrong else []
 
 
 def inline(text: str) -> list[str]:
     """Return what is wrong with a command within a sentence, which may be a part of one: `-e drain_host_name=h1`."""
+    text = " ".join(text.split())
     if not text.startswith("-e "):
         return [fault for fault in commands.faults(text) if " needs " not in fault]
     [words] = commands.split(text)
@@ -90,9 +104,9 @@ def walk(value: Any) -> list[str]:
     if not isinstance(value, Mapping):
         return []
     found = []
-    for name, inner in value.items():
-        match = MODULE.fullmatch(str(name))
-        found += module(match[1], inner) if match else variable(str(name), inner)
+    for key, inner in value.items():
+        match = MODULE.fullmatch(str(key))
+        found += module(match[1], inner) if match else variable(str(key), inner)
         found += walk(inner)
     role = str(value.get("role", ""))
     if role.startswith(known.PREFIX) and role.removeprefix(known.PREFIX) not in known.roles():

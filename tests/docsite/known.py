@@ -79,6 +79,13 @@ def _documentation(path: Path, name: str = "DOCUMENTATION") -> dict[str, Any]:
 
 
 @cache
+def plugins() -> frozenset[str]:
+    """Return the names of all that is no variable: plugins, roles, playbooks."""
+    files = {path.stem for path in (ROOT / "plugins").glob("*/*.py")} | set(playbooks())
+    return frozenset(files | {path.name for path in (ROOT / "roles").iterdir()})
+
+
+@cache
 def make_targets() -> frozenset[str]:
     """Return what `make` can be asked for."""
     text = (ROOT / "Makefile").read_text(encoding="utf-8")

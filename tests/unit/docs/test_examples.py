@@ -84,6 +84,8 @@ def test_a_wrong_example_is_found_with_its_line(kind, text, told):
         ('permit it: `-e \'{"drain_host_intent": {"allow_copy": true}}\'`', "no intent has allow_copy"),
         ("`ansible-playbook kvmops.cluster.recovers` does it", "there is no playbook"),
         ("`make bench NAME=none` shows it", "there is no bench none"),
+        ("With `drain_host_spar: warn` it warns", "drain_host_spar is not known to drain_host"),
+        ("With `kvmops_cluster_address` it works", "kvmops_cluster_address is not known"),
         ("So:\n\n    make benches\n", "make has no benches"),
     ],
 )
@@ -99,6 +101,7 @@ def test_a_wrong_command_in_a_sentence_is_found(text, told):
         "```console\n$ ansible-playbook kvmops.cluster.report -e path=kvmops-reports\n18 runs, drain_host_x\n```\n",
         "```console\n$ ansible-playbook my.yml -e anything=1\n# ansible h1 -m ansible.builtin.ping\n```\n",
         '  ```yaml\n  drain_host_exclude: "{{ some }}"\n  other: 1\n  ```\n',
+        "The module `preflight_report`, the role `evacuate_site`, `drain_host_spare: warn`, `other_name`",
         "`ansible-playbook kvmops.cluster.drain_host` needs more, as a sentence need not say.",
     ],
 )
