@@ -8,6 +8,7 @@ import os
 import signal
 import typing as t
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
@@ -24,6 +25,7 @@ from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.live_actio
     interrupt,
     silence,
 )
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.shared_wait import SharedWait
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.watched_run import ANSWER_S, WatchedRun
 
 display = Display()
@@ -42,6 +44,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         "state_dir": {"type": "path"},
     }
 
+    def _others(self, host: str) -> SharedWait:
+        folder = str(constants.DEFAULT_LOCAL_TMP)  # type: ignore[attr-defined]
+        return SharedWait(folder, str(self._task._uuid), host)
+
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         task_vars = task_vars or {}
         result: dict[str, t.Any] = super().run(tmp, task_vars)
@@ -53,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return lines_for(display, run, str(self._task._uuid), task_vars, plain=PlainRunLines(display, run))
 
         far = _Far(self, host, arguments["state_dir"], task_vars)
-        watched = WatchedRun(host, far, display.display, lines, silence(task_vars))
+        watched = WatchedRun(host, far, display.display, lines, silence(task_vars), self._others(host))
         before = {number: signal.signal(number, interrupt) for number in PARTING_SIGNALS}
         try:
             return {**result, **watched.watch(arguments["plan"] or None, arguments["wait_s"])}

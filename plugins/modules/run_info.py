@@ -136,7 +136,7 @@ at_work:
       returned: always
     progress:
       description: The file with the lines.
-      type: path
+      type: str
       returned: always
     progress_bytes:
       description: So much of that file was read for this. Its next line comes behind.

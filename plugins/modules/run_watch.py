@@ -27,7 +27,8 @@ options:
     type: str
   wait_s:
     description:
-      - For how many seconds to wait for a run to begin.
+      - For how many seconds to wait for a run to begin. If this task finds one on another host, it waits no longer than
+        for that to end.
     type: float
     default: 0.0
   state_dir:

@@ -16,8 +16,8 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import color_of
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.text_layout import clean, columns, cut, short
 
-#: Below this width hosts are left out, and there is no bar.
-NARROW = 60
+#: Below this width, which leaves the last of 60 columns free, hosts are left out, and there are no bars.
+NARROW = 59
 #: The longest phase is a "switchover".
 _PHASE_COLUMNS = 10
 _MOST_BAR, _LEAST_BAR = 30, 10
@@ -106,8 +106,8 @@ def _guest(name: str, name_columns: int, view: View, row: Row, width: int) -> Li
     if row["percent"] is None or not run_progress.has_begun(row):
         text = clean(row["message"] or "")
     else:
-        bar = _bar(row["percent"] / 100, min(20, rest - 20))
-        text = bar + _fitting(_figures(row, view.now), rest - columns(bar))
+        drawn = "" if width < NARROW else _bar(row["percent"] / 100, min(20, rest - 20))
+        text = drawn + _fitting(_figures(row, view.now), rest - columns(drawn))
     return Line(cut(begin + text, width).rstrip(), color_of(row))
 
 
@@ -137,10 +137,10 @@ def _run(views: t.Sequence[View], width: int) -> Line:
     narrow = width < NARROW
     text = _fitting(run_words(views, narrow=narrow), width)
     share = run_progress.share_done([row for view in views for row in view.rows])
-    bar = "" if narrow else _bar(share, min(_MOST_BAR, width - columns(text) - 1))
+    drawn = "" if narrow else _bar(share, min(_MOST_BAR, width - columns(text) - 1))
     window_s = _window_s(views)
     is_late = window_s is not None and window_s < (_left_s(views) or 0)
-    return Line(cut(bar + text, width), "bright purple" if is_late else None)
+    return Line(cut(drawn + text, width), "bright purple" if is_late else None)
 
 
 def _left_s(views: t.Sequence[View]) -> float | None:

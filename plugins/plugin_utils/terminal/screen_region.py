@@ -35,10 +35,10 @@ def drawn(texts: t.Sequence[str], height: int) -> str:
     """Write these lines at the bottom. The cursor stays where it is."""
     first = height - len(texts) + 1
     rows = "".join(f"\x1b[{first + number};1H{_CLEAR_LINE}{text}" for number, text in enumerate(texts))
-    # ansible-playbook passes on what ends in a return.
+    # ansible-playbook passes on at once only what has a return.
     return f"{SAVE}{_NO_WRAP}{rows}{_WRAP}\r{RESTORE}"
 
 
 def closed() -> str:
     """Give the whole screen back, without the lines. All of them are below the cursor, also after a change of size."""
-    return f"{SAVE}{_WHOLE_SCREEN}{RESTORE}{_CLEAR_BELOW}\r"
+    return f"{SAVE}{_WHOLE_SCREEN}\r{RESTORE}{_CLEAR_BELOW}"

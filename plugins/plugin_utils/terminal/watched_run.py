@@ -19,6 +19,7 @@ from ansible_collections.kvmops.cluster.plugins.module_utils.core.units import h
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.answer_limit import answered_within
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.line_display import Lines
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.progress_lines import FollowedFile
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.shared_wait import SharedWait
 
 POLL_S = 1.0
 #: Whether a run has begun, or one that says nothing is still at work, is asked so often.
@@ -51,6 +52,7 @@ class WatchedRun:
         tell: shows a sentence.
         lines_for: what shows the lines of a run, made when there is one to watch.
         lost_s: for how long the host may not answer.
+        others: what those have found who watch other hosts.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class WatchedRun:
         tell: t.Callable[[str], None],
         lines_for: t.Callable[[Info], Lines],
         lost_s: float,
+        others: SharedWait,
     ) -> None:
         self._host = host
         self._far = far
         self._tell = tell
         self._lines_for = lines_for
         self._lost_s = lost_s
+        self._others = others
         #: What shows the lines, while there is a run to show. The caller closes it.
         self.lines: Lines | None = None
 
@@ -74,7 +78,7 @@ class WatchedRun:
 
         Args:
             wanted: the id of a plan, or how it begins; None takes any.
-            wait_s: how long to wait for a run to begin.
+            wait_s: how long to wait for a run to begin, here or on another host.
 
         Returns: C(watched) (the run as it was found, or null), C(outcomes) of its steps (null if it died), and who has
             the host if no run was found (C(lease)).
@@ -86,9 +90,13 @@ class WatchedRun:
         run = found["at_work"]
         if run is None:
             return {"changed": False, "watched": None, "outcomes": None, "lease": found["lease"]}
+        self._others.begin()
         self._tell(greeting(self._host, run))
         self.lines = self._lines_for(run)
-        outcomes = self._followed(run)
+        try:
+            outcomes = self._followed(run)
+        finally:
+            self._others.end()
         return {"changed": False, "watched": run, "outcomes": outcomes, "lease": None}
 
     def _found(self, wanted: str | None, wait_s: float) -> Info:
@@ -99,7 +107,7 @@ class WatchedRun:
             if "at_work" not in info or (run and str(run["plan"]).startswith(wanted or "")):
                 return info
             left_s = end - time.monotonic()
-            if left_s <= 0:
+            if left_s <= 0 or self._others.is_over():
                 return {**info, "at_work": None}
             time.sleep(min(LOOK_S, left_s))
 

@@ -65,6 +65,14 @@ def test_all_guests_of_all_hosts_and_the_run():
 def test_figures_give_way_to_the_width():
     shown = view("h1", "web1", web1="pre-copy")
     assert texts(shown, width=80)[0] == "h1: web1 -> h9  pre-copy    [#########.........]  50 %, about 12 s, 24 MiB/s"
+    assert texts(shown, width=59) == [
+        "h1: web1 -> h9  pre-copy    [####.....]  50 %, about 12 s",
+        "[##########..........] 0 of 1 guests, 50 %, about 12 s left",
+    ]
+    assert texts(shown, width=58) == [
+        "web1  pre-copy     50 %, about 12 s, 24 MiB/s, 80 MiB left",
+        "0 of 1, 50 %, 12 s left",
+    ]
     assert texts(shown, width=40) == ["web1  pre-copy     50 %, about 12 s", "0 of 1, 50 %, 12 s left"]
     assert texts(shown, width=20) == ["web1  pre-copy     …", "0 of 1, 50 %"]
 

@@ -12,6 +12,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal import watched_run
+from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.shared_wait import SharedWait
 from ansible_collections.kvmops.cluster.plugins.plugin_utils.terminal.watched_run import WatchedRun
 
 RUN = {
@@ -93,9 +94,9 @@ def host():
 
 
 @pytest.fixture
-def watching(host, clock):
+def watching(host, clock, tmp_path):
     told, lines = [], Lines()
-    made = WatchedRun("h1", host, told.append, lambda _run: lines, 60.0)
+    made = WatchedRun("h1", host, told.append, lambda _run: lines, 60.0, SharedWait(str(tmp_path), "t", "h1"))
     return types.SimpleNamespace(run=made, told=told, lines=lines)
 
 
@@ -150,6 +151,30 @@ def test_a_run_may_be_waited_for(host, watching, clock):
 def test_the_wait_has_an_end(host, watching, clock):
     host.run = None
     assert watching.run.watch(None, 25)["watched"] is None
+    assert clock.at == 1025.0
+
+
+def test_nobody_waits_on_when_the_run_was_on_another_host(host, watching, clock, tmp_path):
+    host.run = None
+    other = SharedWait(str(tmp_path), "t", "h2")
+
+    def go_on():
+        if clock.at >= 1020:
+            other.begin()
+        if clock.at >= 1100:
+            other.end()
+
+    clock.then = go_on
+    assert watching.run.watch(None, 600)["watched"] is None
+    assert 1100 <= clock.at <= 1110
+
+
+def test_what_other_tasks_have_watched_ends_no_wait(host, watching, clock, tmp_path):
+    host.run = None
+    other = SharedWait(str(tmp_path), "before", "h2")
+    other.begin()
+    other.end()
+    watching.run.watch(None, 25)
     assert clock.at == 1025.0
 
 
