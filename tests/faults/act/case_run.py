@@ -283,7 +283,10 @@ class CaseRun:
 
     def _owned(self, scene: Scene) -> set[str]:
         """Return the guest whose owner acts."""
-        guest = {"moving": scene.struck.guest, "waiting": scene.struck.waiting}.get(self.case.fault.owner)
+        return self._named(scene, self.case.fault.owner)
+
+    def _named(self, scene: Scene, which: str) -> set[str]:
+        guest = {"moving": scene.struck.guest, "waiting": scene.struck.waiting}.get(which)
         return {guest} if guest else set()
 
     def _judge_run(self, scene: Scene, before: Found, outcome: Outcome | None) -> None:
@@ -373,7 +376,14 @@ class CaseRun:
         off = self._owned(scene)
         self._await_guests(self.dead)
         found = look(self.lab)
-        told = check.at_end(before, found, scene.source, off=off, reborn=self.dead)
+        told = check.at_end(
+            before,
+            found,
+            scene.source,
+            off=off,
+            reborn=self.dead,
+            undefined=self._named(scene, self.case.fault.undefines),
+        )
         self.complaints += [f"at the end: {one}" for one in told]
 
     def _await_guests(self, names: set[str]) -> None:

@@ -121,15 +121,24 @@ def of_words(says: Iterable[str], words: str, struck: Struck) -> list[str]:
     return [f"nothing that was printed matches {pattern!r}" for pattern in wanted if not re.search(pattern, words)]
 
 
-def at_end(before: Found, now: Found, source: str, *, off: Collection[str], reborn: Collection[str]) -> list[str]:
+def at_end(
+    before: Found,
+    now: Found,
+    source: str,
+    *,
+    off: Collection[str],
+    reborn: Collection[str],
+    undefined: Collection[str] = (),
+) -> list[str]:
     """Return what is wrong when all was mended and each remedy was done.
 
     Args:
         before: what was found before the run.
         now: what is found now.
         source: the host that was drained.
-        off: guests whose owner has acted: they may be off, or without a definition.
+        off: guests that their owner has ended.
         reborn: guests that may have been started anew.
+        undefined: guests whose definition their owner has removed, or has not taken along.
     """
     told = [f"{host} does not answer" for host in now.silent()]
     for guest in before.boots:
@@ -138,27 +147,27 @@ def at_end(before: Found, now: Found, source: str, *, off: Collection[str], rebo
             told += [] if not active and guest in off else [f"{guest} is on {_places(active) or 'no host'}"]
             continue
         told += _one(guest, before, now, dead=reborn)
-        told += _definition(guest, before, now, source, owned=guest in off)
+        told += _definition(guest, before, now, source, undefined=guest in undefined)
     for name, host in now.hosts.items():
         told += _of_host(name, host, before.hosts[name], drained=name == source) if host else []
     return told
 
 
-def _definition(guest: str, before: Found, now: Found, source: str, *, owned: bool) -> list[str]:
+def _definition(guest: str, before: Found, now: Found, source: str, *, undefined: bool) -> list[str]:
     """What is wrong with the definitions of a guest that runs on one host, and with what was set while it moved.
 
     Args:
-        owned: whether its owner has acted, who may have removed its definition.
+        undefined: whether its owner has removed its definition, or not taken it along.
     """
     [(host, domain)] = now.active(guest).items()
     [had] = before.active(guest).values()
     told = [f"{guest} is left on {source}"] if host == source else []
     transient = had.persistent and not domain.persistent
-    told += [f"{guest} is transient on {host}"] if transient and not owned else []
+    told += [f"{guest} is transient on {host}"] if transient and not undefined else []
     told += [f"{guest} is still defined on {other}" for other in now.where(guest) if other != host]
     for what in ("autostart", "downtime_ms", "speed_mib_s", "memory_kib"):
         was, is_now = getattr(had, what), getattr(domain, what)
-        if was != is_now and not (what == "autostart" and transient and owned):
+        if was != is_now and not (what == "autostart" and transient and undefined):
             told.append(f"{guest} has {what} {is_now} on {host}, and had {was}")
     return told + ([f"{guest} has a job on {host}"] if domain.job else [])
 

@@ -54,6 +54,7 @@ class Fault:
         kills: whose QEMUs may die at that end: C(guest), C(host) (all that run there), or nobody's.
         kills_in: the phases in which it does; empty: all.
         owner: a guest whose owner acts, C(moving) or C(waiting): it may be off afterwards, or started anew.
+        undefines: a guest whose definition its owner removes, or does not take along, as in C(owner).
         told: whether the playbook lives to say what became.
         lasts_s: mended after so many seconds, while the run goes on; 0: when the run is over.
         expect: what is told, by phase; C(*) for all others.
@@ -67,6 +68,7 @@ class Fault:
     kills: str = ""
     kills_in: tuple[str, ...] = ()
     owner: str = ""
+    undefines: str = ""
     told: bool = True
     lasts_s: float = 0
     expect: Mapping[str, Expect] = field(default_factory=dict)
@@ -328,8 +330,8 @@ FAULTS = (
     ),
     Fault("owner destroys a waiting guest", "virsh destroy", ("first pass",), owner="waiting"),
     Fault("owner undefines the moving guest", "virsh undefine", ("first pass",), more=("hand-over",)),
-    Fault("owner undefines a waiting guest", "virsh undefine", ("first pass",)),
-    Fault("owner moves a waiting guest", "virsh migrate without --persistent", ("first pass",)),
+    Fault("owner undefines a waiting guest", "virsh undefine", ("first pass",), undefines="waiting"),
+    Fault("owner moves a waiting guest", "virsh migrate without --persistent", ("first pass",), undefines="waiting"),
     # ---- what changes between plan and move --------------------------------------------------------------------------
     Fault("memory gone", "the other hosts show no free memory", ("set-up",), "destination"),
     Fault("lease of a wrong clock", "a lease of the destination that begins tomorrow", BEFORE, "destination"),

@@ -152,8 +152,8 @@ def test_what_is_to_be_said_is_a_pattern_with_names():
     ]
 
 
-def ended(now, off=(), reborn=()):
-    return check.at_end(BEFORE, now, "h1", off=off, reborn=reborn)
+def ended(now, off=(), reborn=(), undefined=()):
+    return check.at_end(BEFORE, now, "h1", off=off, reborn=reborn, undefined=undefined)
 
 
 def drained(**changes):
@@ -219,7 +219,7 @@ def test_a_guest_whose_owner_removed_its_definition_may_be_transient():
     now = drained(domains={"web1": transient, "web2": RUNNING})
 
     assert ended(now) == ["web1 is transient on h2", "web1 has autostart False on h2, and had True"]
-    assert ended(now, off={"web1"}) == []
+    assert ended(now, undefined={"web1"}) == []
 
 
 def test_a_guest_that_its_owner_has_ended_may_stay_off():
