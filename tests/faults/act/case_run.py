@@ -19,7 +19,7 @@ from faults.judge.deaths import Struck, holders, lateness, may_be_dead
 from faults.judge.remedies import Remedy, remedies
 from faults.judge.state import Found
 from faults.plan.cases import Case
-from faults.plan.faults import Expect
+from faults.plan.faults import INTERRUPTED, Expect
 from faults.results.record import Result
 from harness import actual_state
 from harness.ansible import Outcome
@@ -314,6 +314,9 @@ class CaseRun:
         before: list[Remedy] | None = None
         for _number in range(MOST_REMEDIES):
             todo = remedies(words)
+            if not todo and status == INTERRUPTED:
+                # Ansible itself says only that it was interrupted. Whoever did that knows.
+                todo = [Remedy("again")]
             if (status == 0 and TO_DO not in words) or not todo or self._is_split():
                 return
             if todo == before and [one.kind for one in todo] == ["again"]:

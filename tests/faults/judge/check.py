@@ -13,6 +13,8 @@ from .remedies import remedies
 from .state import POSTCOPY_FAILED, Domain, Found, HostState
 
 FAILED = 2
+#: After Ctrl-C Ansible says only that; what has moved, and what to do, the same playbook tells when it is run again.
+INTERRUPTED = 99
 
 
 def after_run(
@@ -103,8 +105,10 @@ def of_status(
     if not expected and done != (status == 0):
         state = "silent" if host is None else f"left with {', '.join(left)}" if left else "empty"
         told.append(f"exit status {status}, but {source} is {state}, missing: {', '.join(sorted(missing)) or 'nobody'}")
+    if status == INTERRUPTED:
+        return told
     told += [f"{name} is left on {source}, and nothing that was printed names it" for name in left if name not in words]
-    if status not in (0,) and not remedies(words):
+    if status and not remedies(words):
         told.append("it failed, and no remedy was printed that somebody could simply do")
     return told
 

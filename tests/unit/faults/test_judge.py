@@ -140,6 +140,13 @@ def test_nobody_may_be_missing_where_the_status_is_zero():
     assert status(0, MOVED, missing={"web1"}) == ["exit status 0, but h1 is empty, missing: web1"]
 
 
+def test_after_an_interrupt_nothing_need_be_printed():
+    now = found(h1={"web1": RUNNING}, h2={"web2": RUNNING})
+
+    assert check.of_status(99, "[ERROR]: User interrupted execution", now, "h1", expected=(99, 0), missing=()) == []
+    assert check.of_status(99, "", now, "h1", expected=(2,), missing=()) == ["exit status 99, not 2"]
+
+
 def test_a_case_may_name_the_status():
     assert status(99, MOVED, "Run the same playbook again to continue.", expected=(99,)) == []
     assert status(0, MOVED, expected=(99,)) == ["exit status 0, not 99"]
