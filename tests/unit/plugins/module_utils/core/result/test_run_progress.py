@@ -82,18 +82,18 @@ def test_what_is_late_may_end_at_any_moment():
 
 
 def test_a_remark_between_figures_takes_none_of_them_away():
-    [row, *_] = rows(line(1, "pre-copy", 10, percent=50, eta_s=8), line(1, "post-copy", 12))
+    [row, *dummy] = rows(line(1, "pre-copy", 10, percent=50, eta_s=8), line(1, "post-copy", 12))
     assert (row["phase"], row["percent"], row["eta_s"], row["figures_at"]) == ("post-copy", 50, 8, at(10))
 
 
 @pytest.mark.parametrize("phase", ["waiting", "setup", "done", "failed", "refused"])
 def test_figures_of_the_time_before_go(phase):
-    [row, *_] = rows(line(1, "pre-copy", 10, percent=50, eta_s=8), line(1, phase, 12))
+    [row, *dummy] = rows(line(1, "pre-copy", 10, percent=50, eta_s=8), line(1, phase, 12))
     assert (row["percent"], row["eta_s"], row["figures_at"]) == (None, None, None)
 
 
 def test_a_guest_that_is_tried_once_more_waits_again():
-    [row, *_] = rows(line(1, "setup", 2), line(1, "failed", 9), line(1, "waiting", 9))
+    [row, *dummy] = rows(line(1, "setup", 2), line(1, "failed", 9), line(1, "waiting", 9))
     assert not run_progress.has_ended(row)
     assert not run_progress.has_begun(row)
     assert left(line(1, "setup", 2), line(1, "failed", 9), line(1, "waiting", 9)) == 30
@@ -142,9 +142,9 @@ def test_a_guest_of_an_unknown_plan_gets_a_row():
 
 @pytest.mark.parametrize("odd", [-1, True, "50", float("nan"), float("inf"), [], {}])
 def test_a_figure_that_is_none_is_not_taken(odd):
-    [row, *_] = rows(line(1, "pre-copy", percent=odd, eta_s=odd))
+    [row, *dummy] = rows(line(1, "pre-copy", percent=odd, eta_s=odd))
     assert (row["percent"], row["eta_s"]) == (None, None)
-    [row, *_] = rows(line(1, "pre-copy", percent=5, eta_s=odd))
+    [row, *dummy] = rows(line(1, "pre-copy", percent=5, eta_s=odd))
     assert row["eta_s"] is None
     assert left(line(1, "pre-copy", percent=5, eta_s=odd, at=odd)) is None
 
