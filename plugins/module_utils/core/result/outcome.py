@@ -44,6 +44,11 @@ class Side:
         return self.state == "absent" or (self.state, self.state_reason) == ("shutoff", "failed")
 
     @property
+    def ended_by_daemon(self) -> bool:
+        """Whether libvirt there has ended the guest, as it could not make sense of it when it started."""
+        return (self.state, self.state_reason) == ("shutoff", "daemon")
+
+    @property
     def shut_down(self) -> bool:
         """Whether somebody has shut the guest down there, or ended it."""
         return self.state == "shutoff" and self.state_reason in SHUT_DOWN
@@ -159,7 +164,8 @@ def _nowhere(name: str, source: Side, destination: Side, told: str, seen: Seen) 
         return _off(name, source, told)
     # libvirt at the source lets go of a guest once the destination has all of it. A libvirt that dies there in the
     # first moment of a post-copy ends the QEMU when it starts again (seen with 11.3: "shutting down, reason=daemon").
-    if (source.state, source.state_reason) == ("shutoff", "migrated") and source.persistent and destination.never_ran:
+    sent = (source.state, source.state_reason) == ("shutoff", "migrated") and source.persistent
+    if sent and (destination.never_ran or destination.ended_by_daemon):
         return _died_on_arrival(name, source, destination, told)
     return Verdict("ended", f"{told}: it runs on neither", f"see its log in /var/log/libvirt/qemu on {source.host}")
 

@@ -84,6 +84,7 @@ THERE = {
     "crashed and off": side("h2", "shutoff", "crashed", persistent=True),
     # What a host says that was rebooted, or whose daemon was restarted.
     "off, unknown": side("h2", "shutoff", "unknown", persistent=True),
+    "ended by libvirt": side("h2", "shutoff", "daemon", persistent=True),
     "running": side("h2", "running", "migrated"),
     "booted": side("h2", "running", "booted"),
     "coming": side("h2", "paused", "migration", migrating=True),
@@ -166,6 +167,8 @@ THERE = {
         # nowhere
         ("absent", "absent", "ended"),
         ("shutoff", "absent", "lost"),
+        ("shutoff", "ended by libvirt", "lost"),
+        ("died", "ended by libvirt", "ended"),
         ("shutoff", "shutoff", "lost"),
         ("absent", "shutoff", "ended"),
         # its QEMU or its host died before it had left
