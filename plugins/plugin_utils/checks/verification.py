@@ -76,6 +76,9 @@ def _checked(step: Step, result: Result | None, snapshots: Snapshots) -> Result:
         return _unclear(result, f"it is {active[destination]} on {destination}, and {source} does not answer")
     if result["outcome"] in ARRIVED:
         return _lost(result, active, snapshots)
+    if result["outcome"] == "lost" and not {source, destination}.intersection(active) and active:
+        # Whoever starts it anew, as the result says, would start it twice.
+        return _unclear(result, f"it is active on {next(iter(active))}: start it nowhere else")
     if active:
         stayed = list(active) == [source] and result["outcome"] == "unclear" and destination in snapshots
         return _stayed(result, source, active[source]) if stayed else result

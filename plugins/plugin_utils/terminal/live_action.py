@@ -269,8 +269,9 @@ class _Job:
         self._shell(f"rm -f {shlex.quote(self._link)} {shlex.quote(self._result_file)}")
         for key in ("ansible_job_id", "started", "finished", "results_file"):
             status.pop(key, None)
-        # Ansible's own record of a job whose process was killed is a traceback of its parent.
-        return self._killed() if status.get("failed") and self._pid is not None and not self._ended else status
+        # Where a process leaves no result, its parent writes one: with the command, and a traceback of its own.
+        killed = "cmd" in status and self._pid is not None and not self._ended
+        return self._killed() if killed else status
 
     def _killed(self) -> dict[str, t.Any]:
         """The result of a job that was killed on a host that is still up."""

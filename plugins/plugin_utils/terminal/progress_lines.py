@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import document_shapes, json_text, shape
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.plain_text import clean
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.run_progress import line_of
 
 _COLORS = {"done": "green", "failed": "red", "refused": "red", "waiting": "yellow", "switchover": "cyan"}
 
@@ -33,7 +33,7 @@ class FollowedFile:
             return []
         # Ansible keeps bytes that are no text as half characters.
         self.offset += len((whole + newline).encode("utf-8", "surrogateescape"))
-        return [line for line in map(_parsed, whole.split("\n")) if line is not None]
+        return [line for line in map(line_of, whole.split("\n")) if line is not None]
 
 
 def phrase(host: str, line: dict[str, t.Any]) -> str:
@@ -52,11 +52,3 @@ def phrase(host: str, line: dict[str, t.Any]) -> str:
 def color_of(line: dict[str, t.Any]) -> str | None:
     """Ansible's colour for a line, or None for the terminal's own."""
     return _COLORS.get(str(line.get("phase")))
-
-
-def _parsed(text: str) -> dict[str, t.Any] | None:
-    try:
-        line = json_text.parsed(text)
-    except json_text.JsonTextError:
-        return None
-    return line if shape.fits(document_shapes.PROGRESS_LINE, line) else None

@@ -220,6 +220,7 @@ def is_refused(address: str, port: int) -> bool:
 
 
 REACH = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 5)'"
+FROM_PORT = 'python3 -c \'import socket; socket.create_connection(("{}", {}), 5, ("", {}))\''
 SERVE = "systemd-run --quiet --unit=listener-{0} python3 -m http.server --bind :: {0}"
 
 
@@ -238,6 +239,10 @@ def test_only_other_hosts_reach_the_ports_of_migrations(secured: Secured) -> Non
         # This machine has addresses on both networks, and is no host of the cluster.
         assert is_refused(there.migration_address, 49215)
         assert not is_refused(there.migration_address, 49216)
+        # What h2 opens itself goes on, also from one of these ports.
+        here = there.migration_address.rpartition(".")[0] + ".1"
+        with socket.create_server((here, 0)) as server:
+            there.ssh(FROM_PORT.format(here, server.getsockname()[1], 49200), check=True)
         # The rules follow when all others are loaded anew.
         there.ssh("systemctl restart nftables", check=True)
         actual_state.wait_until("h2 refuses others again", lambda: is_refused(there.migration_address, 49215), 20)

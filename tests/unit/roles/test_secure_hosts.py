@@ -141,15 +141,14 @@ def test_the_rules_of_the_ports_name_each_other_host_and_no_more():
     text = environment.from_string((ROLE / "templates/migration_ports.nft.j2").read_text(encoding="utf-8")).render(
         __secure_hosts_ports="49152-49215", __secure_hosts_from_peers=["192.0.2.2", "2001:db8::2", "192.0.2.3"]
     )
-    rules = [line.strip() for line in text.splitlines() if line.startswith("        ")]
+    rules = [line.strip() for line in text.splitlines() if line.startswith("        ") and "#" not in line]
     assert rules == [
         "type filter hook input priority filter - 10; policy accept;",
         'iifname "lo" accept',
-        "tcp dport != 49152-49215 accept",
-        "ip saddr 192.0.2.2 accept",
-        "ip saddr 192.0.2.3 accept",
-        "ip6 saddr 2001:db8::2 accept",
-        "counter reject with tcp reset",
+        "ip saddr 192.0.2.2 tcp dport 49152-49215 accept",
+        "ip saddr 192.0.2.3 tcp dport 49152-49215 accept",
+        "ip6 saddr 2001:db8::2 tcp dport 49152-49215 accept",
+        "tcp dport 49152-49215 tcp flags & (fin | syn | rst | ack) == syn counter reject with tcp reset",
     ]
 
 

@@ -86,10 +86,12 @@ _POSTCOPY = _Phase(
 )
 
 
-#: A libvirt that starts asks QEMU how the post-copy is, and sees that it has broken off.
+#: A libvirt that starts at the source asks QEMU how the post-copy is. One that starts at the destination may end a
+#: guest of which it does not know that it has arrived (seen with 11.3).
 MEND_POSTCOPY = (
-    "destroy neither side; repair the link, restart libvirt on both hosts (systemctl restart virtqemud, or libvirtd;"
-    " guests go on meanwhile), then run: ansible-playbook kvmops.cluster.recover"
+    "destroy neither side, and do not restart libvirt at the destination, which could end the guest; repair the link,"
+    " restart libvirt at the source (systemctl restart virtqemud, or libvirtd), then run: ansible-playbook"
+    " kvmops.cluster.recover --check"
 )
 
 

@@ -174,9 +174,9 @@ def _off(name: str, source: Side, told: str) -> Verdict:
     how = "somebody has shut it down" if source.shut_down else f"its QEMU on {source.host} has ended"
     log = f"/var/log/libvirt/qemu/{name}.log"
     # libvirt 11.3 was seen to go on waiting for a post-copy whose QEMU had died.
-    held = "" if source.shut_down else "; if libvirt cannot acquire its lock, restart libvirt there first: guests go on"
+    lock = "; if libvirt cannot acquire its lock, restart libvirt there, while no guest moves"
     start = f"start it again if it is to run: virsh start {quoted(name)} on {source.host}"
-    return Verdict("off", f"{how}: {told}", f"{start}; {log} there says how it ended{held}")
+    return Verdict("off", f"{how}: {told}", f"{start}; {log} there says how it ended{'' if source.shut_down else lock}")
 
 
 def _lost_half(name: str, source: Side, destination: Side, told: str) -> Verdict | None:

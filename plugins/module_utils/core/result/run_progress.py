@@ -13,7 +13,12 @@ import datetime
 import math
 import typing as t
 
-from ansible_collections.kvmops.cluster.plugins.module_utils.core import lease_clock
+from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
+    document_shapes,
+    json_text,
+    lease_clock,
+    shape,
+)
 
 SCHEMA = "kvmops.run_progress/1"
 #: Phases in which nothing more comes, unless the step is tried once more.
@@ -29,6 +34,15 @@ _FIGURES = ("percent", "rate_bytes_per_s", "remaining_bytes", "iteration", "eta_
 _UNKNOWN = ("memory_bytes", "start_s", "end_s", "phase", "message", "at", "began_at", "figures_at", *_FIGURES)
 
 Row = dict[str, t.Any]
+
+
+def line_of(text: str) -> dict[str, t.Any] | None:
+    """A line of the progress, or None where a text is none."""
+    try:
+        line = json_text.parsed(text)
+    except json_text.JsonTextError:
+        return None
+    return line if shape.fits(document_shapes.PROGRESS_LINE, line) else None
 
 
 def rows_of(plan: t.Mapping[str, t.Any], host: str | None = None) -> list[Row]:

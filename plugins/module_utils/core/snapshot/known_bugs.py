@@ -74,8 +74,8 @@ BUGS: tuple[Bug, ...] = (
         QEMU_POSTCOPY_DEVICE,
         "libvirt {libvirt} was seen not to notice that a post-copy broke off in its first second, with QEMU 10.2 and"
         " later (here {qemu})",
-        "if a post-copy does not end: restart libvirt on both hosts (guests go on), then run"
-        " ansible-playbook kvmops.cluster.recover",
+        "if a post-copy does not end: restart libvirt at the source, and not at the destination, then run"
+        " ansible-playbook kvmops.cluster.recover --check",
     ),
     Bug(
         "libvirt_shutdown_crash",

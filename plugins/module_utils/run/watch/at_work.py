@@ -11,12 +11,11 @@ import typing as t
 
 from ansible_collections.kvmops.cluster.plugins.module_utils.core import (
     document_shapes,
-    json_text,
     lease_clock,
     shape,
 )
 from ansible_collections.kvmops.cluster.plugins.module_utils.core.lease import LeaseError
-from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.run_progress import run_progress
+from ansible_collections.kvmops.cluster.plugins.module_utils.core.result.run_progress import line_of, run_progress
 from ansible_collections.kvmops.cluster.plugins.module_utils.run import leases
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.json_files import read_file, read_json
 from ansible_collections.kvmops.cluster.plugins.module_utils.run.run_directory import RunDirectory
@@ -61,7 +60,7 @@ def progress_lines(path: str) -> tuple[list[dict[str, t.Any]], int]:
     except FileNotFoundError:
         return [], 0
     texts = whole.decode("utf-8", "replace").split("\n")
-    return [line for line in map(_parsed, texts) if line is not None], len(whole + newline)
+    return [line for line in map(line_of, texts) if line is not None], len(whole + newline)
 
 
 def results_of(state_dir: str, plan_id: str) -> list[dict[str, t.Any]] | None:
@@ -84,11 +83,3 @@ def lease_holder(state_dir: str, host: str) -> dict[str, t.Any] | None:
     if lease["owner"] is None or lease_clock.rest_s(lease, leases.clock()) <= 0:
         return None
     return {key: lease[key] for key in _WHO}
-
-
-def _parsed(text: str) -> dict[str, t.Any] | None:
-    try:
-        line = json_text.parsed(text)
-    except json_text.JsonTextError:
-        return None
-    return line if shape.fits(document_shapes.PROGRESS_LINE, line) else None

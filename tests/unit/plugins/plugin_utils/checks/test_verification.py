@@ -54,6 +54,8 @@ def test_the_hosts_say_what_came_of_a_step(said, where, outcome):
         ("moved", {"h1": [WEB1], "h2": [WEB1]}, "it is active on h1 and h2"),
         ("moved", {"h1": [], "h2": []}, "it was moved to h2 and is not active there any more"),
         ("moved", {"h1": [], "h2": [], "h3": [WEB1]}, "it was moved to h2 and is now on h3"),
+        # Whoever starts it anew, as a lost guest's result says, would start it twice.
+        ("lost", {"h1": [], "h2": [], "h3": [WEB1]}, "it is active on h3: start it nowhere else"),
         ("moved", {"h1": [], "h2": None}, "it was moved to h2, which does not answer"),
         ("moved", {"h1": [], "h2": [domain("web1", state="paused")]}, "it is paused on h2"),
         ("unclear", {"h1": [domain("web1", state="paused")], "h2": []}, "it is paused on h1"),

@@ -243,7 +243,7 @@ def test_a_guest_that_died_comes_with_how_to_start_it():
     assert verdict.reason == "its QEMU on h1 has ended: web1 is shutoff (crashed) on h1 and unknown on h2"
     assert verdict.remedy == (
         "start it again if it is to run: virsh start web1 on h1; /var/log/libvirt/qemu/web1.log there says how it"
-        " ended; if libvirt cannot acquire its lock, restart libvirt there first: guests go on"
+        " ended; if libvirt cannot acquire its lock, restart libvirt there, while no guest moves"
     )
     assert judge("web1", HERE["shut down"], THERE["absent"]).reason.startswith("somebody has shut it down: web1 is ")
 
